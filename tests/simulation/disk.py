@@ -18,6 +18,7 @@ from attrs import define
 
 from cycles._core.settlement import record as records
 from tests.simulation.hub import Hub, Process
+from tests.simulation.swarm import Swarm
 
 
 @define
@@ -43,8 +44,9 @@ class SimOs:
     What was not fsynced may be lost by `lose_power`: the content of a file, and the change of a name in a folder.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, swarm: Swarm) -> None:
         self._hub = hub
+        self._swarm = swarm
         self.faults = DiskFaults()
         self.was_read_only = False
         self._open: dict[int, _Open] = {}
@@ -61,6 +63,7 @@ class SimOs:
         self._step()
         if self.faults.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             self.was_read_only = True
+            self._swarm.matters("disk fails")
             raise OSError(errno.EROFS, "read-only file system", str(path))
         handle = os.open(path, flags, mode)
         current = self._hub.current
@@ -188,6 +191,7 @@ class SimOs:
 
     def _note_failed(self, handle: int, content: bytes) -> None:
         opened = self._open[handle]
+        self._swarm.matters("disk fails")
         self._failed.append(content)
         if Path(opened.path).name.startswith("spend-"):
             self._without_spend.add(opened.process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -11,21 +12,13 @@ from attrs import define
 
 from tests.simulation.disk import DiskFaults, SimOs
 from tests.simulation.hub import Hub
-from tests.simulation.network import Faults
+from tests.simulation.network import NETWORK, Faults
 from tests.simulation.server import SimServer
+from tests.simulation.swarm import Swarm
 
 DAY_S: Final = 86_400.0
+MOST: Final = 0.8  # the largest chance of a fault, so that some attempts succeed
 BACKUP_AGES_S: Final = (1.0, 5.0, 15.0)  # of a copy of the ledger when its server stops
-NETWORK: Final = (
-    "lost_request",
-    "lost_response",
-    "duplicate",
-    "hostile",
-    "truncated",
-    "refused",
-    "slow",
-    "denial_as_200",
-)
 FOREIGN: Final = {
     "README.txt": b"not a record",
     "v2-" + "0" * 64 + ".json": b"{}",
@@ -50,13 +43,15 @@ class SeededFaults:
 
     Args:
         hub: The machine.
+        swarm: The features of the run.
         server: The server and its network.
         disk: The disk of the journals.
         actions: What happens to programs.
     """
 
-    def __init__(self, hub: Hub, server: SimServer, disk: SimOs, actions: Actions) -> None:
+    def __init__(self, hub: Hub, swarm: Swarm, server: SimServer, disk: SimOs, actions: Actions) -> None:
         self._hub = hub
+        self._swarm = swarm
         self._server = server
         self._disk = disk
         self._actions = actions
@@ -89,41 +84,44 @@ class SeededFaults:
 
     def _choose_network(self, random: Random) -> None:
         level = random.choice((0.0, 0.03, 0.15, 0.4))
-        chosen = random.sample(NETWORK, random.randrange(len(NETWORK) + 1))
-        chances: dict[str, Any] = dict.fromkeys(chosen, level)
+        drawn = random.sample(NETWORK, random.randrange(len(NETWORK) + 1))
+        chosen = [name for name in drawn if name in self._swarm]
+        chances: dict[str, Any] = {name: min(level * self._swarm.weight(name), MOST) for name in chosen}
         self._server.faults = Faults(delay_s=random.choice((0.001, 0.02, 0.4)), **chances)
         self.has_faults = bool(chosen) and level > 0
         self._hub.trace(f"network: {', '.join(chosen) or 'no faults'} at {level}")
 
     def _choose_disk(self, random: Random) -> None:
-        if random.random() < 0.2:
+        if random.random() < 0.2 * self._swarm.weight("disk fails"):
             kind = random.choice(("full", "torn", "read_only"))
             self.disk_fails = self.has_faults = True
             setattr(self._disk.faults, kind, True if kind == "read_only" else random.choice((0.1, 1.0)))
             self._hub.trace(f"disk: {kind}")
 
     def _plan(self, random: Random, *, durable: bool) -> None:
-        for _ in range(random.choice((0, 0, 1, 2))):
-            at, restore = random.random() * 40, random.random() < 0.3
+        stops = random.choice((0, 0, 1, 2))
+        for _ in range(stops if "server stops" in self._swarm else 0):
+            at, restore = random.random() * 40, random.random() < 0.3 * self._swarm.weight("backup restored")
             if restore:
                 at /= 4  # most reservations begin early, and what they hold is lost only if they are in use
                 self._at(at - self._ages.choice(BACKUP_AGES_S), self._server.backup)
             self._at(at, self._stop_server)
             start = self._restore_server if restore else self._start_server
             self._hub.at(self._hub.now_s + at + random.choice((0.1, 3.0, 60.0)), start)
-        if random.random() < 0.4:
+        if random.random() < 0.4 * self._swarm.weight("kill"):
             for _ in range(random.choice((1, 2))):
                 self._at(random.random() * 40, self._actions.kill_one)
-        if random.random() < 0.2:  # in the middle of what a thread does, for example between two file calls
-            action = self._actions.lose_power if durable and random.random() < 0.3 else self._actions.kill_one
-            self._hub.after(random.randrange(1, 800), self._unless_calm(action))
-        if random.random() < 0.2:
+        weight = self._swarm.weight
+        if random.random() < 0.2 * weight("kill between steps"):  # for example between two file calls of a thread
+            is_power = durable and random.random() < 0.3 * weight("power loss")
+            self._hub.after(random.randrange(1, 800), self._unless_calm(partial(self._between_steps, is_power)))
+        if random.random() < 0.2 * weight("clock jump"):
             self._at(random.random() * 30, self._jump_clock)
-        if random.random() < 0.1:
+        if random.random() < 0.1 * weight("suspension"):
             self._at(random.random() * 30, self._suspend)
-        if random.random() < 0.15:
+        if random.random() < 0.15 * weight("fork"):
             self._at(random.random() * 20, self._actions.fork_one)
-        if durable and random.random() < 0.5:
+        if durable and random.random() < 0.5 * weight("power loss"):
             self._at(random.random() * 30, self._actions.lose_power)
 
     def _at(self, after_s: float, action: Callable[[], None]) -> None:
@@ -137,8 +135,13 @@ class SeededFaults:
 
         return act
 
+    def _between_steps(self, is_power: bool) -> None:
+        self._swarm.matters("kill between steps")
+        (self._actions.lose_power if is_power else self._actions.kill_one)()
+
     def _stop_server(self) -> None:
         if self._server.up:
+            self._swarm.matters("server stops")
             self.has_faults = True
             self._hub.trace("the server stops")
             self._server.stop()
@@ -154,11 +157,13 @@ class SeededFaults:
     def _jump_clock(self) -> None:
         jump = self._hub.random.choice((-3600.0, -1.0, 1.0, 3600.0, 8 * DAY_S))
         self._hub.wall_offset_s += jump
+        self._swarm.matters("clock jump")
         self._hub.trace(f"the wall clock jumps by {jump} s")
 
     def _suspend(self) -> None:
         self.has_faults = True
         self._hub.suspend(90.0)
+        self._swarm.matters("suspension")
         self._hub.trace("the machine is suspended for 90 s")
 
 

@@ -34,6 +34,17 @@ HOSTILE: Final = (
     (401, b'{"error": "UNAUTHORIZED", "message": "INTERNAL_ERROR", "request_id": "r"}'),
 )
 """Responses that a proxy, or a server whose store is down, sends in place of the real one."""
+NETWORK: Final = (
+    "lost_request",
+    "lost_response",
+    "duplicate",
+    "hostile",
+    "truncated",
+    "refused",
+    "slow",
+    "denial_as_200",
+)
+"""The members of `Faults` that are chances."""
 
 
 @define
@@ -80,23 +91,30 @@ class Exchange:
 
     def send(self) -> None:
         """Put the request on the network, or fail as the faults decide."""
-        hub, faults, chance = self.server.hub, self.server.faults, self.server.hub.random.random
-        if self._is_refused() or not self.server.up or chance() < faults.refused:
+        hub, faults = self.server.hub, self.server.faults
+        if self._is_refused() or not self.server.up or self._happens("refused"):
             hub.trace(f"{self.what}: connection refused")
             self.fail(FailureKind.CONNECT, "connection refused", request_sent=False)
             return
         delay_s = faults.delay_s * (0.5 + hub.random.random())
-        if chance() < faults.slow:
+        if self._happens("slow"):
             delay_s += hub.random.choice((1.0, 4.9, 5.1, 20.0))
-        if chance() < faults.lost_request:
+        if self._happens("lost_request"):
             hub.trace(f"{self.what}: the request is lost")
-            if chance() < 0.5:
+            if hub.random.random() < 0.5:
                 hub.at(hub.now_s + delay_s, lambda: self.fail(FailureKind.BROKEN, "reset", request_sent=True))
             return
         hub.at(hub.now_s + delay_s, lambda: self.server.deliver(self))
-        if chance() < faults.duplicate:
+        if self._happens("duplicate"):
             hub.trace(f"{self.what}: the request arrives twice")
             hub.at(hub.now_s + delay_s + hub.random.choice((0.0, 0.5, 30.0)), lambda: self.server.deliver(self))
+
+    def _happens(self, name: str) -> bool:
+        """Return whether a fault of the network happens now."""
+        happens: bool = self.server.hub.random.random() < getattr(self.server.faults, name)
+        if happens:
+            self.server.swarm.matters(name)
+        return happens
 
     def _is_refused(self) -> bool:
         head, _, operation = self.request.target.rpartition("/")
@@ -108,19 +126,19 @@ class Exchange:
 
     def handled(self, response: Response) -> None:
         """Send the server's response back, or lose or damage it."""
-        hub, faults, chance = self.server.hub, self.server.faults, self.server.hub.random.random
+        hub, faults = self.server.hub, self.server.faults
         status, body = response.status, response.body
-        if chance() < faults.lost_response:
+        if self._happens("lost_response"):
             hub.trace(f"{self.what}: {status}, the response is lost")
-            if chance() < 0.5:
+            if hub.random.random() < 0.5:
                 self.fail(FailureKind.BROKEN, "closed", request_sent=True)
             return
-        if status == 409 and chance() < faults.denial_as_200 and self.what.endswith("POST /v1/reservations"):
+        if status == 409 and self._happens("denial_as_200") and self.what.endswith("POST /v1/reservations"):
             status, body = 200, _denial(body)
         whole = body
-        if chance() < faults.truncated:
+        if self._happens("truncated"):
             body = body[: len(body) // 2]
-        if chance() < faults.hostile:
+        if self._happens("hostile"):
             status, body = hub.random.choice(HOSTILE)
         headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
         if status != response.status:

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import define
+from attrs import define, evolve
 
 from tests.simulation import threads
 from tests.simulation.hub import SimulationStuckError
 from tests.simulation.simulated_run import SimulatedRun
+from tests.simulation.swarm import table
 from tests.simulation.uses_pool import POOL_ASYNC, POOL_SYNC
 
 WORKERS: Final = min(os.cpu_count() or 1, 8)
@@ -52,6 +53,8 @@ class Result:
         exempt: How many amounts may be missing because a disk failed.
         lost: How many amounts a restore of the ledger lost after a client saw them confirmed.
         pooled: Whether pools or queued commits were used.
+        on: The features that were on.
+        mattered: Those that changed what happened.
     """
 
     seed: int
@@ -63,9 +66,11 @@ class Result:
     exempt: int
     lost: int
     pooled: bool
+    on: Sequence[str] = ()
+    mattered: Sequence[str] = ()
 
 
-def run_seed(seed: int) -> Result:
+def run_seed(seed: int, *, swarms: bool = True) -> Result:
     """Run one seed and return what was found."""
     folder = Path(tempfile.mkdtemp(prefix="cycles-sim-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
     log = logging.getLogger("cycles")
@@ -74,7 +79,7 @@ def run_seed(seed: int) -> Result:
     collects = gc.isenabled()
     gc.disable()  # a collection at a random moment would make two runs of a seed differ
     try:
-        simulated = SimulatedRun(seed, folder)
+        simulated = SimulatedRun(seed, folder, swarms=swarms)
         _kept.append(simulated)
         with warnings.catch_warnings(), threads.installed(simulated.hub):
             warnings.simplefilter("ignore")
@@ -85,7 +90,8 @@ def run_seed(seed: int) -> Result:
         hub, ops = simulated.hub, simulated.ops
         pooled = any(op.kind in POOL_KINDS for op in ops)
         counts = simulated.rejected, simulated.exempt, simulated.lost
-        return Result(seed, simulated.problems, hub.log, hub.steps, len(ops), *counts, pooled)
+        features = simulated.swarm.on, simulated.swarm.mattered
+        return Result(seed, simulated.problems, hub.log, hub.steps, len(ops), *counts, pooled, *features)
     finally:
         if collects:
             gc.enable()
@@ -99,17 +105,17 @@ def warm_up() -> None:
     A replay does the same, so that each run of a seed starts from the same state.
     """
     for seed in WARM_UP_SEEDS:
-        run_seed(seed)
+        run_seed(seed, swarms=False)
     gc.collect()
     gc.freeze()  # forked processes then copy no page because of a reference count of the collector
 
 
-def run_isolated(seed: int) -> Result:
+def run_isolated(seed: int, *, swarms: bool = True) -> Result:
     """Run one seed in a forked process, so that nothing of it reaches the next one."""
-    return run_batch([seed])[0]
+    return run_batch([seed], swarms=swarms)[0]
 
 
-def run_batch(seeds: Sequence[int]) -> list[Result]:
+def run_batch(seeds: Sequence[int], *, swarms: bool = True) -> list[Result]:
     """Run a few seeds in one forked process. Nothing is freed between them, so no finalizer of one acts in the next."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -119,7 +125,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
         results = []
         for seed in seeds:
             try:
-                results.append(run_seed(seed))
+                results.append(run_seed(seed, swarms=swarms))
             except BaseException:
                 results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0, 0, False))
         with os.fdopen(writer, "wb") as file:
@@ -150,6 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, nargs="+", help="run one seed or a few, and print their traces")
+    parser.add_argument("--without-swarms", action="store_true", help="repeat seeds from before swarms")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--workers", type=int, default=WORKERS, help="how many processes run at the same time")
     options = parser.parse_args(arguments)
@@ -160,14 +167,14 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ | {"PYTHONHASHSEED": "0"},
         )
     if options.seed is not None:
-        return _replay(options.seed)
+        return _replay(options.seed, swarms=not options.without_swarms)
     return _many(options.first, options.seeds, options.minutes, options.workers)
 
 
-def _replay(seeds: Sequence[int]) -> int:
+def _replay(seeds: Sequence[int], *, swarms: bool) -> int:
     warm_up()
     failed = 0
-    for result in map(run_isolated, seeds):
+    for result in (run_isolated(seed, swarms=swarms) for seed in seeds):
         failed += bool(result.problems)
         print("\n".join(result.trace))
         print(report(result) or f"seed {result.seed} passed: {result.ops} guards, {result.steps} steps")
@@ -181,8 +188,10 @@ def _batches(first: int, count: int) -> list[range]:
 def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
     began, failed, ops, rejected, exempt, lost, pooled, done = _perf_counter(), 0, 0, 0, 0, 0, 0, 0
     warm_up()
+    results: list[Result] = []
     with multiprocessing.get_context("fork").Pool(workers) as pool, contextlib.suppress(KeyboardInterrupt):
         for result in itertools.chain.from_iterable(pool.imap(run_batch, _batches(first, count))):
+            results.append(evolve(result, trace=[]))
             done, ops, pooled = done + 1, ops + result.ops, pooled + result.pooled
             rejected, exempt, lost = rejected + result.rejected, exempt + result.exempt, lost + result.lost
             if (printed := report(result)) is not None:
@@ -190,6 +199,7 @@ def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
                 print(printed, flush=True)
             if minutes is not None and _perf_counter() - began > minutes * 60:
                 break
+    print(table(results))
     rate = done / (_perf_counter() - began)
     print(
         f"{done} seeds ({pooled} with pools or queued commits), {ops} guards, {rejected} amounts rejected, "

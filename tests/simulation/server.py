@@ -16,6 +16,7 @@ from cycles.embedded.records import KINDS, Budget, Record, Reservation, StoredRe
 from tests.simulation.accounts import TENANTS, Account, records
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import Faults
+from tests.simulation.swarm import Swarm
 
 COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 EVENTS: Final = "/v1/events"
@@ -149,12 +150,16 @@ class SimServer:
 
     Args:
         hub: The machine.
+        swarm: The features of the run.
         accounts: Its budgets.
         on_charge: Called with the agent after each commit and event that it accepted.
     """
 
-    def __init__(self, hub: Hub, accounts: dict[str, list[Account]], on_charge: Callable[[str], None]) -> None:
+    def __init__(
+        self, hub: Hub, swarm: Swarm, accounts: dict[str, list[Account]], on_charge: Callable[[str], None]
+    ) -> None:
         self.hub = hub
+        self.swarm = swarm
         self.store = MemoryStore(records(accounts))
         self.faults = Faults()
         self.up = True
@@ -255,6 +260,8 @@ class SimServer:
             numbers = {"spent": balance.spent.amount, "reserved": balance.reserved.amount, "debt": balance.debt.amount}
             self.ledger.set_budget(account.scope, balance.allocated, status="FROZEN", caps=account.caps, **numbers)
             self.hub.trace(f"the budget of {account.agent} is frozen")
+            if balance.reserved.amount or balance.spent.amount:
+                self.swarm.matters("frozen budget")
 
     def backup(self) -> None:
         """Copy the ledger; a restore goes back to this copy."""
@@ -269,6 +276,7 @@ class SimServer:
         """Start the server again: with its whole ledger, or with the copy of the last `backup`."""
         if restore and self.store.restore():
             self.restores += 1
+            self.swarm.matters("backup restored")
         self._server = self._started()
         self._process = self.hub.process("server")
         self.up = True

@@ -19,29 +19,34 @@ from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
+from tests.simulation.swarm import Swarm
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
 UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
+PLAIN_USES: Final = 8  # of each thread at most, in a run without faults
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
 class SimulatedRun:
     """One run: the machine, a server, a few programs and the faults of its seed."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, *, swarms: bool = True) -> None:
         self.hub = Hub(seed)
+        self.swarm = Swarm(seed, drawn=swarms)
         # Drawn from another generator, so that the runs of all other seeds stay as they are.
-        self._journaled = Random(f"journal {seed}").random() >= UNJOURNALED
+        self._journaled = Random(f"journal {seed}").random() >= UNJOURNALED * self.swarm.weight("no journal")
+        if not self._journaled:
+            self.swarm.matters("no journal")
         self.problems = self.hub.problems
         self.rejected = self.exempt = self.lost = 0
         self.ops: list[Op] = []
         self.server: SimServer
         self._journal = folder / "journal"
         self._programs: list[Program] = []
-        self._disk = disks.SimOs(self.hub)
+        self._disk = disks.SimOs(self.hub, self.swarm)
         self._accounts = make_accounts(self.hub.random)
         self._unused = {tenant: iter(accounts) for tenant, accounts in self._accounts.items()}
         self._connections: list[SimBlocking | SimAsync] = []
@@ -55,13 +60,13 @@ class SimulatedRun:
         """Run the programs with faults, then without, and check the ledger."""
         random, hub = self.hub.random, self.hub
         with patched([*network.patches(self), *disks.patches(self._disk)]):
-            self.server = SimServer(hub, self._accounts, self._check_charge)
+            self.server = SimServer(hub, self.swarm, self._accounts, self._check_charge)
             actions = Actions(self._kill_one, self._fork_one, self._lose_power)
-            self._faults = SeededFaults(hub, self.server, self._disk, actions)
-            self._durable = random.random() < 0.15
-            if random.random() < 0.1:
+            self._faults = SeededFaults(hub, self.swarm, self.server, self._disk, actions)
+            self._durable = self._happens("durability disk", 0.15)
+            if self._happens("foreign files", 0.1):
                 faults.leave_foreign_files(self._folder_of("acme"))
-            later = random.random() < 0.06
+            later = self._happens("eight days", 0.06)
             self._faults.begin(durable=self._durable, lossy=later)
             self._plan_freezes()
             for _ in range(random.choice((1, 1, 2, 3))):
@@ -83,12 +88,13 @@ class SimulatedRun:
 
     def _start_program(self) -> None:
         random = self.hub.random
-        tenant = "globex" if random.random() < 0.15 else "acme"
+        tenant = "globex" if self._happens("second tenant", 0.15) else "acme"
         process = self.hub.process(f"program {len(self._programs)}")
         accounts, settings = self._unused[tenant], self._settings(tenant)
         program = Program(self.hub, self.server, process, accounts, self.ops, settings, self)
         is_first = len(self._programs) < 4
-        sync = [random.choices(list(SYNC), k=random.randrange(1, 4)) for _ in range(random.randrange(3))]
+        most = PLAIN_USES if self.swarm.plain else 4
+        sync = [random.choices(list(SYNC), k=random.randrange(1, most)) for _ in range(random.randrange(3))]
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
         endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
         ending = random.choice((*endings, "aclose") if tasks and not sync else endings)
@@ -103,6 +109,13 @@ class SimulatedRun:
         commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
         return settings | {"most_queued": commits, "flush_timeout": flush_s}
 
+    def _happens(self, feature: str, chance: float) -> bool:
+        """Return whether a feature is a part of this run."""
+        happens = self.hub.random.random() < chance * self.swarm.weight(feature)
+        if happens:
+            self.swarm.matters(feature)
+        return happens
+
     def _programs_ended(self) -> bool:
         return not self._restarts and all(program.finished or not program.process.alive for program in self._programs)
 
@@ -111,6 +124,7 @@ class SimulatedRun:
 
     def _kill_one(self) -> None:
         if running := self._running():
+            self.swarm.matters("kill")
             self._kill(self.hub.random.choice(running))
             self._restart_soon()
 
@@ -145,6 +159,7 @@ class SimulatedRun:
         if not self._running():
             return
         self.hub.trace("the power is lost")
+        self.swarm.matters("power loss")
         for program in self._programs:
             if program.process.alive:
                 self._kill(program, keeps_spend=False)
@@ -164,6 +179,7 @@ class SimulatedRun:
     def _fork_one(self) -> None:
         running = [program for program in self._running() if hasattr(program, "client")]
         if running:
+            self.swarm.matters("fork")
             parent = self.hub.random.choice(running)
             process = self.hub.process(f"{parent.process.name}, forked")
             child = parent.fork(process)
@@ -192,7 +208,7 @@ class SimulatedRun:
     def _plan_freezes(self) -> None:
         for accounts in self._accounts.values():
             for account in accounts:
-                if account.freezes_s is not None:
+                if account.freezes_s is not None and "frozen budget" in self.swarm:
                     self.hub.at(self.hub.now_s + account.freezes_s, partial(self.server.freeze, account))
 
     def _sweep(self, tenant: str) -> None:

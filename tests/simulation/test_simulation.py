@@ -13,10 +13,12 @@ from attrs import evolve
 
 from tests.simulation import checks, planted, run
 from tests.simulation.planted_faults import FAULTS
+from tests.simulation.swarm import FEATURES, FIRST_FEATURES, Swarm, table
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 100
 PARTS = 2
+SINCE_SWARMS = "# With swarms"
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,9 +33,10 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def known_seeds() -> list[str]:
-    """Return the seeds of seeds.txt."""
-    lines = (Path(__file__).parent / "seeds.txt").read_text("utf-8").splitlines()
+def known_seeds(*, swarms: bool) -> list[str]:
+    """Return the seeds of seeds.txt, from before swarms or since."""
+    before, _, since = (Path(__file__).parent / "seeds.txt").read_text("utf-8").partition(SINCE_SWARMS)
+    lines = (since if swarms else before).splitlines()
     return [line.split()[0] for line in lines if line and not line.startswith("#")]
 
 
@@ -46,10 +49,11 @@ def test_nothing_is_lost_or_charged_twice(first: int) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", range(PARTS + 1))
 def test_no_seed_that_failed_once_fails_again(part: int) -> None:
-    seeds = known_seeds()[part::PARTS]
-    done = simulate("--seed", *seeds)
+    swarms = part == PARTS
+    seeds = known_seeds(swarms=True) if swarms else known_seeds(swarms=False)[part::PARTS]
+    done = simulate("--seed", *seeds, *([] if swarms else ["--without-swarms"]))
     failed = [line for line in done.stdout.splitlines() if " failed:" in line]
     assert done.returncode == 0, f"{failed}\n{done.stdout[-20_000:]}{done.stderr}"
     assert re.findall(r"^seed (\d+) passed: ", done.stdout, re.MULTILINE) == seeds
@@ -58,7 +62,7 @@ def test_no_seed_that_failed_once_fails_again(part: int) -> None:
 def test_the_exit_status_of_a_few_seeds_says_whether_one_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     results = {1: run.Result(1, ["lost 5"], [], 0, 0, 0, 0, 0, False), 2: run.Result(2, [], [], 0, 0, 0, 0, 0, False)}
     monkeypatch.setattr(run, "warm_up", lambda: None)
-    monkeypatch.setattr(run, "run_isolated", results.__getitem__)
+    monkeypatch.setattr(run, "run_isolated", lambda seed, *, swarms: results[seed])
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     assert run.main(["--seed", "1", "2"]) == 1
     assert run.main(["--seed", "2"]) == 0
@@ -86,9 +90,26 @@ def test_a_seed_does_the_same_after_others_in_one_process() -> None:
     assert (ran.stdout, ran.stderr) == ("the same\n", "")
 
 
+def test_a_seed_draws_its_features_and_reports_which_mattered() -> None:
+    swarms = [Swarm(seed) for seed in range(400)]
+    plain = [swarm for swarm in swarms if swarm.plain]
+    assert 20 < len(plain) < 80
+    assert all(swarm.on == [] for swarm in plain)
+    for name in FEATURES:
+        assert 40 < sum(name in swarm for swarm in swarms) < 360, name
+    assert len({swarm.weight("kill") for swarm in swarms}) == 4
+    swarm = Swarm(0, drawn=False)
+    assert (swarm.on, swarm.mattered) == ([*FIRST_FEATURES], [])
+    swarm.matters("kill")
+    results = [run.Result(0, [], [], 0, 0, 0, 0, 0, False, swarm.on, swarm.mattered)] * 3
+    rows = {line[:22].strip(): line[22:].split() for line in table(results).splitlines()}
+    assert rows["feature"] == ["on", "mattered"]
+    assert (rows["kill"], rows["fork"], rows["none"]) == (["3", "3"], ["3", "0"], ["0"])
+
+
 def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "allowed", lambda op: {-1})
-    printed = run.report(run.run_isolated(3))
+    printed = run.report(run.run_isolated(3, swarms=False))
     assert printed is not None
     assert "seed 3 failed" in printed
     assert "expected one of [-1]" in printed

@@ -217,12 +217,16 @@ class Program:
         tasks = [asyncio.ensure_future(self._in_task(*each)) for each in zip(kinds, delays, strict=True)]
         for task in tasks:
             how = random.random()
+            if "cancellation" not in self.server.swarm:
+                continue
             if how < 0.2:  # at a moment
+                self.server.swarm.matters("cancellation")
                 delay = random.random() * 12
                 for _ in range(random.choice((1, 1, 2, 6))):
                     asyncio.get_running_loop().call_later(delay, task.cancel)
                     delay += random.choice((0.0, 0.001, 0.3))
             elif how < 0.4:  # at an await
+                self.server.swarm.matters("cancellation")
                 first = random.randrange(1, 25)
                 task.cancel_before = set(range(first, first + random.choice((1, 1, 2, 6))))  # type: ignore[attr-defined]
         await asyncio.gather(*tasks, return_exceptions=True)
