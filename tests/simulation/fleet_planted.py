@@ -33,10 +33,10 @@ def puts_nothing_again() -> Any:
     """A record that the store lost is not put again."""
     renew = StoreJournal._renew
 
-    def without_missing(self: StoreJournal) -> None:
+    def without_missing(self: StoreJournal, claim_ms: int) -> None:
         put, self._put = self._put, lambda *args: True  # type: ignore[method-assign]
         try:
-            renew(self)
+            renew(self, claim_ms)
         finally:
             self._put = put  # type: ignore[method-assign]
 

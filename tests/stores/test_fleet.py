@@ -135,6 +135,19 @@ def test_a_record_that_the_store_lost_is_put_again(
     assert records(store)[0].not_before_ms == 7
 
 
+def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker(flush_timeout=0.2)
+    reservation_id = leave_pending(client, server)
+    store._tables.rows.clear()
+    client.close()  # before it renews its records again
+    assert [record.reservation_id for record in records(store)] == [reservation_id]
+    server.faults.clear()
+    assert [pending.reservation_id for pending in worker().pending()] == [reservation_id]  # due, so claimed at the start
+    until(lambda: spent(server) == 3)
+
+
 def test_a_finished_record_is_deleted_after_a_failure_of_the_store(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,

@@ -488,7 +488,7 @@ class StoreJournal:
         """Renew what this client holds, move what an outage left elsewhere, and claim up to `max_records` more."""
         with self._outages_noted():
             self._delete_now()
-            self._renew()
+            self._renew(self.claim_ms)
             self._watch()
             if not self._health.may_claim:  # an idle client would not see that the outage continues
                 self._store.list("", 1)
@@ -579,13 +579,13 @@ class StoreJournal:
         if lost:
             self._store.put(lost)
 
-    def _renew(self) -> None:
+    def _renew(self, claim_ms: int) -> None:
         for batch in self._batches():
-            for key in self._store.renew(batch, self.claim_ms):
+            for key in self._store.renew(batch, claim_ms):
                 with self._lock:
                     lost = self._held.get(key)
                 if lost is not None:  # otherwise it was settled in the meantime
-                    self._put(key, lost.record, self.claim_ms)  # finds whether it is missing, or another client's
+                    self._put(key, lost.record, claim_ms)  # finds whether it is missing, or another client's
             self._health.succeeded()
 
     def _batches(self) -> list[list[tuple[str, str]]]:
@@ -646,8 +646,7 @@ class StoreJournal:
         """Delete what is finished, let other clients claim the rest immediately, and close the local files."""
         with self._outages_noted():
             self._delete_now()
-            for batch in self._batches():
-                self._store.renew(batch, 0)
+            self._renew(0)
         if self._owns_store:
             self._store.close()
         self._local.close()
