@@ -54,6 +54,8 @@ APPLIED = success(status="APPLIED", event_id="e1")
         (EVENT, APPLIED, Settled),
         (COMMIT, refusal(410, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(410, None, conformant=False), Resend),
+        (UNKNOWN, refusal(410, None, conformant=False), Unresolved),
+        (UNKNOWN, refusal(410, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(400, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(500, "RESERVATION_EXPIRED"), Unresolved),
         (COMMIT, refusal(409, "BUDGET_EXCEEDED"), Rejected),

@@ -137,6 +137,19 @@ def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world:
     assert world.server.charged == 42
 
 
+def test_a_page_with_410_after_a_lost_response_charges_no_event(world: Setup) -> None:
+    """A gateway that is taken out of service says 410 to every request; the ledger has the commit already."""
+    world.server.faults.drop_response("commit")
+    world.server.faults.status("commit", 410, body=b"<html>this site has moved</html>")
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        assert guard.commit(ACTUAL).status == "pending"
+        assert client.flush(PATIENCE_S).pending == 1  # the page
+        assert client.flush(PATIENCE_S).pending == 0
+    assert (world.server.charged, bodies(world, "event")) == (42, [])
+    assert world.leftovers == []
+
+
 def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:

@@ -144,7 +144,9 @@ def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
     client.close()  # before it renews its records again
     assert [record.reservation_id for record in records(store)] == [reservation_id]
     server.faults.clear()
-    assert [pending.reservation_id for pending in worker().pending()] == [reservation_id]  # due, so claimed at the start
+    assert [pending.reservation_id for pending in worker().pending()] == [
+        reservation_id
+    ]  # due, so claimed at the start
     until(lambda: spent(server) == 3)
 
 
