@@ -26,6 +26,7 @@ class Account:
     Attributes:
         agent: The subject level that only this use has, so that its charges can be read from the ledger.
         freezes_s: When the operator freezes the budget, in seconds after the start; None for never.
+        has_changed: Whether the operator has set another limit.
     """
 
     tenant: str
@@ -36,6 +37,7 @@ class Account:
     policy: str = FORGIVING
     caps: dict[str, Any] | None = None
     freezes_s: float | None = None
+    has_changed: bool = False
 
     @property
     def scope(self) -> str:
@@ -51,7 +53,7 @@ class Account:
     @property
     def is_tight(self) -> bool:
         """Whether the budget may be smaller than what is spent, so that the server charges less."""
-        return self.allocated < LARGE
+        return self.allocated < LARGE or self.has_changed
 
     @property
     def is_empty(self) -> bool:

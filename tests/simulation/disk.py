@@ -12,13 +12,28 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Final
 
-from attrs import define
+from attrs import define, field
 
+from cycles._core.pool.sums import SECTOR
 from cycles._core.settlement import record as records
 from tests.simulation.hub import Hub, Process
 from tests.simulation.swarm import Swarm
+
+CALLS: Final = {
+    "fsync fails": errno.EIO,
+    "rename fails": errno.EACCES,
+    "unlink fails": errno.EACCES,
+    "open fails": errno.EMFILE,
+    "read fails": errno.EIO,
+    "stat fails": errno.EIO,
+}
+"""The features with which a call of the disk fails, and its error."""
+HANGS: Final = "disk hangs"
+HANGS_S: Final = (0.5, 3.0, 20.0)
+GIVEN_UP_S: Final = 1.9  # the journal gives a call up after 2 s, so what it writes may be missing
 
 
 @define
@@ -28,6 +43,9 @@ class DiskFaults:
     full: float = 0.0  # chance that a write fails with ENOSPC
     torn: float = 0.0  # chance that a write is cut short and fails
     read_only: bool = False
+    short: float = 0.0  # chance that a write takes a part, and returns how much
+    hangs: float = 0.0  # chance that a call takes seconds
+    calls: dict[str, float] = field(factory=dict)  # chances that one of `CALLS` fails
 
 
 @define
@@ -48,7 +66,8 @@ class SimOs:
         self._hub = hub
         self._swarm = swarm
         self.faults = DiskFaults()
-        self.was_read_only = False
+        self.was_read_only = False  # or it did not take a file of which nothing is known
+        self._random = Random(f"disk {hub.seed}")  # drawn apart, so that the runs of all other seeds stay as they are
         self._open: dict[int, _Open] = {}
         self._dirty: set[str] = set()  # files whose content was not fsynced
         self._changed: dict[str, dict[str, bytes | None]] = {}  # what each change of a name replaced, not fsynced
@@ -65,6 +84,10 @@ class SimOs:
             self.was_read_only = True
             self._swarm.matters("disk fails")
             raise OSError(errno.EROFS, "read-only file system", str(path))
+        writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if self._fails("open fails" if writes else "read fails", path):
+            self.was_read_only |= writes or Path(path).is_dir()  # a folder is opened to fsync its names
+            raise self._error("open fails" if writes else "read fails", path)
         handle = os.open(path, flags, mode)
         current = self._hub.current
         if not flags & os.O_NONBLOCK or flags & os.O_RDWR:  # a file that is only read has no lock
@@ -83,11 +106,15 @@ class SimOs:
             self._note_failed(handle, content)
             os.write(handle, content[: len(content) // 2])
             raise OSError(errno.EIO, "input/output error")
+        if len(content) > 1 and self._happens("short writes", self.faults.short):
+            content = content[: self._random.randrange(1, len(content))]
         return os.write(handle, content)
 
     def fsync(self, handle: int) -> None:
         self._step()
         path = self._open[handle].path
+        if self._fails("fsync fails", path):
+            raise self._error("fsync fails", path)
         self._dirty.discard(path)
         if Path(path).name.startswith("pool-"):
             self._synced[path] = Path(path).read_bytes()
@@ -101,7 +128,15 @@ class SimOs:
         if handle not in self._open:
             raise OSError(errno.EBADF, "the file was closed in the meantime")
         path = self._open[handle].path
+        if self._fails("fsync fails", path):
+            raise self._error("fsync fails", path)
         self._synced[path] = Path(path).read_bytes()
+
+    def stat(self, path: Any) -> os.stat_result:
+        if self._fails("stat fails", path):
+            self.was_read_only = True  # a record that was just renamed counts as not saved
+            raise self._error("stat fails", path)
+        return Path(path).stat()
 
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)
@@ -109,6 +144,8 @@ class SimOs:
 
     def replace(self, source: Any, target: Any) -> None:
         self._step()
+        if self._fails("rename fails", source):
+            raise self._error("rename fails", source)
         self._rename(str(source), str(target))
         if str(source) in self._synced:
             self._synced[str(target)] = self._synced.pop(str(source))
@@ -123,6 +160,8 @@ class SimOs:
 
     def unlink(self, path: Any) -> None:
         self._step()
+        if self._fails("unlink fails", path):
+            raise self._error("unlink fails", path)
         if os.path.lexists(path):
             self._change(str(path))
         os.unlink(path)
@@ -131,6 +170,8 @@ class SimOs:
     @contextlib.contextmanager
     def scandir(self, folder: Any) -> Iterator[list[os.DirEntry[str]]]:
         """List a folder in an order of the seed: that of the system depends on more than the run."""
+        if self._fails("read fails", folder):
+            raise self._error("read fails", folder)
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         self._hub.random.shuffle(entries)
@@ -171,6 +212,8 @@ class SimOs:
         for change in [change for _, change in sorted(self._changed.items())]:
             if random.random() < 0.5:  # undone as a whole
                 for name, before in change.items():
+                    if not Path(name).parent.is_dir():
+                        continue  # its machine is lost
                     if before is not None:
                         Path(name).write_bytes(before)
                     elif os.path.exists(name):
@@ -182,12 +225,21 @@ class SimOs:
                 file.write_bytes(random.choice((b"", content[: len(content) // 2], content)))
         for file in sorted(journal.rglob("spend-*.log")):
             if file.stat().st_size > 1_000 and random.random() < 0.5:
-                file.write_bytes(bytes(file.stat().st_size))
+                self._lose_pages(file, bytes(file.stat().st_size))
         for file in sorted(journal.rglob("pool-*.log")):
             if str(file) in self._synced and random.random() < 0.5:
-                file.write_bytes(self._synced[str(file)])
+                self._lose_pages(file, self._synced[str(file)])
         self._dirty.clear()
         self._changed.clear()
+
+    def _lose_pages(self, file: Path, before: bytes) -> None:
+        """Go back to what the disk had of a mapped file: all of it, or some sectors if the feature is on."""
+        if "mapped steps" in self._swarm and len(before) == file.stat().st_size:
+            now, pages = file.read_bytes(), Random(f"pages {self._hub.seed}")
+            starts = range(0, len(before), SECTOR)
+            before = b"".join(pages.choice((before, now))[start : start + SECTOR] for start in starts)
+            self._swarm.matters("mapped steps")
+        file.write_bytes(before)
 
     def _note_failed(self, handle: int, content: bytes) -> None:
         opened = self._open[handle]
@@ -217,11 +269,36 @@ class SimOs:
         if paths[0] not in self._changed:
             self._changed[paths[0]] = {path: _content(path) for path in paths}
 
+    def _happens(self, feature: str, chance: float) -> bool:
+        happens = chance > 0 and self._hub.current is not None and self._random.random() < chance
+        if happens:
+            self._swarm.matters(feature)
+        return happens
+
+    def _fails(self, feature: str, path: Any) -> bool:
+        """Return whether a call fails now. What its file has may be missing then."""
+        if not self._happens(feature, self.faults.calls.get(feature, 0.0)):
+            return False
+        content = _content(str(path)) or b""
+        self._failed.append(content)
+        if Path(path).name.startswith(("spend-", "pool-")) or Path(path).is_dir():
+            self.was_read_only |= feature not in ("read fails", "stat fails")
+        return True
+
+    @staticmethod
+    def _error(feature: str, path: Any) -> OSError:
+        return OSError(CALLS[feature], os.strerror(CALLS[feature]), str(path))
+
     def _step(self) -> None:
         hub = self._hub
         if hub.current is not None:
             hub.check_alive()
             hub.preempt(0.1)
+            if self._happens(HANGS, self.faults.hangs):
+                hub.suspended += 1  # the bounds of calls do not count what a disk takes
+                length_s = self._random.choice(HANGS_S)
+                self.was_read_only |= length_s > GIVEN_UP_S
+                hub.sleep(length_s)
             hub.check_alive()
 
 

@@ -10,13 +10,17 @@ from typing import Any, Final
 
 from attrs import define
 
-from tests.simulation.disk import DiskFaults, SimOs
+from tests.simulation.disk import CALLS, GIVEN_UP_S, HANGS, DiskFaults, SimOs
 from tests.simulation.hub import Hub
 from tests.simulation.network import NETWORK, Faults
 from tests.simulation.server import SimServer
 from tests.simulation.swarm import Swarm
 
 DAY_S: Final = 86_400.0
+SERVER_MOVES_S: Final = (-20.0, -2.0, 2.0, 45.0, 3600.0)
+HUNG_CALLS: Final = (
+    6  # so many calls of a hanging disk, each of which the journal gives up, may delay one call of a guard
+)
 MOST: Final = 0.8  # the largest chance of a fault, so that some attempts succeed
 BACKUP_AGES_S: Final = (1.0, 5.0, 15.0)  # of a copy of the ledger when its server stops
 FOREIGN: Final = {
@@ -72,6 +76,7 @@ class SeededFaults:
             self._server.faults.lost_response = 0.6
             self.has_faults = True
         self._choose_disk(self._hub.random)
+        self._choose_server()
         self._plan(self._hub.random, durable=durable)
 
     def end(self) -> None:
@@ -79,6 +84,7 @@ class SeededFaults:
         self.calm = True
         self._server.faults = Faults()
         self._disk.faults = DiskFaults()
+        self._server.revoked_until_s = 0.0
         self._start_server()
         self._hub.trace("all faults end")
 
@@ -91,12 +97,42 @@ class SeededFaults:
         self.has_faults = bool(chosen) and level > 0
         self._hub.trace(f"network: {', '.join(chosen) or 'no faults'} at {level}")
 
+    def _choose_server(self) -> None:
+        """Choose what proxies in between, an operator and the server's machine do."""
+        apart, swarm, faults = Random(f"server faults {self._hub.seed}"), self._swarm, self._server.faults
+        faults.no_remaining_ttl = "no remaining ttl" in swarm
+        faults.pages = min(MOST, apart.choice((0.0, 0.1, 0.3)) * swarm.weight("pages"))
+        self.has_faults |= faults.pages > 0
+        begin_s, length_s = apart.random() * 20, apart.choice((0.5, 10.0))
+        if "revoked key" in swarm:
+            self.has_faults = True
+            self.at(begin_s, lambda: setattr(self._server, "revoked_until_s", self._hub.now_s + length_s))
+        if "server clock" in swarm:
+            for _ in range(apart.choice((1, 2))):
+                self.has_faults = True
+                moves_s = apart.choice(SERVER_MOVES_S)
+                self.at(apart.random() * 30, partial(self._server.move_clock, moves_s))
+
     def _choose_disk(self, random: Random) -> None:
         if random.random() < 0.2 * self._swarm.weight("disk fails"):
             kind = random.choice(("full", "torn", "read_only"))
             self.disk_fails = self.has_faults = True
             setattr(self._disk.faults, kind, True if kind == "read_only" else random.choice((0.1, 1.0)))
             self._hub.trace(f"disk: {kind}")
+        apart = Random(f"calls of the disk {self._hub.seed}")
+        for name in (*CALLS, "short writes", HANGS):
+            chance = min(MOST, apart.choice((0.0, 0.02, 0.2)) * self._swarm.weight(name))
+            if chance:
+                self._hub.trace(f"disk: {name} at {chance}")
+                if name == "short writes":
+                    self._disk.faults.short = chance
+                    continue
+                self.disk_fails = self.has_faults = True
+                if name == HANGS:
+                    self._disk.faults.hangs = chance / 10
+                    self._hub.slow_s = HUNG_CALLS * GIVEN_UP_S
+                else:
+                    self._disk.faults.calls[name] = chance
 
     def _plan(self, random: Random, *, durable: bool) -> None:
         stops = random.choice((0, 0, 1, 2))
@@ -104,27 +140,27 @@ class SeededFaults:
             at, restore = random.random() * 40, random.random() < 0.3 * self._swarm.weight("backup restored")
             if restore:
                 at /= 4  # most reservations begin early, and what they hold is lost only if they are in use
-                self._at(at - self._ages.choice(BACKUP_AGES_S), self._server.backup)
-            self._at(at, self._stop_server)
+                self.at(at - self._ages.choice(BACKUP_AGES_S), self._server.backup)
+            self.at(at, self._stop_server)
             start = self._restore_server if restore else self._start_server
             self._hub.at(self._hub.now_s + at + random.choice((0.1, 3.0, 60.0)), start)
         if random.random() < 0.4 * self._swarm.weight("kill"):
             for _ in range(random.choice((1, 2))):
-                self._at(random.random() * 40, self._actions.kill_one)
+                self.at(random.random() * 40, self._actions.kill_one)
         weight = self._swarm.weight
         if random.random() < 0.2 * weight("kill between steps"):  # for example between two file calls of a thread
             is_power = durable and random.random() < 0.3 * weight("power loss")
             self._hub.after(random.randrange(1, 800), self._unless_calm(partial(self._between_steps, is_power)))
         if random.random() < 0.2 * weight("clock jump"):
-            self._at(random.random() * 30, self._jump_clock)
+            self.at(random.random() * 30, self._jump_clock)
         if random.random() < 0.1 * weight("suspension"):
-            self._at(random.random() * 30, self._suspend)
+            self.at(random.random() * 30, self._suspend)
         if random.random() < 0.15 * weight("fork"):
-            self._at(random.random() * 20, self._actions.fork_one)
+            self.at(random.random() * 20, self._actions.fork_one)
         if durable and random.random() < 0.5 * weight("power loss"):
-            self._at(random.random() * 30, self._actions.lose_power)
+            self.at(random.random() * 30, self._actions.lose_power)
 
-    def _at(self, after_s: float, action: Callable[[], None]) -> None:
+    def at(self, after_s: float, action: Callable[[], None]) -> None:
         """Plan a fault; it does not happen once faults have ended."""
         self._hub.at(self._hub.now_s + after_s, self._unless_calm(action))
 

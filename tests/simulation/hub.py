@@ -51,11 +51,27 @@ class Process:
         self.alive = True
         self.threads: list[Thread] = []
         self.shared: dict[HasHolder, None] = {}  # the locks of modules that it holds
+        self.wall_offset_s = 0.0  # of the clock of its machine
+        self.paused = 0  # how many pauses are not over
+        self.parked: list[Thread] = []  # what could run if it was not paused
 
     def kill(self) -> None:
         """End the process immediately, as `kill -9` does."""
         self.end()
         self.hub.trace(f"{self.name} is killed")
+
+    def pause(self) -> None:
+        """Let none of its threads run until `resume`, as SIGSTOP does."""
+        self.paused += 1
+        self.hub.suspended += 1
+
+    def resume(self) -> None:
+        """Let its threads continue, if no other pause lasts."""
+        self.paused -= 1
+        self.hub.suspended += 1
+        if not self.paused:
+            self.hub.ready += self.parked
+            self.parked.clear()
 
     def end(self) -> None:
         """Let none of its threads run again. The other processes have modules, and so locks, of their own."""
@@ -134,6 +150,7 @@ class Hub:
         self._last: Thread | None = None
         self.suspended = 0  # how often the machine was suspended
         self.suspended_s = 0.0  # and for how long
+        self.slow_s = 0.0  # what a disk that hangs may add to the bound of a call
         self.log: list[str] = []
         self.problems: list[str] = []
         self.failures: list[tuple[Thread, BaseException]] = []
@@ -158,7 +175,8 @@ class Hub:
 
     def wall_s(self) -> float:
         """Return the wall clock, which may jump."""
-        return self.now_s + self.wall_offset_s
+        machine_s = 0.0 if self.current is None else self.current.process.wall_offset_s
+        return self.now_s + self.wall_offset_s + machine_s
 
     @property
     def awake_s(self) -> float:
@@ -210,6 +228,14 @@ class Hub:
         self.ready.append(thread)
         self._switch_out()
 
+    def preempt_now(self) -> None:
+        """Let another thread run first, or what is planned for this step."""
+        thread = self.current
+        if thread is not None:
+            self.check_alive()
+            self.ready.append(thread)
+            self._switch_out()
+
     def check_alive(self) -> None:
         """Stop code of a killed process."""
         if self.current is None or not self.current.process.alive:
@@ -259,6 +285,9 @@ class Hub:
         self.ready[index], self.ready[-1] = self.ready[-1], self.ready[index]
         thread = self.ready.pop()
         if thread.done or not thread.process.alive:
+            return
+        if thread.process.paused:
+            thread.process.parked.append(thread)
             return
         self.current = thread
         self._last = thread

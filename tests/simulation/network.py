@@ -47,6 +47,12 @@ NETWORK: Final = (
 """The members of `Faults` that are chances."""
 
 
+_PAGE: Final = b"<!doctype html><html><body>not available</body></html>"
+PAGES: Final = tuple((status, _PAGE) for status in (403, 404, 410, 413, 422, 429, 502, 503))
+"""Pages of a gateway, which says nothing about the request."""
+RETRY_AFTER: Final = (b"2", b"Fri, 15 Jan 2027 08:00:30 GMT", b"soon", b"-7", b"1e9", b"")
+
+
 @define
 class Faults:
     """How often the network fails, as chances from 0 to 1, and how slow it is, in seconds."""
@@ -59,6 +65,8 @@ class Faults:
     refused: float = 0.0
     slow: float = 0.0
     denial_as_200: float = 0.0
+    pages: float = 0.0
+    no_remaining_ttl: bool = False
     delay_s: float = 0.02
 
 
@@ -86,6 +94,7 @@ class Exchange:
         self.reply: Reply | None = None
         self.error: ExchangeError | None = None
         self.over = False
+        self.page: tuple[int, bytes, list[tuple[bytes, bytes]]] | None = None  # what a gateway sends instead
         self.sent_s = server.hub.now_s
         self.notify: Any = lambda: None
 
@@ -97,6 +106,14 @@ class Exchange:
             self.fail(FailureKind.CONNECT, "connection refused", request_sent=False)
             return
         delay_s = faults.delay_s * (0.5 + hub.random.random())
+        if faults.pages and self.server.apart.random() < faults.pages:
+            self.server.swarm.matters("pages")
+            status, body = self.server.apart.choice(PAGES)
+            headers = [(b"Content-Type", b"text/html"), (b"Retry-After", self.server.apart.choice(RETRY_AFTER))]
+            self.page = status, body, headers
+            if status < 500:  # the gateway has not forwarded the request
+                hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), body, confirms=False))
+                return
         if self._happens("slow"):
             delay_s += hub.random.choice((1.0, 4.9, 5.1, 20.0))
         if self._happens("lost_request"):
@@ -141,10 +158,15 @@ class Exchange:
         if self._happens("hostile"):
             status, body = hub.random.choice(HOSTILE)
         headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        if faults.no_remaining_ttl and b"remaining_ttl_ms" in body and body == whole:
+            self.server.swarm.matters("no remaining ttl")
+            whole = body = _without(body, "remaining_ttl_ms")
         if status != response.status:
             headers = [(b"Content-Type", b"application/json")]
             if status == 429:
                 headers.append((b"Retry-After", b"2"))
+        if self.page is not None:
+            status, body, headers = self.page
         delay_s = faults.delay_s * (0.5 + hub.random.random())
         confirms = status == response.status < 300 and body == whole
         hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), body, confirms=confirms))
@@ -181,6 +203,11 @@ def _denial(body: bytes) -> bytes:
     """Return the response of a server that keeps a record of a reservation which it denies, with status 200."""
     denial = {"decision": "DENY", "reason_code": json.loads(body)["error"], "affected_scopes": []}
     return json.dumps({**denial, "reservation_id": "denied"}).encode()
+
+
+def _without(body: bytes, member: str) -> bytes:
+    """Return the response of an older server, which does not have a member yet."""
+    return json.dumps({name: value for name, value in json.loads(body).items() if name != member}).encode()
 
 
 class _Connections:

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import Any, Final, Protocol
 
 from attrs import frozen
@@ -13,7 +14,7 @@ from attrs import frozen
 from cycles.embedded import server as embedded
 from cycles.embedded.http import Request, Response
 from cycles.embedded.records import KINDS, Budget, Record, Reservation, StoredResponse
-from tests.simulation.accounts import TENANTS, Account, records
+from tests.simulation.accounts import ESTIMATE, LARGE, TENANTS, Account, records
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import Faults
 from tests.simulation.swarm import Swarm
@@ -24,6 +25,8 @@ RESERVATIONS: Final = "/v1/reservations"
 CHARGING: Final = ("commit", "event")
 LONGEST_LEASE_MS: Final = 2 * 60_000  # the longest ttl, extended once before its end
 SOON_S: Final = 0.01
+JSON: Final = {"Content-Type": "application/json"}
+REVOKED: Final = b'{"error": "UNAUTHORIZED", "message": "Invalid API key", "request_id": "r"}'
 RESERVED: Final = ":reserved"  # ends the key of a commit of the estimate, after the server rejected the whole amount
 
 
@@ -135,14 +138,16 @@ def _is_used_up(budget: Budget) -> bool:
 
 
 class ServerClock:
-    """The clock of the server's machine, which no fault moves."""
+    """The clock of the server's machine."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.offset_s = 0.0
+        self.moved_back = False  # then a lease may last longer
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch."""
-        return int((START_WALL_S + self._hub.now_s) * 1000)
+        return int((START_WALL_S + self._hub.now_s + self.offset_s) * 1000)
 
 
 class SimServer:
@@ -160,6 +165,8 @@ class SimServer:
     ) -> None:
         self.hub = hub
         self.swarm = swarm
+        self.apart = Random(f"server {hub.seed}")  # of later features; other seeds keep their runs
+        self.revoked_until_s = 0.0
         self.store = MemoryStore(records(accounts))
         self.faults = Faults()
         self.up = True
@@ -170,13 +177,13 @@ class SimServer:
         self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
         self.refused: set[str] = set()  # reservations whose next commit finds no connection
         self._on_charge = on_charge
-        self._clock = ServerClock(hub)
+        self.clock = ServerClock(hub)
         self._process = hub.process("server")
         self._server = self._started()
         self.api_keys = {tenant: self._server.ledger.api_key_for(tenant) for tenant in TENANTS}
 
     def _started(self) -> embedded.EmbeddedServer:
-        return embedded.EmbeddedServer(path=self.store, clock=self._clock)  # type: ignore[arg-type]
+        return embedded.EmbeddedServer(path=self.store, clock=self.clock)  # type: ignore[arg-type]
 
     @property
     def ledger(self) -> Any:
@@ -231,9 +238,10 @@ class SimServer:
     def watch_holds(self) -> None:
         """Check of each lease that its hold is released when its grace period is over. Nobody extends it any more."""
         for row in self._active():
-            if row.expires_at_ms - self._clock.now_ms() > LONGEST_LEASE_MS:
+            may_last = self.clock.moved_back or "no remaining ttl" in self.swarm  # the client cannot know how long
+            if row.expires_at_ms - self.clock.now_ms() > LONGEST_LEASE_MS and not may_last:
                 self.store.problems.append(f"the lease of {row.reservation_id} ends at {row.expires_at_ms}: too late")
-            self.hub.at(row.grace_ends_ms / 1000 - START_WALL_S + SOON_S, self._check_soon)
+            self.hub.at(row.grace_ends_ms / 1000 - START_WALL_S - self.clock.offset_s + SOON_S, self._check_soon)
 
     def _check_soon(self) -> None:
         if self.up:
@@ -263,6 +271,26 @@ class SimServer:
             if balance.reserved.amount or balance.spent.amount:
                 self.swarm.matters("frozen budget")
 
+    def change_limit(self, account: Account) -> None:
+        """Set another limit of a budget, as an operator does. Only outside of simulated threads."""
+        if self.up and not self._server._ledger._lock._count:  # type: ignore[attr-defined]
+            balance = self.ledger.balance(account.scope)
+            numbers = {"spent": balance.spent.amount, "reserved": balance.reserved.amount, "debt": balance.debt.amount}
+            limit = self.apart.choice((ESTIMATE // 2, ESTIMATE + 20, 2 * LARGE))
+            allocated = type(balance.allocated)(balance.allocated.unit, limit)
+            self.ledger.set_budget(account.scope, allocated, caps=account.caps, **numbers)
+            self.hub.trace(f"the limit of {account.agent} is {limit} now")
+            account.has_changed = True
+            if balance.reserved.amount or balance.spent.amount:
+                self.swarm.matters("changed limit")
+
+    def move_clock(self, seconds: float) -> None:
+        """Set the clock of the server's machine."""
+        self.clock.offset_s += seconds
+        self.clock.moved_back |= seconds < 0
+        self.swarm.matters("server clock")
+        self.hub.trace(f"the clock of the server moves by {seconds:g} s")
+
     def backup(self) -> None:
         """Copy the ledger; a restore goes back to this copy."""
         self.store.backup()
@@ -290,6 +318,10 @@ class SimServer:
         self._note_requested(exchange.request)
 
         def handle() -> None:
+            if self.hub.now_s < self.revoked_until_s:
+                self.swarm.matters("revoked key")
+                exchange.handled(Response(status=401, headers=dict(JSON), body=REVOKED))
+                return
             response, _ = server.handle(exchange.request)
             if response is not None:
                 if response.status < 300 and (agent := self._charged(server, exchange.request)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,18 +11,23 @@ from random import Random
 from typing import Any, Final
 
 from cycles._core.settlement.record import file_name
+from cycles._journal.files import locked_file
 from cycles._journal.files.chunk_cells import log_name
-from tests.simulation import disk as disks, faults, network
+from cycles._journal.stores.shared import key_of
+from tests.simulation import disk as disks, faults, network, sizes
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files
 from tests.simulation.faults import DAY_S, Actions, SeededFaults
-from tests.simulation.hub import START_WALL_S, Hub
+from tests.simulation.hub import START_WALL_S, Hub, Process
+from tests.simulation.machines import Machine, Machines
+from tests.simulation.mapped import MappedSteps
 from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.swarm import Swarm
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
+from tests.simulation.versions import OtherVersions
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
@@ -45,6 +51,7 @@ class SimulatedRun:
         self.ops: list[Op] = []
         self.server: SimServer
         self._journal = folder / "journal"
+        self._machines: Machines
         self._programs: list[Program] = []
         self._disk = disks.SimOs(self.hub, self.swarm)
         self._accounts = make_accounts(self.hub.random)
@@ -59,15 +66,21 @@ class SimulatedRun:
     def run(self) -> None:
         """Run the programs with faults, then without, and check the ledger."""
         random, hub = self.hub.random, self.hub
-        with patched([*network.patches(self), *disks.patches(self._disk)]):
+        self._mapped = MappedSteps(hub, self.swarm, self._kill_process)
+        patches = [*network.patches(self), *disks.patches(self._disk), (locked_file, "mmap", self._mapped)]
+        patches += sizes.patches(hub.seed, self.swarm)
+        with patched(patches):
+            self._machines = Machines(hub, self.swarm, self._journal)
+            self._versions = OtherVersions(hub, self.swarm, self._journal)
             self.server = SimServer(hub, self.swarm, self._accounts, self._check_charge)
             actions = Actions(self._kill_one, self._fork_one, self._lose_power)
             self._faults = SeededFaults(hub, self.swarm, self.server, self._disk, actions)
             self._durable = self._happens("durability disk", 0.15)
             if self._happens("foreign files", 0.1):
-                faults.leave_foreign_files(self._folder_of("acme"))
+                faults.leave_foreign_files(self._folder_of("acme", self._machines.all[0]))
             later = self._happens("eight days", 0.06)
             self._faults.begin(durable=self._durable, lossy=later)
+            self._faults.has_faults |= self._machines.plan(self._faults.at, self._lose_machine, self._note_emptied)
             self._plan_freezes()
             for _ in range(random.choice((1, 1, 2, 3))):
                 self._start_program()
@@ -75,22 +88,30 @@ class SimulatedRun:
             if later:
                 self._open_again_later()
             self._faults.end()
+            self._machines.end_faults()
+            self._mapped.calm = True
             self._check_close(later=later)
             self._exit_all()
+            self._let_other_versions_write()
             # Nobody extends a lease from now on, and a second later nothing is in the network.
             self.hub.at(self.hub.now_s + 1.0, self.server.watch_holds)
             for tenant in TENANTS:
                 if any(op.account.tenant == tenant for op in self.ops):
-                    self._sweep(tenant)
+                    for machine in self._machines.all:
+                        self._sweep(tenant, machine)
             self._check_books()
 
     # --- what happens to programs -----------------------------------------------------------------------------
+
+    def _let_other_versions_write(self) -> None:
+        self._versions.rewrite({op.agent for op in self.ops if op.process.alive})
 
     def _start_program(self) -> None:
         random = self.hub.random
         tenant = "globex" if self._happens("second tenant", 0.15) else "acme"
         process = self.hub.process(f"program {len(self._programs)}")
-        accounts, settings = self._unused[tenant], self._settings(tenant)
+        self._machines.add(process, machine := self._machines.choose())
+        accounts, settings = self._unused[tenant], self._settings(tenant, machine)
         program = Program(self.hub, self.server, process, accounts, self.ops, settings, self)
         is_first = len(self._programs) < 4
         most = PLAIN_USES if self.swarm.plain else 4
@@ -102,9 +123,9 @@ class SimulatedRun:
         body = partial(program.main, sync if is_first else [], tasks if is_first else [], ending)
         self.hub.start(process, body, "main")
 
-    def _settings(self, tenant: str) -> dict[str, Any]:
+    def _settings(self, tenant: str, machine: Machine) -> dict[str, Any]:
         durability = "disk" if self._durable else "process"
-        journal = {"journal": self._journaled, "journal_dir": str(self._journal)}
+        journal = {"journal": self._journaled, **self._machines.settings(machine)}
         settings = {"tenant": tenant, "durability": durability, **journal}
         commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
         return settings | {"most_queued": commits, "flush_timeout": flush_s}
@@ -128,9 +149,16 @@ class SimulatedRun:
             self._kill(self.hub.random.choice(running))
             self._restart_soon()
 
+    def _kill_process(self, process: Process) -> None:
+        program = next((each for each in self._running() if each.process is process), None)
+        if program is not None:
+            self._kill(program)
+            self._restart_soon()
+
     def _restart_soon(self) -> None:
         def restart() -> None:
             self._restarts -= 1
+            self._let_other_versions_write()
             self._start_program()
 
         if self.hub.random.random() < 0.6:
@@ -142,7 +170,9 @@ class SimulatedRun:
         program.killed = True
         program.process.kill()
         saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
+        saved |= self._agents_in_store()
         keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
+        keeps_spend = keeps_spend and program.process not in self._machines.paused
         for op in self.ops:
             if op.process is not program.process:
                 continue
@@ -152,7 +182,49 @@ class SimulatedRun:
                 op.saved = op.agent in saved
                 op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._has_failed(op.agent)
+        self._note_lost(program.process)
         self._disk.release_locks(program.process)
+
+    def _agents_in_store(self) -> set[str]:
+        store = self._machines.store
+        return set() if store is None else {agent_of(record) for record in store.records()}
+
+    def _note_lost(self, process: Process) -> None:
+        """Note which amounts of a process that was killed may be lost: only its memory had them, or a lost disk."""
+        store = self._machines.store
+        if store is None:
+            return
+        machine, faults = self._machines.of(process), store.faults
+        if machine.lost or faults.emptied or self._machines.keeps_in_memory:
+            in_store = self._agents_in_store()
+            for op in self.ops:
+                if op.process is process and (machine.lost or faults.emptied or op.agent not in in_store):
+                    op.may_be_lost = True
+                    unsafe = faults.emptied or faults.has_failed or process in self._machines.paused
+                    op.checkpointed = op.kind == "pool" and not unsafe
+
+    def _note_emptied(self) -> None:
+        """Note that what only the store has is lost: rejected amounts, and records of dead processes."""
+        assert self._machines.store is not None
+        rejected = {agent_of(record) for record in self._machines.store.records("rejected")}
+        for op in self.ops:
+            op.may_be_lost |= op.agent in rejected
+        for program in self._programs:
+            if program.closed or not program.process.alive:
+                self._note_lost(program.process)
+
+    def _lose_machine(self, machine: Machine) -> None:
+        """Kill the programs of a machine. Its disk is lost, and another one takes its place."""
+        machine.lost = True
+        for program in self._programs:
+            if program.process.alive and program.process in machine.processes:
+                self._kill(program)
+        for process in machine.processes:
+            self._note_lost(process)
+        self._faults.has_faults = True
+        self._machines.replace(machine)
+        shutil.rmtree(machine.folder, ignore_errors=True)
+        self._restart_soon()
 
     def _lose_power(self) -> None:
         """Kill every program, and lose what the disk had not written."""
@@ -182,6 +254,7 @@ class SimulatedRun:
             self.swarm.matters("fork")
             parent = self.hub.random.choice(running)
             process = self.hub.process(f"{parent.process.name}, forked")
+            self._machines.add(process, self._machines.of(parent.process))
             child = parent.fork(process)
             self._programs.append(child)
             kinds = self.hub.random.choices(list(SYNC), k=2)
@@ -206,19 +279,25 @@ class SimulatedRun:
             self._disk.release_locks(program.process)
 
     def _plan_freezes(self) -> None:
+        apart = Random(f"limits {self.hub.seed}")
         for accounts in self._accounts.values():
             for account in accounts:
                 if account.freezes_s is not None and "frozen budget" in self.swarm:
                     self.hub.at(self.hub.now_s + account.freezes_s, partial(self.server.freeze, account))
+                if "changed limit" in self.swarm and apart.random() < 0.3:
+                    self._faults.at(apart.random() * 30, partial(self.server.change_limit, account))
 
-    def _sweep(self, tenant: str) -> None:
-        """Let a last program settle what the others left."""
-        process = self.hub.process(f"sweeper of {tenant}")
+    def _sweep(self, tenant: str, machine: Machine) -> None:
+        """Let a last program settle what the others left on a machine."""
+        process = self.hub.process(f"sweeper of {tenant} on {machine.name}")
+        self._machines.add(process, machine)
         done: list[bool] = []
 
         def main() -> None:
-            client = client_of(self.server, self._settings(tenant))
-            quiet_from_s = self.hub.now_s + 200
+            client = client_of(self.server, self._settings(tenant, machine))
+            quiet_from_s = self.hub.now_s + (
+                600 if self.server.clock.moved_back or "no remaining ttl" in self.swarm else 200
+            )
             end_s = self.hub.now_s + QUIET_S
             while self.hub.now_s < end_s and (client.flush(timeout=5.0).pending or self.hub.now_s < quiet_from_s):
                 self.hub.sleep(60)
@@ -226,7 +305,7 @@ class SimulatedRun:
             if left:
                 self.problems.append(f"still pending after {QUIET_S / 3600:.0f} hours: {left}")
             listed = sorted(each.amount.amount for each in client.pending(rejected=True))
-            kept = sorted(_amount(record) for _, record in files(self._folder_of(tenant), "rejected/*.json"))
+            kept = sorted(_amount(record) for record in self._kept_on(tenant, machine))
             if listed != kept:
                 self.problems.append(f"pending(rejected=True) lists {listed}, rejected/ has {kept}")
             client.close()
@@ -249,6 +328,8 @@ class SimulatedRun:
         if match is None or match[1] in self._sent or self._has_failed(match[1]):
             return
         self._sent.add(match[1])  # later another process may settle it and delete the record
+        if (store := self._machines.store) is not None and (store.has(key_of(match[1])) or store.faults.has_failed):
+            return
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
             self.problems.append(f"{target} is sent before its record is saved")
 
@@ -264,8 +345,16 @@ class SimulatedRun:
     def _is_saved(self, path: Path) -> bool:
         return self._disk.is_durable(path) if self._durable else path.exists()
 
-    def _folder_of(self, tenant: str) -> Path:
-        return self._journal / disks.partition("http://sim.invalid", tenant, "")
+    def _folder_of(self, tenant: str, machine: Machine) -> Path:
+        return machine.folder / disks.partition("http://sim.invalid", tenant, "")
+
+    def _kept_on(self, tenant: str, machine: Machine) -> Iterator[dict[str, Any]]:
+        """Yield what a client on this machine lists as rejected: record and reason."""
+        yield from (kept for _, kept in files(self._folder_of(tenant, machine), "rejected/*.json"))
+        if self._machines.store is not None:
+            owner = disks.partition("http://sim.invalid", tenant, "")
+            for record in self._machines.store.records("rejected", owner):
+                yield {"record": record, "reason": record["rejected"]}
 
     def _check_charge(self, agent: str) -> None:
         """Check after each commit and event that no more is charged than the caller has reported until now."""
@@ -276,8 +365,10 @@ class SimulatedRun:
 
     def pooled(self, op: Op, reservation_id: str) -> None:
         """Check that the slot of a pooled guard survives a loss of power, with durability ``disk``."""
-        folder = self._folder_of(op.account.tenant)
+        folder = self._folder_of(op.account.tenant, self._machines.of(op.process))
         log, record = folder / log_name(reservation_id), folder / file_name(reservation_id)
+        if self._disk.was_read_only:  # the log could not be synced, which is reported
+            return
         if self._durable and self._journaled and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
 
@@ -285,8 +376,11 @@ class SimulatedRun:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
         if not program.process.alive:
             return
+        if self._machines.keeps_in_memory:
+            self._note_lost(program.process)
         if program.left_pending == 0:
-            self.problems += self._books().unsettled_by(program)
+            if program.process not in self._machines.paused:  # else another client may have its records
+                self.problems += self._books().unsettled_by(program)
         elif not self._faults.has_faults and self.server.faults.delay_s < MOMENT_S:
             self.problems.append(
                 f"{program.process.name} leaves {program.left_pending} pending, and nothing has failed"
@@ -312,13 +406,29 @@ class SimulatedRun:
         kinds = SimBlocking | SimAsync if program.closed_in_loop else SimBlocking
         if any(each.process is process and isinstance(each, kinds) and not each.closed for each in self._connections):
             yield f"{process.name}: connections after close"
-        if not program.held and not self._disk.has_failed() and (names := self._disk.opened_by(process)):
+        if (
+            not program.held
+            and not self._disk.has_failed()
+            and not self._machines.keeps_in_memory
+            and (names := self._disk.opened_by(process))
+        ):
             yield f"{process.name}: files after close: {names}"
 
     def _books(self) -> Books:
         forgets_keys = self.server.restores > 0 or self.hub.wall_s() - START_WALL_S > DAY_S
+        # A file that an outage or a dead process left may be an earlier state of what another client has claimed.
+        store = self._machines.store
+        forgets_keys |= store is not None and (store.faults.has_failed or self._disk.has_failed())
         known = self._has_failed, self._events, forgets_keys
-        return Books(self.server, self._journal, self._programs, self.ops, *known)
+        return Books(self.server, self._kept_records, self._programs, self.ops, *known)
+
+    def _kept_records(self) -> Iterator[dict[str, Any]]:
+        """Yield what was rejected: record and reason."""
+        for machine in (*self._machines.all, *self._machines.lost):
+            yield from (kept for _, kept in files(machine.folder, "rejected/*.json"))
+        if self._machines.store is not None:
+            for record in self._machines.store.records("rejected"):
+                yield {"record": record, "reason": record["rejected"]}
 
     def _has_failed(self, text: str) -> bool:
         """Return whether the journal may not have what contains a text: the disk did not take it, or there is none."""
@@ -330,8 +440,9 @@ class SimulatedRun:
                 self.problems.append(f"{thread.process.name}, thread {thread.name}: {error!r}")
         books = self._books()
         self.problems += books.problems()
+        self.problems += self._versions.changed(self._kept_records())
         self.rejected, self.exempt, self.lost = books.rejected, books.exempt, books.lost
-        folder = self._folder_of("acme")
+        folder = self._folder_of("acme", self._machines.all[0])
         if (folder / "README.txt").exists():
             self.problems += [f"the file {name} was deleted" for name in faults.missing_foreign_files(folder)]
 

@@ -33,7 +33,33 @@ FIRST_FEATURES: Final = (
     "cancellation",
 )
 """The features of the runs without swarms; each has its own chance in `faults.py`."""
-LATER_FEATURES: Final[tuple[str, ...]] = ()
+LATER_FEATURES: Final = (
+    "fleet",
+    "clocks differ",
+    "store outage",
+    "store stalls",
+    "store loses responses",
+    "store is emptied",
+    "machine lost",
+    "pause",
+    "mapped steps",
+    "short writes",
+    "fsync fails",
+    "rename fails",
+    "unlink fails",
+    "open fails",
+    "read fails",
+    "stat fails",
+    "disk hangs",
+    "pages",
+    "no remaining ttl",
+    "revoked key",
+    "changed limit",
+    "server clock",
+    "byte codes",
+    "small limits",
+    "other versions",
+)
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FEATURES: Final = (*FIRST_FEATURES, *LATER_FEATURES)
 WEIGHTS: Final = (0.5, 1.0, 1.0, 3.0)  # of a feature that is on

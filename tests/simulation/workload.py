@@ -16,6 +16,7 @@ from attrs import define, field
 import cycles
 from tests.simulation import loop
 from tests.simulation.accounts import CAPS, ESTIMATE, Account
+from tests.simulation.byte_codes import Interrupted, points
 from tests.simulation.hub import Hub, Process
 from tests.simulation.network import amount
 from tests.simulation.server import SimServer
@@ -53,8 +54,11 @@ class Op:
     saved: bool = False  # killed, and the journal holds a record of it
     keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
     keeps_commits: bool = True  # False: the disk failed, so the record of a commit may be missing
+    may_be_lost: bool = False  # killed, and only its memory, a lost disk or an emptied store had its record
+    checkpointed: bool = False  # but the store never failed: it has the sums of open chunks
     ends_after_close: bool = False
     dropped: bool = False  # nobody waits for its settlement
+    interrupted: bool = False  # a signal handler raised in one of its calls
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
     may_run_unreserved: bool = False
@@ -179,7 +183,7 @@ class Program:
         self.finished = True
 
     def _run(self, threads: list[list[str]], tasks: list[str]) -> None:
-        workers = [threading.Thread(target=self._in_thread, args=(kinds,)) for kinds in threads]
+        workers = [threading.Thread(target=self._in_thread, args=each) for each in enumerate(threads)]
         if tasks:
             workers.append(threading.Thread(target=self._in_loop, args=(tasks,)))
         for worker in workers:
@@ -197,13 +201,15 @@ class Program:
             self.rejected[event.reservation_id or ""] = event.actual.amount
             self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
 
-    def _in_thread(self, kinds: list[str]) -> None:
+    def _in_thread(self, number: int, kinds: list[str]) -> None:
         from tests.simulation import uses_sync  # its functions take a Program
 
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
             op = self._note(kind)
-            with self._watched(op):
+            is_main = number == 0 and kind in uses_sync.INTERRUPTIBLE
+            main = points(self.hub, self.server.swarm, len(self.ops)) if is_main else contextlib.nullcontext()
+            with self._watched(op), main:
                 uses_sync.SYNC[kind](self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
@@ -254,6 +260,8 @@ class Program:
         self.hub.trace(f"{self.process.name} begins {op.kind} {op.agent}")
         try:
             yield
+        except Interrupted:
+            op.interrupted = True
         except Boom:
             if "raise" not in op.kind:
                 op.problems.append("raised an exception of another block")
@@ -297,7 +305,7 @@ class Program:
             yield
         finally:
             took_s = self.hub.now_s - began_s
-            limit_s = (limit() if callable(limit) else limit) + (CANCEL_S if _is_cancelled() else 0.0)
+            limit_s = (limit() if callable(limit) else limit) + (CANCEL_S if _is_cancelled() else 0.0) + self.hub.slow_s
             if took_s > limit_s + MOMENT_S and self.process.alive and self.hub.suspended == suspended:
                 text = f"{what} took {took_s:.2f} s, more than {limit_s:g} s"
                 (self.hub.problems if op is None else op.problems).append(text)
@@ -318,7 +326,7 @@ class Program:
             op.reservations.add(guard.reservation_id)
         if guard.state == "unreserved" and not op.may_run_unreserved:
             op.problems.append("the block ran without a reservation")
-        if op.account.is_empty and guard.state == "active" and op.charges:
+        if op.account.is_empty and not op.account.has_changed and guard.state == "active" and op.charges:
             op.problems.append("the block ran although its budget is too small")
         if guard.state == "active" and op.charges and not op.kind.startswith("transfer"):
             expected = None if op.account.caps is None else CAPS["max_tokens"]

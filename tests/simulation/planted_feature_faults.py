@@ -1,0 +1,124 @@
+"""Planted faults that only the features of swarms find: fleets, mapped memory, failing calls of a disk, proxies."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.simulation.planted_faults import Fault
+
+FEATURE_FAULTS: Final = (
+    Fault(
+        "a store saves whatever fence it is given",
+        "cycles/_journal/stores/memory.py",
+        "        if (None if row is None else row.fence) != item.fence:\n",
+        "        if False:\n",
+        most=2_000,
+    ),
+    Fault(
+        "nothing is saved on disk while the store does not respond",
+        "cycles/_journal/stores/shared.py",
+        '        saved = self._outage != "memory" and self._local.save(record)\n',
+        "        saved = True\n",
+        most=2_000,
+    ),
+    Fault(
+        "what a dead worker left in the store is never taken",
+        "cycles/_journal/stores/shared.py",
+        "                taken = self._store.take(limit, self.claim_ms)\n",
+        "                taken: list[Stored] = []\n",
+        most=1_000,
+    ),
+    Fault(
+        "what the store has lost is not put again",
+        "cycles/_journal/stores/shared.py",
+        "                    self._put(key, lost.record, claim_ms)  # finds",
+        "                    pass  # finds",
+        most=4_000,
+    ),
+    Fault(
+        "what was saved during an outage never moves into the store",
+        "cycles/_journal/stores/shared.py",
+        "            self._move_own()\n",
+        "            pass\n",
+        most=2_000,
+    ),
+    Fault(
+        "the rest of a chunk that another worker has claimed is dropped",
+        "cycles/_flows/settle.py",
+        "    rest = None if theirs is None else late_record(record, sum_of(theirs), io.clock.wall_ms())\n",
+        "    rest = None\n",
+        most=4_000,
+    ),
+    Fault(
+        "a file that moves into the store is forgotten if the store has another form of it",
+        "cycles/_journal/stores/shared.py",
+        "                if theirs is not None and guards_of(record) is not None:\n",
+        "                if False:\n",
+        most=4_000,
+    ),
+    Fault(
+        "the flag of a slot of the spend log is set before its record is copied",
+        "cycles/_journal/files/spend.py",
+        "            start = self.layout.start(index, half)\n            self._map[start",
+        "            start, self._map[index] = self.layout.start(index, half), half\n            self._map[start",
+        most=4_000,
+    ),
+    Fault(
+        "a new sum of a chunk overwrites the half that is valid",
+        "cycles/_journal/files/chunk_cells.py",
+        "        begin = self._start + start(totals.calls)\n",
+        "        begin = self._start\n",
+        most=4_000,
+    ),
+    Fault(
+        "a 410 page of a proxy counts as the end of the reservation after a lost response",
+        "cycles/_core/settlement/rules.py",
+        "    if response.expired and (response.conformant or not record.attempt_unknown):\n",
+        "    if response.expired:\n",
+        most=4_000,
+    ),
+    Fault(
+        "a record is saved although the disk did not take all of it",
+        "cycles/_journal/files/spare_files.py",
+        "                left = left[os.write(descriptor, left) :]\n",
+        '                left = left[os.write(descriptor, left) :] and b""\n',
+        most=2_000,
+    ),
+    Fault(
+        "a file that cannot be renamed counts as saved",
+        "cycles/_journal/files/spare_files.py",
+        "            os.replace(spare.path, path)\n"
+        "        except BaseException:\n            _discard(spare)\n            raise\n",
+        "            os.replace(spare.path, path)\n        except BaseException:\n            pass\n",
+        most=2_000,
+    ),
+    Fault(
+        "members of a newer version are dropped when a record is saved again",
+        "cycles/_core/settlement/record.py",
+        "    members |= record.extra\n",
+        "    pass\n",
+        most=2_000,
+    ),
+    Fault(
+        "a record with members of a newer version is quarantined",
+        "cycles/_core/settlement/record.py",
+        "    if type(version) is not int or version != VERSION:\n",
+        '    if type(version) is not int or version != VERSION or "priority" in members:\n',
+        most=400,
+    ),
+    Fault(
+        "a full log of spend is not followed by another one",
+        "cycles/_journal/files/spend.py",
+        "            except IndexError:\n                file,",
+        "            except IndexError:\n                if self._files:\n                    return None\n"
+        "                file,",
+        most=1_000,
+    ),
+    Fault(
+        "a key that is rejected for a while ends a settlement",
+        "cycles/_core/protocol.py",
+        '    "UNAUTHORIZED": ErrorCode(401, errors.UnauthorizedError, False,',
+        '    "UNAUTHORIZED": ErrorCode(401, errors.UnauthorizedError, True,',
+        most=1_000,
+    ),
+)
