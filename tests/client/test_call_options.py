@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from tests.client.conftest import ACTION, World
+from tests.support.inside import runtime_of, state_of
 
 pytestmark = pytest.mark.anyio
 
@@ -197,13 +198,13 @@ async def test_a_view_has_other_defaults_and_shares_everything_else(
     seen = World("async" if world.is_async else "sync", view)
     async with seen.enter(seen.reserve(actual=cycles.tokens(1))) as guard:
         assert guard.subject == cycles.Subject(tenant="acme", agent="bot")
-        assert guard._state.request.overage_policy == "ALLOW_WITH_OVERDRAFT"
-        assert guard._state.request.lease_policy == "fail_on_finalize"
+        assert state_of(guard).request.overage_policy == "ALLOW_WITH_OVERDRAFT"
+        assert state_of(guard).request.lease_policy == "fail_on_finalize"
     assert server.requests[-1].headers["x-team"] == "red"
     await seen.get(seen.operations.record(cycles.tokens(1), action=ACTION))
     assert json.loads(server.requests[-1].body)["overage_policy"] == "ALLOW_WITH_OVERDRAFT"
     assert server.requests[-1].headers["x-team"] == "red"
-    assert view._runtime() is client._runtime()
+    assert runtime_of(view) is runtime_of(client)
     async with world.enter(world.reserve(actual=cycles.tokens(1))) as plain:
         assert plain.subject == cycles.Subject(tenant="acme")
     assert "x-team" not in server.requests[-1].headers
@@ -217,7 +218,7 @@ async def test_what_a_call_gives_wins_over_its_view(world: World, server: cycles
     )
     guard = await world.acquire(reservation)
     assert guard.subject == cycles.Subject(tenant="acme", workspace="w", agent="own")
-    assert guard._state.request.lease_policy == "warn"
+    assert state_of(guard).request.lease_policy == "warn"
     assert (server.requests[-1].headers["x-team"], server.requests[-1].headers["x-other"]) == ("own", "1")
     with cycles.subject(agent="block"):
         assert inner.reserve(cycles.tokens(1), action=ACTION)._request.subject.agent == "block"

@@ -23,6 +23,7 @@ import cycles
 from cycles._client.context import current_subject
 from cycles._client.generator_frames import generator_dropped
 from tests.client.conftest import ACTION, World
+from tests.support.inside import state_of
 
 pytestmark = pytest.mark.anyio
 
@@ -177,7 +178,7 @@ def test_expires_at_works_for_an_absurd_expiry(
     client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, expires_at_ms: int, expected: datetime
 ) -> None:
     with client.reserve(cycles.tokens(100), action=ACTION, actual=cycles.tokens(1)) as guard:
-        monkeypatch.setattr(type(guard._state.heartbeat), "expires_at_ms", expires_at_ms)
+        monkeypatch.setattr(type(state_of(guard).heartbeat), "expires_at_ms", expires_at_ms)
         assert guard.expires_at == expected
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.inside import state_of
 
 from .conftest import ACTION, World, held, spent
 
@@ -28,7 +29,7 @@ async def test_a_detached_guard_continues_in_another_client(world: World, server
     guard.spend(cycles.tokens(5))
     token = guard.detach()
     assert guard.state == "detached"
-    assert guard._state.heartbeat.ended  # nobody here extends the lease any more
+    assert state_of(guard).heartbeat.ended  # nobody here extends the lease any more
     assert json.loads(json.dumps(token)) == token
     assert world.client.config.api_key not in token
     with pytest.raises(cycles.GuardFinalizedError):

@@ -12,6 +12,7 @@ import cycles
 from cycles._core.messages.outcome import Unreachable
 from cycles._drivers.io.base import BaseIo
 from tests.recovery.kit import rejected_in
+from tests.support.inside import runtime_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import Shop, World
@@ -61,7 +62,7 @@ async def flush(world: World) -> None:
 
 def unreachable(world: World, operation: str) -> pytest.MonkeyPatch:
     """Let no request of an operation leave the client, until the returned patch is undone."""
-    channel, patch = world.client._runtime().channel, pytest.MonkeyPatch()
+    channel, patch = runtime_of(world.client).channel, pytest.MonkeyPatch()
     send = channel.send
 
     async def refused(call: Any, *more: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 import cycles
 from cycles._drivers.work import queue as work_queue
 from tests.recovery.kit import records_in
+from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -74,7 +75,7 @@ async def test_nothing_is_reported_as_pending(world: World, shop: Shop, events: 
 
 async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
-    client._runtime().background.most_queued = 1
+    runtime_of(client).background.most_queued = 1
     queued = await commit_unsettled(World("sync", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()
@@ -87,7 +88,7 @@ async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, re
 
 async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
-    client._runtime().background.most_queued = 1
+    runtime_of(client).background.most_queued = 1
     queued = await commit_unsettled(World("async", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()
@@ -291,7 +292,7 @@ def test_the_lease_is_renewed_until_the_amount_is_confirmed(shop: Shop, respond:
     client = shop.client()
     guard = client.reserve(T(100), action=ACTION).acquire()
     guard.commit(T(7), wait=False)
-    heartbeat = guard._state.heartbeat
+    heartbeat = state_of(guard).heartbeat
     assert heartbeat is not None
     assert not heartbeat.ended
     respond.set()

@@ -20,6 +20,7 @@ from cycles._flows.io import Settle
 from cycles._journal.no_journal import NoJournal
 from cycles._journal.records import Records
 from tests.recovery.kit import records_in
+from tests.support.inside import state_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -64,7 +65,7 @@ async def test_settlements_that_are_queued_together_do_not_wait_for_each_other(
 
 async def test_a_caller_that_waits_no_longer_leaves_nothing(world: World, respond: threading.Event) -> None:
     guard = await commit_unsettled(world, 7)
-    signal = guard._state.when_settled()
+    signal = state_of(guard).when_settled()
     for _ in range(3):
         await settled(world, guard, 0.001)
     assert signal._callbacks == []
@@ -85,7 +86,7 @@ async def test_settled_does_not_wait_for_a_commit_that_fails_after_the_close(sho
     client.close()
     shop.faults.status("commit", 503, times=None)
     assert guard.commit(T(7), wait=wait).status == "pending"
-    assert guard._state.when_settled().is_set
+    assert state_of(guard).when_settled().is_set
     assert guard.settled().status == "pending"
     assert len(records_in(shop._folder)) == 1
 

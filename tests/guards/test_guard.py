@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.inside import state_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -283,7 +284,7 @@ async def test_what_a_thread_spends_while_the_block_ends_is_committed(
 ) -> None:
     """It spends just after the end of the block has found nothing to commit."""
     async with world.enter(world.reserve()) as guard:
-        hold = guard._state
+        hold = state_of(guard)
         claim = hold.claim
 
         def spend_first(self: Any, what: str, *known: Any) -> bool:
@@ -300,7 +301,7 @@ async def test_the_end_of_a_block_leaves_a_guard_alone_that_another_thread_just_
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.enter(world.reserve(actual=T(9))) as guard:
-        hold = guard._state
+        hold = state_of(guard)
         claim = hold.claim
 
         def too_late(self: Any, what: str, *known: Any) -> bool:

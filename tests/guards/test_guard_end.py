@@ -11,6 +11,7 @@ import pytest
 
 import cycles
 from cycles._core.lease.values import Stop, StopReason
+from tests.support.inside import state_of
 
 ACTION = ("llm.completion", "m")
 
@@ -86,7 +87,7 @@ def test_a_guard_that_has_ended_sends_nothing_more(server: cycles.EmbeddedServer
 def test_the_lease_policy_applies_again(client: cycles.Cycles, policy: Any) -> None:
     guard = client.reserve(cycles.usd(1), action=ACTION, lease_policy=policy).acquire()
     guard.spend(cycles.usd(1))
-    heartbeat = guard._state.heartbeat
+    heartbeat = state_of(guard).heartbeat
     assert heartbeat is not None
     heartbeat.advance(heartbeat.lease, Stop(StopReason.REJECTED, "the test stopped it"))
     with pytest.raises(cycles.LeaseLostError):

@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from cycles._flows.heartbeat_state import Heartbeat
+from tests.support.inside import runtime_of
 from tests.support.points import run_at
 
 ACTION = ("test", "work")
@@ -44,7 +45,7 @@ class Till:
 
     def heartbeats(self) -> int:
         """How many leases are renewed. A timer of a heartbeat that has ended sends nothing."""
-        table = self.client._runtime().scheduler._timetable
+        table = runtime_of(self.client).scheduler._timetable
         jobs = [entry._job for _, _, entry in list(table._heap)]
         heartbeats = [job.args[0] for job in jobs if isinstance(job, partial) and isinstance(job.args[0], Heartbeat)]
         return sum(not heartbeat.ended for heartbeat in heartbeats)

@@ -18,6 +18,7 @@ import cycles
 from cycles._drivers.io.threads import BlockingIo
 from cycles._flows.io import run
 from cycles._flows.signal import Signal
+from tests.support.inside import runtime_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
 
@@ -99,7 +100,7 @@ def test_two_threads_that_set_a_signal_call_each_callback_once() -> None:
 
 
 def test_a_signal_handler_may_wake_the_wait_that_it_interrupts(client: cycles.Cycles) -> None:
-    io: BlockingIo = client._runtime().blocking
+    io: BlockingIo = runtime_of(client).blocking
 
     def make() -> tuple[Callable[[], object], Callable[[], object]]:
         signal = Signal()

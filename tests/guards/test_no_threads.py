@@ -9,6 +9,7 @@ import pytest
 
 import cycles
 from tests.recovery.kit import records_in
+from tests.support.inside import runtime_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -80,7 +81,7 @@ def test_a_flush_settles_what_an_earlier_process_left(shop: Shop) -> None:
 def test_an_interrupted_commit_is_settled_by_the_next_flush(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     client = shop.client()
     guard = guard_of(client)
-    io = client._runtime().blocking
+    io = runtime_of(client).blocking
     put = io.put
 
     async def interrupted(record: Any) -> Any:
@@ -100,7 +101,7 @@ def test_an_interrupted_commit_that_no_flush_reaches_is_in_the_journal_after_clo
 ) -> None:
     client = shop.client(flush_timeout=0.0)
     guard = guard_of(client)
-    io = client._runtime().blocking
+    io = runtime_of(client).blocking
     put = io.put
 
     async def interrupted(record: Any) -> Any:

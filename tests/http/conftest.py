@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from tests.http.connections import connect as connect, kind as kind
+from tests.support.inside import runtime_of, state_of
 from tests.support.stub import Answer, Stub, ok
 
 KEY = "cyc_live_0123456789abcdef"
@@ -66,13 +67,13 @@ class Caller:
         if operation in SETTLING:
             stub.then(ok(CREATED))
             self.guard = await self.get(self._acquire())
-            self.client._runtime().channel.timeout_s = self.timeout_s
+            runtime_of(self.client).channel.timeout_s = self.timeout_s
         stub.then(*answers)
         try:
             return await self.get(self._start(operation))
         finally:
-            if self.guard is not None and not self.guard._state.finalized:
-                self.guard._state.claim("left to the test")
+            if self.guard is not None and not state_of(self.guard).finalized:
+                state_of(self.guard).claim("left to the test")
 
     def _acquire(self) -> Any:
         reservation = self.client.reserve(cycles.tokens(100), action=ACTION)

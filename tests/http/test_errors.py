@@ -13,6 +13,7 @@ import pytest
 import cycles
 from cycles import _errors
 from cycles._wire.wire import Wire
+from tests.support.inside import runtime_of
 from tests.support.stub import Stub, hang_up, ok
 
 from .conftest import KEY, Caller, Make
@@ -179,7 +180,7 @@ def test_the_key_is_in_no_repr(make: Make) -> None:
             repr(client.config),
             repr(client.reserve(cycles.tokens(1), action=("a", "b"))),
         ]
-        texts += [repr(vars(client)), repr(client._runtime().channel.wire), repr(client.aio)]
+        texts += [repr(vars(client)), repr(runtime_of(client).channel.wire), repr(client.aio)]
     assert not [text for text in texts if KEY in text]
 
 

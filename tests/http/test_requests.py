@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.inside import state_of
 from tests.support.stub import Stub, hang_up, ok
 
 from .conftest import ACTION, ANSWERS, CREATED, KEY, Caller, Make
@@ -89,7 +90,7 @@ def test_everything_that_can_be_requested(make: Make) -> None:
             lease_policy="warn",
         )
         held = guard.acquire()
-        held._state.claim("left to the test")
+        state_of(held).claim("left to the test")
     request = only(stub)
     assert request.json() == {
         "idempotency_key": "k 1",

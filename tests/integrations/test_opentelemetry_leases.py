@@ -9,6 +9,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.inside import runtime_of, state_of
 from tests.support.still_time import StillTime
 from tests.support.waiting import event_of
 from tests.support.worlds import World
@@ -224,7 +225,7 @@ async def test_a_retried_heartbeat_is_an_event_of_the_span(
 ) -> None:
     started()
     still = StillTime(monkeypatch)
-    still.drives(world.client._runtime().scheduler)
+    still.drives(runtime_of(world.client).scheduler)
     retrying = event_of(world.client, "LeaseRetrying")
     server.faults.status("extend", 503)
     async with world.enter(world.reserve(ttl_ms=60_000, actual=cycles.tokens(7))) as guard:
@@ -238,7 +239,7 @@ async def test_a_retried_heartbeat_is_an_event_of_the_span(
 def test_a_delayed_heartbeat_is_an_event_of_the_span(client: cycles.Cycles, started: Any, telemetry: Telemetry) -> None:
     started()
     with client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)) as guard:
-        heartbeat: Any = guard._state.heartbeat
+        heartbeat: Any = state_of(guard).heartbeat
         client._reporter.note_heartbeat_delay(heartbeat, 0.0, 1e12, blocked_loop=True)  # as the driver does
     [event] = telemetry.span("cycles.guard").events
     assert event.name == "HeartbeatDelayed"

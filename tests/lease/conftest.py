@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from tests.lease.server import LeaseServer
+from tests.support.inside import runtime_of
 from tests.support.still_time import StillTime
 
 TTL_MS = 3_500  # a safe schedule, a short pause before each heartbeat, and time for the responses of a busy machine
@@ -62,7 +63,7 @@ def client_of(server_responded: Events, request: pytest.FixtureRequest) -> Itera
         )
         client.on_event(server_responded)
         if "still" in request.fixturenames:
-            request.getfixturevalue("still").drives(client._runtime().scheduler)
+            request.getfixturevalue("still").drives(runtime_of(client).scheduler)
         clients.append(client)
         return client
 

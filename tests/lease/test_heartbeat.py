@@ -16,6 +16,7 @@ import cycles
 from cycles._drivers.work import scheduler
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
+from tests.support.inside import runtime_of, state_of
 from tests.support.still_time import StillTime
 from tests.support.stub import ok
 
@@ -52,7 +53,7 @@ def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_respo
         assert len(set(keys(extends))) == 3
         assert {each.body["extend_by_ms"] for each in extends} == {TTL_MS}
         count = len(server.of("extend"))
-        assert client._runtime().scheduler.scheduled == 0
+        assert runtime_of(client).scheduler.scheduled == 0
     assert len(server.of("extend")) == count
     assert [
         event for event in server_responded.events if event.level >= 30 and type(event).__name__ != "HeartbeatDelayed"
@@ -230,7 +231,7 @@ def test_an_extension_by_hand_moves_the_next_heartbeat(
     with LeaseServer(grant(60_000)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         assert guard.extend(60_000).remaining_ttl_ms == 60_000
-        assert client._runtime().scheduler.scheduled == 1
+        assert runtime_of(client).scheduler.scheduled == 1
         assert repr(guard).endswith(" 60 s left>")
         guard.commit(cycles.tokens(1))
         assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]
@@ -241,7 +242,7 @@ def test_a_hung_extend_delays_no_other_lease(
 ) -> None:
     go_on = threading.Event()
     with LeaseServer() as server, client_of(server) as client:
-        channel = client._runtime().channel
+        channel = runtime_of(client).channel
         send = channel.send
 
         def hang_with_the_first(call: Any, *args: Any) -> Any:
@@ -272,8 +273,8 @@ def test_heartbeats_continue_while_a_settlement_is_pending(
         server_responded.wait_for("LeaseExtended", 1)
         server.commits[:] = committed
         still.pass_until(lambda: server_responded.of("Settled"))
-        assert guard._state.heartbeat.ended
-        assert guard._state.heartbeat.timer is None
+        assert state_of(guard).heartbeat.ended
+        assert state_of(guard).heartbeat.timer is None
         assert {each["idempotency_key"] for each in (seen.body for seen in server.of("commit"))} == {
             server.of("commit")[0].body["idempotency_key"]
         }
@@ -357,8 +358,8 @@ def test_an_expired_lease_is_not_extended_while_its_event_is_pending(
         guard = reserve(client).acquire()
         assert guard.commit(cycles.tokens(1)).status == "pending"  # and the event is answered with nonsense
         assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit", "events"]
-        assert guard._state.heartbeat.ended
-        assert guard._state.heartbeat.timer is None
+        assert state_of(guard).heartbeat.ended
+        assert state_of(guard).heartbeat.timer is None
     assert server_responded.of("LeaseLost") == []
 
 
@@ -366,7 +367,7 @@ def test_an_exception_in_one_attempt_counts_as_a_failed_attempt(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
     with LeaseServer() as server, client_of(server) as client, pytest.MonkeyPatch.context() as patch:
-        channel = client._runtime().channel
+        channel = runtime_of(client).channel
         send = channel.send
 
         def fail_once(call: Any, *args: Any) -> Any:

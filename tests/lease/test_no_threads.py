@@ -12,6 +12,7 @@ import pytest
 import cycles
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer
+from tests.support.inside import runtime_of
 from tests.support.still_time import StillTime
 
 Make = Callable[..., cycles.Cycles]
@@ -39,7 +40,7 @@ def refused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def overdue(client: cycles.Cycles, still: StillTime) -> None:
     """Let time pass until the heartbeat is due and its thread could not be started."""
     still.move(TTL_S * 0.9)
-    still.pass_until(lambda: client._runtime().scheduler.short_of_threads)
+    still.pass_until(lambda: runtime_of(client).scheduler.short_of_threads)
 
 
 def test_the_warning_names_the_reservation(

@@ -14,6 +14,7 @@ import pytest
 import cycles
 from tests.lease.conftest import Events, reserve
 from tests.lease.server import LeaseServer, gated, grant, refuse
+from tests.support.inside import runtime_of
 from tests.support.waiting import forever, set_by
 
 Make = Callable[..., cycles.Cycles]
@@ -140,7 +141,7 @@ def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, serve
             await asyncio.to_thread(server.wait_for_extends, 1)
             await guard.commit(ONE)
         answer_it.set()  # the beat that was under way is answered 404 now
-        await client._runtime().tasks().drain(60)
+        await runtime_of(client).tasks().drain(60)
         await asyncio.sleep(0)
         return "went on"
 

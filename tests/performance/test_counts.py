@@ -20,6 +20,7 @@ import cycles
 from cycles._core.messages import schema
 from cycles_client import checks
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, calls_of, steps
+from tests.support.inside import runtime_of
 from tests.support.stub import Stub
 from tests.support.waiting import until
 
@@ -103,7 +104,7 @@ def test_a_guarded_call_makes_exactly_these_system_calls(server: Stub, tmp_path:
 def test_a_guard_shorter_than_its_first_heartbeat_starts_no_thread_and_wakes_none(
     client: cycles.Cycles, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = client._runtime().scheduler
+    scheduler = runtime_of(client).scheduler
     until(  # the scan of the journal, which begins with the client, has ended
         lambda: scheduler.scheduled == 0 and all(each._idle == len(each._workers) for each in scheduler._pools)
     )

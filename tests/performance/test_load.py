@@ -16,6 +16,7 @@ import cycles
 from cycles._drivers import channel
 from cycles._http.connection_pool import Held
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, answer
+from tests.support.inside import runtime_of
 from tests.support.stub import Stub, ok
 
 RESPONSE_S = 0.02
@@ -143,7 +144,7 @@ def test_a_heartbeat_waits_for_no_connection_of_the_calls(
     client = make(**BUSY)
     monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 0.05)
     guard = client.reserve(ESTIMATE, action=ACTION).acquire()
-    connections: Any = client._runtime().channel._connections(None, heartbeat=False)
+    connections: Any = runtime_of(client).channel._connections(None, heartbeat=False)
     held = Held(connections._pool)
     assert connections._pool.take(held)
     with pytest.raises(cycles.TransportError, match="max_connections"):

@@ -12,6 +12,7 @@ from cycles._core.lease.planner import Stop, StopReason
 from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
 from cycles._journal.files.chunk_cells import ChunkLogs
+from tests.support.inside import runtime_of
 
 from .conftest import Shop, T, chunk_of, named
 from .pool_use import pool_of, use
@@ -34,7 +35,7 @@ class TestTime:
         shop.until(lambda: shop.money() == (7, 0))
 
     def heartbeat(self, client: cycles.Cycles, guard: Any) -> None:
-        run(send_heartbeat(client._runtime().blocking, chunk_of(guard).heartbeat))
+        run(send_heartbeat(runtime_of(client).blocking, chunk_of(guard).heartbeat))
 
     def test_an_idle_chunk_is_committed_instead_of_extended(self, client: cycles.Cycles, shop: Shop) -> None:
         pool = pool_of(client)
@@ -83,7 +84,7 @@ class TestTime:
 class TestLostLeases:
     def lose(self, client: cycles.Cycles, guard: Any) -> None:
         stop = Stop(StopReason.NO_SAFE_RETRY, "planned by the test")
-        lose_lease(client._runtime().blocking, chunk_of(guard).heartbeat, stop)
+        lose_lease(runtime_of(client).blocking, chunk_of(guard).heartbeat, stop)
 
     @pytest.mark.parametrize("policy", ["warn", "fail_on_finalize", "cancel"])
     def test_the_policy_acts_on_each_live_guard(self, client: cycles.Cycles, shop: Shop, policy: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.inside import state_of
 
 from .conftest import ACTION, Shop, T, World, close, named
 from .pool_use import estimates, pool_of, use
@@ -258,7 +259,7 @@ class TestOptions:
         guard = use(pool_of(view), 1, 1)
         (body,) = shop.bodies("reserve")
         assert (body["overage_policy"], body["subject"]["agent"]) == ("REJECT", "a")
-        assert guard._state.request.lease_policy == "cancel"
+        assert state_of(guard).request.lease_policy == "cancel"
 
     @pytest.mark.parametrize("option", ["settle_ms", "max_scopes"])
     def test_an_option_that_was_removed_is_a_type_error(self, client: cycles.Cycles, option: str) -> None:

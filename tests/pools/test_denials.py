@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.inside import runtime_of, state_of
 
 from .conftest import ACTION, Shop, T, World, named
 from .pool_use import TOO_LITTLE, estimates, pool_of, use
@@ -22,7 +23,7 @@ class TestDenials:
         pool = pool_of(client)
         assert use(pool, 10, 5).is_pooled
         assert estimates(shop)[:3] == [100, 50, 25]
-        shop.until(lambda: pool.stats().held == T(25) and not pool._state(client._runtime()).busy)
+        shop.until(lambda: pool.stats().held == T(25) and not state_of(pool)(runtime_of(client)).busy)
 
     def test_a_chunk_is_not_halved_below_the_estimate(self, client: cycles.Cycles, shop: Shop) -> None:
         shop.ledger.set_budget("tenant:acme", T(30))
@@ -58,7 +59,7 @@ class TestDenials:
         with pytest.raises(cycles.BudgetExceededError):
             use(pool, 10, 1)
         shop.ledger.set_budget("tenant:acme", T(1_000))
-        (sub,) = pool._state(client._runtime()).subs.values()
+        (sub,) = state_of(pool)(runtime_of(client)).subs.values()
         sub.allotment.denied_until_ms = 0.0
         assert use(pool, 10, 1).is_pooled
         assert sub.allotment.size >= 20, "success doubles the size again; a chunk may be opened ahead already"
@@ -74,8 +75,8 @@ class TestDenials:
             assert raised.value.retry_after_ms == 7_000
         assert (shop.count("reserve"), pool.stats().denied) == (1, 3)
         assert len(named(events, "PoolDenied")) == 1
-        (sub,) = pool._state(client._runtime()).subs.values()
-        assert sub.allotment.denied_until_ms - client._runtime().blocking.clock.now_ms() > 6_000
+        (sub,) = state_of(pool)(runtime_of(client)).subs.values()
+        assert sub.allotment.denied_until_ms - runtime_of(client).blocking.clock.now_ms() > 6_000
         shop.faults.clear()
         sub.allotment.denied_until_ms = 0.0
         assert use(pool, 10, 1).is_pooled
@@ -91,7 +92,7 @@ class TestDenials:
     async def test_wait_waits_for_budget(self, world: World, shop: Shop) -> None:
         shop.ledger.set_budget("tenant:acme", T(1))
         pool = pool_of(world.client)
-        state = pool._state(world.client._runtime())
+        state = state_of(pool)(runtime_of(world.client))
 
         def fund() -> None:
             shop.until(lambda: state.denied)

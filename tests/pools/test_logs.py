@@ -12,6 +12,7 @@ import cycles
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import LockedFile
+from tests.support.inside import runtime_of, state_of
 
 from .conftest import Shop
 from .pool_use import estimates, pool_of, use
@@ -34,8 +35,8 @@ def test_a_chunk_is_opened_again_after_settle_ms(
     pool = pool_of(client)
     assert [use(pool, 10, 5).is_pooled for _ in range(2)] == [False, False]
     assert estimates(shop) == [100, 10, 10]
-    (sub,) = pool._state(client._runtime()).subs.values()
-    assert sub.direct_until_ms - client._runtime().blocking.clock.now_ms() > 20_000
+    (sub,) = state_of(pool)(runtime_of(client)).subs.values()
+    assert sub.direct_until_ms - runtime_of(client).blocking.clock.now_ms() > 20_000
     sub.direct_until_ms = 0.0
     assert not use(pool, 10, 5).is_pooled, "the disk is still full"
     full_disk.undo()
@@ -51,8 +52,8 @@ def test_short_settle_ms_does_not_try_it_for_each_guard(
 ) -> None:
     pool = pool_of(client, settle_ms=1)
     use(pool, 10, 5)
-    (sub,) = pool._state(client._runtime()).subs.values()
-    assert sub.direct_until_ms - client._runtime().blocking.clock.now_ms() > 500
+    (sub,) = state_of(pool)(runtime_of(client)).subs.values()
+    assert sub.direct_until_ms - runtime_of(client).blocking.clock.now_ms() > 500
 
 
 def test_a_commit_during_the_sync_of_another_one_waits_for_its_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import SECTOR, Totals, encode
 from cycles._flows.pool import chunks as pool_chunks
 from tests.recovery.kit import PATIENCE_S, Setup, journal_files, records_in
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 from .conftest import ACTION, T, chunk_of
@@ -346,7 +347,7 @@ def test_close_waits_for_a_chunk_that_a_thread_of_its_pool_has_begun_to_settle(
     guard = pool.reserve(T(10)).acquire()
     guard.commit(T(10))  # the chunk is used up, so a thread settles it
     until(lambda: chunk_of(guard).begun)
-    background, looks, after_flush = client._runtime().background, itertools.count(), list[str]()
+    background, looks, after_flush = runtime_of(client).background, itertools.count(), list[str]()
     work, flush = background._work, background.flush
 
     def looked(io: Any) -> bool:

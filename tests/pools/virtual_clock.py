@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from cycles._drivers.work.scheduler import Scheduler
+from tests.support.inside import runtime_of
 
 STEP_S = 0.5
 PATIENCE_S = 60.0  # real time; a test that reaches it has failed
@@ -30,7 +31,7 @@ class VirtualClock:
 
     def drives(self, client: cycles.Cycles) -> None:
         """Let the scheduler of a client follow this clock."""
-        scheduler = client._runtime().scheduler
+        scheduler = runtime_of(client).scheduler
         scheduler._now = self.monotonic
         self._schedulers.append(scheduler)
 

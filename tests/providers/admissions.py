@@ -23,6 +23,7 @@ from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
 from cycles.providers._queue import admissions_of
 from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+from tests.support.inside import runtime_of
 
 PATIENCE_S = 20.0
 
@@ -229,7 +230,7 @@ class Line:
     @property
     def admissions(self) -> Any:
         """The lanes of the client."""
-        return admissions_of(self.client._runtime())
+        return admissions_of(runtime_of(self.client))
 
     def reserves(self, *, dry: bool = False) -> list[int]:
         """The estimates of the reserve requests so far, or those of the dry runs."""

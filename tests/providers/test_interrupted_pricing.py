@@ -8,6 +8,7 @@ import pytest
 
 import cycles
 from tests.providers.conftest import ALL, EXACT, USED, Desk, OpenAI, Sdk
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 
@@ -34,7 +35,7 @@ def test_the_exact_cost_is_charged(kind: Any, desk: Desk) -> None:
     assert desk.client.flush(60).pending == 0
     assert desk.commits == [(EXACT, {})]
     assert desk.held == 0
-    guards = desk.client._runtime().guards
+    guards = runtime_of(desk.client).guards
     assert not guards.in_use
 
 

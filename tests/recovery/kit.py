@@ -21,6 +21,7 @@ from cycles._flows.io import Settle, run
 from cycles.embedded.http import Request, Response
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
+from tests.support.inside import runtime_of
 
 ROOT = Path(__file__).parents[2]
 TENANT = "acme"
@@ -267,5 +268,5 @@ class Setup:
 
 def attempt_once(client: cycles.Cycles, record: Record, item: Item[Work] | None = None) -> tuple[Item[Work], Step]:
     """Try a record of the queue in this thread, again if its item is passed. Return its item, and the step."""
-    runtime, item = client._runtime(), item or Item("record", Settle(record, None, "pending"), 0.0)
+    runtime, item = runtime_of(client), item or Item("record", Settle(record, None, "pending"), 0.0)
     return item, run(attempt(runtime.blocking, runtime.records, item))

@@ -17,6 +17,7 @@ from cycles._flows.io import CleanUp, Settle, run
 from cycles._flows.reserve import clean_up_create
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup
+from tests.support.inside import runtime_of
 
 
 def reserved(world: Setup) -> int:
@@ -82,7 +83,7 @@ def test_a_request_that_was_not_sent_needs_no_cleanup(world: Setup) -> None:
     with world.client(base_url=url) as client:
         with pytest.raises(cycles.TransportError):
             client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        assert len(client._runtime().background._schedule) == 0
+        assert len(runtime_of(client).background._schedule) == 0
 
 
 def test_a_denied_create_needs_no_cleanup(world: Setup) -> None:
@@ -112,7 +113,7 @@ def test_a_repeated_cleanup_releases_with_the_same_key(world: Setup) -> None:
         (create,) = requests(world, "reserve")
         call = Call("createReservation", body=create)
         for _ in range(2):
-            run(clean_up_create(client._runtime().blocking, call))
+            run(clean_up_create(runtime_of(client).blocking, call))
         first, second = requests(world, "release")
         assert first == second
         assert guard.reservation_id is not None
@@ -161,7 +162,7 @@ def test_an_exception_of_one_task_reaches_neither_flush_nor_the_other_tasks(
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         guard.commit(cycles.tokens(5))
         broken: Any = Broken()
-        client._runtime().background._schedule.add("broken", Settle(broken, None, "pending"), 0.0)
+        runtime_of(client).background._schedule.add("broken", Settle(broken, None, "pending"), 0.0)
         assert client.flush(PATIENCE_S).pending == 0
     assert world.server.charged == 5
     assert Broken.attempts == 5  # bounded
@@ -175,7 +176,7 @@ def create_call(key: str) -> Call:
 
 def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world: Setup) -> None:
     with world.client() as client:
-        runtime = client._runtime()
+        runtime = runtime_of(client)
         over_s = time.monotonic() - 66.0  # ttl_ms of the call, and the default grace period
         item: Item[Any] = Item("create:k", CleanUp(create_call("k")), over_s)
         assert run(attempt(runtime.blocking, runtime.records, item)) is None
@@ -185,7 +186,7 @@ def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world:
 def test_at_most_1024_cleanups_wait(world: Setup, caplog: pytest.LogCaptureFixture) -> None:
     world.server.faults.refuse("reserve", times=None)
     with world.client(flush_timeout=0.01) as client:
-        background = client._runtime().background
+        background = runtime_of(client).background
         for number in range(CREATE_CLEANUPS + 3):
             background.hand_over(CleanUp(create_call(f"k{number}")), now=True)
         waiting = [item for item in background._schedule if isinstance(item.value, CleanUp)]
@@ -217,6 +218,6 @@ def test_a_create_of_a_task_that_failed_is_cleaned_up_after_that_pause_too(world
 def test_one_attempt_of_the_cleanup_sends_one_create(world: Setup) -> None:
     world.server.faults.status("reserve", 503, times=None)
     with world.client() as client:
-        outcome = run(clean_up_create(client._runtime().blocking, create_call("k")))
+        outcome = run(clean_up_create(runtime_of(client).blocking, create_call("k")))
     assert outcome.status == 503  # type: ignore[union-attr]
     assert len(requests(world, "reserve")) == 1

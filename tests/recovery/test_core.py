@@ -13,6 +13,7 @@ import pytest
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, Seen, Setup
+from tests.support.inside import runtime_of
 from tests.support.still_time import StillTime
 from tests.support.waiting import event_of
 
@@ -109,7 +110,7 @@ def test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_
     with world.client() as client:
         client.on_event(told.append)
         retrying = event_of(client, "LeaseRetrying")
-        still.drives(client._runtime().scheduler)
+        still.drives(runtime_of(client).scheduler)
         if committing is commit:
             with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=60_000) as guard:
                 still.beat(guard)

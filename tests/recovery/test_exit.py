@@ -20,6 +20,7 @@ from cycles._flows.commit import ahead_record
 from cycles._journal.files.spend import LARGE, SMALL, Slot, latest_records, left_entries
 from tests.recovery.child import ACTION
 from tests.recovery.kit import TENANT, Setup, end_of, journal_files
+from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
 
@@ -110,7 +111,7 @@ def test_no_thread_is_needed(world: Setup, monkeypatch: pytest.MonkeyPatch) -> N
     spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
     spent.spend(cycles.tokens(7))
     dropped = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-    runtime = client._runtime()
+    runtime = runtime_of(client)
     monkeypatch.setattr("_thread.start_new_thread", no_thread)
     monkeypatch.setattr("threading.Thread.start", no_thread)
     with pytest.warns(ResourceWarning, match="dropped"):
@@ -125,7 +126,7 @@ def test_what_cannot_be_ended_is_named(world: Setup, caplog: pytest.LogCaptureFi
     client = world.client(flush_timeout=0.2)
     guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
     guard.spend(cycles.tokens(7))
-    client._runtime().close_at_exit()
+    runtime_of(client).close_at_exit()
     (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
     assert str(guard.reservation_id) in warning
     assert "7 tokens" in warning
@@ -148,7 +149,7 @@ def test_a_guard_in_use_at_the_close_is_ended_at_exit(world: Setup, journal: boo
     client = world.client(journal=journal)
     spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
     unspent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-    runtime = client._runtime()
+    runtime = runtime_of(client)
     spent.spend(cycles.tokens(7))
     client.close()
     assert (world.server.charged, reserved(world)) == (0, 200)
@@ -163,7 +164,7 @@ def test_a_guard_that_is_dropped_after_the_close_is_ended(
 ) -> None:
     client = world.client(journal=journal)
     guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
-    runtime = client._runtime()
+    runtime = runtime_of(client)
     guards[0].spend(cycles.tokens(7))
     client.close()
     del guards[0]
@@ -177,7 +178,7 @@ def test_what_cannot_be_ended_after_the_close_is_named(world: Setup, caplog: pyt
     client = world.client(journal=False, flush_timeout=0.2)
     guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
     guard.spend(cycles.tokens(7))
-    runtime = client._runtime()
+    runtime = runtime_of(client)
     client.close()
     world.server.faults.refuse("commit", times=None)
     runtime.close_at_exit()
@@ -189,7 +190,7 @@ def test_what_cannot_be_ended_after_the_close_is_named(world: Setup, caplog: pyt
 def test_a_client_that_is_closed_without_guards_is_done_at_exit(world: Setup) -> None:
     client = world.client()
     client.reserve(cycles.tokens(1), action=ACTION).acquire().release()
-    runtime = client._runtime()
+    runtime = runtime_of(client)
     client.close()
     seen = len(world.server.seen)
     runtime.close_at_exit()
@@ -327,7 +328,7 @@ def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
             guard.spend(cycles.tokens(1))
         assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1]
         now[0] += 1.0
-        client._runtime()._ahead._write_waiting()  # type: ignore[union-attr]
+        runtime_of(client)._ahead._write_waiting()  # type: ignore[union-attr]
         assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1, 50]
         key = json.loads(written[0])["commit_body"]["idempotency_key"]
         guard.commit()
@@ -370,7 +371,7 @@ def test_a_kill_at_any_point_of_spend_leaves_the_sum_before_or_after(
 
 def test_more_guards_than_one_file_has_slots(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     with world.client() as client:
-        log = client._runtime().records.spend_log()
+        log = runtime_of(client).records.spend_log()
         assert log is not None
         slots = [slot for _ in range(SMALL.slots + 1) if (slot := log.open_slot()) is not None]
         assert all(slot.write(b"x") for slot in slots)
@@ -390,12 +391,14 @@ def test_large_records_and_those_that_grow_are_written_ahead(world: Setup, tmp_p
         grows = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         large.spend(cycles.tokens(7))
         grows.spend(cycles.tokens(5))
-        runtime, entry = client._runtime(), grows._state.ahead
+        runtime, entry = runtime_of(client), state_of(grows).ahead
         log = runtime._ahead._log  # type: ignore[union-attr]
         assert isinstance(entry, Entry)
         assert log is not None
-        grows._state.request = evolve(grows._state.request, settlement_metadata={"note": "x" * 2_000})
-        assert entry.write(encode(ahead_record(runtime.blocking, grows._state, cycles.tokens(6))), 0.0, log.open_slot)
+        state_of(grows).request = evolve(state_of(grows).request, settlement_metadata={"note": "x" * 2_000})
+        assert entry.write(
+            encode(ahead_record(runtime.blocking, state_of(grows), cycles.tokens(6))), 0.0, log.open_slot
+        )
         for path in journal_files(world.root):
             shutil.copy(path, tmp_path)  # the originals are locked
         with left_entries(f"{tmp_path}/") as left:
@@ -449,7 +452,7 @@ def test_a_guard_that_was_just_dropped_is_named_too(
     name = str(guard.reservation_id)
     with pytest.warns(ResourceWarning, match="dropped"):
         del guard
-    client._runtime().close_at_exit()
+    runtime_of(client).close_at_exit()
     (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
     assert name in warning
     assert "100 tokens" in warning

@@ -22,6 +22,7 @@ from cycles._flows.commit import record_of
 from cycles._journal.files import file_calls, locked_file, record_files, spare_files
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
+from tests.support.inside import runtime_of, state_of
 
 ACTUAL = cycles.tokens(42)
 HOUR_MS = 3_600_000
@@ -210,9 +211,9 @@ def test_the_log_of_a_chunk_counts_as_a_commit_on_the_disk(fills: Setup, disk: D
 def test_an_event_that_waited_for_a_week_is_as_new_as_its_first_attempt(fills: Setup, disk: Disk) -> None:
     """It was never sent, so the age of its key does not count."""
     with fills.client(flush_timeout=0.0, retry_initial_delay=3600.0) as client:
-        runtime = client._runtime()
+        runtime = runtime_of(client)
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
+        record = record_of(runtime.blocking, state_of(guard), ACTUAL, None, {})
         old = evolve(record, recorded_at_ms=record.recorded_at_ms - 8 * DAY_MS)
         runtime.records.put(old)
         item, step = attempt_once(client, old)
@@ -239,7 +240,7 @@ def test_an_interrupted_event_does_not_become_a_commit_again(fills: Setup, monke
     with fills.client(flush_timeout=0.0, retry_initial_delay=3600.0) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         fills.server.clock.advance(HOUR_MS)
-        monkeypatch.setattr(client._runtime().background, "hand_over", lambda *_, **__: True)
+        monkeypatch.setattr(runtime_of(client).background, "hand_over", lambda *_, **__: True)
         monkeypatch.setattr(BlockingIo, "send", interrupted)
         with pytest.raises(KeyboardInterrupt):
             guard.commit(ACTUAL)

@@ -13,6 +13,7 @@ from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup, attempt_once
+from tests.support.inside import runtime_of, state_of
 
 ACTUAL = cycles.tokens(42)
 
@@ -209,7 +210,7 @@ def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
 ) -> None:
     with world.client(flush_timeout=0.0) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        record = record_of(client._runtime().blocking, guard._state, ACTUAL, None, {})
+        record = record_of(runtime_of(client).blocking, state_of(guard), ACTUAL, None, {})
         world.server.faults.status("commit", status, body=body)
         _, step = attempt_once(client, record)
         assert isinstance(step, Later)
@@ -221,9 +222,9 @@ def test_a_settlement_that_is_stuck_for_a_day_is_reported_once(world: Setup) -> 
     seen: list[Any] = []
     with world.client() as client:
         client.on_event(seen.append)
-        runtime = client._runtime()
+        runtime = runtime_of(client)
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
+        record = record_of(runtime.blocking, state_of(guard), ACTUAL, None, {})
         old = evolve(record, recorded_at_ms=record.recorded_at_ms - 25 * 3_600_000)
         world.server.faults.status("commit", 409, body=UNLISTED, times=2)
         item, step = attempt_once(client, old)

@@ -8,6 +8,7 @@ from typing import Any
 import cycles
 from cycles._core.settlement.record import decode
 from cycles._journal.stores.memory import MemoryStore
+from tests.support.inside import rows_of, runtime_of
 
 ACTION = ("llm.completion", "small-model")
 FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
@@ -25,22 +26,20 @@ class StoreClock:
 
 def scanned(client: cycles.Cycles) -> cycles.Cycles:
     """Wait until the client has claimed what is due at its start."""
-    assert client._runtime().background._scanned.wait(60)
+    assert runtime_of(client).background._scanned.wait(60)
     return client
 
 
 def records(store: MemoryStore) -> list[Any]:
     """Return the records of all partitions."""
     return [
-        decode(row.record)
-        for row in store._tables.rows.values()
-        if row.kept is None and decode(row.record).settled is None
+        decode(row.record) for row in rows_of(store).values() if row.kept is None and decode(row.record).settled is None
     ]
 
 
 def shared(client: cycles.Cycles) -> Any:
     """Return the journal in the store."""
-    journal = client._runtime().records.shared
+    journal = runtime_of(client).records.shared
     assert journal is not None
     return journal
 
@@ -52,7 +51,7 @@ def files(client: cycles.Cycles) -> list[Path]:
 
 def tick(client: cycles.Cycles) -> None:
     """Renew and claim now, as the timer does."""
-    client._runtime().background._take_claimed(shared(client).tick(64))
+    runtime_of(client).background._take_claimed(shared(client).tick(64))
 
 
 def spent(server: cycles.EmbeddedServer) -> int:

@@ -23,6 +23,7 @@ import cycles
 from cycles._journal.open import open_store
 from cycles._journal.stores.store import JournalStore, Put
 from tests.stores import servers
+from tests.support.inside import runtime_of
 
 KEY: Final = "cyc_live_key_of_the_measurement"
 RECORD: Final = b'{"version":1,"commit_body":"' + b"x" * 680 + b'"}'
@@ -128,7 +129,7 @@ def batches(store: JournalStore, name: str) -> Row:
 
 def puts_per_second(made: cycles.Cycles, name: str) -> Row:
     """Records that threads save in the same moment go to the store together."""
-    journal: Any = made._runtime().records.shared
+    journal: Any = runtime_of(made).records.shared
     combiner, count = journal._combiner, 400
     own = {number: keys(count, f"{name}{number}") for number in range(THREADS)}
 
@@ -154,7 +155,7 @@ def idle_requests(url: str, address: str, folder: Path) -> Row:
 
     settings: dict[str, Any] = {"journal_store": url, "journal_claim_ms": IDLE_CLAIM_MS, "journal_dir": folder}
     with cycles.Cycles(base_url=address, api_key=KEY, tenant="idle", **settings) as client, redis.from_url(url) as seen:
-        assert client._runtime().background._scanned.wait(60)
+        assert runtime_of(client).background._scanned.wait(60)
         time.sleep(0.5)
         before = seen.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
         time.sleep(IDLE_S)

@@ -22,6 +22,7 @@ from cycles._journal.stores.redis import RedisStore
 from cycles._journal.stores.store import Put
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, REDIS
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not os.environ.get(REDIS), reason="make test-stores installs redis")
@@ -178,7 +179,7 @@ def test_a_client_continues_on_the_new_primary(nodes: Nodes, tmp_path: Path) -> 
             commit()
             nodes.fail_over()
             commit()  # READONLY: it is saved in a local file
-            key = f"cycles:j2:{{{client._runtime().records.shared._store._partition}}}:records"  # type: ignore[union-attr]
+            key = f"cycles:j2:{{{runtime_of(client).records.shared._store._partition}}}:records"  # type: ignore[union-attr]
             until(lambda: nodes.operators[1].hlen(key) == 2, 120.0)
             until(lambda: list(tmp_path.glob("*/v2-*.json")) == [], 120.0)
             server.faults.clear()

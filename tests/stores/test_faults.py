@@ -21,6 +21,7 @@ import pytest
 import cycles
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
+from tests.support.inside import runtime_of
 
 ACTION = ("llm.completion", "small-model")
 URLS = {name: os.environ.get(name, "") for name in (REDIS, POSTGRES)}
@@ -63,7 +64,7 @@ def make(server: cycles.EmbeddedServer, tmp_path: Path) -> Iterator[Callable[...
         options = {"journal_claim_ms": CLAIM_MS, "flush_timeout": 0.0, "retry_max_delay": 1.0, **options}
         options.setdefault("journal_store_timeout", 30.0)  # of a busy machine
         made.append(server.client(journal_store=store, journal_dir=tmp_path / str(len(made)), **options))
-        assert made[-1]._runtime().background._scanned.wait(60)
+        assert runtime_of(made[-1]).background._scanned.wait(60)
         return made[-1]
 
     yield client
@@ -107,7 +108,7 @@ def spent(server: cycles.EmbeddedServer) -> int:
 
 
 def stored(client: cycles.Cycles) -> list[Any]:
-    found: list[Any] = client._runtime().records.shared._store.list()  # type: ignore[union-attr]
+    found: list[Any] = runtime_of(client).records.shared._store.list()  # type: ignore[union-attr]
     return found
 
 
@@ -230,7 +231,7 @@ def test_tenants_on_one_store_never_see_each_others_records(url: str, tmp_path: 
         clients.append(ledgers[-1].client(journal_store=url, **options))
     ledgers[0].faults.refuse("commit", times=None)
     assert commit(clients[0]) == "pending"
-    clients[0]._runtime().background._claims.stop()  # it renews no more
+    runtime_of(clients[0]).background._claims.stop()  # it renews no more
     assert stored(clients[1]) == []
     (left,) = stored(clients[0])
     until(lambda: left.due_ms < time.time_ns() // 1_000_000 - 1_000)  # the other one had time to claim it

@@ -20,6 +20,7 @@ from cycles._journal.stores import batch
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
+from tests.support.inside import rows_of, runtime_of, state_of
 from tests.support.waiting import until
 
 
@@ -97,7 +98,7 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     caplog.set_level(logging.DEBUG, logger="cycles")
     owner = worker()
     guard = owner.reserve(FIVE, action=ACTION).acquire()
-    reserved = owner._runtime().records
+    reserved = runtime_of(owner).records
     server.faults.refuse("commit", times=None)
     guard.commit(THREE)
     (record,) = records(store)
@@ -110,7 +111,7 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     assert records(store)[0].not_before_ms is None
     owner.flush(0.2)
     assert owner.pending() == []
-    assert guard._state.when_settled().is_set
+    assert state_of(guard).when_settled().is_set
     assert guard.settled().status == "pending"
     assert f"{record.reservation_id}: another client settles it" in caplog.text
     server.faults.clear()
@@ -123,15 +124,15 @@ def test_a_record_that_the_store_lost_is_put_again(
 ) -> None:
     client = worker()
     leave_pending(client, server)
-    store._tables.rows.clear()
+    rows_of(store).clear()
     tick(client)
     assert len(records(store)) == 1
-    store._tables.rows.clear()
+    rows_of(store).clear()
     (pending,) = client.pending()
-    record = client._runtime().background.record(pending.reservation_id)
+    record = runtime_of(client).background.record(pending.reservation_id)
     assert record is not None
     changed = evolve(record, not_before_ms=7)
-    assert client._runtime().records.put(changed) is PutResult.SAVED  # an update finds it missing
+    assert runtime_of(client).records.put(changed) is PutResult.SAVED  # an update finds it missing
     assert records(store)[0].not_before_ms == 7
 
 
@@ -140,7 +141,7 @@ def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
 ) -> None:
     client = worker(flush_timeout=0.2)
     reservation_id = leave_pending(client, server)
-    store._tables.rows.clear()
+    rows_of(store).clear()
     client.close()  # before it renews its records again
     assert [record.reservation_id for record in records(store)] == [reservation_id]
     server.faults.clear()
@@ -337,7 +338,7 @@ def test_an_unreadable_record_is_quarantined_and_the_rest_continues(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
 ) -> None:
     leave_pending(worker(), server)
-    ((partition, _),) = store._tables.rows
+    ((partition, _),) = rows_of(store)
     bound = store.bind(partition)
     bound.put([Put("ab" * 32, b'{"version":9}'), Put("cd" * 32, b"no JSON")])
     clock.now += 30_001
@@ -384,7 +385,7 @@ def test_ten_thousand_due_records_are_claimed_in_small_portions(
     leave_pending(client, server)
     (template,) = records(store)
     client.close()
-    ((partition, _),) = store._tables.rows
+    ((partition, _),) = rows_of(store)
     from cycles._core.settlement.record import encode
     from cycles._journal.stores.shared import key_of
 

@@ -22,6 +22,7 @@ from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import PAGE, Put, pages, with_reason
 from tests.journal.kit import a_record
 from tests.stores.servers import POSTGRES, REDIS
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 URLS = {name: os.environ.get(name, "") for name in (REDIS, POSTGRES)}
@@ -142,7 +143,7 @@ def test_fifty_thousand_rejected_records_delay_no_start(url: str, tmp_path: Path
     with cycles.EmbeddedServer({f"tenant:{tenant}": cycles.tokens(1_000)}) as server:
         options: dict[str, Any] = {"journal_store": url, "journal_dir": tmp_path, "journal_store_timeout": 30.0}
         with server.client(**options) as client:
-            shared: Any = client._runtime().records.shared
+            shared: Any = runtime_of(client).records.shared
             store = shared._store
             raw = with_reason(encode(record(0)), "BUDGET_FROZEN")
             for start in range(0, 50_000, 2_500):
@@ -159,7 +160,7 @@ def test_fifty_thousand_rejected_records_delay_no_start(url: str, tmp_path: Path
 
             monkeypatch.setattr(kind, method, counted)
         with server.client(**options) as client:
-            assert client._runtime().background._scanned.wait(60)
+            assert runtime_of(client).background._scanned.wait(60)
             guard = client.reserve(cycles.tokens(5), action=("a", "b")).acquire()
             assert guard.commit(cycles.tokens(3)).status == "committed"
             assert sum(sizes) < PAGE, "a start reads none of them"

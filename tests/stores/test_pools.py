@@ -16,6 +16,7 @@ from cycles._drivers.work.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
+from tests.support.inside import rows_of, runtime_of, state_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
@@ -41,7 +42,7 @@ def spend(pool: Any, *amounts: int) -> None:
 
 def checkpoint(client: cycles.Cycles) -> None:
     """Put the sums of the open chunks into the store now, in the thread that does it."""
-    checkpoints: Any = client._runtime().pools._checkpoints
+    checkpoints: Any = runtime_of(client).pools._checkpoints
     done = threading.Event()
 
     def put() -> None:
@@ -77,7 +78,7 @@ def test_a_lost_worker_loses_no_open_chunk(
     pool = lost.pool(max_held=T(500), action=ACTION).__enter__()
     spend(pool, 3, 4)
     until(lambda: sums(store) == [7])
-    lost._runtime().background._claims.stop()  # it renews no more, as a process that was killed
+    runtime_of(lost).background._claims.stop()  # it renews no more, as a process that was killed
     clock.now += 30_001
     tick(worker())
     until(lambda: spent(server) == 7)
@@ -88,7 +89,7 @@ def test_a_suspended_worker_sends_what_the_other_did_not_commit(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
 ) -> None:
     owner = worker()
-    owner._runtime().background._claims.stop()
+    runtime_of(owner).background._claims.stop()
     with owner.pool(max_held=T(500), action=ACTION) as pool:
         spend(pool, 3, 4)
         until(lambda: sums(store) == [7])
@@ -109,7 +110,7 @@ def test_a_client_that_has_claimed_a_chunk_gets_the_rest_as_an_event(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
 ) -> None:
     owner = worker()
-    owner._runtime().background._claims.stop()
+    runtime_of(owner).background._claims.stop()
     with owner.pool(max_held=T(500), action=ACTION) as pool:
         spend(pool, 3, 4)
         until(lambda: sums(store) == [7])
@@ -153,7 +154,7 @@ def test_a_chunk_that_another_client_has_claimed_is_held_no_longer(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
 ) -> None:
     owner = worker()
-    owner._runtime().background._claims.stop()
+    runtime_of(owner).background._claims.stop()
     pool = owner.pool(max_held=T(500), action=ACTION)
     with pool.reserve(T(20)) as guard:
         guard.commit(T(7))
@@ -165,7 +166,7 @@ def test_a_chunk_that_another_client_has_claimed_is_held_no_longer(
     until(lambda: len(claimer.pending()) == 1)
     assert pool.flush(timeout=60).pending == 1
     assert (pool.stats().held, pool.stats().chunks) == (T(0), 0)
-    assert guard._state.when_settled().is_set, "this client settles it no longer"
+    assert state_of(guard).when_settled().is_set, "this client settles it no longer"
     assert guard.settled().status == "pooled"
 
 
@@ -173,7 +174,7 @@ def test_what_is_late_is_the_difference(worker: Callable[..., cycles.Cycles], st
     with worker().pool(max_held=T(500), action=ACTION) as pool:
         spend(pool, 7)
         until(lambda: sums(store) == [7])
-        (record,) = [decode(row.record) for row in store._tables.rows.values()]
+        (record,) = [decode(row.record) for row in rows_of(store).values()]
     late = late_record(record, 3, 5)
     assert late is not None
     assert late.body["actual"] == {"unit": "TOKENS", "amount": 4}

@@ -24,6 +24,7 @@ from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 ACTION = ("llm.completion", "small-model")
@@ -53,7 +54,7 @@ def worker(server: cycles.EmbeddedServer, url: str, tmp_path: Path) -> Iterator[
         own = {"journal_store": url, "journal_store_timeout": 30.0, "journal_dir": tmp_path / str(len(made))}
         options = {**own, "flush_timeout": 0.0, **options}
         made.append(server.client(**options))
-        assert made[-1]._runtime().background._scanned.wait(60)
+        assert runtime_of(made[-1]).background._scanned.wait(60)
         return made[-1]
 
     yield make
@@ -62,7 +63,7 @@ def worker(server: cycles.EmbeddedServer, url: str, tmp_path: Path) -> Iterator[
 
 
 def store_of(client: cycles.Cycles) -> Any:
-    return client._runtime().records.shared._store  # type: ignore[union-attr]
+    return runtime_of(client).records.shared._store  # type: ignore[union-attr]
 
 
 def spent(server: cycles.EmbeddedServer) -> int:
@@ -81,7 +82,7 @@ def test_a_record_is_put_claimed_and_settled(
     first = worker(journal_claim_ms=1_000)
     leave_pending(first, server)
     assert len(store_of(first).list()) == 1
-    first._runtime().background._claims.stop()  # it renews no more, as a process that was killed
+    runtime_of(first).background._claims.stop()  # it renews no more, as a process that was killed
     second = worker(journal_claim_ms=1_000)
     server.faults.clear()
     until(lambda: spent(server) == 3)
@@ -123,7 +124,7 @@ def test_ten_thousand_due_records_are_settled_by_bounded_workers(
 
     def is_settled() -> bool:
         nonlocal most
-        most = max(most, len(successor._runtime().background._schedule))
+        most = max(most, len(runtime_of(successor).background._schedule))
         return spent(server) == count
 
     until(is_settled, 240)
@@ -139,7 +140,7 @@ def test_no_password_is_shown(url: str, server: cycles.EmbeddedServer, tmp_path:
         guard = client.reserve(cycles.tokens(5), action=ACTION).acquire()
         guard.commit(cycles.tokens(3))
         shown = f"{client!r} {client.config!r} {caplog.text} {[event.text() for event in seen]}"
-        shown += repr(client._runtime().records.shared._store)  # type: ignore[union-attr]
+        shown += repr(runtime_of(client).records.shared._store)  # type: ignore[union-attr]
     assert "another-secret" not in shown
     assert spent(server) == 3  # as an outage
 

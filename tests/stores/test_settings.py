@@ -14,6 +14,7 @@ from cycles._journal.operators.inspect_store import view_of
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, records, shared
+from tests.support.inside import runtime_of
 
 BASE: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "api_key": "k", "tenant": "acme", "flush_timeout": 0.0}
 SECRET = "the-password"
@@ -88,7 +89,7 @@ def test_a_file_url_is_a_directory_of_files(tmp_path: Path) -> None:
             guard = client.reserve(cycles.tokens(5), action=ACTION).acquire()
             server.faults.refuse("commit", times=None)
             guard.commit(cycles.tokens(3))
-            assert client._runtime().records.shared is None
+            assert runtime_of(client).records.shared is None
             assert len(list(folder.glob("*/v2-*.json"))) == 1
 
 

@@ -18,6 +18,7 @@ from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.stores.kit import ACTION, StoreClock, files, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
+from tests.support.inside import rows_of, runtime_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
@@ -62,7 +63,7 @@ class Owner:
 
     def __init__(self, client: cycles.Cycles, **options: Any) -> None:
         self.client = client
-        client._runtime().background._claims.stop()
+        runtime_of(client).background._claims.stop()
         self.pool = client.pool(max_held=T(500), action=ACTION, **options)
 
     def lose_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,16 +208,16 @@ def test_the_record_of_a_settled_chunk_stays_for_seven_days(
     owner, other = Owner(worker()), worker()
     spend(owner.pool, 3, 4)
     checkpoint(owner.client)
-    ((place, row),) = store._tables.rows.items()
+    ((place, row),) = rows_of(store).items()
     late = Put(place[1], row.record, None, 0)
     commit_in(other, clock, server, 7)
     assert (records(store), other.pending()) == ([], [])
-    (row,) = store._tables.rows.values()
+    (row,) = rows_of(store).values()
     assert (decode(row.record).settled, row.due_ms - clock.now) == (7, SEVEN_DAYS_MS)
     assert shared(owner.client)._store.put([late]) == [None]
     clock.now += SEVEN_DAYS_MS
     tick(other)
-    assert store._tables.rows == {}
+    assert rows_of(store) == {}
     assert len(server.requests.of("commit")) == 1
     owner.end()
     check_charged(server, owner.client, 7)
@@ -236,10 +237,10 @@ def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     clock.now += CLAIM_MS
     tick(other)
     until(lambda: len(other.pending()) == 1)
-    other._runtime().background._claims.stop()  # it renews no more, as a process that was killed
+    runtime_of(other).background._claims.stop()  # it renews no more, as a process that was killed
     spend(owner.pool, 1)
     checkpoint(owner.client)  # it finds that another client has the record
-    store._tables.rows.clear()
+    rows_of(store).clear()
     tick(owner.client)
     assert sums(store) == [7], "unchanged"
     server.faults.clear()

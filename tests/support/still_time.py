@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.inside import state_of
 from tests.support.waiting import PATIENCE_S
 
 STEP_S = 0.2
@@ -42,7 +43,7 @@ class StillTime:
 
     def beat(self, guard: Any) -> None:
         """Let time pass until the next heartbeat of a guard is due."""
-        self._move_to(max(self._now_s, guard._state.heartbeat.step.due_ms / 1000))
+        self._move_to(max(self._now_s, state_of(guard).heartbeat.step.due_ms / 1000))
 
     def pass_until(self, holds: Callable[[], object]) -> None:
         """Let time pass in small steps until something has come true."""

@@ -20,6 +20,7 @@ from cycles._core import protocol
 from cycles._core.settlement.record import Record, encode, file_name
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
+from tests.support.inside import runtime_of, state_of
 
 ACTION = ("llm.completion", "small-model")
 SECRET = "the-key-that-no-message-shows"
@@ -229,8 +230,8 @@ def lease_events(name: str, body: Any, status: int) -> dict[str, Any]:
     client, seen = observed(server)
     with client.reserve(CENTS, action=ACTION, actual=CENTS) as guard:
         server.faults.status("extend", status or 400, body=body)
-        assert guard._state.heartbeat is not None
-        run(send_heartbeat(client._runtime().blocking, guard._state.heartbeat))
+        assert state_of(guard).heartbeat is not None
+        run(send_heartbeat(runtime_of(client).blocking, state_of(guard).heartbeat))
     client.close()
     return named(f"extend {name}", seen)
 
@@ -297,7 +298,7 @@ def journal_events(folder: Path) -> dict[str, Any]:
     client.close()
     broken = folder / "broken"
     client, _ = observed(a_server(), journal_dir=broken)
-    place = Path(client._runtime().records.directory or "")
+    place = Path(runtime_of(client).records.directory or "")
     client.close()
     place.mkdir(parents=True, exist_ok=True)
     (place / "v2-1.json").write_bytes(b"{")

@@ -11,6 +11,7 @@ import pytest
 import cycles
 from tests.client.conftest import World, held, spent
 from tests.client.next_protocol.conftest import MAIL
+from tests.support.inside import runtime_of, state_of
 
 pytestmark = pytest.mark.anyio
 T = cycles.tokens
@@ -60,8 +61,8 @@ async def test_a_chunk_is_reserved_again_after_settle_ms(used: World, observed: 
     pool = used.client.pool(T(400), action=MAIL)
     async with used.enter(pool.reserve(T(10), actual=T(4))):
         observed.ledger.set_tenant("acme", observe_mode="ENFORCE")
-    (sub,) = pool._state(used.client._runtime()).subs.values()
-    assert sub.direct_until_ms - used.client._runtime().blocking.clock.now_ms() > 20_000
+    (sub,) = state_of(pool)(runtime_of(used.client)).subs.values()
+    assert sub.direct_until_ms - runtime_of(used.client).blocking.clock.now_ms() > 20_000
     sub.direct_until_ms = 0.0
     async with used.enter(pool.reserve(T(10), actual=T(4))) as guard:
         assert guard.is_pooled

@@ -1,0 +1,23 @@
+"""What tests read inside of objects of the SDK, because a user sees it only later: one place for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cycles
+from cycles._drivers.runtime import Runtime
+
+
+def runtime_of(client: cycles.Cycles) -> Runtime:
+    """Return the runtime of a client, which a forked child makes again: its threads, its queue and its journal."""
+    return client._runtime()
+
+
+def state_of(guard: Any) -> Any:
+    """Return the state of a guard, a reservation or a pool."""
+    return guard._state
+
+
+def rows_of(store: Any) -> Any:
+    """Return the rows of a store in memory: a database has them too, and other programs may change them there."""
+    return store._tables.rows
