@@ -128,7 +128,7 @@ _HOMES = {
     "cycles._client.series": ("AsyncSeries", "LeaseSeries", "Series"),
     "cycles._client.streams": ("AsyncGuardedStream", "GuardedStream"),
     "cycles.admin": ("Admin", "RUNTIME_PERMISSIONS"),
-    "cycles.embedded": ("EmbeddedServer", "ManualClock"),
+    "cycles.embedded": ("EmbeddedServer", "ManualClock", "Window", "window"),
     "cycles.prices": ("Price", "PriceBook"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -139,6 +139,8 @@ from cycles.admin import RUNTIME_PERMISSIONS as RUNTIME_PERMISSIONS, Admin as Ad
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
     ManualClock as ManualClock,
+    Window as Window,
+    window as window,
 )
 from cycles.evidence import (
     KEYS_UNAVAILABLE as KEYS_UNAVAILABLE,

@@ -114,7 +114,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         """Return a client with its own embedded server in this process, for experiments and tests.
 
         Args:
-            budgets: The budget of each scope, for example ``{"tenant:acme": cycles.usd(10)}``.
+            budgets: The budget of each scope, for example ``{"tenant:acme": cycles.usd(10)}``, or a `cycles.window`.
             tenant: The tenant of the client. By default, the first one in `budgets`.
             settings: As for `Cycles`.
         """

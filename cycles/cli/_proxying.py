@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import click
 from attrs import evolve
@@ -39,6 +39,10 @@ ROUTES: Final = (
 """The routes of `cycles.proxy`, which is imported when it is used."""
 UNITS: Final = {"USD": "USD_MICROCENTS", "TOKENS": "TOKENS"}
 """The values of `--unit`, and the units of the protocol."""
+PERIODS: Final = ("minute", "hour", "day", "week", "month")
+"""The windows of a budget."""
+Budget: TypeAlias = cycles.Amount | tuple[cycles.Amount, str] | str | None
+"""What --budget may be: an amount, one with the window of its budget, or a percentage."""
 _NEEDED: Final = ("uvicorn", "starlette", "genai_prices")
 
 
@@ -104,8 +108,8 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | 
     return value
 
 
-def _budget(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> cycles.Amount | str | None:
-    """Return an amount, or a percentage as it was written."""
+def _budget(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Budget:
+    """Return an amount, one with its window, or a percentage as it was written."""
     if not values:
         return None
     value, *more = values
@@ -114,12 +118,40 @@ def _budget(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     if value.strip().endswith("%"):
         _percent(ctx, param, value)
         return value.strip()
+    value, slash, period = value.partition("/")
+    if slash and period not in PERIODS:
+        raise click.BadParameter(
+            f"{period!r:.80} is no window; write it like 5USD/day ({', '.join(PERIODS)})", ctx, param
+        )
     found = amount(value)
     if found.unit not in UNITS.values():
         raise click.BadParameter(f"{found} is neither in USD nor in TOKENS; write it like 5USD", ctx, param)
     if found.amount <= 0:
         raise click.BadParameter(f"{value!r:.80} is not above zero; write it like 5USD", ctx, param)
-    return found
+    return (found, period) if slash else found
+
+
+def budget_and_window(options: dict[str, Any]) -> tuple[cycles.Amount | str | None, cycles.Window | None]:
+    """Return the budget and its window.
+
+    Raises:
+        UsageError: there is a window without a ledger that is kept, or a zone without a window.
+    """
+    given: Budget = options["budget"]
+    if not isinstance(given, tuple):
+        if options["timezone"] is not None:
+            raise click.UsageError("--timezone needs a window: pass --budget like 5USD/day")
+        return given, None
+    budget, period = given
+    if options["keep"] is None:
+        raise click.UsageError(f"a budget for each {period} needs a ledger that is kept: pass --keep NAME")
+    try:
+        return budget, cycles.window(budget, cast(Any, period), timezone=options["timezone"] or "UTC")
+    except cycles.InvalidRequestError:
+        zone = options["timezone"]
+        raise click.UsageError(
+            f"--timezone {zone!r:.80} is not known; write a name like Europe/Berlin, or UTC"
+        ) from None
 
 
 def _unit_of(options: dict[str, Any]) -> str | None:
@@ -138,8 +170,9 @@ _OPTIONS: Final = (
         metavar="AMOUNT",
         multiple=True,
         callback=_budget,
-        help="The budget, like 5USD or 50000TOKENS; inside a run also a part of what is left there, like 20%.",
+        help="The budget, like 5USD or 50000TOKENS; with --keep also 5USD/day; inside a run also a part like 20%.",
     ),
+    click.option("--timezone", metavar="NAME", help="The zone of a window like 5USD/day, as IANA names it; or UTC."),
     click.option(
         "--unit",
         type=click.Choice(list(UNITS)),
@@ -240,11 +273,14 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     if options["fake"] and options["upstream"]:
         raise click.UsageError("--fake and --upstream exclude each other: --fake is the upstream of all routes")
     require_packages()
+    budget, window = budget_and_window(options)
     with ExitStack() as closing:
-        return _make_run(cli, options, key, closing)
+        return _make_run(cli, {**options, "budget": budget}, window, key, closing)
 
 
-def _make_run(cli: Cli, options: dict[str, Any], key: str | None, closing: ExitStack) -> Run:
+def _make_run(
+    cli: Cli, options: dict[str, Any], window: cycles.Window | None, key: str | None, closing: ExitStack
+) -> Run:
     from cycles.providers._meter import behind_proxy
     from cycles.proxy._caller_proxy import caller_proxy
     from cycles.proxy._ledger import open_ledger
@@ -288,9 +324,8 @@ def _make_run(cli: Cli, options: dict[str, Any], key: str | None, closing: ExitS
         budget = part_of_run(budget, os.environ)
         unit = _unit_of({**options, "budget": budget})
     nested = any(behind_proxy(url) for url in settings.upstreams.values())
-    ledger = open_ledger(
-        cli.config(), budget, embedded=embedded, keep=keep, nested=nested, unit=unit, approval=approval
-    )
+    how: dict[str, Any] = {"embedded": embedded, "keep": keep, "nested": nested, "unit": unit, "window": window}
+    ledger = open_ledger(cli.config(), budget, **how, approval=approval)
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(

@@ -92,6 +92,8 @@ def _run_share(share: str, arguments: tuple[str, ...], options: dict[str, Any], 
             raise click.UsageError(f"{param.opts[0]} belongs to the run around this one: leave it out with --share")
     if options["budget"] is None:
         raise click.UsageError("--share needs its limit: pass --budget 1USD, or a part of what is left, like 20%")
+    if isinstance(options["budget"], tuple):
+        raise click.UsageError("--share has no window: pass --budget like 1USD")
     require_packages()
     from cycles.proxy._child import blocked_signals
     from cycles.proxy._share_run import run_share

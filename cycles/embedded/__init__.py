@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from cycles.embedded.clock import Clock, ManualClock, SystemClock
     from cycles.embedded.server import EmbeddedServer
     from cycles.embedded.transports import EmbeddedTransport
+    from cycles.embedded.windows import Window, window
 
-__all__ = ["Clock", "EmbeddedServer", "EmbeddedTransport", "ManualClock", "SystemClock"]
+__all__ = ["Clock", "EmbeddedServer", "EmbeddedTransport", "ManualClock", "SystemClock", "Window", "window"]
 
 _HOMES: Final = {
     "Clock": "clock",
@@ -22,6 +23,8 @@ _HOMES: Final = {
     "EmbeddedTransport": "transports",
     "ManualClock": "clock",
     "SystemClock": "clock",
+    "Window": "windows",
+    "window": "windows",
 }
 
 

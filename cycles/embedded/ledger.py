@@ -15,12 +15,12 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles._core.amounts import Unit
-from cycles.embedded import overage, scopes
+from cycles.embedded import overage, scopes, windows
 from cycles.embedded.action_policies import ActionPolicies, counted_keys
 from cycles.embedded.clock import Clock
 from cycles.embedded.errors import ApiError
 from cycles.embedded.idempotency import IdempotencyStore
-from cycles.embedded.records import Body, Budget, QuotaCounter, Record, Reservation
+from cycles.embedded.records import Body, Budget, BudgetWindow, QuotaCounter, Record, Reservation
 from cycles.embedded.tables import Tables
 from cycles.embedded.tenants import TenantRules
 
@@ -59,11 +59,25 @@ class Ledger:
             self.tables.close()
 
     def _expire_or_delete(self, record: Record) -> None:
-        if isinstance(record, Reservation) and record.status == "ACTIVE":
+        if isinstance(record, BudgetWindow):
+            self._begin_window(record)
+        elif isinstance(record, Reservation) and record.status == "ACTIVE":
             returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]
             self.tables.apply(evolve(record, status="EXPIRED"), *returned, *self.actions.returned(record))
         else:
             self.tables.apply(deleted=[record])
+
+    def _begin_window(self, ended: BudgetWindow) -> None:
+        """Begin the window of the present time: the spent amount starts at 0, active reservations stay."""
+        budget = self.tables.budgets.get(ended.key)
+        if budget is None or ended.next_period == "":
+            self.tables.apply(deleted=[ended])
+            return
+        period, timezone = ended.next_period or ended.period, ended.next_timezone or ended.timezone
+        ends_ms = windows.end_of(period, timezone, max(self.clock.now_ms(), ended.ends_ms))
+        over = budget.is_over_limit and budget.debt > budget.overdraft_limit
+        begun = BudgetWindow(scope=ended.scope, unit=ended.unit, period=period, timezone=timezone, ends_ms=ends_ms)
+        self.tables.apply(evolve(budget, spent=0, is_over_limit=over), begun)
 
     # --- decisions -------------------------------------------------------------------------------------------------
 

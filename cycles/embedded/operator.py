@@ -14,8 +14,9 @@ from cycles._core.results import Balance
 from cycles._errors import InvalidRequestError
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator_policies import PolicyOperator
-from cycles.embedded.records import ApiKey, Budget, Record, Reservation, Tenant
+from cycles.embedded.records import ApiKey, Budget, BudgetWindow, Record, Reservation, Tenant
 from cycles.embedded.scopes import leaf, normalise
+from cycles.embedded.windows import Window, end_of
 
 CAPS: Final = ("max_tokens", "max_steps_remaining", "tool_allowlist", "tool_denylist", "cooldown_ms")
 
@@ -111,6 +112,33 @@ class Operator(PolicyOperator):
             else:
                 self._save(evolve(budget, allocated=allocated.amount))
 
+    def set_window(self, scope: str, window: Window | None, unit: str = "USD_MICROCENTS") -> None:
+        """Let a budget begin again at each edge of a window. One that has another window gets this one at its edge.
+
+        Args:
+            window: Its amount is not used; None: the present window is the last one, and its spent amount stays.
+
+        Raises:
+            KeyError: if the scope has no budget in that unit.
+        """
+        with self._ledger.locked() as now_ms:
+            budget = self._find(scope, unit)
+            known = self._tables.windows.get(budget.key)
+            if known is not None:
+                period, timezone = ("", None) if window is None else (window.period, window.timezone)
+                is_same = (period, timezone) == (known.period, known.timezone)
+                later = {} if is_same else {"next_period": period, "next_timezone": timezone}
+                self._tables.apply(evolve(known, **{"next_period": None, "next_timezone": None, **later}))
+            elif window is not None:
+                ends_ms = end_of(window.period, window.timezone, now_ms)
+                place: dict[str, Any] = {"scope": budget.scope, "unit": budget.unit, "timezone": window.timezone}
+                self._tables.apply(BudgetWindow(**place, period=window.period, ends_ms=ends_ms))
+
+    def window(self, scope: str, unit: str = "USD_MICROCENTS") -> BudgetWindow | None:
+        """Return the present window of a budget; None if it has none."""
+        with self._ledger.locked():
+            return self._tables.windows.get((_scope(scope), unit))
+
     def reset_spent(self) -> None:
         """Set what was spent and owed to 0, in all budgets. What reservations hold stays."""
         with self._ledger.locked():
@@ -132,7 +160,8 @@ class Operator(PolicyOperator):
         path = _scope(scope)
         with self._ledger.locked():
             deleted = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
-            self._tables.apply(deleted=deleted)
+            windows = [self._tables.windows[b.key] for b in deleted if b.key in self._tables.windows]
+            self._tables.apply(deleted=[*deleted, *windows])
 
     def balance(self, scope: str, unit: str | None = None) -> Balance:
         """Return the budget of a scope with every field filled. `unit` may be omitted if the scope has one budget.

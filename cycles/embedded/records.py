@@ -123,6 +123,31 @@ class Budget(Record):
 
 
 @frozen(kw_only=True)
+class BudgetWindow(Record):
+    """The current window of a budget. `next_period` is the one that begins at its end; ``""`` ends the windows."""
+
+    kind: ClassVar[str] = "budget_window"
+
+    scope: str
+    unit: str
+    period: str
+    timezone: str
+    ends_ms: int
+    next_period: str | None = None
+    next_timezone: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return scope and unit, as its budget has them."""
+        return (self.scope, self.unit)
+
+    @property
+    def due_ms(self) -> int:
+        """Return the last millisecond of the window."""
+        return self.ends_ms - 1
+
+
+@frozen(kw_only=True)
 class Reservation(Record):
     """One reservation. `budgeted` are the scopes that had a budget at its creation; it changes only those."""
 
@@ -332,5 +357,6 @@ class QuotaCounter(Record):
 
 
 KINDS: Final[dict[str, type[Record]]] = {
-    cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey, AdminInfo, Policy, QuotaCounter)
+    cls.kind: cls
+    for cls in (Budget, BudgetWindow, Reservation, StoredResponse, Tenant, ApiKey, AdminInfo, Policy, QuotaCounter)
 }

@@ -27,6 +27,7 @@ from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
 from cycles.embedded.webhook_routes import WebhookRoutes
 from cycles.embedded.webhooks import Webhooks
+from cycles.embedded.windows import Window
 
 if TYPE_CHECKING:
     import cycles
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cycles.embedded.evidence import EvidenceSigner
     from cycles.embedded.serve import Listener
 
-Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
+Budgets: TypeAlias = Mapping[str, Amount | Window | Iterable[Amount | Window]]
 
 # Clients in this process need a base URL; names below .invalid never resolve (RFC 2606).
 BASE_URL: Final = "http://embedded.cycles.invalid"
@@ -46,8 +47,8 @@ class EmbeddedServer:
     """A Cycles server inside this process.
 
     Args:
-        budgets: An Amount, or several in different units, per scope (``{"tenant:acme": usd(10)}``). Budgets that the
-            file already has stay unchanged.
+        budgets: An Amount, or several in different units, per scope (``{"tenant:acme": usd(10)}``); or `cycles.window`
+            of one, which begins again at each edge. Budgets that the file already has stay unchanged.
         path: SQLite file of the ledger; None keeps it in memory.
         clock: Source of the time; `ManualClock` for tests, the machine's clock by default.
         admin_api_key: The admin key: for the admin operations of `cycles.Admin`, and for list, get and release of
@@ -103,9 +104,12 @@ class EmbeddedServer:
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
         kept = set(self._ledger.tables.budgets)
         for scope, amounts in budgets.items():
-            for amount in _listed(scope, amounts):
+            for given in _listed(scope, amounts):
+                amount = given.amount if isinstance(given, Window) else given
                 if (scope.lower(), str(amount.unit)) not in kept:
                     self.ledger.set_budget(scope, amount)
+                    if isinstance(given, Window):
+                        self.ledger.set_window(scope, given, str(amount.unit))
         for key, tenant in api_keys.items():
             self.ledger.set_api_key(key, tenant=tenant)
 
@@ -276,10 +280,10 @@ def _store(path: str | os.PathLike[str] | None) -> Any:
     return SqliteStore(path)
 
 
-def _listed(scope: str, amounts: Amount | Iterable[Amount]) -> list[Amount]:
+def _listed(scope: str, amounts: Amount | Window | Iterable[Amount | Window]) -> list[Amount | Window]:
     listed = list(amounts) if isinstance(amounts, Iterable) else [amounts]
     for amount in listed:
-        if not isinstance(amount, Amount):
+        if not isinstance(amount, Amount | Window):
             raise InvalidRequestError(
                 f"budgets[{scope!r:.120}] is not an amount: {amount!r:.80}; pass one such as cycles.usd(10)"
             )

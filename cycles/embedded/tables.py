@@ -12,6 +12,7 @@ from cycles.embedded.records import (
     AdminInfo,
     ApiKey,
     Budget,
+    BudgetWindow,
     Key,
     Policy,
     QuotaCounter,
@@ -52,6 +53,7 @@ class Tables:
         self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
         self.budgets: dict[Key, Budget] = cast(dict[Key, Budget], self._by_kind[Budget.kind])
+        self.windows: dict[Key, BudgetWindow] = cast(dict[Key, BudgetWindow], self._by_kind[BudgetWindow.kind])
         self.reservations: dict[Key, Reservation] = cast(dict[Key, Reservation], self._by_kind[Reservation.kind])
         self.responses: dict[Key, StoredResponse] = cast(dict[Key, StoredResponse], self._by_kind[StoredResponse.kind])
         self.tenants: dict[Key, Tenant] = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])

@@ -17,6 +17,7 @@ from cycles._core.amounts import INT64_MAX, Amount
 from cycles._errors import ConfigurationError, CyclesError
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.scopes import derive
+from cycles.embedded.windows import Window
 from cycles.proxy._clients import LedgerClient
 from cycles.proxy._kept import SCOPE, kept_file
 from cycles.proxy._shares import Share
@@ -109,7 +110,12 @@ class RunLedger:
         assert spent is not None  # the ledger fills every field
         assert debt is not None
         assert budget is not None
-        return {"name": self.kept, "spent": (spent + debt).to_dict(), "budget": budget.to_dict()}
+        found = {"name": self.kept, "spent": (spent + debt).to_dict(), "budget": budget.to_dict()}
+        window = self._own.ledger.window(SCOPE, self.unit)
+        if window is None:
+            return found
+        now = {"window": window.period, "timezone": window.timezone, "ends_at_ms": window.ends_ms}
+        return {**found, "window": now}
 
     def left(self) -> Amount | None:
         """Return what is left of the run's own ledger; None if there is none."""
@@ -149,6 +155,7 @@ def open_ledger(
     keep: str | None,
     nested: bool = False,
     unit: str | None = None,
+    window: Window | None = None,
     approval: Mapping[str, Any] | None = None,
 ) -> RunLedger:
     """Return the budgets of a run.
@@ -160,6 +167,7 @@ def open_ledger(
         keep: The name of the file in which the embedded server keeps its ledger; None keeps it in memory.
         nested: Requests go to the proxy of another run, which charges them to the configured server.
         unit: The unit of the run; None: that of `budget`, or of the only budget of the file, else USD.
+        window: The window of `budget`, in a ledger that is kept.
         approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
@@ -174,6 +182,8 @@ def open_ledger(
         return ledger
     ledger = _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
     ledger.kept = keep
+    if budget is not None and ledger._own is not None:
+        ledger._own.ledger.set_window(SCOPE, window, budget.unit)
     return ledger
 
 

@@ -241,9 +241,10 @@ class Run:
         self._closing.close()
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
-        lines = [*notes, totals.line(took, self._ledger.budget), *shares.lines()]
+        lines = [*notes, totals.line(took, self._ledger.budget, kept), *shares.lines()]
         if kept is not None:
             document["kept"] = kept
+        if kept is not None and "window" not in kept:
             spent, budget = shown(**kept["spent"]), shown(**kept["budget"], decimals=2)
             lines.insert(len(notes) + 1, f"kept as {kept['name']}: {spent} of {budget} spent by all its runs")
         if totals.is_stuck:

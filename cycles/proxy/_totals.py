@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import Factory, define
 
 from cycles._core.amounts import Amount
+from cycles.embedded.windows import WORDS, edge_text
 from cycles.providers._call import Call
 from cycles.proxy._routes import route_of_host
 from cycles.proxy._shares import Share, current_share
@@ -165,12 +166,13 @@ class Totals:
             "exit": exit_status,
         }
 
-    def line(self, seconds: float, budget: Amount | None) -> str:
-        """Return the summary as one line."""
+    def line(self, seconds: float, budget: Amount | None, kept: Mapping[str, Any] | None = None) -> str:
+        """Return the summary as one line; if the kept ledger has a window, with what all runs have spent in it."""
         spent = f"{shown(self.unit, self.spent)} spent"
-        if budget is not None:
-            whole = shown(budget.unit, budget.amount, 2)
-            spent = f"{shown(self.unit, self.spent).removesuffix(' tokens')} of {whole} spent"
+        if kept is not None and "window" in kept:
+            spent = f"{_of(kept['spent']['amount'], Amount(**kept['budget']))} spent {_in_window(**kept['window'])}"
+        elif budget is not None:
+            spent = f"{_of(self.spent, budget)} spent"
         by_cost = sorted(self.models.items(), key=lambda item: -item[1][1])
         models = ", ".join(f"{model} {shown(self.unit, cost)}" for model, (_, cost) in by_cost)
         parts = [
@@ -216,6 +218,14 @@ def _reasons(counts: Counter[str], details: Mapping[str, Counter[str]]) -> str:
         named = f"{reason}: {', '.join([*shown[:MOST_SHOWN], *more])}" if shown else reason
         words.append(f"{count} {named}" if len(counts) > 1 else named)
     return f" ({'; '.join(words)})" if words else ""
+
+
+def _of(spent: int, budget: Amount) -> str:
+    return f"{shown(budget.unit, spent).removesuffix(' tokens')} of {shown(budget.unit, budget.amount, 2)}"
+
+
+def _in_window(window: str, timezone: str, ends_at_ms: int) -> str:
+    return f"{WORDS[window]} (until {edge_text(window, timezone, ends_at_ms)})"
 
 
 def _connections(count: int) -> str:
