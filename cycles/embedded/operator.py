@@ -126,9 +126,10 @@ class Operator(PolicyOperator):
             known = self._tables.windows.get(budget.key)
             if known is not None:
                 period, timezone = ("", None) if window is None else (window.period, window.timezone)
-                is_same = (period, timezone) == (known.period, known.timezone)
-                later = {} if is_same else {"next_period": period, "next_timezone": timezone}
-                self._tables.apply(evolve(known, **{"next_period": None, "next_timezone": None, **later}))
+                if (period, timezone) == (known.period, known.timezone):
+                    self._tables.apply(evolve(known, next_period=None, next_timezone=None))
+                else:
+                    self._tables.apply(evolve(known, next_period=period, next_timezone=timezone))
             elif window is not None:
                 ends_ms = end_of(window.period, window.timezone, now_ms)
                 place: dict[str, Any] = {"scope": budget.scope, "unit": budget.unit, "timezone": window.timezone}

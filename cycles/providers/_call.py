@@ -104,6 +104,8 @@ class Call:
         self.sent_limit: int | None = None
         self.hide_usage = False
         self.project: str | None = None  # whose key sends the request, if the client says so
+        self.agent: str | None = None  # whose call it is, for the subject
+        self.agent_path: str | None = None  # the agent behind its parents, for the metadata
         self.flat = False  # it costs what is reserved: the model has no price
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
@@ -251,6 +253,8 @@ class Call:
         options = dict(meter.options)
         options["action"] = action
         options["subject"] = meter.subject(request) if callable(meter.subject) else meter.subject
+        if self.agent is not None:
+            options["subject"] = {**(options["subject"] or {}), "agent": self.agent}
         options["metadata"] = self._metadata(meter.metadata(request) if callable(meter.metadata) else meter.metadata)
         if meter.idempotency_key is not None:
             options["idempotency_key"] = meter.idempotency_key(request)
@@ -261,7 +265,8 @@ class Call:
         if given is not None and not isinstance(given, Mapping):
             return given  # `reserve` rejects it
         project = {} if self.project is None else {"project": self.project}
-        return {"provider": self.meter.pricing, **project, **(given or {})}
+        path = {} if self.agent_path is None else {"agent_path": self.agent_path}
+        return {"provider": self.meter.pricing, **project, **path, **(given or {})}
 
     def limits(self, max_tokens: int | None) -> dict[str, int]:
         """Return the output limits to set in the body, by their names in the endpoint table.

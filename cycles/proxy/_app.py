@@ -35,6 +35,7 @@ from cycles.providers._endpoints import Endpoint, Provider, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._queue import pays
 from cycles.providers._settle import open_call_async
+from cycles.proxy._agent_tree import AGENT_HEADER, checked_path
 from cycles.proxy._bodies import Body, read_body, rejected_body
 from cycles.proxy._denials import Payer, remedies, tightest
 from cycles.proxy._environment import share_variables
@@ -63,6 +64,7 @@ class App:
         on_settled: Called after each call that is settled.
         forwarding: In place of `client` for calls that another proxy of Cycles charges.
         shares: The shares of the run; None: there can be none.
+        has_budget: Whether the ledger of the run has a budget for a subject.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class App:
         on_settled: Callable[[], None],
         forwarding: Cycles | None,
         shares: Shares | None = None,
+        has_budget: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -85,6 +88,7 @@ class App:
         self._on_denied = on_denied
         self._on_no_decision = on_no_decision
         self._shares = shares
+        self._has_budget = has_budget
         self._meters: dict[tuple[str, Provider, Share | None], Meter] = {}
 
     def _meter(self, target: Target) -> Meter:
@@ -198,6 +202,7 @@ class App:
         if "websocket" in exchange.headers.get("upgrade", "").lower():
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
             raise RejectedError(426, message, target.name)
+        agent = _agent_of(exchange, target)
         found = find(target.provider, exchange.method, target.path)
         if found == "free":
             self.totals.passed += 1
@@ -205,7 +210,7 @@ class App:
         elif found == "unmetered":
             await self._unmetered(exchange, target)
         else:
-            await self._metered(exchange, target, found)
+            await self._metered(exchange, target, found, agent)
 
     async def _unmetered(self, exchange: Exchange, target: Target) -> None:
         if self._settings.unmetered == "refuse":
@@ -216,15 +221,15 @@ class App:
         self.totals.paths[target.path] += 1
         await self._relay.untouched(exchange, target)
 
-    async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
+    async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint, agent: str | None) -> None:
         try:
-            await self._send(exchange, target, endpoint)
+            await self._send(exchange, target, endpoint, agent)
         except RejectedError as rejected:
             if rejected.status == 400:
                 rejected.failure = "invalid request"
             raise
 
-    async def _send(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
+    async def _send(self, exchange: Exchange, target: Target, endpoint: Endpoint, agent: str | None) -> None:
         raw = await exchange.body()
         try:
             body = read_body(raw, exchange.headers, target.provider)
@@ -233,6 +238,7 @@ class App:
             raise rejected_body(target.name, error) from None
         call = self._planned(target, endpoint, body)
         call.project = exchange.headers.get(PROJECT_HEADER) or None
+        self._name_agent(call, exchange.share, agent)
         cap = await self._reserve(call, target)
         try:
             content = body.changed(_limited(call, body.content, cap, target.route))
@@ -247,6 +253,18 @@ class App:
             self.totals.captured[exchange.captured_host] += 1
         if await self._relay.metered(exchange, target, call, content):
             self._on_denied("the proxy of the run around this one denied a call")
+
+    def _name_agent(self, call: Call, share: Share | None, agent: str | None) -> None:
+        """Note whose call it is. It is in the subject too, unless that would choose another budget."""
+        names = [*([share.path] if share is not None else []), *([agent] if agent is not None else [])]
+        call.agent_path = "/".join(names) or None
+        if agent is None:
+            return
+        self.totals.agents.is_named = True
+        name = agent.rpartition("/")[2]
+        is_free = share is None and "agent" not in self._settings.subject and self._client.config.agent is None
+        if is_free and not self._has_budget({**self._settings.subject, "agent": name}):
+            call.agent = name
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
         streams = target.streams or body.content.get("stream") is True or "streamGenerateContent" in target.path
@@ -365,6 +383,17 @@ def _limits_of(share: Share | None, unit: str) -> list[Payer]:
         for limit in limits_around()
         if limit.amount.unit == unit
     ]
+
+
+def _agent_of(exchange: Exchange, target: Target) -> str | None:
+    """Return the path of the agent whose request it is."""
+    path = exchange.headers.get(AGENT_HEADER)
+    if path is None:
+        return None
+    try:
+        return checked_path(path)
+    except ValueError as wrong:
+        raise RejectedError(400, f"{wrong}; nothing was sent", target.name) from None
 
 
 def _address_of(exchange: Exchange) -> str:

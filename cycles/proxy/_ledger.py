@@ -142,6 +142,12 @@ class RunLedger:
             ledger.set_budget(scope, limit)
         self._shared.add(scope)
 
+    def has_budget(self, subject: Mapping[str, Any]) -> bool:
+        """Return whether the run's own ledger has a budget for exactly this subject, such as that of a share."""
+        if self._own is None:
+            return False
+        return _has_budget(self._own, derive({**subject, "tenant": TENANT, "toolset": None})[-1], self.unit)
+
     def close(self) -> None:
         """Close the run's own server."""
         self._closing.close()

@@ -214,6 +214,7 @@ class Run:
             authority=authority,
             left=None if ledger.limit is not None else ledger.left,
             opened=lambda share: ledger.add_share(share, share.subject(settings.subject)),
+            has_budget=ledger.has_budget,
         )
         self._started = time.monotonic()
         url = self._server.start(host, port)
@@ -241,7 +242,7 @@ class Run:
         self._closing.close()
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
-        lines = [*notes, totals.line(took, self._ledger.budget, kept), *shares.lines()]
+        lines = [*notes, totals.line(took, self._ledger.budget, kept), *totals.agents.lines(), *shares.lines()]
         if kept is not None:
             document["kept"] = kept
         if kept is not None and "window" not in kept:

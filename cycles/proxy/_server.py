@@ -49,6 +49,7 @@ class ProxyServer:
         on_no_decision: Called with a line for people if calls fail because the ledger decides none.
         left: Returns what is left of the run; None: what is left of `limit`.
         opened: Called with each new share.
+        has_budget: Whether the ledger of the run has a budget for a subject.
         authority: Issues the certificates of captured hosts; None: nothing is captured.
     """
 
@@ -64,6 +65,7 @@ class ProxyServer:
         authority: Authority | None = None,
         left: Callable[[], Amount | None] | None = None,
         opened: Callable[[Share], None] = lambda _: None,
+        has_budget: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
@@ -76,7 +78,7 @@ class ProxyServer:
             mounts=_mounts(settings, context, limits),
         )
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_no_decision": on_no_decision}
-        callbacks["on_settled"] = self._see_limit
+        callbacks |= {"on_settled": self._see_limit, "has_budget": has_budget}
         self._shares = Shares(self._left if left is None else left, opened, settings.unit)
         self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding, shares=self._shares)
         self._clients = [client] if forwarding is None else [client, forwarding]

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import frozen
 
 from cycles.providers._endpoints import Provider
+from cycles.proxy._agent_tree import AGENT_HEADER
 from cycles.proxy._routes import ROUTES, Route, vertex_upstream
 
 _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
@@ -43,7 +44,7 @@ _HOP_BY_HOP: Final = frozenset(
     )
 )
 KEY_HEADER: Final = "x-cycles-proxy-key"
-_ONCE: Final = ("host", "origin", KEY_HEADER, "content-length")
+_ONCE: Final = ("host", "origin", KEY_HEADER, AGENT_HEADER, "content-length")
 """Headers of which a second one would count for the proxy or the upstream alone."""
 _DECODED: Final = ("gzip", "deflate", "identity")
 """Codings of responses that httpx decodes without another package."""
@@ -288,9 +289,9 @@ def _of_vertex(path: str) -> _Found:
 
 
 def upstream_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return the headers to send upstream: without hop-by-hop headers, Host, and the key of the proxy."""
+    """Return the headers to send upstream: without hop-by-hop headers, Host, and those of the proxy."""
     headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
-    dropped = _dropped(headers) | {"host", KEY_HEADER, "expect", "accept-encoding"}
+    dropped = _dropped(headers) | {"host", KEY_HEADER, AGENT_HEADER, "expect", "accept-encoding"}
     kept = [(name, value) for name, value in headers if name not in dropped]
     accepted = [value for name, value in headers if name == "accept-encoding"]
     return [*kept, ("accept-encoding", _acceptable(",".join(accepted)))]

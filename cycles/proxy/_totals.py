@@ -11,6 +11,7 @@ from attrs import Factory, define
 from cycles._core.amounts import Amount
 from cycles.embedded.windows import WORDS, edge_text
 from cycles.providers._call import Call
+from cycles.proxy._agent_tree import AgentTree
 from cycles.proxy._routes import route_of_host
 from cycles.proxy._shares import Share, current_share
 from cycles.proxy._shown import shown
@@ -50,6 +51,7 @@ class Totals:
         decided: Whether the ledger has allowed or denied a call.
         undecided: The first error of the ledger before it decided any call; None: there was none.
         reservations: Ids of the reservations, at most `MOST_IDS`.
+        agents: What the agents have used that the program or its shares name.
     """
 
     unit: str = "USD_MICROCENTS"
@@ -74,6 +76,7 @@ class Totals:
     decided: bool = False
     undecided: str | None = None
     reservations: set[str] = Factory(set)
+    agents: AgentTree = Factory(lambda self: AgentTree(self.unit), takes_self=True)
     _unsettled: list[Any] = Factory(list)
 
     @property
@@ -119,6 +122,8 @@ class Totals:
         counts[0] += 1
         counts[1] += amount
         share = current_share()
+        if call.agent_path is not None:
+            self.agents.add(call.agent_path, amount)
         for each in share.with_parents() if share is not None else ():
             each.calls += 1
             each.spent += amount
@@ -158,6 +163,7 @@ class Totals:
                 model: {"calls": calls, "spent": self._amount(spent)}
                 for model, (calls, spent) in sorted(self.models.items())
             },
+            "agents": self.agents.document(),
             "rejected_hosts": dict(self.rejected_hosts + self.untrusted),
             "allowed_hosts": dict(self.allowed_hosts),
             "captured": dict(self.captured),
