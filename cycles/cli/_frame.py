@@ -78,14 +78,18 @@ class Cli:
         return config
 
     @contextmanager
-    def client(self, *, journal: bool = False) -> Iterator[cycles.Cycles]:
+    def client(self, *, journal: bool = False, **settings: Any) -> Iterator[cycles.Cycles]:
         """Yield a client. Only commands that settle open the journal: a client settles what it finds there.
+
+        Args:
+            journal: Whether the journal is opened.
+            settings: More settings of the client.
 
         Raises:
             ConfigurationError: a setting is missing or wrong.
         """
         config = self.server_config()
-        with cycles.Cycles(config if journal else config.with_settings(journal=False)) as client:
+        with cycles.Cycles(config if journal else config.with_settings(journal=False), **settings) as client:
             yield client
 
     def confirm(self, question: str, *, yes: bool) -> None:

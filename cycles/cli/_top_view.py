@@ -12,6 +12,7 @@ from rich.text import Text
 import cycles
 from cycles.cli import _format
 from cycles.cli._output import Cell, Output, styled
+from cycles.embedded.forecast import Forecast, forecast_text
 from cycles.journal import InspectedRecord
 
 SpendRates: TypeAlias = dict[tuple[str, str], float]
@@ -37,12 +38,14 @@ class Snapshot:
     settled: list[cycles.ReservationSummary] = field(factory=list)
     records: list[InspectedRecord] = field(factory=list)
     error: str | None = None
+    forecast: list[Forecast] = field(factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of one interval."""
         return {
             "at_ms": self.at_ms,
             "balances": [balance.to_dict() for balance in self.balances],
+            "forecast": [forecast.to_dict() for forecast in self.forecast],
             "reservations": [row.to_dict() for row in (*self.active, *self.settled)],
             "records": [record.to_dict() for record in self.records],
         }
@@ -115,6 +118,7 @@ def print_tables(out: Output, snapshot: Snapshot, rates: SpendRates) -> None:
 
 
 def _budgets(snapshot: Snapshot, rates: SpendRates, *, colour: bool) -> list[list[Cell]]:
+    forecasts = {(each.scope, each.unit): each.exhausted_at_ms for each in snapshot.forecast}
     return [
         [
             "  " * balance.scope_path.count("/") + balance.scope,
@@ -123,10 +127,15 @@ def _budgets(snapshot: Snapshot, rates: SpendRates, *, colour: bool) -> list[lis
             _rate(rates.get((balance.scope_path, balance.remaining.unit), 0.0), balance.remaining.unit),
             _format.number_of(balance.reserved),
             _format.number_of(balance.remaining),
-            _format.bar(balance, colour=colour),
+            _bar(balance, forecasts.get((balance.scope_path, balance.remaining.unit)), snapshot.at_ms, colour=colour),
         ]
         for balance in snapshot.balances
     ]
+
+
+def _bar(balance: cycles.Balance, exhausted_at_ms: int | None, now_ms: int, *, colour: bool) -> Text:
+    bar = _format.bar(balance, colour=colour)
+    return bar if exhausted_at_ms is None else bar.append(f"  {forecast_text(exhausted_at_ms, now_ms)}", "yellow")
 
 
 def _rate(per_minute: float, unit: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Final
 
 import click
+import httpx
+from attrs import evolve, frozen
 from rich.live import Live
 
 import cycles
@@ -19,9 +25,12 @@ from cycles.cli._format import now_ms
 from cycles.cli._frame import Cli
 from cycles.cli._options import Seconds
 from cycles.cli._top_view import Snapshot
+from cycles.embedded.forecast import PACE_MS, Forecast, Pace
 from cycles.journal import inspect
 
 LIVE: Final = 200  # active reservations that are read; a page of the server
+PAGE: Final = 200
+PACE_ROWS: Final = 5_000  # commits that are read for the forecast
 SETTLED: Final = 20  # settled reservations that are read
 
 
@@ -30,7 +39,12 @@ SETTLED: Final = 20  # settled reservations that are read
 @click.option("--once", is_flag=True, help="Print one view and exit.")
 def command(cli: Cli, interval: float, once: bool) -> None:
     """Watch budgets, spend rate, live reservations and pending records. The key q exits."""
-    with cli.client() as client:
+    clock = ServerClock()
+    with (
+        httpx.Client(verify=httpx.create_ssl_context(), event_hooks={"response": [clock.note]}) as http,
+        cli.client(http_client=http) as plain,
+    ):
+        client = Watched(plain, clock)
         snapshot = _read(client)
         if once or cli.out.json or not cli.out.is_terminal:
             _stream(cli, client, snapshot, None if once else interval)
@@ -38,7 +52,7 @@ def command(cli: Cli, interval: float, once: bool) -> None:
             _watch(cli, client, snapshot, interval)
 
 
-def _stream(cli: Cli, client: cycles.Cycles, snapshot: Snapshot, interval: float | None) -> None:
+def _stream(cli: Cli, client: Watched, snapshot: Snapshot, interval: float | None) -> None:
     rates = _top_view.Rates()
     while True:
         if cli.out.json:
@@ -51,7 +65,7 @@ def _stream(cli: Cli, client: cycles.Cycles, snapshot: Snapshot, interval: float
         snapshot = _read(client)
 
 
-def _watch(cli: Cli, client: cycles.Cycles, snapshot: Snapshot, interval: float) -> None:
+def _watch(cli: Cli, client: Watched, snapshot: Snapshot, interval: float) -> None:
     rates = _top_view.Rates()
     with _keys() as pressed, Live(console=cli.out.console, screen=True, auto_refresh=False) as live:
         while True:
@@ -62,18 +76,64 @@ def _watch(cli: Cli, client: cycles.Cycles, snapshot: Snapshot, interval: float)
             snapshot = _read_again(client, snapshot)
 
 
-def _read(client: cycles.Cycles) -> Snapshot:
+class ServerClock:
+    """The time of the server, by the `Date` of its last response; without one, that of this machine."""
+
+    def __init__(self) -> None:
+        self._date_ms: int | None = None
+
+    def note(self, response: httpx.Response) -> None:
+        """Take note of a response."""
+        with contextlib.suppress(ValueError, OverflowError):
+            self._date_ms = int(parsedate_to_datetime(response.headers.get("Date", "")).timestamp() * 1000)
+
+    def now_ms(self) -> int:
+        """Return the time of the server in milliseconds since the epoch, to the second."""
+        return now_ms() if self._date_ms is None else self._date_ms
+
+
+@frozen
+class Watched:
+    """A client, and the clock of its server."""
+
+    client: cycles.Cycles
+    clock: ServerClock
+
+
+def _read(watched: Watched) -> Snapshot:
+    client = watched.client
     active = _newest(client, "ACTIVE", LIVE)
     settled = _newest(client, "COMMITTED", SETTLED)
+    balances = sorted(client.balances(include_children=True), key=lambda each: (each.scope_path, each.remaining.unit))
     return Snapshot(
         at_ms=now_ms(),
-        balances=sorted(
-            client.balances(include_children=True), key=lambda each: (each.scope_path, each.remaining.unit)
-        ),
+        balances=balances,
+        forecast=_forecast(watched, balances),
         active=sorted(active, key=lambda row: row.expires_at_ms),
         settled=sorted(settled, key=lambda row: row.finalized_at_ms or 0, reverse=True),
         records=[record for record in inspect(client.config.journal_dir) if record.state != "rejected"],
     )
+
+
+def _forecast(watched: Watched, balances: list[cycles.Balance]) -> list[Forecast]:
+    """Return when budgets are used up at the pace of the commits of the last 15 minutes, at most `PACE_ROWS`."""
+    server_ms = watched.clock.now_ms()
+    pace = Pace(server_ms)
+    since = datetime.fromtimestamp((server_ms - PACE_MS) / 1000, UTC)
+    rows = watched.client.reservations(status="COMMITTED", finalized_from=since, limit=PAGE)
+    for row in islice(rows, PACE_ROWS):
+        if row.committed is not None:
+            pace.add(row.affected_scopes, row.committed.unit, row.finalized_at_ms, row.committed.amount)
+    found = [
+        pace.of(
+            balance.scope_path,
+            balance.remaining.unit,
+            balance.remaining.amount,
+            balance.spent.amount if balance.spent else 0,
+        )
+        for balance in balances
+    ]
+    return [forecast for forecast in found if forecast is not None]
 
 
 def _newest(client: cycles.Cycles, status: str, count: int) -> list[cycles.ReservationSummary]:
@@ -81,12 +141,12 @@ def _newest(client: cycles.Cycles, status: str, count: int) -> list[cycles.Reser
     return [row for row, _ in zip(rows, range(count), strict=False)]
 
 
-def _read_again(client: cycles.Cycles, last: Snapshot) -> Snapshot:
+def _read_again(client: Watched, last: Snapshot) -> Snapshot:
     """Read once more; a server that does not respond is shown, and does not end the view."""
     try:
         return _read(client)
     except cycles.CyclesError as error:
-        return Snapshot(now_ms(), last.balances, last.active, last.settled, last.records, error=str(error))
+        return evolve(last, at_ms=now_ms(), error=str(error))
 
 
 def _wait(seconds: float) -> bool:

@@ -12,6 +12,7 @@ from attrs import evolve
 from cycles._core.amounts import INT64_MAX, Amount, SignedAmount, Unit
 from cycles._core.results import Balance
 from cycles._errors import InvalidRequestError
+from cycles.embedded.forecast import Forecast, Pace, forecasts
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator_policies import PolicyOperator
 from cycles.embedded.records import ApiKey, Budget, BudgetWindow, Record, Reservation, Tenant
@@ -279,6 +280,17 @@ class Operator(PolicyOperator):
         """Return the records of all budgets and reservations, each in the order in which they were first saved."""
         with self._ledger.locked():
             return list(self._tables.budgets.values()), list(self._tables.reservations.values())
+
+    def forecasts(self) -> list[Forecast]:
+        """Return when budgets are used up at the pace of their last commits, by the clock of the ledger."""
+        with self._ledger.locked() as now_ms:
+            budgets, rows = list(self._tables.budgets.values()), list(self._tables.reservations.values())
+            windows = dict(self._tables.windows)
+        pace = Pace(now_ms)
+        for row in rows:
+            if row.charged is not None:
+                pace.add(row.budgeted, row.unit, row.finalized_at_ms, row.charged)
+        return forecasts(pace, budgets, windows)
 
     def budgets_of(self, scopes: Sequence[str], unit: str) -> tuple[Budget, ...]:
         """Return the records of the budgets of some scopes in one unit, without the lock."""

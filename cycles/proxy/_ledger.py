@@ -114,7 +114,10 @@ class RunLedger:
         window = self._own.ledger.window(SCOPE, self.unit)
         if window is None:
             return found
-        now = {"window": window.period, "timezone": window.timezone, "ends_at_ms": window.ends_ms}
+        now: dict[str, Any] = {"window": window.period, "timezone": window.timezone, "ends_at_ms": window.ends_ms}
+        for forecast in self._own.ledger.forecasts():
+            if (forecast.scope, forecast.unit) == (SCOPE, self.unit):
+                now["exhausted_at_ms"] = forecast.exhausted_at_ms
         return {**found, "window": now}
 
     def left(self) -> Amount | None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from attrs import Factory, define
 
 from cycles._core.amounts import Amount
-from cycles.embedded.windows import WORDS, edge_text
+from cycles.embedded.forecast import forecast_text
+from cycles.embedded.windows import WORDS, edge_text, zone_of
 from cycles.providers._call import Call
 from cycles.proxy._agent_tree import AgentTree
 from cycles.proxy._routes import route_of_host
@@ -230,8 +231,11 @@ def _of(spent: int, budget: Amount) -> str:
     return f"{shown(budget.unit, spent).removesuffix(' tokens')} of {shown(budget.unit, budget.amount, 2)}"
 
 
-def _in_window(window: str, timezone: str, ends_at_ms: int) -> str:
-    return f"{WORDS[window]} (until {edge_text(window, timezone, ends_at_ms)})"
+def _in_window(window: str, timezone: str, ends_at_ms: int, exhausted_at_ms: int | None = None) -> str:
+    forecast = ""
+    if exhausted_at_ms is not None:
+        forecast = f", {forecast_text(exhausted_at_ms, exhausted_at_ms, zone_of(timezone))}"
+    return f"{WORDS[window]} (until {edge_text(window, timezone, ends_at_ms)}{forecast})"
 
 
 def _connections(count: int) -> str:

@@ -14,7 +14,7 @@ from tests.operators.journals import a_record, journal
 from tests.operators.kit import processes
 from tests.operators.test_commands import commit, reserve
 
-MEMBERS = {"at_ms", "balances", "reservations", "records"}
+MEMBERS = {"at_ms", "balances", "forecast", "reservations", "records"}
 
 
 @pytest.fixture

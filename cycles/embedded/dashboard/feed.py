@@ -19,6 +19,7 @@ from cycles.embedded.dashboard.event_log import EventLog
 from cycles.embedded.dashboard.handled import Handled
 from cycles.embedded.dashboard.latest import Latest, drained
 from cycles.embedded.faults import Fault, Faults
+from cycles.embedded.forecast import Pace, forecasts
 from cycles.embedded.http import Request, Response
 from cycles.embedded.operator import Operator
 from cycles.embedded.records import Body, Budget, Key, Record, Reservation, StoredResponse
@@ -182,11 +183,12 @@ class Feed:
         with self._operator.locked() as now_ms:
             changes, self._changes = self._changes, _Changes()
             count = len(self._budgets)
+            settled = self._settled.values()
         is_advanced = isinstance(self._clock, ManualClock) and now_ms != self._at_ms
         self._at_ms = now_ms
         data: Body = {"at_ms": now_ms} if is_advanced else {}
         lists: dict[str, list[Body]] = {
-            "budgets": [rows.budget_row(budget) for budget in reversed(changes.budgets.values())],
+            "budgets": self._budget_rows(now_ms, changes.budgets.values()[::-1], settled),
             "reservations": [rows.reservation_row(row) for row in reversed(changes.reservations.values())],
             "decisions": [rows.decision_row(handled) for handled in reversed([*drained(self._new_decisions)])],
             "requests": [rows.request_row(handled) for handled in reversed([*drained(self._new_requests)])],
@@ -197,6 +199,20 @@ class Feed:
         self._published = shown
         has_dropped = changes.budgets.has_dropped or changes.reservations.has_dropped
         return changes.needs_reset or has_dropped, data
+
+    def _budget_rows(self, now_ms: int, budgets: Sequence[Budget], settled: Sequence[Reservation]) -> list[Body]:
+        """Return the rows of budgets, with when those are used up that have a pace."""
+        pace = Pace(now_ms)
+        for row in settled:
+            if row.charged is not None:
+                pace.add(row.budgeted, row.unit, row.finalized_at_ms, row.charged)
+        windows = {key: window for key in pace.places if (window := self._operator.window(*key)) is not None}
+        used_up = {(each.scope, each.unit): each.exhausted_at_ms for each in forecasts(pace, budgets, windows)}
+        found = []
+        for budget in budgets:
+            at_ms = used_up.get((budget.scope, budget.unit))
+            found.append(rows.budget_row(budget) | ({} if at_ms is None else {"exhausted_at_ms": at_ms}))
+        return found
 
     # --- the state ------------------------------------------------------------------------------------------------
 
@@ -212,7 +228,7 @@ class Feed:
             "last_event_id": last_event_id,
             "at_ms": now_ms,
             "budget_count": len(found),
-            "budgets": [rows.budget_row(budget) for budget in reversed(found[-MAX_BUDGETS:])],
+            "budgets": self._budget_rows(now_ms, found[-MAX_BUDGETS:][::-1], settled),
             "reservations": _reservation_rows(active, settled, scope),
             "decisions": [rows.decision_row(handled) for handled in reversed(decisions)],
             "requests": [rows.request_row(handled) for handled in reversed(requests)],

@@ -1,7 +1,7 @@
 // The tree of budgets with their bars. A click, or Enter, narrows the page to a scope.
 
 import { byId, make, RovingList, Rows, setClass, setData, setHidden, setText } from "./dom.js";
-import { count, number, UNITS, unitName } from "./format.js";
+import { count, minute, number, UNITS, unitName } from "./format.js";
 
 const MARKS = { FROZEN: "frozen", CLOSED: "closed" };
 
@@ -107,6 +107,7 @@ function numbers(budget, unit) {
     budget.reserved.amount ? `${number(budget.reserved.amount, unit)} reserved` : "",
     budget.debt ? `${number(budget.debt.amount, unit)} debt` : "",
     `of ${number(budget.allocated.amount, unit)}${unit === "USD_MICROCENTS" ? "" : ` ${unitName(unit)}`}`,
+    budget.exhausted_at_ms ? `used up at ${minute(budget.exhausted_at_ms)} at this pace` : "",
     budget.overdraft_limit ? `(overdraft up to ${number(budget.overdraft_limit.amount, unit)})` : "",
   ];
   return shown.filter(Boolean).join(" · ");

@@ -7,11 +7,18 @@ const whole = new Intl.NumberFormat("en-US");
 const dollars = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 8 });
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const days = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export const unitName = (unit) => UNIT_NAMES[unit] ?? unit;
 export const count = (number) => whole.format(number);
 export const time = (ms) => clock.format(ms);
+
+/** A time of today or tomorrow without its seconds: "14:20"; a later one with its day. */
+export function minute(ms) {
+  return (ms - Date.now() < 86400000 ? minutes : days).format(ms);
+}
 
 /** An amount with its unit: "$0.05", "1,200 tokens". */
 export function amount(value) {

@@ -1,0 +1,103 @@
+"""When a budget is used up at the pace of its last commits. No clock: the caller passes the server's time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final
+
+from attrs import Factory, define, frozen
+
+PACE_MS: Final = 15 * 60_000
+"""The rate is that of so much time, or since the first commit."""
+_LEAST_MS: Final = 60_000
+_LEAST_COMMITS: Final = 3
+_HOUR_MS: Final = 3_600_000
+_AHEAD_MS: Final = 1_000  # a time from a header Date is rounded down to a second
+_LATEST_MS: Final = 366 * 24 * _HOUR_MS  # later is no forecast
+
+Place = tuple[str, str]
+"""A scope and a unit."""
+
+
+@frozen
+class Forecast:
+    """When a budget is used up.
+
+    Attributes:
+        scope: The scope of the budget.
+        unit: Its unit.
+        rate_per_hour: What is committed in an hour, in the unit.
+        exhausted_at_ms: When nothing remains at this rate, milliseconds of server time since the epoch.
+    """
+
+    scope: str
+    unit: str
+    rate_per_hour: int
+    exhausted_at_ms: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        names = ("scope", "unit", "rate_per_hour", "exhausted_at_ms")
+        return {name: getattr(self, name) for name in names}
+
+
+@define
+class Pace:
+    """The commits of the last 15 minutes, by scope and unit."""
+
+    now_ms: int
+    _commits: dict[Place, list[tuple[int, int]]] = Factory(lambda: defaultdict(list))
+
+    @property
+    def places(self) -> Collection[Place]:
+        """Scopes and units that have commits."""
+        return self._commits.keys()
+
+    def add(self, scopes: Iterable[str], unit: str, at_ms: int | None, amount: int) -> None:
+        """Add one commit of some scopes; an older one is left out."""
+        if at_ms is not None and self.now_ms - PACE_MS <= at_ms <= self.now_ms + _AHEAD_MS:
+            for scope in scopes:
+                self._commits[scope, unit].append((at_ms, amount))
+
+    def of(self, scope: str, unit: str, remaining: int, spent: int, *, ends_ms: int | None = None) -> Forecast | None:
+        """Return the forecast of a budget; None if there is none.
+
+        Args:
+            scope: The scope of the budget.
+            unit: Its unit.
+            remaining: What remains of it.
+            spent: What was spent of it; more than the commits of 15 minutes means that there were earlier ones.
+            ends_ms: When its window ends; a forecast after that is none.
+        """
+        commits = self._commits.get((scope, unit), [])
+        total = sum(amount for _, amount in commits)
+        if len(commits) < _LEAST_COMMITS or total <= 0 or remaining <= 0:
+            return None
+        since_ms = self.now_ms - PACE_MS if spent > total else min(at_ms for at_ms, _ in commits)
+        took_ms = self.now_ms - since_ms
+        if took_ms < _LEAST_MS:
+            return None
+        exhausted_at_ms = self.now_ms + remaining * took_ms // total
+        if exhausted_at_ms >= (self.now_ms + _LATEST_MS if ends_ms is None else ends_ms):
+            return None
+        return Forecast(scope, unit, total * _HOUR_MS // took_ms, exhausted_at_ms)
+
+
+def forecasts(pace: Pace, budgets: Iterable[Any], windows: Mapping[Any, Any] | None = None) -> list[Forecast]:
+    """Return the forecasts of budget records, without those that have none."""
+    found = []
+    for budget in budgets:
+        window = (windows or {}).get((budget.scope, budget.unit))
+        ends_ms = None if window is None else window.ends_ms
+        forecast = pace.of(budget.scope, budget.unit, budget.remaining, budget.spent, ends_ms=ends_ms)
+        if forecast is not None:
+            found.append(forecast)
+    return found
+
+
+def forecast_text(exhausted_at_ms: int, now_ms: int, zone: tzinfo = UTC) -> str:
+    """Return a forecast for people, like ``used up at 14:20 at this pace``; with its day if that is later."""
+    at, now = (datetime.fromtimestamp(ms / 1000, zone) for ms in (exhausted_at_ms, now_ms))
+    return f"used up at {at:%H:%M}{'' if at - now < timedelta(days=1) else f' on {at:%Y-%m-%d}'} at this pace"

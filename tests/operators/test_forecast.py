@@ -1,0 +1,129 @@
+"""When a budget is used up at its pace: the rule, `cycles top`, the dashboard and the summary of a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.embedded.forecast import Forecast, Pace, forecast_text
+from cycles.proxy._ledger import open_ledger
+from cycles.proxy._totals import Totals
+from tests.operators.conftest import Cycles
+
+MINUTE = 60_000
+NOW = 1_795_000_000_000
+PLACE = ("tenant:acme", "USD_MICROCENTS")
+
+
+def forecast(
+    commits: Sequence[tuple[float, int]], *, remaining: int = 600, earlier: int = 0, **more: Any
+) -> Forecast | None:
+    """Return the forecast after commits so many minutes ago."""
+    pace = Pace(NOW)
+    for minutes, amount in commits:
+        pace.add([PLACE[0]], PLACE[1], NOW - int(minutes * MINUTE), amount)
+    return pace.of(*PLACE, remaining, sum(amount for _, amount in commits) + earlier, **more)
+
+
+def test_the_rate_is_that_of_the_last_15_minutes_or_since_the_first_commit() -> None:
+    commits = [(10, 100), (5, 100), (1, 100)]
+    assert forecast(commits) == Forecast(*PLACE, 1_800, NOW + 20 * MINUTE)
+    assert forecast(commits, earlier=1) == Forecast(*PLACE, 1_200, NOW + 30 * MINUTE)
+    assert forecast([*commits, (15.1, 10_000)]) == Forecast(*PLACE, 1_200, NOW + 30 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("commits", "remaining"),
+    [
+        ([(10, 100), (5, 100)], 600),
+        ([(0.9, 100), (0.5, 100), (0.1, 100)], 600),
+        ([(10, 0), (5, 0), (1, 0)], 600),
+        ([(10, 100), (5, 100), (1, 100)], 0),
+        ([(10, 100), (5, 100), (1, 100)], -5),
+        ([(10, 1), (5, 1), (1, 1)], 10**15),
+        ([], 600),
+    ],
+)
+def test_else_there_is_none(commits: list[tuple[float, int]], remaining: int) -> None:
+    """Fewer than 3 commits, less than a minute, no amount, nothing left, or more than a year."""
+    assert forecast(commits, remaining=remaining) is None
+
+
+def test_a_window_that_ends_earlier_wins() -> None:
+    commits = [(10, 100), (5, 100), (1, 100)]
+    assert forecast(commits, ends_ms=NOW + 20 * MINUTE) is None
+    assert forecast(commits, ends_ms=NOW + 20 * MINUTE + 1) is not None
+
+
+def test_the_words() -> None:
+    at = int(datetime(2026, 11, 29, 14, 20, tzinfo=UTC).timestamp() * 1000)
+    assert forecast_text(at, at - 60 * MINUTE) == "used up at 14:20 at this pace"
+    assert forecast_text(at, at - 25 * 60 * MINUTE) == "used up at 14:20 on 2026-11-29 at this pace"
+
+
+def spend_for(server: cycles.EmbeddedServer, clock: cycles.ManualClock, minutes: int = 10) -> None:
+    """Spend 10 cents each minute."""
+    with server.client(tenant="acme", journal=False) as client:
+        for _ in range(minutes):
+            with client.reserve(cycles.usd("0.1"), action=("llm.completion", "m")) as guard:
+                guard.commit(cycles.usd("0.1"))
+            clock.advance(MINUTE)
+
+
+def test_top_shows_when_each_budget_is_used_up_by_the_clock_of_the_server(
+    run: Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = cycles.ManualClock(int(datetime(2026, 11, 29, 14, 0, tzinfo=UTC).timestamp() * 1000))
+    budgets: Any = {"tenant:acme": [cycles.usd(2), cycles.tokens(5)], "tenant:acme/agent:idle": cycles.usd(1)}
+    with cycles.EmbeddedServer(budgets, clock=clock) as server, server.listen() as url:
+        monkeypatch.setenv("CYCLES_BASE_URL", url)
+        monkeypatch.setenv("CYCLES_API_KEY", server.api_key_for("acme"))
+        monkeypatch.setenv("CYCLES_TENANT", "acme")
+        assert run("top", "--once", "--json").document["forecast"] == []
+        spend_for(server, clock)
+        [found] = run("top", "--once", "--json").document["forecast"]
+        assert found == {
+            "scope": "tenant:acme",
+            "unit": "USD_MICROCENTS",
+            "rate_per_hour": 600_000_000,
+            "exhausted_at_ms": clock.now_ms() + 10 * MINUTE,
+        }
+        assert "used up at 14:20 at this pace" in run("top", "--once").out
+
+
+def test_the_dashboard_has_the_same() -> None:
+    clock = cycles.ManualClock()
+    with cycles.EmbeddedServer({"tenant:acme": cycles.usd(2)}, clock=clock) as server, server.listen() as url:
+        spend_for(server, clock)
+        state = httpx.get(f"{url}/dashboard/state").json()
+        [found] = state["budgets"]
+        assert (found["scope_path"], found["exhausted_at_ms"]) == ("tenant:acme", clock.now_ms() + 10 * MINUTE)
+
+
+def test_the_summary_of_a_window_has_the_same_words() -> None:
+    kept = {
+        "name": "job",
+        "spent": cycles.usd(1).to_dict(),
+        "budget": cycles.usd(5).to_dict(),
+        "window": {"window": "day", "timezone": "UTC", "ends_at_ms": NOW + 600 * MINUTE, "exhausted_at_ms": NOW},
+    }
+    at, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (NOW, NOW + 600 * MINUTE))
+    line = Totals().line(1, cycles.usd(5), kept)
+    assert f"$1.0000 of $5.00 spent today (until {end:%H:%M} UTC, used up at {at:%H:%M} at this pace)" in line, line
+
+
+def test_a_kept_ledger_says_when_its_window_is_used_up() -> None:
+    ledger = open_ledger(
+        cycles.Config(), cycles.usd(5), embedded=True, keep="forecast", window=cycles.window(cycles.usd(5), "month")
+    )
+    try:
+        kept = ledger.kept_total()
+        assert kept is not None
+        assert "exhausted_at_ms" not in kept["window"]
+    finally:
+        ledger.close()
