@@ -39,6 +39,7 @@ class Subject:
 
     def over(self, base: Subject) -> Subject:
         """This subject, with what it leaves out taken from `base`; dimensions are merged key by key."""
+        # Each level by itself: an agent below a configured tenant keeps the tenant.
         levels = {level: getattr(self, level) or getattr(base, level) for level in LEVELS}
         return Subject(**levels, dimensions={**base.dimensions, **self.dimensions})
 
@@ -63,6 +64,7 @@ def as_subject(value: Subject | Mapping[str, Any] | None) -> Subject:
     if not isinstance(value, Mapping):
         raise InvalidRequestError(f"subject must be a cycles.Subject or a mapping, got {value!r:.80}")
     unknown = set(value) - {*LEVELS, "dimensions"}
+    # A mistyped level would charge another budget.
     if unknown:
         name = min(unknown, key=str)
         raise InvalidRequestError(f"subject.{name!s:.80} is not a level of a subject: use one of {', '.join(LEVELS)}")
@@ -98,6 +100,7 @@ class Action:
         wire: dict[str, Any] = {"kind": self.kind, "name": self.name}
         if self.tags:
             wire["tags"] = list(self.tags)
+        # Only if passed: the schema of an older server is closed, and would reject the request.
         if self.policy_keys is not None:
             wire["policy_keys"] = self.policy_keys.to_dict()
         return wire

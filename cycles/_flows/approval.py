@@ -55,6 +55,7 @@ class Approvals:
         Raises:
             ApprovalDeniedError: it may not. Nothing was sent.
         """
+        # A reserve inside `approve` would wait for its own reply.
         used = None if request.is_approved or _exempt.get() else self._most_used(request)
         if used is None or used.fraction < self._above:
             return
@@ -62,6 +63,7 @@ class Approvals:
         try:
             while not gate.covers(request.estimate.amount):
                 current = gate.enter(turn, request.estimate.amount)
+                # The first one calls `approve`; the others wait for what it grants beyond that estimate.
                 if current is turn:
                     await self._decide(io, request, used, gate, turn)
                     return

@@ -39,15 +39,18 @@ async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> 
     uncommitted = False
     if not guard.finalized:
         try:
+            # Not if the block has committed: then only the policy of a lost lease is left.
             uncommitted = await _settle(io, guard, raised)
         except GuardFinalizedError:
             pass  # another thread has ended the guard in the meantime
         except CyclesError as error:
             if raised is None:
                 raise
+            # The caller's own exception is raised; this one must not hide it.
             add_note(raised, f"cycles: the guard could not be settled: {error}")
         finally:
             guard.end_trace()
+    # After the settlement: money that is spent is charged also if the lease was lost.
     _apply_policy(guard, raised)
     if uncommitted:
         _warn(guard)

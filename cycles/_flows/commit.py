@@ -140,7 +140,9 @@ def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount) -
 async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> Settlement:
     if guard.sends_nothing:
         return settle_shadow(io, guard, record.actual)
+    # Saved before it is sent: from here on a later process settles it if this one dies.
     stopped = STOPPED_BY.get(await put(io, record, guard))
+    # What is held back is not queued by `wait=False`: `conclude` does so, with the reason.
     if not wait and stopped is None:
         pending = pending_settlement(record, guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
@@ -173,6 +175,7 @@ async def settled(io: Io, guard: GuardState, timeout_s: float | None) -> Settlem
     """
     if not guard.finalized:
         raise InvalidRequestError(f"settled() has nothing to wait for: {guard.name} is in use; call commit() before it")
+    # Also if the outcome is known: then the signal is set, and this returns immediately.
     await io.wait(guard.when_settled(), timeout_s)
     if guard.rejection is not None:
         raise error_of(guard.rejection, COMMIT_RESERVATION)
@@ -221,6 +224,7 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
 async def _check_pending(io: Io, record: Record) -> None:
     """Reject a second request under the key of a pending one, which would replace its record."""
     earlier = await io.pending(record.reservation_id)
+    # The same amount again is a repetition, which the server recognizes by its key.
     if earlier is not None and any(earlier.body.get(name) != record.body.get(name) for name in _SAME):
         raise IdempotencyMismatchError(
             f"another amount is pending under this idempotency_key: {earlier.actual}; "

@@ -207,6 +207,7 @@ class GuardState:
     def state(self) -> StateName:
         """The current state (`docs/protocol/guards.md#states`): with the outcome of its chunk that of the chunk."""
         state, chunk = self._state, self.settled_in
+        # A pooled guard has no request of its own: its chunk's outcome is its outcome.
         if state == "pooled" and chunk is not None and chunk.state in ("committed", "rejected"):
             return chunk.state
         return state
@@ -219,6 +220,7 @@ class GuardState:
         if own is None or of_chunk is None:
             return own
         ids: dict[str, Any] = {"request_id": of_chunk.request_id, "trace_id": of_chunk.trace_id, "http": of_chunk.http}
+        # Of a chunk that was charged in part, no server says which guard the rest belongs to.
         charged = None if self._may_be_undercharged(of_chunk) else own.actual
         return Settlement(status=of_chunk.status, actual=own.actual, charged=charged, **ids)
 
@@ -353,6 +355,7 @@ class GuardState:
         """
         if self.attached is not None:
             return self.attached.cost
+        # The settlement says the amount also if only a part was charged: limits count what was spent.
         state, settlement = self.state, self.settlement
         if settlement is not None:
             return settlement.actual.amount
@@ -400,6 +403,7 @@ class GuardState:
         with self._lock:
             if self.claimed is not None:
                 raise GuardFinalizedError(f"cannot enter: {self.name} has ended ({self.claimed}); reserve again")
+            # Two blocks would both end it: the second one would find it ended, and lose its amount.
             if self.in_block:
                 raise GuardFinalizedError(f"cannot enter: a block of {self.name} is running; it ends this guard")
             self.in_block = True

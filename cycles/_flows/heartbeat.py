@@ -36,6 +36,7 @@ def _grant(success: Success) -> Grant:
 async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     """Make one attempt to extend the lease, and schedule the next one or report the loss."""
     owner = heartbeat.owner
+    # The chunk of a pool may have become idle or too old since the attempt was planned.
     if owner is not None and not owner.may_extend():
         return
     step = heartbeat.begin()
@@ -59,6 +60,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
         return
     now_ms = io.clock.now_ms()
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
+    # Stored before the state changes: code that is notified of the loss reads its cause.
     heartbeat.error = error_of(outcome, EXTEND_RESERVATION)
     heartbeat.advance(lease, following)
     if isinstance(following, ExtendAttempt):
@@ -125,6 +127,7 @@ def report_late(io: Io, heartbeat: Heartbeat) -> None:
 
 def lose_if_over(io: Io, heartbeat: Heartbeat) -> None:
     """Report the loss of a lease that has ended without an attempt to extend it."""
+    # `begin` marks the attempt: of two threads that find the end, one reports it.
     if not heartbeat.lost and io.clock.now_ms() >= _ends_ms(heartbeat.lease) and heartbeat.begin() is not None:
         lose_lease(io, heartbeat, Stop(StopReason.EXPIRED, "no thread could be started to extend it"))
 
@@ -132,6 +135,7 @@ def lose_if_over(io: Io, heartbeat: Heartbeat) -> None:
 def _ends_ms(lease: Lease) -> float:
     """Return until when (monotonic) the lease lasts; by what was requested if no response has said it."""
     lasts_ms = lease.lasts_until_ms()
+    # Without `remaining_ttl_ms` the confirmed time is 0 at first, although the lease is not over.
     return lasts_ms if lease.by_remaining_ttl else max(lasts_ms, lease.response_ms + lease.ttl_ms)
 
 

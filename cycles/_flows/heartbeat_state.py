@@ -74,6 +74,7 @@ class Heartbeat:
             if not isinstance(step, ExtendAttempt) or self.ended or self._attempting:
                 return None
             self._attempting = True
+            # A repetition has the key of its attempt, so a server extends at most once for both.
             if step.fresh_key or not self.key:
                 self.key = key
             return step
@@ -96,6 +97,7 @@ class Heartbeat:
             if is_loss:
                 self.stop = stop
         if is_loss:
+            # Outside of the lock: the owner takes locks of its own.
             self._notify("lease_lost")
 
     def resume(self) -> None:

@@ -38,6 +38,7 @@ async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseRespons
         return ReleaseResponse.read(outcome.body, **outcome.ids)
     if is_released(outcome):
         return None
+    # Not final: the reservation may still be held, so the background repeats it with the same key.
     final = is_final(outcome)
     report_release_failed(io, release, describe(outcome), retrying=not final)
     if not final:
@@ -55,6 +56,7 @@ def release_call_of(release: Release) -> Call:
 def is_released(outcome: Outcome) -> bool:
     """Return whether the reservation is released: by this request, or by an earlier one whose response was lost."""
     if isinstance(outcome, RejectedResponse) and outcome.understood and outcome.code == RESERVATION_FINALIZED:
+        # The code is the same after a commit, and only the message names which it was.
         return "released" in outcome.message.lower()
     return isinstance(outcome, Success)
 

@@ -115,6 +115,7 @@ async def open_with(
 async def _open(
     io: Io, request: ReserveRequest, options: CallOptions, take: Take, keys: list[str] | None
 ) -> GuardState:
+    # Before the create: if the journal is required, nothing is reserved whose amount could not be saved.
     await io.ensure_journal()
     own_key, commit_key = keys or new_keys(2)
     await io.approve(request)
@@ -209,6 +210,7 @@ class _Create:
                 return guard
             raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
         body = outcome.body
+        # Also of a denied reservation: the caller has to change the kind anyway.
         if outcome.replacement_kind is not None:
             io.report("ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
         if _is_observed(outcome):
@@ -243,12 +245,14 @@ class _Create:
         created = _created(success, self.options)
         if created.reservation_id is not None and is_id(created.reservation_id):
             release = Release(created.reservation_id, new_key(), UNKNOWN_DECISION, self.options)
+            # A decision that this release does not know may have reserved; no guard would end that.
             await send_release(self.io, release, quiet=True)
         self.may_exist = False
         return denial(created, context=denial_message(self.request, success.body, created.balances))
 
     async def _check_replay(self, reservation_id: str, body: Mapping[str, Any]) -> None:
         """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
+        # A replayed response is that of the first run, but for the time that is left.
         if body.get("remaining_ttl_ms") == 0:
             raise await _replay_error(self.io, self.key, reservation_id, self.options)
         pending = await self.io.pending(reservation_id)

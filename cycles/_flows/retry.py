@@ -120,6 +120,7 @@ async def send_read(io: Sender, call: Call) -> Outcome:
     deadline, pause_s = io.clock.now_ms() + (io.settings.timeout_s if own is None else own) * 1000, _FIRST_PAUSE_S
     while True:
         left = (deadline - io.clock.now_ms()) / 1000
+        # What is left of the one timeout: a caller of a read waits no longer, however often it is repeated.
         outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))
         wait: float | None = pause_s * (0.5 + io.clock.random())
         if isinstance(outcome, RejectedResponse) and outcome.status == 429:

@@ -89,6 +89,7 @@ class RunLimit:
         Raises:
             BudgetExceededError: code RUN_LIMIT, if it does not fit; nothing is held.
         """
+        # A limit in dollars says nothing about tokens; `cycles.limit` may be nested for both.
         if estimate.unit != self.amount.unit:
             return
         while True:
@@ -102,6 +103,7 @@ class RunLimit:
                     hint="raise the amount of cycles.limit(...), or finish the guards that are open inside it",
                     code=RUN_LIMIT,
                 )
+            # No lock is held while the sums are computed: `cost` reads other guards.
             if self._replace(before, _Counted({**counted.open, key: (estimate.amount, None)}, counted.spent, {})):
                 return
 

@@ -59,6 +59,7 @@ STOPPED_BY: Final[dict[PutResult, Taken | Unresolved]] = {
 def finish_in_background(io: Io, guard: GuardState) -> None:
     """Finish the guard's commit or release in the background after its caller was interrupted."""
     unfinished, guard.unfinished = guard.unfinished, None
+    # It was interrupted before it claimed the guard: the caller, or the end of the block, ends it.
     if unfinished is None or not guard.finalized:
         return
     if isinstance(unfinished, Release):
@@ -233,6 +234,7 @@ async def rest_of(io: Io, record: Record) -> Record | None:
 async def _saved_open(io: Io, record: Record, result: Unresolved) -> Record:
     """Save what an open attempt adds to the record: a deferred time, or that the amount may be charged already."""
     changed = record
+    # Saved, so that another process that finds the record waits as well.
     if result.retry_after_ms is not None:
         now_ms = io.clock.wall_ms()
         changed = record.deferred_until(now_ms + result.retry_after_ms, now_ms=now_ms)
@@ -314,6 +316,7 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
     """End a shadow or observed guard: send nothing, and report the decision, and what the block cost."""
     created, estimate = guard.created, guard.estimate
     settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
+    # Its state stays: it says that the server has enforced nothing.
     if guard.state == "observed":
         assert created is not None  # the response by which it was recognised
         io.report(

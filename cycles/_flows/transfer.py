@@ -61,6 +61,7 @@ def serialize(guard: GuardState) -> str:
         raise InvalidRequestError(
             f"cannot detach: {guard.name} is unreserved, so no client could continue it; call commit or release"
         )
+    # From here on no caller can end it in this process, so the token is its only owner.
     guard.claim("detach")
     guard.apply("detached")
     if guard.reservation_id is not None:
@@ -153,6 +154,7 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
     guard = GuardState(serialized.request, serialized.key, options, io.clock.now_ms(), serialized.created)
     guard.spent = serialized.spent
     _restore(guard, serialized.usage or {})
+    # Nothing is held, so there is nothing to confirm.
     if guard.reservation_id is None or serialized.request.shadow:
         return guard
     call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, options)
@@ -160,6 +162,7 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
     if isinstance(outcome, Success):
         take(guard)
         begin_heartbeat(io, guard, guard.reservation_id, outcome)
+    # The server has found the reservation active, although it extends it no longer.
     elif isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
         _without_heartbeat(io, guard, describe(outcome))
     else:

@@ -90,6 +90,7 @@ class Lease(NamedTuple):
 
     def granted(self, grant: Grant) -> tuple[Self, Step]:
         """Return the lease after a successful extend, and the next step. The response selects the algorithm."""
+        # A success ends the series of failures against which the next one must show progress.
         lease = self._replace(extensions=self.extensions + 1, last_failure=None, notices=())
         if grant.remaining_ttl_ms is None:
             return lease._by_fallback(grant)
@@ -98,6 +99,7 @@ class Lease(NamedTuple):
     def failed(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
         """Return the lease after an attempt that granted nothing, and the next step."""
         lease = self._replace(notices=())
+        # The server has run the request and said no: the same request gets the same response.
         if failure.kind is FailureKind.REJECTED:
             return lease, self._rejected(failure)
         if self.by_remaining_ttl and failure.kind is FailureKind.KEY_REJECTED:
@@ -132,6 +134,7 @@ class Lease(NamedTuple):
         if delay > 0:
             return lease, lease._attempt(grant.received_ms + delay, fresh_key=True)
         short = _short_lease(lead, reserve, timing_known=rtt is not None)
+        # Once may be a slow response. Twice in a row, each extend would be due immediately: a loop of requests.
         if self.by_remaining_ttl and self.delay_ms == 0:  # zero-delay guard
             return lease, Stop(StopReason.TOO_SHORT, short)
         return lease._with_notice(NoticeKind.SHORT_LEASE, short), lease._attempt(grant.received_ms, fresh_key=True)
@@ -165,6 +168,8 @@ class Lease(NamedTuple):
         lead = primary.lead_now_ms(self.lead_ms, elapsed)
         window = primary.retry_window_ms(lead, self.deadline_ms, self.largest_rtt_ms)
         last = self.last_failure
+        # A retry is safe as long as its whole timeout fits before the earliest end of the lease. One at the very end is
+        # allowed once.
         if window < 0 or (last is not None and window == last.window_ms == 0):
             detail = f"{failure.detail}; no safe retry is left, {_seconds(lead)} before the lease may end"
             return self, Stop(StopReason.NO_SAFE_RETRY, detail)
@@ -188,6 +193,7 @@ class Lease(NamedTuple):
         """
         elapsed = max(0.0, now_ms - self.response_ms)
         lead = primary.lead_now_ms(self.lead_ms, elapsed)
+        # Unlike `_recover`: a key that is rejected is rejected before the operation runs, so no retry can do harm.
         if lead == 0:
             return self, Stop(StopReason.REJECTED, f"{failure.detail}; the lease has ended")
         window = primary.retry_window_ms(lead, self.deadline_ms, self.largest_rtt_ms)
@@ -204,6 +210,7 @@ class Lease(NamedTuple):
             requested = _requested_ms(failure) or 0.0
             if requested > max(self.delay_ms, guessed_lead):
                 return _throttled(failure, guessed_lead)
+        # The end is a guess, so one more ttl is allowed before the attempts end.
         if guessed_lead < -self.ttl_ms:
             detail = f"{failure.detail}; the lease must have ended a whole ttl ago"
             return Stop(StopReason.NO_SAFE_RETRY, detail)
@@ -242,6 +249,7 @@ class Lease(NamedTuple):
         return self.expires_at_ms if grant.expires_at_ms is None else grant.expires_at_ms
 
     def _with_notice(self, kind: NoticeKind, detail: str) -> Self:
+        # Each kind once: a lease is extended every few seconds, and its server does not change.
         if kind in self.reported:
             return self
         return self._replace(reported=self.reported | {kind}, notices=(*self.notices, Notice(kind, detail)))

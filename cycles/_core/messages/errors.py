@@ -47,6 +47,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         and response.status == 409
         and not issubclass(kind, errors.ReservationDeniedError)
     ):
+        # A caller that catches denials of a create must get each of them, also one with a code of a newer server.
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     hint = hint_for(kind, response, spending=operation in SPENDING)
@@ -84,16 +85,19 @@ def _with_fix(hint: str | None, details: Mapping[str, Any] | None) -> str | None
 
 
 def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
+    # A failing server says nothing about the request, so its code does not count.
     if response.server_failed:
         return errors.ServerError
     if response.status == 429:
         return errors.RateLimitedError
+    # Without a code, a proxy or a web framework has responded: only the status is left.
     if response.code is None and response.status in ERROR_OF_STATUS:
         return ERROR_OF_STATUS[response.status]
     return error_code(response.code, response.status).error
 
 
 def _evidence(response: RejectedResponse) -> Any:
+    # Evidence of another form is left out: it must not replace the error that is raised.
     body = response.evidence
     if body is None or not all(isinstance(body.get(name), str) for name in ("evidence_id", "cycles_evidence_url")):
         return None
@@ -132,6 +136,7 @@ def observed_error(created: ReservationCreateResponse) -> errors.ObservedReserva
         "or have an operator enforce the budgets",
         **_members(created),
     )
+    # Unlike a denial, what was only observed may have been allowed.
     error.decision, error.http = created.decision, created.http
     return error
 

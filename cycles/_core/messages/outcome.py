@@ -148,12 +148,14 @@ def classify_response(
         http: The raw response, for the result or the error.
     """
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
+    # The status decides first: a proxy may send a body that looks like a success with any status.
     if 400 <= status <= 599:
         return _rejected(status, body, error_check, header, redact, http)
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
         message = f"the server returned status {status}, {what}; the outcome is unknown"
         return Ambiguous(status, message, request_id, trace_id, http)
+    # A body that is not checked is not read, so that it cannot fail.
     value, problem = _value(body) if check is not None else ({}, None)
     if problem is None and check is not None:
         problem = check(value, "")
@@ -236,6 +238,7 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
 def parse_retry_after(text: str | None) -> int | None:
     """Return the milliseconds of a `Retry-After` in integer seconds; None if it is missing or has another form."""
     text = (text or "").strip()
+    # `isdigit` alone accepts digits of other scripts. A date, the other form of HTTP, counts as missing: clocks differ.
     if not (text.isascii() and text.isdigit() and len(text) <= _RETRY_AFTER_DIGITS):
         return None
     return int(text) * 1000

@@ -92,6 +92,7 @@ def check_key(key: str) -> str:
     """
     if not isinstance(key, str) or not 1 <= len(key) <= 256:
         raise InvalidRequestError(f"idempotency_key must be a string of 1 to 256 characters, got {key!r:.80}")
+    # They would break a line of a log, or of a file in which an operator looks for the key.
     if any(ord(character) < 32 or ord(character) == 127 for character in key):
         raise InvalidRequestError("idempotency_key must not contain control characters: remove line breaks and tabs")
     if not is_text(key):

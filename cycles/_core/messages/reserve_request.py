@@ -51,6 +51,7 @@ class ReserveRequest:
             "estimate": self.estimate.to_dict(),
             "ttl_ms": self.ttl_ms,
         }
+        # What is absent gets the server's default; null would not satisfy its schema.
         if self.grace_period_ms is not None:
             body["grace_period_ms"] = self.grace_period_ms
         if self.overage_policy is not None:

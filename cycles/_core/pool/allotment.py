@@ -106,8 +106,10 @@ class Allotment:
 
     def next_step(self, estimate: int, now_ms: float) -> Step:
         """Return what to do for a guard that fits nowhere. Nothing here waits for live guards."""
+        # It would use up a whole chunk alone, so sharing saves nothing.
         if estimate > self.chunk:
             return Step(Move.DIRECT)
+        # One at a time: the waiting guards of one burst fit into one chunk, and would open one each.
         if self.opening:
             return Step(Move.WAIT)
         if now_ms < self.denied_until_ms:
@@ -115,6 +117,7 @@ class Allotment:
         amount = max(self.size, estimate)
         if self.held + amount <= self.max_held:
             return Step(Move.OPEN, amount)
+        # A commit in progress gives its amount back within a request. Live guards may last for ever.
         return Step(Move.WAIT if self.sending else Move.DIRECT)
 
     def ahead(self, now_ms: float) -> int:
@@ -130,6 +133,7 @@ class Allotment:
 
     def smaller(self, floor: int) -> int | None:
         """Return half of the opening chunk, after a denial; None if it is as small as `floor` already."""
+        # Halving finds what is left of the budget in a few requests; below a sixteenth a chunk saves too little.
         amount = max(self.opening // 2, floor, -(-self.chunk // SMALLEST_PART))
         if amount >= self.opening:
             return None
@@ -147,6 +151,7 @@ class Allotment:
         """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
         self.opening = 0
         self.denied_until_ms = 0.0
+        # After denials the size grows again by doubling, so that a budget that was refilled is used soon.
         self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
         self.open.append(chunk)
 

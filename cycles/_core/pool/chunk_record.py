@@ -134,8 +134,10 @@ def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record |
     header_line, _, rest = content.partition(b"\n")
     header = decode_header(header_line)
     totals = _slots(rest) if json.loads(header_line)["version"] == _WITH_SLOTS else decode(rest)
+    # Nothing was spent: the reservation ends by its lease, without a request of this process.
     if not totals.calls:
         return header, None
     metadata = {"pool_calls": totals.calls, "pool_recovered": True}
+    # A damaged log must not charge more than was reserved.
     spent = min(totals.spent, header.amount)
     return header, chunk_record(header, spent, summed_metrics(totals, released=0, model=None), metadata, now_ms)

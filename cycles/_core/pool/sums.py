@@ -137,6 +137,7 @@ def encode(totals: Totals) -> bytes:
     """Return the bytes of a half. Counts that do not fit are the largest that fits; `spent` fits always."""
     try:
         numbers = _NUMBERS.pack(*totals)
+    # A count beyond 64 bits must not keep the amount from being written.
     except StructError:
         numbers = _NUMBERS.pack(*(min(number, _UINT64_MAX) for number in totals))
     return numbers + _CHECK.pack(crc32(numbers))
@@ -187,6 +188,7 @@ class ChunkAudit:
         biggest = sorted(self.actions.items(), key=lambda item: -item[1][1])[:ACTIONS]
         sums = {"pool_calls": calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
         metadata = {**of_chunk, **{name: value for name, value in sums.items() if value is not None}}
+        # The server limits metadata to 4 KiB: the smallest actions are left out first.
         while biggest:
             metadata["actions"] = dict(biggest)
             if len(json.dumps(metadata)) <= METADATA_BYTES:

@@ -32,6 +32,7 @@ class CircuitBreaker:
 
     def failed(self, now_s: float) -> None:
         """Note a failed attempt. One that began before the breaker opened does not make the pause longer."""
+        # It says nothing new: its request was on the way when the breaker opened.
         if self.is_open(now_s):
             return
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S) if self._pause_s else FIRST_PAUSE_S

@@ -52,6 +52,7 @@ def late(record: Record, committed: int, now_ms: int) -> Record | None:
         now_ms: Milliseconds since the epoch.
     """
     rest = sum_of(record) - committed
+    # The other client has at least this sum: its record is a later state of the same chunk.
     if rest <= 0:
         return None
     own = {
@@ -68,4 +69,5 @@ def late_record(record: Record, committed: int, now_ms: int) -> Record | None:
     event = late(record, committed, now_ms)
     if event is None:
         return None
+    # Its own id, because the other client's record has the id of the reservation. Without a commit, which is over.
     return evolve(event, reservation_id=event_record_id(event.body["idempotency_key"]), commit_body=None)

@@ -105,10 +105,12 @@ def classify_settlement(
         return changed
     if record.mode == "event" and (changed := _after_event(record, outcome)) is not None:
         return changed
+    # The key is known to the server: an earlier attempt may have been received, and only its response was lost.
     if outcome.understood and outcome.code in _ANOTHER_REQUEST and _sent_before(record, found):
         return _earlier_attempt(record, outcome)
     if outcome.understood and outcome.code == RESERVATION_FINALIZED and _may_be_reduced(record):
         return Lookup(outcome, sent_before=False)
+    # Labels are given up before the amount is.
     if (reduced := _without_optional(record, outcome)) is not None:
         return reduced
     if outcome.understood:
@@ -255,6 +257,7 @@ def after_lookup(
         return Unresolved(outcome)
     found = ReservationDetail.read(outcome.body, **outcome.ids)
     actual, charged = record.actual, found.committed
+    # Nothing was committed: no earlier attempt was received, and the error response holds.
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
     if guards_of(record) is not None:  # another process has committed an earlier sum of the chunk, or all of it

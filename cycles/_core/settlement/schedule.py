@@ -89,6 +89,7 @@ class RetrySchedule(Generic[T]):
 
     def take(self, now: float, lane: object = None) -> Item[T] | None:
         """Return the item of a lane to try now, marked busy; None if no item may be tried yet."""
+        # During an outage one attempt at a time tests the server for all items.
         if self._outages and (self._busy or now < self._gate):
             return None
         item = self._first(lane)
@@ -176,6 +177,7 @@ class RetrySchedule(Generic[T]):
         item.busy = False
         item.attempts += 1
         item.outcome = outcome
+        # Its loop may end before the next attempt is due; the threads of the client stay.
         item.floor, item.lane = floor, None
         expedited, item.expedited = item.expedited, False
         item.due = max(now if expedited else now + self._delay(item.attempts, longest), floor)

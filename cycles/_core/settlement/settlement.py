@@ -149,6 +149,7 @@ def event_body(
     if "metrics" in commit:
         body["metrics"] = commit["metrics"]
     metadata = commit.get("metadata") or {}
+    # An auditor who looks for the amount of this reservation finds it in the event.
     if reservation_id is not None:
         metadata = {**metadata, RECOVERED_ID: reservation_id, RECOVERY_REASON: EXPIRED_REASON}
     if metadata:
@@ -186,6 +187,7 @@ def settled_by(record: Record, success: Success) -> Settlement:
     return Settlement(
         status="recorded_as_event",
         actual=actual,
+        # A server names the charge of an event only if it is less.
         charged=event.charged if event.charged is not None else actual,
         balances=event.balances,
         event_id=event.event_id,

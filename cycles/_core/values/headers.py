@@ -32,6 +32,7 @@ def checked_header(where: str, name: Any, value: Any, key_header: str = KEY_HEAD
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequestError(f"{where}: {name!r:.80} is not the name of an HTTP header")
+    # Two headers of one name are read differently by servers and proxies.
     if name.lower() in OWN_HEADERS or name.lower() == key_header.lower():
         raise InvalidRequestError(f"{where}: the client sends {name} itself; remove it")
     if not isinstance(value, str) or not _VALUE.fullmatch(value):  # the value may be a secret

@@ -141,7 +141,7 @@ def _members(cls: type[Result]) -> dict[str, Callable[..., Any] | None]:
 
 def many(cls: type[R]) -> Callable[[list[Mapping[str, Any]]], list[R]]:
     """Return a reader of a list of results of one class."""
-    return lambda items: [cls.read(item) for item in items]
+    return lambda items: list(map(cls.read, items))
 
 
 public(HttpResponse)

@@ -33,6 +33,7 @@ def checked_count(value: Any, where: str) -> int:
     Raises:
         InvalidRequestError: if it is no integer from 0 to 2**63 - 1.
     """
+    # A bool is an int in Python; as a count it is a mistake of the caller.
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(f"{where} must be an integer, got {value!r:.80}")
     if not 0 <= value <= INT64_MAX:
@@ -388,6 +389,7 @@ def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mappin
     for name, total in reported.items():
         if total > seen.get(name, -1):  # a reported 0 is stored: it is not an absent count
             seen[name] = total
+    # A provider may report a part before its whole, or more cached tokens than it counts as input.
     clip_parts(seen)
     for name, total in seen.items():
         if more := total - before.get(name, 0):
@@ -427,6 +429,7 @@ def settlement_metrics(
         usage: The guard's running account, used if `given` is None; None if nothing was counted.
         latency_ms: The measured time of the block, used if neither has a latency.
     """
+    # What the caller states replaces what was counted: the two may count the same tokens.
     members = members_of(given) if given is not None else {} if usage is None else usage._members()
     wire, omitted = usable_members(members) if members else ({}, [])
     if latency_ms is not None and latency_ms >= 0:

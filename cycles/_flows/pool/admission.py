@@ -72,6 +72,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
         if isinstance(result, CyclesError):
             pool.end_admission(wanted.place)
             raise _denied(io, wanted, result) if getattr(result, "code", None) == "POOL_LIMIT" else result
+        # Admitted: the guard that the caller has is the one.
         if isinstance(result, PoolChunk):
             state = guard
         elif isinstance(result, GuardState):
@@ -80,6 +81,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
             if held is not None:
                 held.opened(None)
                 held = None
+            # `open_with` holds the estimate in the limits itself.
             return await _reserve_directly(io, wanted)
     except BaseException:
         if held is not None:
@@ -105,6 +107,7 @@ async def _admitted(io: Io, wanted: _Admission) -> Admitted:
         carry_out(pool)
         assert place.chunk is not None
         return place.chunk
+    # One chunk is opened for all guards that wait at this time.
     waiter = Waiter(sub, guard, place)
     try:
         pool.wait_for(waiter)

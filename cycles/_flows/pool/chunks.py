@@ -198,6 +198,7 @@ def _take(lease: GuardState) -> None:
 
 def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     options = pool.options
+    # Levels choose the budget, so guards of one sub-pool share them; dimensions are those of the pool.
     levels = {level: getattr(sub.subject, level) for level in LEVELS}
     subject = Subject(**levels, dimensions=dict(options.dimensions))
     estimate = Amount(options.unit, amount)
@@ -313,6 +314,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     for older in list(allotment.open):
         assert isinstance(older, PoolChunk)
         created = older.lease.created
+        # The operator has changed the caps: guards from here on get the new ones only.
         if created is not None and created.caps != caps:
             pool.drain(older)
     allotment.opened(result)
@@ -369,6 +371,7 @@ async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = Fals
                 pool.seal(chunk)
     carry_out(pool)
     for chunk in chunks:
+        # No thread could be started to settle it, so the caller of the flush does.
         if not chunk.has_thread and chunk.state == "sealed":
             await settle(io, pool, chunk)
     while (left_s := (ends_at_ms - io.clock.now_ms()) / 1000) > 0:
@@ -393,6 +396,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, PoolChunk]]:
         chunks = [chunk for chunk in pool.book.chunks if chunk.is_held]
         for chunk in chunks:
             pool.seal(chunk)
+        # Threads end with the client: what they would open or settle is done below, or not at all.
         pool.work = deque(work for work in pool.work if isinstance(work, Wake))
     carry_out(pool)
     left = []

@@ -96,6 +96,7 @@ class InChunk(Place):
         options = pool.options
         if chunk is None or actual.unit != options.unit or options.sync or options.shadow:
             return None
+        # This way ends no trace, and a thread that is inside must not change the sums.
         if guard.trace is not None or pool.is_inside():
             return None
         settlement = Settlement(status="pooled", actual=actual, trace_id=guard.call_options.trace_id)
@@ -273,6 +274,7 @@ class InChunk(Place):
             return own, own.sums
         for chunk in own.sub.allotment.open:
             assert isinstance(chunk, PoolChunk)
+            # The amount is known, so a chunk takes it whole, or not.
             if chunk.sums.free >= amount and chunk.is_live(now_ms):
                 return chunk, chunk.sums
         return None
@@ -369,6 +371,7 @@ class InChunk(Place):
             return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
         if is_all:
             return Separate(amount, record, guard)
+        # A guard of its own: the outcome of the excess must not become that of the pooled guard.
         excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None, estimate=guard.estimate)
         excess.claim("commit")
         return Separate(amount, record, excess)
@@ -386,6 +389,7 @@ class InChunk(Place):
             await io.finish(separate.record, reject_here(BUDGET_EXCEEDED))
             ending.separate = None
             raise error
+        # A put that fails does not matter: the event is sent anyway.
         await io.put(separate.record)
         if io.hand_over(Settle(separate.record, separate.guard), now=True):
             ending.separate = None

@@ -285,6 +285,7 @@ class PoolState:
         now_ms, allotment, place = self.io.clock.now_ms(), sub.allotment, waiter.place
         if now_ms < sub.direct_until_ms:
             return Move.DIRECT
+        # Before a new chunk: a guard that ended in the meantime may have left space.
         if self._admit(sub, waiter.guard, place, now_ms):
             return place.chunk
         if place.held <= allotment.chunk:
