@@ -6,7 +6,7 @@ No SDK is imported before `guard` is called, and then only the one that the clie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
 from cycles.providers._meter import (
@@ -20,25 +20,15 @@ from cycles.providers._meter import (
     paid_meter,
 )
 from cycles.providers._paid import paid_by
+from cycles.providers._provider import PROVIDERS, Provider, provider_named
 
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
-    from cycles.providers._endpoints import Provider
     from cycles.providers._meter import Meter
 
 __all__ = ["Request", "ReserveOptions", "guard", "paid_by"]
 
 T = TypeVar("T")
-
-_SDK_CLASSES: Final[Mapping[tuple[str, str], Provider]] = {
-    ("openai", "OpenAI"): "openai",
-    ("openai", "AsyncOpenAI"): "openai",
-    ("anthropic", "Anthropic"): "anthropic",
-    ("anthropic", "AsyncAnthropic"): "anthropic",
-    ("anthropic", "AnthropicVertex"): "anthropic",
-    ("anthropic", "AsyncAnthropicVertex"): "anthropic",
-    ("google.genai", "Client"): "google",
-}
 
 
 def guard(
@@ -100,7 +90,7 @@ def guard(
         "unmetered": unmetered,
         "options": reserve_options,
     }
-    return _copy(llm, provider, lambda pricing: make_meter(provider, pricing, **settings))
+    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings))
 
 
 def metered(llm: T) -> T:
@@ -111,32 +101,36 @@ def metered(llm: T) -> T:
         ConfigurationError: if the SDK has no known hooks.
     """
     provider = _provider_of(llm)
-    return _copy(llm, provider, lambda pricing: paid_meter(provider, pricing))
+    return _copy(llm, provider, lambda pricing: paid_meter(provider.name, pricing))
 
 
 def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:
     """Return a copy of a client with the hooks of its SDK. `make` returns its settings, by the provider of prices."""
-    if provider == "google":
-        from cycles.providers._google import guarded_copy as google_copy
+    if provider.hook == "stainless":
+        from cycles.providers import _stainless
 
-        return google_copy(llm, make("google"))
-    from cycles.providers._openai_anthropic import guarded_copy, pricing_of
+        return _stainless.guarded_copy(llm, make(_stainless.pricing_of(llm, provider.prices)))
+    from cycles.providers import _genai
 
-    return guarded_copy(llm, make(pricing_of(llm)))
+    return _genai.guarded_copy(llm, make(provider.prices))
 
 
 def _provider_of(llm: object) -> Provider:
     cls = type(llm)
     if getattr(cls, "_cycles_meter", None) is not None:
         raise InvalidRequestError(f"this {cls.__name__} client is guarded already: guard the original client")
-    bases = cls.__mro__
-    found = None
-    for base in bases:
-        package = "google.genai" if base.__module__.startswith("google.genai") else base.__module__.partition(".")[0]
-        found = found or _SDK_CLASSES.get((package, base.__name__))
-    if found is None or any("Bedrock" in base.__name__ for base in bases):
-        reason = "; the streams of Bedrock clients cannot be read" if "Bedrock" in cls.__name__ else ""
-        raise InvalidRequestError(
-            f"llm must be a client of openai, anthropic or google-genai, got {cls.__module__}.{cls.__name__}{reason}"
-        )
-    return found
+    known = [provider_named(name) for name in PROVIDERS]
+    for base in () if any("Bedrock" in base.__name__ for base in cls.__mro__) else cls.__mro__:
+        for provider in known:
+            if any(_is_client(base, client) for client in provider.clients):
+                return provider
+    reason = "; the streams of Bedrock clients cannot be read" if "Bedrock" in cls.__name__ else ""
+    raise InvalidRequestError(
+        f"llm must be a client of openai, anthropic or google-genai, got {cls.__module__}.{cls.__name__}{reason}"
+    )
+
+
+def _is_client(cls: type, client: str) -> bool:
+    """Return whether a class is a client, which its package may define in a module below its own."""
+    package, _, name = client.rpartition(".")
+    return cls.__name__ == name and f"{cls.__module__}.".startswith(f"{package}.")

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 
 from cycles._errors import InvalidRequestError
 from cycles._usage.catalogue import without_prefix
-from cycles.providers._endpoints import Endpoint, normalized
-from cycles.providers._meter import Request
+from cycles.providers._endpoints import normalized
+from cycles.providers._provider import Endpoint
 
 _UNSENT: Final = (
     "ConnectError",
@@ -24,13 +24,6 @@ _UNSENT: Final = (
     "GoogleAuthError",
 )
 """Errors of httpx, aiohttp and google-auth, with their subclasses, after which no byte of the request has left."""
-_GEMINI_THINKING: Final = tuple(
-    f"{outer}.{inner}.{name}"
-    for outer in ("generationConfig", "generation_config")
-    for inner in ("thinkingConfig", "thinking_config")
-    for name in ("thinkingBudget", "thinking_budget")
-)
-"""Where Gemini accepts a thinking budget; its SDK sends the inner names as the program writes them."""
 _CLOSED: Final = "client has been closed"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed JSON body that are kept to read its usage."""
@@ -76,10 +69,9 @@ def number_at(body: Mapping[str, Any], name: str) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def thinking_budget(provider: str, body: Mapping[str, Any]) -> int:
+def thinking_budget(endpoint: Endpoint, body: Mapping[str, Any]) -> int:
     """Return the thinking tokens of a request, which its output limit must contain; 0 if it sets none."""
-    paths = {"anthropic": ("thinking.budget_tokens",), "google": _GEMINI_THINKING}.get(provider, ())
-    return max(0, *(number_at(body, path) or 0 for path in paths), 0)
+    return max(0, *(number_at(body, path) or 0 for path in endpoint.thinking), 0)
 
 
 def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
@@ -104,15 +96,15 @@ def check_limits(endpoint: Endpoint, body: Mapping[str, Any], *, least: Literal[
             raise InvalidRequestError(f"{name} must be {kind} integer, got {found!r:.80}")
 
 
-def tier_of(request: Request) -> dict[str, str]:
-    name = {"openai": "service_tier", "google": "serviceTier"}.get(request.provider, "")
-    tier, speed = request.body.get(name), request.body.get("speed")
+def tier_of(endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, str]:
+    """Return what of a request selects its price: its service tier, speed and region."""
+    tier, speed = body.get(endpoint.tier), body.get("speed")
     if tier == "auto":  # the tier of the project's settings, which may be the dearest
         tier = "priority"
     found = {"service_tier": tier.lower()} if isinstance(tier, str) else {}
     if isinstance(speed, str):
         found["speed"] = speed
-    if isinstance(region := request.body.get("inference_geo"), str) and region != "global":
+    if isinstance(region := body.get("inference_geo"), str) and region != "global":
         found["inference_geo"] = region
     return found
 

@@ -16,7 +16,7 @@ from cycles._core.amounts import Amount, tokens
 from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
-from cycles._usage.readers import anthropic, code_sessions, google, openai
+from cycles._usage.readers import code_sessions
 from cycles.prices import Origin, PriceBook
 from cycles.providers._admission import Need
 from cycles.providers._bodies import (
@@ -30,9 +30,10 @@ from cycles.providers._bodies import (
     was_sent,
 )
 from cycles.providers._conversations import Chain, chain_of
-from cycles.providers._endpoints import Endpoint, normalized
+from cycles.providers._endpoints import normalized
 from cycles.providers._meter import Meter, Request
 from cycles.providers._paid import current_payer
+from cycles.providers._provider import Endpoint, StreamRules
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
 Outcome: TypeAlias = Literal["closed", "error"] | None
@@ -42,11 +43,6 @@ UNLIMITED_REQUEST_TOKENS: Final = 16_384
 PROJECT_HEADER: Final = "openai-project"
 
 _log: Final = logging.getLogger("cycles")
-_READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
-    "openai": openai,
-    "anthropic": anthropic,
-    "google": google,
-}
 
 
 @frozen(eq=False)
@@ -92,7 +88,7 @@ class Call:
             stream=stream,
         )
         at = datetime.now(UTC)
-        address = None if meter.pricing != meter.provider else url
+        address = None if meter.pricing != meter.api.prices else url
         self.origin = Origin(model=self.request.model, provider=meter.pricing, url=address, at=at)
         self.usage = Usage()
         self.files = Files()
@@ -116,6 +112,7 @@ class Call:
         self.admissions: Any = None  # of the client that has reserved
         self._ends: dict[None, End] = {}
         self.ending: Ending | None = None  # set by `conclude`
+        self.rules: StreamRules = meter.api.stream(self.request.body)
         self._url = url
         self._chain: Chain | None = None
         self._exact = False  # the response has reported its totals
@@ -177,7 +174,7 @@ class Call:
         if self._in_tokens:
             book = self.meter.book or PriceBook({})
             return book.token_bounds(self.request.model or "", body, shape, known_input=known_input)
-        context = tier_of(self.request)
+        context = {} if self.endpoint is None else tier_of(self.endpoint, self.request.body)
         return self._book().bounds(
             self._model(), body, shape, known_input=known_input, context=context, origin=self.origin
         )
@@ -208,7 +205,7 @@ class Call:
         least = self.meter.min_output_tokens
         if least is None or not self.endpoint.limits:
             return Need(first)
-        lowest = min(most, least + thinking_budget(self.meter.provider, self.request.body))
+        lowest = min(most, least + thinking_budget(self.endpoint, self.request.body))
         if limit is None:
             limit = min(most, max(UNLIMITED_REQUEST_TOKENS, lowest))
         return Need(first, limit, lowest, bound)
@@ -286,8 +283,8 @@ class Call:
         changed = {name: limit for name, n in present.items() if n > limit} if present else {}
         if not present:
             changed = {self.endpoint.limits[0]: limit}
-        budget = thinking_budget(self.meter.provider, body)
-        if changed and self.meter.provider == "anthropic" and budget and budget >= limit:
+        budget = thinking_budget(self.endpoint, body)
+        if changed and self.endpoint.is_thinking_below and budget and budget >= limit:
             raise InvalidRequestError(
                 f"the output limit of {limit} tokens leaves no space for thinking.budget_tokens={budget}: lower the "
                 "budget, or raise max_output_tokens= or the caps"
@@ -299,20 +296,14 @@ class Call:
 
         Empty if the stream has none, or if the user decides about it.
         """
-        if self.endpoint is None or self.endpoint.name not in ("chat.completions", "completions"):
-            return {}
-        given = self.request.body.get("stream_options")
-        options = given if isinstance(given, Mapping) else {}
-        if not self.request.stream or "include_usage" in options:
-            return {}
-        self.hide_usage = True
-        return {"stream_options": {**options, "include_usage": True}}
+        requested = self.rules.requested if self.endpoint is not None and self.request.stream else {}
+        self.hide_usage = bool(requested)
+        return dict(requested)
 
     @property
     def usage_event(self) -> bool:
         """Whether the stream ends with an event that reports its usage."""
-        options = self.request.body.get("stream_options")
-        return self.hide_usage or (isinstance(options, Mapping) and options.get("include_usage") is True)
+        return self.rules.is_usage_last
 
     # --- the response
 
@@ -341,8 +332,7 @@ class Call:
     def stream(self) -> StreamFilter:
         """Begin to read a stream of events, and return its filter."""
         self.responded = True
-        running = self.meter.provider == "google"
-        self._filter = StreamFilter(hide_usage=self.hide_usage, running_totals=running)
+        self._filter = StreamFilter(hide_usage=self.hide_usage, running_totals=self.rules.running_totals)
         return self._filter
 
     def take_reported(self) -> None:
@@ -352,7 +342,7 @@ class Call:
                 self._read(value)
 
     def _read(self, value: Any) -> None:
-        _READERS[self.meter.provider](value, self.usage)
+        self.meter.api.read(value, self.usage)
         if "code_sessions" in self.usage.counts:
             self._sessions.update(code_sessions(value))
 
@@ -497,7 +487,7 @@ class Call:
         seen = self._filter
         exact = self._exact or (seen is not None and seen.usage_seen)
         # Gemini's totals are exact at the end of a stream; one whose prompt is blocked has no finish reason.
-        return exact or (outcome is None and self.meter.provider == "google" and self.usage.is_filled)
+        return exact or (outcome is None and self.rules.running_totals and self.usage.is_filled)
 
     def _is_exact(self, ended: bool) -> bool:
         """Return whether the response has reported all that its charge needs."""

@@ -21,8 +21,9 @@ from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
-from cycles.providers._endpoints import Endpoint, Provider, find
+from cycles.providers._endpoints import find
 from cycles.providers._paid import current_payer
+from cycles.providers._provider import Endpoint, Provider, provider_named
 from cycles.providers._shared import shared
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Request:
     """One request of a guarded client, as callables of `guard` get it.
 
     Attributes:
-        provider: ``"openai"``, ``"anthropic"`` or ``"google"``.
+        provider: For example ``"openai"``, ``"anthropic"`` or ``"google"``.
         endpoint: For example ``"chat.completions"``.
         path: As the SDK sends it.
         model: The model that it names, or None.
@@ -78,7 +79,7 @@ class Request:
         stream: Whether the response is a stream.
     """
 
-    provider: Provider
+    provider: str
     endpoint: str
     path: str
     model: str | None
@@ -107,7 +108,7 @@ class Sessions:
 class Meter:
     """The settings of one guarded client; its copies share it."""
 
-    provider: Provider
+    provider: str
     pricing: str
     given_client: Cycles | None
     book: PriceBook | None
@@ -135,6 +136,11 @@ class Meter:
     def client(self) -> Cycles:
         """The Cycles client; the default one is looked up at each request."""
         return self.given_client or cycles.get_default_client()
+
+    @property
+    def api(self) -> Provider:
+        """The endpoints, usage and streams of the provider."""
+        return provider_named(self.provider)
 
     def endpoint(self, method: str, path: str, base_url: str) -> Endpoint | Literal["unmetered"] | None:
         """Return what a request is; None if it passes untouched.
@@ -257,7 +263,7 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def make_meter(
-    provider: Provider,
+    provider: str,
     pricing: str,
     *,
     client: Cycles | None,
@@ -307,7 +313,7 @@ def make_meter(
 
 
 @cache
-def paid_meter(provider: Provider, pricing: str) -> Meter:
+def paid_meter(provider: str, pricing: str) -> Meter:
     """Return the settings of clients whose requests the call of a framework pays."""
     nothing: dict[str, Any] = dict.fromkeys(
         ("given_client", "book", "estimate", "subject", "action", "metadata", "max_output_tokens", "min_output_tokens")

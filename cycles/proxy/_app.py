@@ -31,8 +31,9 @@ from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles.providers._admission import units_of_budgets
 from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import PROJECT_HEADER, UNLIMITED_REQUEST_TOKENS, Call
-from cycles.providers._endpoints import Endpoint, Provider, find
+from cycles.providers._endpoints import find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
+from cycles.providers._provider import Endpoint
 from cycles.providers._queue import pays
 from cycles.providers._settle import open_call_async
 from cycles.proxy._agent_tree import AGENT_HEADER, checked_path
@@ -89,7 +90,7 @@ class App:
         self._on_no_decision = on_no_decision
         self._shares = shares
         self._has_budget = has_budget
-        self._meters: dict[tuple[str, Provider, Share | None], Meter] = {}
+        self._meters: dict[tuple[str, str, Share | None], Meter] = {}
 
     def _meter(self, target: Target) -> Meter:
         """Return the meter of a route, a wire format and a share; it is made at the first request."""
@@ -201,7 +202,7 @@ class App:
         target = target_of(path, exchange.query, settings.upstreams, settings.mounts, exchange.host_url)
         if "websocket" in exchange.headers.get("upgrade", "").lower():
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
-            raise RejectedError(426, message, target.name)
+            raise RejectedError(426, message, target.provider)
         agent = _agent_of(exchange, target)
         found = find(target.provider, exchange.method, target.path)
         if found == "free":
@@ -232,10 +233,10 @@ class App:
     async def _send(self, exchange: Exchange, target: Target, endpoint: Endpoint, agent: str | None) -> None:
         raw = await exchange.body()
         try:
-            body = read_body(raw, exchange.headers, target.provider)
+            body = read_body(raw, exchange.headers, endpoint)
             check_limits(endpoint, body.content, least=1)
         except ValueError as error:
-            raise rejected_body(target.name, error) from None
+            raise rejected_body(target.provider, error) from None
         call = self._planned(target, endpoint, body)
         call.project = exchange.headers.get(PROJECT_HEADER) or None
         self._name_agent(call, exchange.share, agent)
@@ -246,7 +247,7 @@ class App:
             is_invalid = isinstance(error, InvalidRequestError)
             await self._relay.failed(call, error, is_sent=not is_invalid)
             if is_invalid:
-                raise RejectedError(400, str(error), target.name) from None
+                raise RejectedError(400, str(error), target.provider) from None
             raise
         call.attempts = 1
         if exchange.captured_host is not None:
@@ -273,7 +274,7 @@ class App:
         )
         call.files = body.files
         if call.request.model is None:
-            raise RejectedError(400, "the request names no model; nothing was sent", target.name)
+            raise RejectedError(400, "the request names no model; nothing was sent", target.provider)
         call.reserved = self._estimate(call, target)
         return call
 
@@ -287,7 +288,7 @@ class App:
             message = f"no price is known for the model {call.request.model!r:.120}"
             raise _denied(target, message, "unknown_model", f"{call.request.model:.80}") from None
         except InvalidRequestError as error:
-            raise RejectedError(400, str(error), target.name) from None
+            raise RejectedError(400, str(error), target.provider) from None
 
     async def _reserve(self, call: Call, target: Target) -> int | None:
         try:
@@ -302,7 +303,7 @@ class App:
             message = f"it is counted in {call.reserved.unit}, and its budgets are in {units or 'another unit'}"
             raise _denied(target, message, "unit_mismatch", units and f"its budgets are in {units}") from None
         except InvalidRequestError as error:
-            raise RejectedError(400, str(error), target.name) from None
+            raise RejectedError(400, str(error), target.provider) from None
         except CyclesError as error:
             final = isinstance(error, ProtocolError) and not error.retryable
             if call.admissions is not None and call.admissions.is_closed:
@@ -393,7 +394,7 @@ def _agent_of(exchange: Exchange, target: Target) -> str | None:
     try:
         return checked_path(path)
     except ValueError as wrong:
-        raise RejectedError(400, f"{wrong}; nothing was sent", target.name) from None
+        raise RejectedError(400, f"{wrong}; nothing was sent", target.provider) from None
 
 
 def _address_of(exchange: Exchange) -> str:
@@ -408,13 +409,13 @@ def _address_of(exchange: Exchange) -> str:
 def _denied(
     target: Target, message: str, reason: str, detail: str | None = None, *, remedy: str | None = None
 ) -> RejectedError:
-    rejected = RejectedError(DENIED, denial_text(message, reason, remedy), target.name, reason)
+    rejected = RejectedError(DENIED, denial_text(message, reason, remedy), target.provider, reason)
     rejected.detail = detail
     return rejected
 
 
 def _failed(target: Target, message: str, failure: str, reason: str | None = None) -> RejectedError:
-    rejected = RejectedError(503, message, target.name, reason)
+    rejected = RejectedError(503, message, target.provider, reason)
     rejected.failure = failure
     return rejected
 
@@ -428,7 +429,7 @@ def _word_of(error: CyclesError) -> str:
 
 def _priced(body: Body, target: Target) -> Mapping[str, Any]:
     """Return a body with the model that the path names, if that decides or if the body has none."""
-    if target.model is None or (target.provider == "openai" and isinstance(body.content.get("model"), str)):
+    if target.model is None or (not target.is_model_fixed and isinstance(body.content.get("model"), str)):
         return body.content
     return {**body.content, "model": target.model}
 
@@ -439,7 +440,5 @@ def _limited(call: Call, body: Mapping[str, Any], cap: int | None, route: Route)
     if route.old_limit and "max_completion_tokens" in changes and "max_completion_tokens" not in body:
         changes["max_tokens"] = changes.pop("max_completion_tokens")
     changed = with_limits(body, changes) if changes else None
-    asked = (
-        {} if route.name == "mistral" else call.with_usage_event()
-    )  # Mistral always reports it, and rejects the option
+    asked = {} if route.reports_usage else call.with_usage_event()
     return {**(body if changed is None else changed), **asked} if asked else changed

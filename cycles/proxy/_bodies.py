@@ -11,19 +11,10 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from cycles._usage.estimating import Files
-from cycles.providers._endpoints import Provider
+from cycles.providers._provider import Endpoint
 from cycles.proxy._targets import RejectedError
 
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,200})"?', re.IGNORECASE)
-_CAMEL: Final = {
-    "generation_config": "generationConfig",
-    "max_output_tokens": "maxOutputTokens",
-    "candidate_count": "candidateCount",
-    "response_modalities": "responseModalities",
-    "cached_content": "cachedContent",
-    "service_tier": "serviceTier",
-}
-"""Gemini accepts both names; the limits that are set and priced use the second."""
 
 
 @frozen
@@ -51,7 +42,7 @@ class Body:
         )
 
 
-def read_body(raw: bytes, headers: Mapping[str, str], provider: Provider) -> Body:
+def read_body(raw: bytes, headers: Mapping[str, str], endpoint: Endpoint) -> Body:
     """Read a body: a JSON object, or the form of a file upload.
 
     Raises:
@@ -76,17 +67,19 @@ def read_body(raw: bytes, headers: Mapping[str, str], provider: Provider) -> Bod
         raise ValueError(f"the body is not JSON: {error}; send a JSON object") from None
     if not isinstance(content, dict):
         raise ValueError("the body is not a JSON object; send one")
-    if provider != "google":
+    if not endpoint.spellings:
         return Body(content, raw, doubled)
-    renamed = _camel(content)
+    renamed = _respelled(content, endpoint.spellings)
     return Body(renamed, raw, doubled or renamed.keys() != content.keys() or renamed != content)
 
 
-def _camel(content: dict[str, Any]) -> dict[str, Any]:
-    renamed = {_CAMEL.get(name, name): value for name, value in content.items()}
-    config = renamed.get("generationConfig")
-    if isinstance(config, dict):
-        renamed["generationConfig"] = {_CAMEL.get(name, name): value for name, value in config.items()}
+def _respelled(content: dict[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the members, and those of objects in them, under the names that limits and prices are read from."""
+    renamed = {spellings.get(name, name): value for name, value in content.items()}
+    for outer in {limit.partition(".")[0] for limit in spellings.values()}:
+        inner = renamed.get(outer)
+        if isinstance(inner, dict):
+            renamed[outer] = {spellings.get(name, name): value for name, value in inner.items()}
     return renamed
 
 

@@ -6,29 +6,12 @@ import json
 from typing import Final
 
 from cycles._errors import CyclesError, ProtocolError
+from cycles.providers._provider import provider_named
 
 DENIED: Final = 402
 """The status of a denial: no SDK retries it."""
 REASON_HEADER: Final = "x-cycles-reason"
 """The header with the reason of a denial."""
-
-_ANTHROPIC: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    DENIED: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-}
-_GEMINI: Final = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    DENIED: "RESOURCE_EXHAUSTED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-}
-_OPENAI: Final = {DENIED: "insufficient_quota"}
-_NO_CREDITS: Final = 'insufficient credits, "code":402'
-"""Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
 
 _REMEDIES: Final = {
     "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
@@ -45,17 +28,17 @@ _REMEDY: Final = "raise the budget"
 
 
 def error_response(
-    name: str, status: int, message: str, reason: str | None = None
+    provider: str, status: int, message: str, reason: str | None = None
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Return status, headers and body of an error response.
 
     Args:
-        name: The provider whose shape it has.
+        provider: Whose shape it has.
         status: HTTP status.
         message: What happened and what to do.
         reason: The word for a denial, for `REASON_HEADER`.
     """
-    status, headers, body = json_response(status, _body(name, status, message, reason))
+    status, headers, body = json_response(status, _body(provider, status, message, reason))
     if status == 426:
         headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
     if reason is not None:
@@ -69,18 +52,12 @@ def json_response(status: int, document: object) -> tuple[int, list[tuple[bytes,
     return status, [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())], body
 
 
-def _body(name: str, status: int, message: str, reason: str | None) -> object:
-    server = status >= 500
-    if name == "anthropic":
-        kind = _ANTHROPIC.get(status, "api_error" if server else "invalid_request_error")
-        return {"type": "error", "error": {"type": kind, "message": message}}
-    if name == "gemini":
-        word = _GEMINI.get(status, "UNAVAILABLE" if server else "FAILED_PRECONDITION")
-        return {"error": {"code": status, "message": message, "status": word}}
-    if status == DENIED:
-        message = f"{message} ({_NO_CREDITS})"
-    kind = _OPENAI.get(status, "server_error" if server else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": reason}}
+def _body(provider: str, status: int, message: str, reason: str | None) -> object:
+    body = provider_named(provider).error(status, message)
+    error = body.get("error")
+    if isinstance(error, dict) and "code" in error and error["code"] is None:
+        error["code"] = reason
+    return body
 
 
 def reason_of(error: CyclesError) -> str:

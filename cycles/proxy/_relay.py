@@ -116,12 +116,12 @@ class Relay:
         except httpx.HTTPError as error:
             kind = "gave no response" if was_sent(error) else "cannot be reached"
             message = f"the provider gave no response: {_host(target.url)} {kind} ({_cause(error)})"
-            raise RejectedError(502, message, target.name) from error
+            raise RejectedError(502, message, target.provider) from error
         if response.has_redirect_location:
             await response.aclose()
             status = StatusError(response.status_code)
             message = f"the provider redirects, and the proxy does not follow: {_host(target.url)} ({status})"
-            raise RejectedError(502, message, target.name) from status
+            raise RejectedError(502, message, target.provider) from status
         return response
 
     async def _pass(
@@ -149,7 +149,7 @@ class Relay:
             outcome = "error"
             cause = f"{_host(target.url)}, {_cause(error)}"
             message = f"the provider broke off its response ({cause}); send the request again"
-            raise RejectedError(502, message, target.name) from error
+            raise RejectedError(502, message, target.provider) from error
         finally:
             await response.aclose()
             await self._ended(call, outcome)

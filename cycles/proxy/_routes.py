@@ -13,8 +13,6 @@ from typing import Final
 
 from attrs import frozen
 
-from cycles.providers._endpoints import Provider
-
 
 @frozen
 class Route:
@@ -29,16 +27,18 @@ class Route:
         variables: Each variable that an SDK reads, and what its value has behind the route.
         mount: The part of a path that base URLs of this provider contain.
         optional: The variables are set only if they were set before, or if `--upstream` names the route.
+        reports_usage: Its streams report their usage always, and the option that requests it is rejected.
     """
 
     name: str
-    provider: Provider
+    provider: str
     pricing: str
     upstream: str | None
     hosts: tuple[str, ...]
     variables: Mapping[str, str]
     mount: str = ""
     optional: bool = False
+    reports_usage: bool = False
 
     @property
     def old_limit(self) -> bool:
@@ -163,6 +163,7 @@ _ROUTES: Final = (
         ("api.mistral.ai", "codestral.mistral.ai"),
         {"MISTRAL_BASE_URL": "/v1", "MISTRAL_API_BASE": "/v1"},
         mount="/v1",
+        reports_usage=True,
     ),
     Route("xai", "openai", "x-ai", "https://api.x.ai/v1", ("api.x.ai", "*.api.x.ai"), {"XAI_API_BASE": "/v1"}, "/v1"),
     Route(

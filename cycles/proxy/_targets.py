@@ -16,20 +16,22 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
-from cycles.providers._endpoints import Provider
+from cycles.providers._provider import provider_named
 from cycles.proxy._agent_tree import AGENT_HEADER
 from cycles.proxy._routes import ROUTES, Route, vertex_upstream
 
 _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
 _LAST_VERSION: Final = re.compile(r"/v\d[^/]*$")
-_COMPATIBLE: Final = re.compile(r"^(?:/openai|/api)?(?:/v\d[^/]*|/beta)?(?=/)")
-"""What providers with OpenAI's wire format have before its paths."""
-_DEPLOYMENT: Final = re.compile(r"^/deployments/([^/]+)(?=/)")
+_DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)(?=/)")
 _PUBLISHED: Final = re.compile(r"(?:/projects/[^/]+/locations/[^/]+)?/publishers/([^/]+)/models/([^/:]+):([A-Za-z]+)/?")
+_OWN: Final = "google"
+"""The publisher of Vertex whose models have Gemini's methods."""
+_RAW_METHODS: Final = {
+    ("anthropic", "rawPredict"): "/v1/messages",
+    ("anthropic", "streamRawPredict"): "/v1/messages",
+}
+"""Methods of Vertex that take the bodies of a publisher's own API, and the path that they have there."""
 _REGION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})(?=/)")
-_BARE: Final = re.compile(r"^/(?:messages|complete)(?=/|$)")
-"""Paths of Anthropic that AI SDK sends without a version if the base URL is not the default one."""
-_SHAPES: Final[Mapping[Provider, str]] = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}
 _HOP_BY_HOP: Final = frozenset(
     (
         "connection",
@@ -57,24 +59,24 @@ class Target:
     """Where a request goes.
 
     Attributes:
-        name: Whose shape an error response has: ``"openai"``, ``"anthropic"`` or ``"gemini"``.
         route: The route.
-        provider: The wire format, as `cycles.providers` names it.
+        provider: The wire format, as `cycles.providers` names it; error responses have its shape.
         path: The path as the endpoint tables have it.
         url: The address upstream, with the query.
         base_url: The upstream's base URL.
         model: The model that the path names beside those of Gemini, or None.
+        is_model_fixed: Whether that model counts although the body names another.
         streams: Whether the path says that the response is a stream.
     """
 
-    name: str
     route: Route
-    provider: Provider
+    provider: str
     path: str
     url: str
     base_url: str
     model: str | None = None
     streams: bool = False
+    is_model_fixed: bool = False
 
 
 class RejectedError(Exception):
@@ -97,7 +99,7 @@ class RejectedError(Exception):
 
 def provider_name(raw_path: str) -> str:
     """Return the shape of an error response from the first segment that names a route; OpenAI's by default."""
-    names = (_SHAPES[ROUTES[segment].provider] for segment in raw_path.split("/")[:3] if segment in ROUTES)
+    names = (ROUTES[segment].provider for segment in raw_path.split("/")[:3] if segment in ROUTES)
     return next(names, "openai")
 
 
@@ -198,12 +200,17 @@ def target_of(
         base, url = host_url, host_url + rest
     else:
         base = upstreams.get(route.name) or _own_upstream(route, unquote(rest))
-        if route.name == "anthropic" and _BARE.match(unquote(rest)) and not _LAST_VERSION.search(base):
-            rest = f"/v1{rest}"
+        if not _LAST_VERSION.search(base):
+            rest = _added(route, unquote(rest)) + rest
         url = _joined((mounts or {}).get(route.name, route.mount), base, rest)
-    name = _SHAPES[found.provider]
     url = f"{url}?{query}" if query else url
-    return Target(name, route, found.provider, found.path, url, base, found.model, found.streams)
+    return Target(route, found.provider, found.path, url, base, found.model, found.streams, found.is_model_fixed)
+
+
+def _added(route: Route, path: str) -> str:
+    """Return the version that the provider's paths begin with and that a program has left out."""
+    full = provider_named(route.provider).path(path)
+    return full.removesuffix(path) if full.endswith(path) else ""
 
 
 def _own_upstream(route: Route, path: str) -> str:
@@ -236,41 +243,25 @@ def _joined(mount: str, base: str, rest: str) -> str:
 class _Found:
     """What the endpoint tables need to know of a path."""
 
-    provider: Provider
+    provider: str
     path: str
     model: str | None = None
     streams: bool = False
+    is_model_fixed: bool = False
 
 
 def _looked_up(route: Route, path: str) -> _Found:
-    """Return a path as the endpoint tables have it: with ``/v1`` for Anthropic, without version for the others."""
-    if route.name == "openai":
-        return _Found("openai", _unversioned(path))
+    """Return a path as the endpoint tables have it, perhaps with a deployment of Azure before it."""
     if route.name == "vertex":
         return _of_vertex(_unversioned(path))
-    if route.provider == "openai":
-        return _of_compatible(path)
-    if route.provider == "anthropic":
-        return _Found("anthropic", f"/v1{_unversioned(path)}" if _VERSION.match(path) or _BARE.match(path) else path)
-    uploads = path.removeprefix("/upload")
-    if uploads != path and (version := _VERSION.match(uploads)):
-        return _Found("google", uploads[version.end() + 1 :])
-    return _Found("google", _unversioned(path).removeprefix("/"))
+    deployment = _DEPLOYMENT.search(path)
+    model = None if deployment is None else deployment[1]
+    return _Found(route.provider, provider_named(route.provider).path(path), model)
 
 
 def _unversioned(path: str) -> str:
     found = _VERSION.match(path)
     return path if found is None else path[found.end() :]
-
-
-def _of_compatible(path: str) -> _Found:
-    """Find a path of a provider that has OpenAI's wire format, perhaps with a deployment of Azure before it."""
-    found = _COMPATIBLE.match(path)
-    rest = path if found is None else path[found.end() :]
-    deployment = _DEPLOYMENT.match(rest)
-    if deployment is None:
-        return _Found("openai", rest)
-    return _Found("openai", rest[deployment.end() :], deployment[1])
 
 
 def _of_vertex(path: str) -> _Found:
@@ -279,13 +270,12 @@ def _of_vertex(path: str) -> _Found:
     if found is None:
         return _Found("google", path.removeprefix("/"))
     publisher, model, method = found.groups()
-    if publisher == "google":
-        return _Found("google", f"models/{model}:{method}")
-    if publisher != "anthropic" or method not in ("rawPredict", "streamRawPredict"):
-        return _Found("google", path.removeprefix("/"))
+    raw = _RAW_METHODS.get((publisher, method))
+    if raw is None:
+        return _Found("google", f"models/{model}:{method}" if publisher == _OWN else path.removeprefix("/"))
     if model == "count-tokens":
-        return _Found("anthropic", "/v1/messages/count_tokens")
-    return _Found("anthropic", "/v1/messages", model, method == "streamRawPredict")
+        return _Found(publisher, f"{raw}/count_tokens")
+    return _Found(publisher, raw, model, method.startswith("stream"), True)
 
 
 def upstream_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -10,6 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from attrs import define
 
 from cycles._core.amounts import Amount, usd
 from cycles._errors import InvalidRequestError
+from cycles.providers._provider import PROVIDERS, provider_named
 from cycles.testing import _anthropic, _google, _openai
 from cycles.testing._limits import billed, limited
 from cycles.testing._reply import Received, Reply
@@ -25,27 +27,8 @@ from cycles.testing._reply import Received, Reply
 if TYPE_CHECKING:
     from cycles.prices import PriceBook
 
-_GENERATES: Final = (
-    "/chat/completions",
-    "/completions",
-    "/responses",
-    "/responses/compact",
-    "/embeddings",
-    "/images/generations",
-    "/images/edits",
-    "/images/variations",
-    "/audio/transcriptions",
-    "/audio/translations",
-    "/audio/speech",
-    "/messages",
-    "/complete",
-    ":generateContent",
-    ":streamGenerateContent",
-    ":embedContent",
-    ":batchEmbedContents",
-    ":rawPredict",
-    ":streamRawPredict",
-)
+_OF_CLOUDS: Final = (":rawPredict", ":streamRawPredict")
+"""Paths of Vertex that take the bodies of a publisher's own API."""
 _EMBEDS: Final = "mbed"
 """Part of the paths of embeddings, which have no output."""
 _WAIT_S: Final = 30.0
@@ -124,6 +107,17 @@ class FakeProvider:
         if self._server is None:
             raise RuntimeError("the fake provider is not started: use `with FakeProvider() as provider:`")
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def url_of(self, provider: str) -> str:
+        """Return the address at which the server has the shapes of a provider, for example of ``"groq"``.
+
+        Raises:
+            InvalidRequestError: for an unknown provider.
+            RuntimeError: if the server is not started.
+        """
+        if provider not in PROVIDERS:
+            raise InvalidRequestError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r:.80}")
+        return f"{self.url}/{provider}"
 
     @property
     def openai_url(self) -> str:
@@ -309,7 +303,15 @@ def _wait(reply: Reply) -> None:
         reply.gate.wait(_WAIT_S)
 
 
+def _named(path: str) -> str | None:
+    """Return the provider that a path begins with, as the addresses of `FakeProvider.url_of` do."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    return first if first in PROVIDERS else None
+
+
 def _api(path: str) -> ModuleType:
+    if (name := _named(path)) is not None:
+        return import_module(f"cycles.testing._{name}")
     if path.endswith(("/messages", "/count_tokens", "/complete", "awPredict")) or "/v1/messages" in path:
         return _anthropic
     return _google if ":" in path else _openai
@@ -332,12 +334,18 @@ def _content_type(request: Received) -> str:
 
 def generates(request: Received) -> bool:
     """Return whether a request gets output of a model."""
-    return request.path.endswith(_GENERATES)
+    name = _named(request.path)
+    names = PROVIDERS if name is None else (name,)
+    paths = (path.removeprefix("/v1") for each in names for path in provider_named(each).metered)
+    return request.path.endswith((*paths, *_OF_CLOUDS))
 
 
 def request_body(request: Received) -> Mapping[str, Any]:
     """Return the members of a request; none if its body is no JSON object."""
-    return request.body if isinstance(request.body, Mapping) else {}
+    body = request.body if isinstance(request.body, Mapping) else {}
+    if request.path.endswith(_OF_CLOUDS) and "model" not in body:  # the path names it
+        return {"model": request.path.rpartition("models/")[2].partition(":")[0], **body}
+    return body
 
 
 def model_of(request: Received, reply: Reply) -> str:

@@ -25,7 +25,7 @@ PLANTED = {
     "cli": ("cycles/cli/balances.py", "import cycles._journal.journal"),
     "dashboard": ("cycles/embedded/dashboard/rows.py", "import cycles.embedded.ledger"),
     "commands": ("cycles/cli/spend.py", "import cycles.cli.top"),
-    "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
+    "hooks": ("cycles/providers/_stainless.py", "import cycles.providers._genai"),
     "prices": ("cycles/usage.py", "import genai_prices"),
     "frameworks": ("cycles/integrations/rq.py", "import cycles.integrations.celery"),
     "integrations": ("cycles/integrations/_cost.py", "import cycles._core.values.usage"),

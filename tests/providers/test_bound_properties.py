@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import cycles
 from cycles.providers._call import Call, End
-from cycles.providers._endpoints import Endpoint, find
+from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
+from cycles.providers._provider import Endpoint
 
 MEDIUM = 6_000
 IMAGE = 6_240

@@ -1,4 +1,4 @@
-"""Hooks of the packages openai and anthropic: a subclass of the client's class, and one of each response's class.
+"""Hooks of SDKs that Stainless generates: a subclass of the client class, and one of each class of responses.
 
 Planning and settling are in `_call` and `_settle`; this file only connects them to the SDKs.
 """
@@ -26,20 +26,18 @@ from cycles.providers._settle import end_call, end_call_async, end_dropped, open
 T = TypeVar("T")
 
 _HOOKS: Final = ("request", "copy", "_prepare_request", "_process_response")
+_CLOUDS: Final = {"Azure": "azure", "Vertex": "google"}
+"""Words in the names of clients of a cloud, and the provider of its prices."""
 _ABSENT: Final = ("NotGiven", "Omit")
 """Classes of the SDKs that mark parameters without a value."""
 _current: Final[ContextVar[Call | None]] = ContextVar("cycles_provider_call", default=None)
 """The call in progress; the hooks of one request share it."""
 
 
-def pricing_of(llm: object) -> str:
-    """Return the provider whose prices a client has, as `genai-prices` names it."""
-    names = [base.__name__ for base in type(llm).__mro__]
-    if any("Azure" in name for name in names):
-        return "azure"
-    if any("Vertex" in name for name in names):
-        return "google"
-    return "openai" if any(name.endswith("OpenAI") for name in names) else "anthropic"
+def pricing_of(llm: object, prices: str) -> str:
+    """Return the provider whose prices a client has, as `genai-prices` names it: that of its cloud, or its own."""
+    names = " ".join(base.__name__ for base in type(llm).__mro__)
+    return next((provider for cloud, provider in _CLOUDS.items() if cloud in names), prices)
 
 
 def guarded_copy(llm: T, meter: Meter) -> T:
@@ -227,7 +225,7 @@ def _relative(url: str, base_url: str, meter: Meter) -> str:
         path = urlsplit(url).path
         path = path.removeprefix(urlsplit(base_url).path.rstrip("/"))
     path = path if path.startswith("/") else f"/{path}"
-    return path.removeprefix("/v1") if meter.provider == "openai" and path.startswith("/v1/") else path
+    return meter.api.path(path)
 
 
 def _merged(options: Any) -> dict[str, Any]:
@@ -283,7 +281,7 @@ def _connections(cls: Any, meter: Meter) -> dict[str, Any]:
     return {
         name: _without_connect(cls, name, meter)
         for name in ("realtime", "live", "responses", "beta")
-        if hasattr(cls, name) and meter.provider == "openai"
+        if hasattr(cls, name)
     }
 
 

@@ -1,0 +1,87 @@
+"""OpenAI and what has its wire format: endpoints, usage, streams, errors. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from cycles._core.values.usage import Usage
+from cycles._usage import readers
+from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+
+name: Final = "openai"
+clients: Final = ("openai.OpenAI", "openai.AsyncOpenAI")
+hook: Final[Hook] = "stainless"
+prices: Final = "openai"
+price_by: Final[Literal["response"]] = "response"
+
+_TEXT: Final = "llm.completion"
+metered: Final[Mapping[str, Endpoint]] = {
+    "/chat/completions": Endpoint("chat.completions", "text", _TEXT, ("max_completion_tokens", "max_tokens")),
+    "/completions": Endpoint("completions", "text", _TEXT, ("max_tokens",)),
+    "/responses": Endpoint("responses", "text", _TEXT, ("max_output_tokens",)),
+    "/responses/compact": Endpoint("responses.compact", "text", _TEXT, ("max_output_tokens",)),
+    "/embeddings": Endpoint("embeddings", "embedding", "llm.embedding"),
+    "/images/generations": Endpoint("images.generate", "image", "llm.image"),
+    "/images/edits": Endpoint("images.edit", "image", "llm.image"),
+    "/images/variations": Endpoint("images.create_variation", "image", "llm.image"),
+    "/audio/transcriptions": Endpoint("audio.transcriptions", "transcription", "llm.audio"),
+    "/audio/translations": Endpoint("audio.translations", "transcription", "llm.audio"),
+    "/audio/speech": Endpoint("audio.speech", "speech", "llm.audio"),
+}
+free: Final = (
+    "/moderations",
+    "/files",
+    "/uploads/**",
+    "/responses/input_tokens",
+    "**/cancel",
+    "/conversations/**",
+    "/chat/completions/*",
+    "/threads",
+    "/threads/thread_*",
+    "/threads/*/messages",
+    "/threads/*/messages/*",
+    "/assistants/**",
+    "/skills/**",
+    "/organization/**",
+    "/projects/**",
+    "/webhook_endpoints/**",
+    "/vector_stores/*/**",
+)
+_BASE: Final = re.compile(r"^(?:/openai|/api)?(?:/v\d[^/]*|/beta)?(?:/deployments/[^/]+)?(?=/)")
+"""What providers with OpenAI's wire format have before its paths, perhaps with a deployment of Azure."""
+_KINDS: Final = {402: "insufficient_quota"}
+_NO_CREDITS: Final = 'insufficient credits, "code":402'
+"""Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
+
+reported_cost = no_cost
+
+
+def path(path: str) -> str:
+    """Return a path without the version of the API and without a deployment."""
+    return _BASE.sub("", path, count=1)
+
+
+def read(value: Any, usage: Usage) -> None:
+    """Read a response, a chunk or an event."""
+    readers.openai(value, usage)
+
+
+def stream(body: Mapping[str, Any]) -> StreamRules:
+    """Return the rules: streams of both completions APIs report their usage on request, in an event of its own."""
+    if "messages" not in body and not isinstance(body.get("prompt"), str | list):
+        return StreamRules()
+    given = body.get("stream_options")
+    options = given if isinstance(given, Mapping) else {}
+    if "include_usage" in options:
+        return StreamRules(is_usage_last=options["include_usage"] is True)
+    return StreamRules(requested={"stream_options": {**options, "include_usage": True}}, is_usage_last=True)
+
+
+def error(status: int, message: str) -> Mapping[str, Any]:
+    """Return the body of an error response."""
+    if status in _KINDS:
+        message = f"{message} ({_NO_CREDITS})"
+    kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}

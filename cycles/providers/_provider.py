@@ -1,0 +1,120 @@
+"""What the hooks, the proxy and the fakes know of a provider: each provider is one module that satisfies `Provider`.
+
+`PROVIDERS` has one row for each. `docs/providers.md` prints the tables of these modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import import_module
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+
+from attrs import field, frozen
+
+from cycles._core.values.usage import Usage
+from cycles._usage.estimating import Kind
+
+Hook: TypeAlias = Literal["stainless", "google", "botocore", "httpx"]
+Framing: TypeAlias = Literal["sse", "eventstream"]
+
+PROVIDERS: Final[dict[str, str]] = {
+    "openai": "cycles.providers._openai",
+    "anthropic": "cycles.providers._anthropic",
+    "google": "cycles.providers._google",
+}
+"""The module of each provider; it is imported when it is needed."""
+
+
+@frozen
+class Endpoint:
+    """One metered endpoint.
+
+    Attributes:
+        name: How users see it, for example ``"chat.completions"``.
+        kind: What it makes.
+        action: The action kind of its reservations.
+        limits: Members of the body that limit the output; the first is the one that is added. A dot goes deeper.
+        thinking: Members with the tokens of reasoning that the output limit contains.
+        is_thinking_below: Whether the provider rejects an output limit that is not above them.
+        tier: The member with the service tier.
+        spellings: Other names of members that the provider accepts, and those that `limits` and `tier` have.
+    """
+
+    name: str
+    kind: Kind
+    action: str
+    limits: tuple[str, ...] = ()
+    thinking: tuple[str, ...] = ()
+    is_thinking_below: bool = False
+    tier: str = "service_tier"
+    spellings: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class StreamRules:
+    """How a response that is streamed reports its usage.
+
+    Attributes:
+        framing: Server-sent events, or frames of AWS.
+        requested: Members to add to the request, so that the stream reports its usage; the event with the usage
+            alone is then hidden from the user.
+        is_usage_last: Whether an event with the usage alone follows the finish reason.
+        running_totals: Each event reports the totals so far.
+    """
+
+    framing: Framing = "sse"
+    requested: Mapping[str, Any] = field(factory=dict)
+    is_usage_last: bool = False
+    running_totals: bool = False
+
+
+class Provider(Protocol):
+    """What a module of a provider has: data and pure functions; it imports no SDK and does no I/O.
+
+    Attributes:
+        name: For example ``"groq"``.
+        clients: Classes that `guard` accepts, with their subclasses, for example ``"groq.Groq"``.
+        hook: How requests of these clients are seen.
+        metered: Metered endpoints, by their paths as `path` returns them.
+        free: Patterns of POSTs that cost nothing: ``*`` is one segment, ``**`` any number of them.
+        prices: The provider of the price data, if the base URL is not that of another one.
+        price_by: Whose model name has the price: that of the response, or that of the request.
+    """
+
+    name: str
+    clients: tuple[str, ...]
+    hook: Hook
+    metered: Mapping[str, Endpoint]
+    free: tuple[str, ...]
+    prices: str
+    price_by: Literal["response", "request"]
+
+    def path(self, path: str) -> str:
+        """Return a path as `metered` and `free` have it; a path that this returned is not changed."""
+
+    def read(self, value: Any, usage: Usage) -> None:
+        """Read the counts of a response or of an event of a stream."""
+
+    def reported_cost(self, value: Any) -> Fraction | None:
+        """Return the microcents that a gateway reports for a response, or None."""
+
+    def stream(self, body: Mapping[str, Any]) -> StreamRules:
+        """Return how the stream of a request reports its usage."""
+
+    def error(self, status: int, message: str) -> Mapping[str, Any]:
+        """Return the body of an error response, as the provider's SDK understands it."""
+
+
+def provider_named(name: str) -> Provider:
+    """Return the module of a provider.
+
+    Raises:
+        KeyError: if there is no such provider.
+    """
+    return cast(Provider, import_module(PROVIDERS[name]))
+
+
+def no_cost(value: Any) -> Fraction | None:
+    """Return None: the provider's responses report no cost."""
+    return None
