@@ -3,8 +3,8 @@
 One flow for threads and event loops, used by guarded clients and by the proxy. In one call:
 
 1. Reserve the bound at the output limit of the request, unless a call that needs as much or less waits already.
-2. If that is denied for lack of budget, join the lane of the call's budgets (`_queue`). Other denials are final.
-3. The first of a lane reads its budgets with a dry run of estimate 0, and the limits of the run.
+2. If that is denied for lack of budget, join the queue of the call's budgets (`_queue`). Other denials are final.
+3. The first of a queue reads its budgets with a dry run of estimate 0, and the limits of the run.
 4. If the bound at the lowest output limit could never fit, the call is denied.
 5. Otherwise the highest limit that would fit without other calls is reserved, if it fits now.
 6. If not, wait for the end of a call of this process, or a moment for other processes.
@@ -34,14 +34,14 @@ from cycles._flows.reserve import Take, open_with, report_denied, traced
 from cycles._flows.retry import send_read, send_write
 from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles._flows.signal import Signal
-from cycles.providers._queue import Admissions, Lane, Left, Source, Ticket, pays
+from cycles.providers._queue import Admissions, BudgetQueue, Left, Source, Ticket, pays
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
-"""How long the first of a lane waits before it looks at its budgets again: other processes cannot wake it."""
+"""How long the first of a queue waits before it looks at its budgets again: other processes cannot wake it."""
 MOST_MISSES: Final = 3
 """How often an attempt that would fit is denied although nothing has changed; then no other client was faster."""
 
@@ -112,7 +112,7 @@ class Admission:
 
     Args:
         io: The operations.
-        admissions: The lanes of the client.
+        admissions: The queues of the client.
         request: What to reserve, with the bound at the request's own limit.
         need: What it needs by its output limit.
         wait_s: How long it waits while nothing changes.
@@ -195,52 +195,52 @@ class Admission:
             except BudgetExceededError as error:
                 self._error = error
         ticket = Ticket(need.most, need.least, self._loop)
-        lane: Lane | None = None
+        queue: BudgetQueue | None = None
         try:
-            lane = self._admissions.join(request, self._limits, ticket)
-            return await self._in_lane(lane, ticket)
+            queue = self._admissions.join(request, self._limits, ticket)
+            return await self._in_queue(queue, ticket)
         finally:
             try:
-                self._leave(lane, ticket)
+                self._leave(queue, ticket)
             finally:  # once more, if a signal interrupted it
-                self._leave(lane, ticket)
+                self._leave(queue, ticket)
 
-    def _leave(self, lane: Lane | None, ticket: Ticket) -> None:
-        lane = lane or self._admissions.lane_of(ticket)
-        if lane is not None:
-            lane.leave(ticket)
+    def _leave(self, queue: BudgetQueue | None, ticket: Ticket) -> None:
+        queue = queue or self._admissions.queue_of(ticket)
+        if queue is not None:
+            queue.leave(ticket)
 
-    async def _in_lane(self, lane: Lane, ticket: Ticket) -> Admitted:
+    async def _in_queue(self, queue: BudgetQueue, ticket: Ticket) -> Admitted:
         pause_s = FIRST_PAUSE_S
         while True:
-            lane.begin_turn(ticket)
-            may_try = not self._wait_s or lane.is_first(ticket)
-            if not may_try and not (lane.idle is not None and ticket.lowest > lane.idle):
-                await self._sleep(lane, ticket, lane.watch_s(ticket))
+            queue.begin_turn(ticket)
+            may_try = not self._wait_s or queue.is_first(ticket)
+            if not may_try and not (queue.idle is not None and ticket.lowest > queue.idle):
+                await self._sleep(queue, ticket, queue.watch_s(ticket))
                 continue
             sources = self._of_limits()
-            if self._need.least <= self._left(lane, sources).idle:  # else the limit of the run alone denies finally
+            if self._need.least <= self._left(queue, sources).idle:  # else the limit of the run alone denies finally
                 sources += await self._of_budgets()
-                lane.see(sources)
-                lane.note_idle(sources)
-            left = self._left(lane, sources)
+                queue.see(sources)
+                queue.note_idle(sources)
+            left = self._left(queue, sources)
             if self._need.least > left.idle:
                 return await self._denied(left)
-            if may_try and (admitted := await self._try(lane, sources, left)) is not None:
+            if may_try and (admitted := await self._try(queue, sources, left)) is not None:
                 return admitted
             if self._wait_s:
-                due_s = (lane.since_ms - self._io.clock.now_ms()) / 1000 + self._wait_s
-                await self._sleep(lane, ticket, min(pause_s * (0.75 + self._io.clock.random() / 2), max(0.0, due_s)))
+                due_s = (queue.since_ms - self._io.clock.now_ms()) / 1000 + self._wait_s
+                await self._sleep(queue, ticket, min(pause_s * (0.75 + self._io.clock.random() / 2), max(0.0, due_s)))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _try(self, lane: Lane, sources: tuple[Source, ...], left: Left) -> Admitted | None:
+    async def _try(self, queue: BudgetQueue, sources: tuple[Source, ...], left: Left) -> Admitted | None:
         """Reserve what would fit without other calls; after the whole wait, what is left. None: wait on."""
         amount, limit = self._need.fits(left.idle)
         if amount > left.left:
-            if self._io.clock.now_ms() - lane.since_ms < self._wait_s * 1000:
+            if self._io.clock.now_ms() - queue.since_ms < self._wait_s * 1000:
                 return None
             if self._wait_s:
-                lane.note_stuck(sources)
+                queue.note_stuck(sources)
             if self._need.least > left.left:
                 return await self._denied(left)
             amount, limit = self._need.fits(left.left)
@@ -250,7 +250,7 @@ class Admission:
             self._error = error
             self._misses = self._misses + 1 if self._missed == sources else 1
             self._missed = sources
-        if self._misses < MOST_MISSES or self._io.clock.now_ms() - lane.since_ms < self._wait_s * 1000:
+        if self._misses < MOST_MISSES or self._io.clock.now_ms() - queue.since_ms < self._wait_s * 1000:
             return None  # another client was faster
         return await self._denied(left)
 
@@ -326,15 +326,15 @@ class Admission:
         self._on_wait()
         await self._io.wait(Signal(), delay_ms / 1000)
 
-    async def _sleep(self, lane: Lane, ticket: Ticket, seconds: float | None) -> None:
+    async def _sleep(self, queue: BudgetQueue, ticket: Ticket, seconds: float | None) -> None:
         if self._admissions.is_closed:
             raise CyclesError("the client was closed while a call waited for budget: nothing was sent; call it again")
         self._on_wait()
-        await self._io.wait(lane.armed(ticket), seconds)
+        await self._io.wait(queue.armed(ticket), seconds)
 
-    def _left(self, lane: Lane, sources: tuple[Source, ...]) -> Left:
+    def _left(self, queue: BudgetQueue, sources: tuple[Source, ...]) -> Left:
         own = self._admissions.own_holds(sources, by_task=self._loop is not None, enclosing=self._enclosing)
-        return lane.left_of(sources, own, self._wait_s)
+        return queue.left_of(sources, own, self._wait_s)
 
     def _of_limits(self) -> tuple[Source, ...]:
         return tuple(self._read_limits())

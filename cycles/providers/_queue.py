@@ -1,15 +1,15 @@
-"""Calls that wait for budget, in lanes, and the calls in flight. It sends nothing and reads no clock but the given one.
+"""Calls that wait for budget, in queues, and the calls in flight. It sends nothing and has no clock of its own.
 
-A lane has the calls that wait for the same budgets: same subject, unit and limits of the run, oldest first. Only the
-first of a lane reads its budgets, tries to reserve and has a clock; the others wait until they are the first. Calls of
-other subjects have other lanes, so a budget that is used up holds up no call that another budget pays.
+A queue has the calls that wait for the same budgets: same subject, unit and limits of the run, oldest first. Only the
+first of a queue reads its budgets, tries to reserve and has a clock; the others wait until they are the first. Calls of
+other subjects have other queues, so a budget that is used up holds up no call that another budget pays.
 
-Who wakes whom: the end of a call wakes the first of every lane of the same server, because scopes overlap. A call that
-leaves a lane, for any reason, wakes the next one. A wake-up is a flag of the ticket beside its signal, so one that
-comes while the call reads the budgets is not lost. Lanes and tickets have no lock, which a signal handler that makes a
+Who wakes whom: the end of a call wakes the first of every queue of the same server, because scopes overlap. A call that
+leaves a queue, for any reason, wakes the next one. A wake-up is a flag of the ticket beside its signal, so one that
+comes while the call reads the budgets is not lost. Queues and tickets have no lock, which a signal handler that makes a
 call, or a child that was forked, could meet: each step is one call of C code, and may be repeated.
 
-What was hard: a task whose event loop has stopped never takes its turn. The first of a lane is therefore the first
+What was hard: a task whose event loop has stopped never takes its turn. The first of a queue is therefore the first
 whose loop runs, and the one behind a task of another loop looks after it once a second.
 """
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from cycles._flows.run_limit import RunLimit
 
-MOST_LANES: Final = 1_024
-"""Lanes without a waiting call that are kept because of what is held in them."""
+MOST_QUEUES: Final = 1_024
+"""Queues without a waiting call that are kept because of what is held in them."""
 WATCH_S: Final = 1.0
-"""How often a call looks whether the event loop of the first one in its lane still runs."""
+"""How often a call looks whether the event loop of the first one in its queue still runs."""
 
-LaneKey: TypeAlias = tuple[Any, ...]
+QueueKey: TypeAlias = tuple[Any, ...]
 
 
 @frozen
@@ -125,7 +125,7 @@ class InFlight:
         return self if opener is None else opener
 
 
-class Lane:
+class BudgetQueue:
     """The calls that wait for the same budgets, and what was read of these last.
 
     Attributes:
@@ -259,7 +259,7 @@ class Lane:
 
 
 class Admissions:
-    """The lanes and the calls in flight of one Cycles client in one process.
+    """The queues and the calls in flight of one Cycles client in one process.
 
     Args:
         base_url: The address of its server.
@@ -271,9 +271,9 @@ class Admissions:
         self._base_url = base_url
         self._now_ms = now_ms
         self._is_closed = is_closed
-        self._lanes: dict[LaneKey, Lane] = {}
+        self._queues: dict[QueueKey, BudgetQueue] = {}
         self._in_flight: dict[object, InFlight] = {}
-        self._most_lanes = MOST_LANES
+        self._most_queues = MOST_QUEUES
         self._stopped = False
 
     @property
@@ -284,40 +284,40 @@ class Admissions:
     def stop(self) -> None:
         """End all waits."""
         self._stopped = True
-        for lane in self._all():
-            lane.wake_all()
+        for queue in self._all():
+            queue.wake_all()
 
     def holds_up(self, request: ReserveRequest, limits: tuple[RunLimit, ...], need: int) -> bool:
         """Return whether a call waits for the same budgets that needs as much or less."""
-        lane = self._lanes.get(_key(request, limits))
-        return lane is not None and lane.holds_up(need)
+        queue = self._queues.get(_key(request, limits))
+        return queue is not None and queue.holds_up(need)
 
-    def join(self, request: ReserveRequest, limits: tuple[RunLimit, ...], ticket: Ticket) -> Lane:
-        """Let a call wait for its budgets, and return its lane. The end of a call of the same server wakes it."""
+    def join(self, request: ReserveRequest, limits: tuple[RunLimit, ...], ticket: Ticket) -> BudgetQueue:
+        """Let a call wait for its budgets, and return its queue. The end of a call of the same server wakes it."""
         key = _key(request, limits)
-        with shared:  # so that the lane is not dropped before the call is in it
-            lane = self._lanes.get(key)
-            if lane is None:
+        with shared:  # so that the queue is not dropped before the call is in it
+            queue = self._queues.get(key)
+            if queue is None:
                 self._drop_unneeded()
-                lane = self._lanes[key] = Lane(self._now_ms)
-            lane.join(ticket)
+                queue = self._queues[key] = BudgetQueue(self._now_ms)
+            queue.join(ticket)
         _waiting.add(self)
-        return lane
+        return queue
 
-    def lane_of(self, ticket: Ticket) -> Lane | None:
-        """Return the lane in which a call waits, if it waits in one."""
-        return next((lane for lane in self._all() if lane.has(ticket)), None)
+    def queue_of(self, ticket: Ticket) -> BudgetQueue | None:
+        """Return the queue in which a call waits, if it waits in one."""
+        return next((queue for queue in self._all() if queue.has(ticket)), None)
 
     def _drop_unneeded(self) -> None:
-        """Drop lanes that nothing needs, also if that is only what is held in them. The lock is held."""
-        if len(self._lanes) >= self._most_lanes:
-            for key, lane in list(self._lanes.items()):
-                if not lane.has_waiting:
-                    self._lanes.pop(key, None)
-            self._most_lanes = max(MOST_LANES, 2 * len(self._lanes))
+        """Drop queues that nothing needs, also if that is only what is held in them. The lock is held."""
+        if len(self._queues) >= self._most_queues:
+            for key, queue in list(self._queues.items()):
+                if not queue.has_waiting:
+                    self._queues.pop(key, None)
+            self._most_queues = max(MOST_QUEUES, 2 * len(self._queues))
 
-    def _all(self) -> list[Lane]:
-        return list(self._lanes.values())
+    def _all(self) -> list[BudgetQueue]:
+        return list(self._queues.values())
 
     def opened(self, call: object, request: ReserveRequest, limits: tuple[RunLimit, ...]) -> None:
         """Note a call in flight, of the running thread and task."""
@@ -339,15 +339,15 @@ class Admissions:
 
     def _wake(self, one: InFlight | None) -> None:
         needed = False
-        for lane in self._all():
-            if lane.is_needed:
-                lane.changed(one)
-            if lane.has_waiting:
+        for queue in self._all():
+            if queue.is_needed:
+                queue.changed(one)
+            if queue.has_waiting:
                 needed = True
-                lane.wake()
+                queue.wake()
         if not needed:
             _waiting.discard(self)
-            if any(lane.has_waiting for lane in self._all()):  # joined in between
+            if any(queue.has_waiting for queue in self._all()):  # joined in between
                 _waiting.add(self)
 
     def own_holds(
@@ -389,7 +389,7 @@ def admissions_of(runtime: Any) -> Admissions:
     return found
 
 
-def _key(request: ReserveRequest, limits: tuple[RunLimit, ...]) -> LaneKey:
+def _key(request: ReserveRequest, limits: tuple[RunLimit, ...]) -> QueueKey:
     return (request.estimate.unit, limits, *sorted(levels_of(request.subject).items()))
 
 

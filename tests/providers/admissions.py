@@ -229,7 +229,7 @@ class Line:
 
     @property
     def admissions(self) -> Any:
-        """The lanes of the client."""
+        """The queues of the client."""
         return admissions_of(runtime_of(self.client))
 
     def reserves(self, *, dry: bool = False) -> list[int]:

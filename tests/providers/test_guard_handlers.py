@@ -20,26 +20,26 @@ SOURCES = (Source("tenant:acme", 3, 2), Source("tenant:acme/agent:bot", 1, 1))
 
 
 def whole_call(admissions: Admissions) -> None:
-    """Do what a call does in its lane: wait, look at its budgets, be woken, open, end and wake the others."""
+    """Do what a call does in its queue: wait, look at its budgets, be woken, open, end and wake the others."""
     ticket, call = Ticket(5, 2), object()
-    lane = admissions.join(REQUEST, (), ticket)
-    lane.begin_turn(ticket)
+    queue = admissions.join(REQUEST, (), ticket)
+    queue.begin_turn(ticket)
     admissions.holds_up(REQUEST, (), 5)
-    lane.is_first(ticket)
-    lane.watch_s(ticket)
-    lane.armed(ticket)
-    lane.wake()  # only the first two of a lane
-    lane.see(SOURCES)
-    lane.note_stuck(SOURCES)
-    lane.left_of(SOURCES, {}, 0.0)
-    lane.note_idle(SOURCES)
+    queue.is_first(ticket)
+    queue.watch_s(ticket)
+    queue.armed(ticket)
+    queue.wake()  # only the first two of a queue
+    queue.see(SOURCES)
+    queue.note_stuck(SOURCES)
+    queue.left_of(SOURCES, {}, 0.0)
+    queue.note_idle(SOURCES)
     admissions.opened(call, REQUEST, ())
     admissions.ended(admissions.closed(call))
-    signal = lane.armed(ticket)
-    lane.wake_all()
+    signal = queue.armed(ticket)
+    queue.wake_all()
     assert signal.is_set
-    lane.leave(ticket)
-    assert admissions.lane_of(ticket) is None
+    queue.leave(ticket)
+    assert admissions.queue_of(ticket) is None
 
 
 def in_thread(work: Callable[[], None]) -> None:
@@ -59,21 +59,23 @@ def in_thread(work: Callable[[], None]) -> None:
         raise errors[0]
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_a_signal_handler_may_wait_and_end_at_any_point_of_a_lane(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lanes:
-        monkeypatch.setattr("cycles.providers._queue.MOST_LANES", 0)  # each call drops lanes
+@pytest.mark.parametrize("queues", [0, 2])
+def test_a_signal_handler_may_wait_and_end_at_any_point_of_a_queue(
+    queues: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if queues:
+        monkeypatch.setattr("cycles.providers._queue.MOST_QUEUES", 0)  # each call drops queues
 
     def at_every_point() -> None:
         number, more = 0, True
         while more:
             admissions = Admissions("http://here", lambda: 0.0, lambda: False)
             other = Ticket(9, 9)
-            lane = admissions.join(REQUEST, (), other)
+            queue = admissions.join(REQUEST, (), other)
             more = run_at("/cycles/providers/_queue", number, *[partial(whole_call, admissions)] * 2)
-            assert lane.is_first(other)
-            assert lane.armed(other).is_set  # each end has woken it
-            lane.leave(other)
+            assert queue.is_first(other)
+            assert queue.armed(other).is_set  # each end has woken it
+            queue.leave(other)
             admissions.ended(None)
             number += 3
         assert number > 100
@@ -86,7 +88,7 @@ def test_a_thread_that_stands_at_any_point_of_its_call_holds_up_no_end_of_anothe
     while more:
         admissions = Admissions("http://here", lambda: 0.0, lambda: False)
         waiting, results = Ticket(9, 9), list[bool]()
-        lane = admissions.join(REQUEST, (), waiting)
+        queue = admissions.join(REQUEST, (), waiting)
         at_point, may_continue = threading.Event(), threading.Event()
 
         def stand(number: int, at_point: threading.Event, may_continue: threading.Event) -> bool:
@@ -104,10 +106,10 @@ def test_a_thread_that_stands_at_any_point_of_its_call_holds_up_no_end_of_anothe
         thread.start()
         assert at_point.wait(PATIENCE_S)
         in_thread(lambda: admissions.ended(None))  # noqa: B023
-        assert lane.armed(waiting).is_set
+        assert queue.armed(waiting).is_set
         may_continue.set()
         thread.join(PATIENCE_S)
-        lane.leave(waiting)
+        queue.leave(waiting)
         admissions.ended(None)  # nothing waits any longer
         number, more = number + 5, results[0]
     assert number > 100

@@ -500,7 +500,7 @@ class Run:
             _require(call.outcome != "waiting" or not call.client.alive or not call.started_s, "a call waits forever")
         for client in self.clients:
             if client.alive:
-                _require(not any(lane.has_waiting for lane in client.admissions._all()), "a ticket stayed in a queue")
+                _require(not any(queue.has_waiting for queue in client.admissions._all()), "a ticket stayed in a queue")
         if self.is_alone:
             _require(self.decided_s < 1_000 + self.deaf_s, "a call was woken by nothing, although others ended")
         _require(self.bill - self.unknown <= self.ledger.allocated[TENANT], "the bill is above the budget")

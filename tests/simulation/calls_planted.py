@@ -17,7 +17,7 @@ from attrs import evolve
 from cycles._errors import BudgetExceededError
 from cycles.providers import _queue
 from cycles.providers._admission import Admission
-from cycles.providers._queue import Lane
+from cycles.providers._queue import BudgetQueue
 from tests.simulation import calls
 
 MOST_SEEDS: Final = 2_000
@@ -38,9 +38,9 @@ def leaves_a_ticket() -> Any:
     """The ticket of a call that is cancelled stays in its queue."""
     leave = Admission._leave
 
-    def left(self: Admission, lane: Any, ticket: Any) -> None:
+    def left(self: Admission, queue: Any, ticket: Any) -> None:
         if not isinstance(sys.exc_info()[1], GeneratorExit):
-            leave(self, lane, ticket)
+            leave(self, queue, ticket)
 
     return mock.patch.object(Admission, "_leave", left)
 
@@ -48,37 +48,37 @@ def leaves_a_ticket() -> Any:
 @contextlib.contextmanager
 def has_a_clock_for_every_waiter() -> Iterator[None]:
     """Each call has a clock from the beginning of its wait, also if others end in the meantime."""
-    try_, in_lane, is_first = Admission._try, Admission._in_lane, Lane.is_first
+    try_, in_queue, is_first = Admission._try, Admission._in_queue, BudgetQueue.is_first
     began: dict[Any, float] = {}
 
-    async def in_lane_with_clock(self: Admission, lane: Lane, ticket: Any) -> Any:
+    async def in_queue_with_clock(self: Admission, queue: BudgetQueue, ticket: Any) -> Any:
         began[ticket] = began[self] = self._io.clock.now_ms()
-        return await in_lane(self, lane, ticket)
+        return await in_queue(self, queue, ticket)
 
-    def is_due(self: Lane, ticket: Any) -> bool:
+    def is_due(self: BudgetQueue, ticket: Any) -> bool:
         return is_first(self, ticket) or self._now_ms() - began[ticket] >= calls.WAIT_S * 1000
 
-    async def tries(self: Admission, lane: Lane, sources: Any, left: Any) -> Any:
-        lane.since_ms = min(lane.since_ms, began[self])
-        return await try_(self, lane, sources, left)
+    async def tries(self: Admission, queue: BudgetQueue, sources: Any, left: Any) -> Any:
+        queue.since_ms = min(queue.since_ms, began[self])
+        return await try_(self, queue, sources, left)
 
     with (
-        mock.patch.object(Admission, "_in_lane", in_lane_with_clock),
+        mock.patch.object(Admission, "_in_queue", in_queue_with_clock),
         mock.patch.object(Admission, "_try", tries),
-        mock.patch.object(Lane, "is_first", is_due),
+        mock.patch.object(BudgetQueue, "is_first", is_due),
     ):
         yield
 
 
 def counts_a_hold_twice() -> Any:
     """What is held counts twice in what would be left without it."""
-    left_of = Lane.left_of
+    left_of = BudgetQueue.left_of
 
-    def doubled(self: Lane, sources: Sequence[Any], own: Any, wait_s: float) -> Any:
+    def doubled(self: BudgetQueue, sources: Sequence[Any], own: Any, wait_s: float) -> Any:
         twice = [source if source.held is None else evolve(source, held=2 * source.held) for source in sources]
         return left_of(self, tuple(twice), own, wait_s)
 
-    return mock.patch.object(Lane, "left_of", doubled)
+    return mock.patch.object(BudgetQueue, "left_of", doubled)
 
 
 def forgets_the_limit_of_the_run() -> Any:
