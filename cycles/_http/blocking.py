@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from cycles._core.messages.outcome import Reply
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.exchange import (
     MAX_BODY,
     QUEUE_TIMEOUT_S,
     Endpoint,
-    Reply,
     broken,
     closed,
     no_free_connection,

@@ -13,8 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from attrs import define, field
-
 from cycles._errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,30 +53,6 @@ class ExchangeError(Exception):
         super().__init__(message)
         self.kind = kind
         self.request_sent = request_sent
-
-
-@define
-class Reply:
-    """A complete response, not yet classified. Times are monotonic seconds. Nothing changes it.
-
-    `sent` was taken with an open connection, just before the first byte was written, and `received` with the last
-    byte of the body: the wait for a connection is not part of the round trip (docs/protocol/heartbeat.md).
-    """
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    sent: float
-    received: float
-    _found: dict[bytes, bytes] | None = field(default=None, eq=False, repr=False)
-
-    def header(self, name: str) -> str | None:
-        """Return the first value of the header `name` (any case), or None."""
-        found = self._found
-        if found is None:
-            found = self._found = dict(reversed(self.headers))
-        value = found.get(name.lower().encode())
-        return None if value is None else value.decode("latin-1")
 
 
 class Endpoint:

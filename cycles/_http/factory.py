@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from cycles._http.exchange import Endpoint, Reply
+from cycles._core.messages.outcome import Reply
+from cycles._http.exchange import Endpoint
 
 if TYPE_CHECKING:
     import httpx

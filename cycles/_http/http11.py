@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cycles._core.messages.outcome import Reply
 from cycles._core.values.secret import Secret
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, decoded, too_large
 from cycles._http.first_use import first_use
 from cycles._http.quick_http import MAX_HEAD, Head, header_line, is_target, read_head
 

@@ -24,6 +24,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx
 
+from cycles._core.messages.outcome import Reply
 from cycles._http.attempt_threads import AttemptThreads
 from cycles._http.exchange import (
     MAX_BODY,
@@ -31,7 +32,6 @@ from cycles._http.exchange import (
     Endpoint,
     ExchangeError,
     FailureKind,
-    Reply,
     broken,
     closed,
     decoded,

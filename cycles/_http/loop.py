@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from queue import Empty
 from typing import cast
 
+from cycles._core.messages.outcome import Reply
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.deadlines import Deadlines
 from cycles._http.exchange import (
@@ -20,7 +21,6 @@ from cycles._http.exchange import (
     QUEUE_TIMEOUT_S,
     Endpoint,
     ExchangeError,
-    Reply,
     broken,
     closed,
     no_free_connection,

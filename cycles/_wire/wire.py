@@ -12,18 +12,17 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 from attrs import define, field, frozen
 
-from cycles._core.messages.outcome import Outcome, classify_response
+from cycles._core.messages.outcome import Outcome, Reply, classify_response
 from cycles._core.messages.requests import Call, aware, check_id
 from cycles._core.messages.schema import Check, Checkers
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.values.headers import KEY_HEADER, checked_header
 from cycles._core.values.json_values import compact
-from cycles._core.values.result_base import HttpResponse
 from cycles._core.values.secret import Secret, pattern_of
 from cycles._errors import InvalidRequestError
 from cycles._version import __version__
@@ -35,22 +34,6 @@ _JSON: Final = (b"Content-Type", b"application/json")
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
-
-
-class ReplyLike(Protocol):
-    """The reply of a connection: see `_http.exchange.Reply`."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def sent(self) -> float | None: ...
-    @property
-    def received(self) -> float: ...
-    def header(self, name: str, /) -> str | None: ...
 
 
 @define
@@ -167,25 +150,19 @@ class Wire:
             return headers
         return (*headers, (b"traceparent", f"00-{trace_id}-{trace_id[16:]}-01".encode()))
 
-    def classify_response(self, call: Call, reply: ReplyLike) -> Outcome:
+    def classify_response(self, call: Call, reply: Reply) -> Outcome:
         """Classify the reply to a call: see `docs/protocol/responses.md`."""
         operation = self._operation(call.operation)
-        status, body, sent, received = reply.status, reply.body, reply.sent, reply.received
         redact = _unchanged
         for secret in self._secret_bytes:
-            if body.find(secret) >= 0:  # `in` makes an exception first, to see that it is no number
+            if reply.body.find(secret) >= 0:  # `in` makes an exception first, to see that it is no number
                 redact = self.redact
         return classify_response(
-            success=status if status in operation.other_success else operation.success,
+            reply,
+            success=reply.status if reply.status in operation.other_success else operation.success,
             check=operation.response,
             error_check=operation.error,
-            status=status,
-            header=reply.header,
-            body=body,
-            sent=sent,
-            received=received,
             redact=redact,
-            http=HttpResponse(status, reply.headers, received - (sent or received)),
         )
 
     def redact(self, text: str) -> str:

@@ -10,7 +10,8 @@ from typing import Protocol
 import httpx
 import pytest
 
-from cycles._http.exchange import Endpoint, Reply
+from cycles._core.messages.outcome import Reply
+from cycles._http.exchange import Endpoint
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 
 HEADERS = [(b"X-Cycles-API-Key", b"cyc_live_secret"), (b"Content-Type", b"application/json")]

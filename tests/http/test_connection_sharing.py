@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from cycles._core.messages.outcome import Reply
 from cycles._http import blocking, connection_pool, http11, loop as loop_connections
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, after, ok, reply, stall
 

@@ -17,8 +17,9 @@ import httpx2
 import pytest
 
 import cycles
+from cycles._core.messages.outcome import Reply
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, drip, ok

@@ -13,9 +13,10 @@ import httpx
 import httpx2
 import pytest
 
+from cycles._core.messages.outcome import Reply
 from cycles._http import attempt_threads
 from cycles._http.attempt_threads import AttemptThreads
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, ok, stall
 from tests.support.waiting import until

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from attrs import define
 
 import cycles
-from cycles._http.exchange import ExchangeError, FailureKind, Reply
+from cycles._core.messages.outcome import Reply
+from cycles._http.exchange import ExchangeError, FailureKind
 from cycles.embedded.http import Request, Response
 from tests.simulation.hub import Waiter
 

@@ -120,37 +120,48 @@ Outcome: TypeAlias = Success | RejectedResponse | Ambiguous | Unreachable
 NoSuccess: TypeAlias = RejectedResponse | Ambiguous | Unreachable
 
 
+@define
+class Reply:
+    """A complete response, not yet classified. Times are monotonic seconds. Nothing changes it.
+
+    `sent` was taken with an open connection, just before the first byte was written, and `received` with the last
+    byte of the body: the wait for a connection is not part of the round trip (docs/protocol/heartbeat.md).
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    sent: float
+    received: float
+    _found: dict[bytes, bytes] | None = field(default=None, eq=False, repr=False)
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of the header `name` (any case), or None."""
+        found = self._found
+        if found is None:
+            found = self._found = dict(reversed(self.headers))
+        value = found.get(name.lower().encode())
+        return None if value is None else value.decode("latin-1")
+
+
 def classify_response(
-    *,
-    success: int,
-    check: Check | None,
-    error_check: Check,
-    status: int,
-    header: Callable[[str], str | None],
-    body: bytes,
-    sent: float | None,
-    received: float,
-    redact: Callable[[str], str],
-    http: HttpResponse | None = None,
+    reply: Reply, *, success: int, check: Check | None, error_check: Check, redact: Callable[[str], str]
 ) -> Outcome:
     """Classify one response.
 
     Args:
+        reply: The response.
         success: The one status that is a success.
         check: Checks the body of a success; None if it has none.
         error_check: Checks the body of an error response.
-        status: The HTTP status.
-        header: Returns a response header by its lower-case name.
-        body: The unparsed body.
-        sent: Monotonic seconds just before the request was sent, or None.
-        received: Monotonic seconds after the complete body.
         redact: Removes secrets from the server's text.
-        http: The raw response, for the result or the error.
     """
-    request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
+    status, body = reply.status, reply.body
+    http = HttpResponse(status, reply.headers, reply.received - (reply.sent or reply.received))
     # The status decides first: a proxy may send a body that looks like a success with any status.
     if 400 <= status <= 599:
-        return _rejected(status, body, error_check, header, redact, http)
+        return _rejected(reply, error_check, redact, http)
+    request_id, trace_id = reply.header("x-request-id"), reply.header("x-cycles-trace-id")
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
         message = f"the server returned status {status}, {what}; the outcome is unknown"
@@ -164,30 +175,22 @@ def classify_response(
         return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id, http)
     if isinstance(value, dict) and "deny_detail" in value:  # text for people, which errors show
         value = {**value, "deny_detail": _redacted(value["deny_detail"], redact)}
-    replacement = header("x-cycles-deprecated-kind")
-    return Success(value, request_id, trace_id, sent, received, body, status, replacement, http)
+    replacement = reply.header("x-cycles-deprecated-kind")
+    return Success(value, request_id, trace_id, reply.sent, reply.received, body, status, replacement, http)
 
 
-def _rejected(
-    status: int,
-    body: bytes,
-    error_check: Check,
-    header: Callable[[str], str | None],
-    redact: Callable[[str], str],
-    http: HttpResponse | None,
-) -> RejectedResponse:
-    value, problem = _object(body)
-    request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
+def _rejected(reply: Reply, error_check: Check, redact: Callable[[str], str], http: HttpResponse) -> RejectedResponse:
+    value, problem = _object(reply.body)
     message = _text(value.get("message"), redact)
     return RejectedResponse(
-        status,
+        reply.status,
         _text(value.get("error"), redact),
-        message or f"the server returned status {status} without an error of the protocol",
-        _text(value.get("request_id"), redact) or request_id,
-        _text(value.get("trace_id"), redact) or trace_id,
+        message or f"the server returned status {reply.status} without an error of the protocol",
+        _text(value.get("request_id"), redact) or reply.header("x-request-id"),
+        _text(value.get("trace_id"), redact) or reply.header("x-cycles-trace-id"),
         _details(value.get("details"), redact),
         value.get("cycles_evidence") if isinstance(value.get("cycles_evidence"), dict) else None,
-        parse_retry_after(header("retry-after")),
+        parse_retry_after(reply.header("retry-after")),
         conformant=problem is None and error_check(value, "") is None,
         http=http,
     )
