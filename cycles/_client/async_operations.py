@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from cycles._client import lists, operations
 from cycles._client.call_options import ViewOptions
@@ -15,17 +16,6 @@ from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
-
-
-class HasRuntime(Protocol):
-    """The client that the operations belong to."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def _options(self) -> ViewOptions: ...
-    def _runtime(self) -> Runtime: ...
-    async def aclose(self) -> None: ...
 
 
 class AsyncOperations:
@@ -48,23 +38,36 @@ class AsyncOperations:
     action_kind: Final = suspending(operations.action_kind)
     raw: Final = suspending(operations.raw)
 
-    def __init__(self, client: HasRuntime) -> None:
-        self._client = client
+    def __init__(
+        self,
+        runtime: Callable[[], Runtime],
+        aclose: Callable[[], Coroutine[Any, Any, None]],
+        config: Config,
+        options: ViewOptions,
+    ) -> None:
+        self._runtime = runtime
+        self._aclose = aclose
+        self._config = config
+        self._options = options
+
+    def _of_view(self, options: ViewOptions) -> AsyncOperations:
+        """Return the operations of a view of the client."""
+        return AsyncOperations(self._runtime, self._aclose, self._config, options)
 
     async def pending(self, rejected: bool = False) -> list[PendingSettlement]:
         """As `Cycles.pending`."""
-        runtime = self._client._runtime()
+        runtime = self._runtime()
         return await runtime.in_thread(runtime.background.rejected if rejected else runtime.background.pending)
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
         """As `Cycles.flush`. The event loop continues in the meantime."""
-        runtime, timeout_s = self._client._runtime(), checked_seconds("timeout", timeout)
+        runtime, timeout_s = self._runtime(), checked_seconds("timeout", timeout)
         return await runtime.in_thread(lambda: runtime.background.flush(timeout_s))
 
     async def aclose(self) -> None:
         """As `Cycles.aclose`."""
-        await self._client.aclose()
+        await self._aclose()
 
     def _context(self) -> OperationContext:
-        runtime, options = self._client._runtime(), self._client._options
-        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire, options)
+        runtime = self._runtime()
+        return OperationContext(runtime.tasks(), self._config, runtime.channel.wire, self._options)

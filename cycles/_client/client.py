@@ -105,7 +105,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         self._request_cache = RequestCache()
         self._root = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
-        self.aio: AsyncOperations = AsyncOperations(self)
+        self.aio: AsyncOperations = AsyncOperations(self._runtime, self.aclose, self._config, self._options)
         if self._config.journal:
             self._runtime()  # settle what an earlier process saved, in the background, from now on
 

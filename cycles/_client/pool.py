@@ -318,7 +318,6 @@ class PoolOwner(Protocol):
     @property
     def config(self) -> Config:
         """Its configuration."""
-        ...
 
     def _runtime(self) -> Runtime: ...
 

@@ -24,11 +24,9 @@ class SentAttempt(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers of the attempt, for example ``traceparent``."""
-        ...
 
     def received(self, result: AttemptResult) -> object:
         """Get the outcome of the attempt. It is called inside the context manager."""
-        ...
 
 
 class AttemptResult(Protocol):
@@ -37,22 +35,18 @@ class AttemptResult(Protocol):
     @property
     def status(self) -> int | None:
         """HTTP status; None if there was no response."""
-        ...
 
     @property
     def request_id(self) -> str | None:
         """The server's id of the request."""
-        ...
 
     @property
     def decision(self) -> str | None:
         """The decision, if the response has one."""
-        ...
 
     @property
     def error_type(self) -> str | None:
         """The code of an error or of a denial, or the name of the exception; None after a success."""
-        ...
 
 
 class TracedGuard(Protocol):
@@ -61,42 +55,34 @@ class TracedGuard(Protocol):
     @property
     def request(self) -> ReserveRequest:
         """What was reserved: estimate, action and subject."""
-        ...
 
     @property
     def trace_id(self) -> str:
         """The trace id of the guard's requests. Events of this guard have the same object."""
-        ...
 
     @property
     def reservation_id(self) -> str | None:
         """The server's id, of the chunk for a guard of a pool; None if the block runs without a reservation."""
-        ...
 
     @property
     def decision(self) -> str | None:
         """The server's decision: ``ALLOW``, ``ALLOW_WITH_CAPS`` or, in shadow mode, ``DENY``."""
-        ...
 
     @property
     def state(self) -> StateName:
         """The state, as in `Guard.state`."""
-        ...
 
     @property
     def settlement(self) -> Settlement | None:
         """How the amount was settled; None until then."""
-        ...
 
     @property
     def charged(self) -> Amount | None:
         """What this guard was charged; None if it is not known, and for a guard of a pool what its chunk is charged."""
-        ...
 
     @property
     def usage(self) -> Usage:
         """The tokens that were counted so far."""
-        ...
 
 
 class GuardTrace(Protocol):
@@ -105,31 +91,24 @@ class GuardTrace(Protocol):
     @property
     def trace_id(self) -> str | None:
         """The trace id of the guard's requests (32 hex digits); None: the client makes one."""
-        ...
 
     def sending(self, operation: str) -> AbstractContextManager[SentAttempt]:
         """Return a context manager around one attempt of a request. `operation` is the id of the protocol."""
-        ...
 
     def opened(self, guard: TracedGuard) -> object:
         """Note that the reservation is made, or that the block runs without one."""
-        ...
 
     def refused(self, error: BaseException) -> object:
         """Note that there is no guard."""
-        ...
 
     def ended(self, guard: TracedGuard) -> object:
         """Note, once, that the state became final or ``pending``."""
-        ...
 
     def entered(self) -> Any:
         """Note that a block begins; what it returns is passed to `left`."""
-        ...
 
     def left(self, token: Any) -> object:
         """Note that the block ended, maybe in another context than it was entered in."""
-        ...
 
 
 class Tracing(Protocol):
@@ -137,11 +116,9 @@ class Tracing(Protocol):
 
     def begin(self, request: ReserveRequest) -> GuardTrace:
         """Return the trace of a guard. It is called before the reserve is sent."""
-        ...
 
     def sending(self, operation: str) -> AbstractContextManager[SentAttempt]:
         """As `GuardTrace.sending`, for requests that belong to no guard."""
-        ...
 
 
 public(AttemptResult, GuardTrace, SentAttempt, TracedGuard, Tracing)

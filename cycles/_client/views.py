@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from attrs import fields_dict
 
-from cycles._client.async_operations import AsyncOperations, HasRuntime
+from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import ViewOptions
 from cycles._client.options import AnySubject
 from cycles._client.request_cache import RequestCache
@@ -72,7 +72,7 @@ class MakesViews:
         view._options = self._options.over(changes)
         view._request_cache = RequestCache()
         view._root = self._root or self
-        view.aio = AsyncOperations(cast(HasRuntime, view))
+        view.aio = self.aio._of_view(view._options)
         return view
 
     def __repr__(self) -> str:

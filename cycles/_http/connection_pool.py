@@ -72,15 +72,12 @@ class Waiter(Protocol[C]):
 
     def put(self, slot: Slot[C] | None, /) -> object:
         """Receive a slot and wake the caller; None: the pool is closed. Never raises."""
-        ...
 
     def get_nowait(self) -> Slot[C] | None:
         """Return a received slot; raises `queue.Empty`."""
-        ...
 
     def empty(self) -> bool:
         """Return whether there is no received slot."""
-        ...
 
 
 class ConnectionPool(Generic[C]):

@@ -19,7 +19,6 @@ class Deadline(Protocol):
 
     def cancel(self) -> None:
         """Don't call the function. May be called at any time, and again."""
-        ...
 
 
 class _Entry:

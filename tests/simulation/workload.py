@@ -170,8 +170,8 @@ class Program:
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
         child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings, self.observer)
-        child.client = copy.copy(self.client)
-        child.client.aio = type(self.client.aio)(child.client)
+        child.client = client = copy.copy(self.client)
+        client.aio = type(client.aio)(client._runtime, client.aclose, client.config, client._options)
         return child
 
     def forked_main(self, kinds: list[str]) -> None:
