@@ -94,7 +94,8 @@ class Channel:
 
         Without a loop nothing suspends, and the attempt ends at `ends_at_s` (monotonic seconds) at the latest.
         """
-        trace = self._trace_of(call)
+        tracer = self._tracer.trace
+        trace: SafeTrace | None = None if tracer is None else call.options.trace or tracer
         if trace is None:
             return await self._send(call, loop, ends_at_s)
         with trace.sending(call) as (traced, received):
@@ -147,13 +148,6 @@ class Channel:
         self._closed = True
         for connections in self._loops.pop(loop, {}).values():
             await connections.aclose()
-
-    def _trace_of(self, call: Call) -> SafeTrace | None:
-        """Return the trace of the call's guard, else the client's tracer, or None."""
-        if self._tracer.trace is None:
-            return None
-        trace: SafeTrace | None = call.options.trace
-        return trace or self._tracer.trace
 
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
         """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
