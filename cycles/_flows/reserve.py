@@ -288,13 +288,10 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Send a create once more whose caller has left, with its own key, and release the reservation that it made."""
     outcome = await io.send(call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
-        await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.options), quiet=True)
+        # The same key for every repetition of the cleanup.
+        key = uuid.uuid5(_CLEANUP, str((call.body or {}).get("idempotency_key"))).hex
+        await send_release(io, Release(reservation_id, key, CALLER_LEFT, call.options), quiet=True)
     return outcome
-
-
-def _release_key(create: Call) -> str:
-    """Return the key of the release that cleans up a create: the same for every repetition."""
-    return uuid.uuid5(_CLEANUP, str((create.body or {}).get("idempotency_key"))).hex
 
 
 def _is_observed(outcome: Outcome) -> bool:

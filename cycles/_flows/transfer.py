@@ -164,19 +164,14 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
         begin_heartbeat(io, guard, guard.reservation_id, outcome)
     # The server has found the reservation active, although it extends it no longer.
     elif isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
-        _without_heartbeat(io, guard, describe(outcome))
+        detail = f"attached, but its lease cannot be extended any longer: {describe(outcome)}"
+        io.report("LeaseNotice", guard, kind="not_extendable", detail=detail)
     else:
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
     detached = _detached.pop(guard.reservation_id, None)
     if detached is not None:
         detached.attached = guard
     return guard
-
-
-def _without_heartbeat(io: Io, guard: GuardState, reason: str) -> None:
-    """Report that the lease keeps its current end, because the server grants no more extensions."""
-    detail = f"attached, but its lease cannot be extended any longer: {reason}"
-    io.report("LeaseNotice", guard, kind="not_extendable", detail=detail)
 
 
 def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import attrs
 
 from cycles._core.amounts import Amount, amount_of
-from cycles._core.values.json_values import canonical, compact
+from cycles._core.values.json_values import canonical, compact, is_text
 
 VERSION: Final = 1
 # A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.
@@ -245,7 +245,7 @@ def decode(raw: bytes) -> Record:
     if members.pop("mode", "commit") != mode:
         raise RecordError("mode is neither commit nor event")
     reservation_id = _text(members, "reservation_id")
-    if reservation_id in (".", "..") or not _has_utf8(reservation_id):
+    if reservation_id in (".", "..") or not is_text(reservation_id):
         raise RecordError(f"reservation_id {reservation_id!r:.120} cannot be part of a request path")
     record = Record(
         reservation_id=reservation_id,
@@ -310,14 +310,6 @@ def _text(members: dict[str, Any], name: str, absent: str | None = None) -> str:
     if not isinstance(value, str) or (not value and absent is None):
         raise RecordError(f"{name} is missing or not a string")
     return value
-
-
-def _has_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _body(members: dict[str, Any], name: str) -> dict[str, Any] | None:

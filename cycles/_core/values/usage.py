@@ -8,7 +8,7 @@ never raises: it leaves out what the protocol does not allow.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -301,7 +301,8 @@ class Usage:
         """Return the usage of each response; the counts that were added by hand come last, as one more."""
         account = self._account
         with account.lock:
-            seen = [ResponseUsage(dict(one.counts), one.model, dict(one.context)) for one in _filled(account)]
+            filled = [one for one in account.responses.values() if one.counts]
+            seen = [ResponseUsage(dict(one.counts), one.model, dict(one.context)) for one in filled]
             by_hand = dict(account.counts)
             for one in seen:
                 for name, n in one.counts.items():
@@ -394,10 +395,6 @@ def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mappin
     for name, total in seen.items():
         if more := total - before.get(name, 0):
             totals[name] = totals.get(name, 0) + more
-
-
-def _filled(account: _Account) -> Iterator[_Response]:
-    return (response for response in account.responses.values() if response.counts)
 
 
 def salvage_metrics(value: Metrics | Usage | Mapping[str, Any] | None) -> tuple[Metrics | None, list[str]]:

@@ -368,7 +368,7 @@ class PoolState:
 
     def after_end(self, chunk: PoolChunk) -> None:
         """Continue after a guard of the chunk has ended: seal the chunk, or serve a waiter."""
-        if chunk.state == "open" and chunk.sums.totals.spent >= chunk.amount:
+        if chunk.state == "open" and chunk.is_used_up:
             self.drain(chunk)
         elif chunk.state == "draining" and not chunk.sums.guards:
             self.seal(chunk)
