@@ -35,6 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("cycles.cli.doctor", "Check settings, server and journal."),
     "run": ("cycles.cli.run", "Run a command under a budget."),
     "runs": ("cycles.cli.runs", "List kept runs, reset what one has spent, or delete it."),
+    "measure": ("cycles.cli.measure", "Run a command without a limit, and keep what its calls cost."),
+    "report": ("cycles.cli.report", "Show what measured calls cost, and what a budget would deny."),
     "proxy": ("cycles.cli.proxy", "Serve the proxy of cycles run."),
     "mcp": ("cycles.cli.mcp", "Serve budget tools to agents over MCP."),
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),

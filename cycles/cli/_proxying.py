@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
 import re
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
@@ -17,9 +20,10 @@ from cycles._version import INSTALL_COMMAND
 from cycles.cli._frame import Cli
 from cycles.cli._options import Seconds, amount, subject_option
 from cycles.cli._output import say
+from cycles.cli._warnings import gathered_warnings
 
 if TYPE_CHECKING:
-    from cycles.proxy._run import Run
+    from cycles.proxy._run import Ended, Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -250,6 +254,20 @@ _OPTIONS: Final = (
 )
 
 
+def budget_of_report(given: tuple[str, ...], timezone: str | None) -> tuple[cycles.Amount | None, cycles.Window | None]:
+    """Return the budget and the window of `cycles report`.
+
+    Raises:
+        UsageError: it is no amount of a whole run.
+    """
+    ctx = click.get_current_context()
+    param = next(each for each in ctx.command.params if each.name == "budget")
+    budget, window = budget_and_window({"budget": _budget(ctx, param, given), "timezone": timezone, "keep": ""})
+    if isinstance(budget, str):
+        raise click.UsageError(f"--budget {budget} is a part of nothing: write it like 5USD")
+    return budget, window
+
+
 def proxy_options(function: F) -> F:
     """Add the options that `run` and `proxy` share."""
     for option in reversed(_OPTIONS):
@@ -325,14 +343,45 @@ def _make_run(
         unit = _unit_of({**options, "budget": budget})
     nested = any(behind_proxy(url) for url in settings.upstreams.values())
     how: dict[str, Any] = {"embedded": embedded, "keep": keep, "nested": nested, "unit": unit, "window": window}
+    how["unlimited"] = options.get("unlimited", False)
     ledger = open_ledger(cli.config(), budget, **how, approval=approval)
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(
-        evolve(settings, unit=ledger.unit, own_scope=ledger.own_scope),
+        evolve(
+            settings,
+            unit=ledger.unit,
+            own_scope=ledger.own_scope,
+            run_id=None if keep is None else secrets.token_hex(6),
+        ),
         ledger,
         stops=options["on_denied"] == "stop",
         agent_settings=options.get("agent_settings", False),
         closing=closing.pop_all(),
         say=lambda message: say(f"cycles: {message}"),
     )
+
+
+def run_program(cli: Cli, arguments: tuple[str, ...], options: dict[str, Any], *, cycles_env: bool) -> Ended:
+    """Run a command behind the proxy of the options.
+
+    Raises:
+        ConfigurationError: a package, a budget or a setting is missing or wrong; nothing was started.
+        CannotSealError: the command cannot be sealed here; nothing was started.
+    """
+    from cycles.proxy._child import blocked_signals
+    from cycles.proxy._sealing import check_platform
+
+    with blocked_signals(), gathered_warnings(verbose=options["verbose"]):
+        if options.get("sealed"):
+            check_platform()
+        return make_run(cli, options).run(arguments, dict(os.environ), cycles_env=cycles_env)
+
+
+def print_ended(cli: Cli, ended: Ended) -> int:
+    """Print the summary of a run to stderr, and return its exit status."""
+    lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
+    with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command
+        for message in lines:
+            say(message)
+    return int(ended.status)

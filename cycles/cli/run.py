@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +12,7 @@ import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
-from cycles.cli._proxying import make_run, proxy_options, require_packages
-from cycles.cli._warnings import gathered_warnings
+from cycles.cli._proxying import print_ended, proxy_options, require_packages, run_program
 
 if TYPE_CHECKING:
     from cycles.proxy._run import Ended
@@ -59,8 +56,7 @@ def command(
         raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
     if os.name != "posix":
         raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
-    from cycles.proxy._child import blocked_signals
-    from cycles.proxy._sealing import CannotSealError, check_platform
+    from cycles.proxy._sealing import CannotSealError
 
     if share is not None:
         ended = _run_share(share, arguments, options, cycles_env=not no_cycles_env)
@@ -69,19 +65,11 @@ def command(
         if options["share_port"] and not options["sealed"]:
             raise click.UsageError("--share-port needs --sealed: without it the command reaches every port")
         try:
-            with blocked_signals(), gathered_warnings(verbose=options["verbose"]):
-                if options["sealed"]:
-                    check_platform()
-                run = make_run(cli, options)
-                ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+            ended = run_program(cli, arguments, options, cycles_env=not no_cycles_env)
         except CannotSealError as error:
             say(f"error: {error}")
             return frame.NO_RESPONSE
-    lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
-    with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command
-        for message in lines:
-            say(message)
-    return int(ended.status)
+    return print_ended(cli, ended)
 
 
 def _run_share(share: str, arguments: tuple[str, ...], options: dict[str, Any], *, cycles_env: bool) -> Ended:

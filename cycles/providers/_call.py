@@ -99,9 +99,8 @@ class Call:
         self.waited = False
         self.sent_limit: int | None = None
         self.hide_usage = False
-        self.project: str | None = None  # whose key sends the request, if the client says so
+        self.notes: dict[str, str] = {}  # metadata: the project, the agent behind its parents, the run
         self.agent: str | None = None  # whose call it is, for the subject
-        self.agent_path: str | None = None  # the agent behind its parents, for the metadata
         self.flat = False  # it costs what is reserved: the model has no price
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
@@ -261,9 +260,7 @@ class Call:
         """Return the metadata of the user with what joins a reservation with the provider's bill."""
         if given is not None and not isinstance(given, Mapping):
             return given  # `reserve` rejects it
-        project = {} if self.project is None else {"project": self.project}
-        path = {} if self.agent_path is None else {"agent_path": self.agent_path}
-        return {"provider": self.meter.pricing, **project, **path, **(given or {})}
+        return {"provider": self.meter.pricing, **self.notes, **(given or {})}
 
     def limits(self, max_tokens: int | None) -> dict[str, int]:
         """Return the output limits to set in the body, by their names in the endpoint table.

@@ -204,7 +204,8 @@ def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) ->
     if call.payer is not None and body.get("background") is True:
         return None  # its response reports no usage; the framework reports that of the response that ends it
     call.files = _files_of(options.files)
-    call.project = _project(client, options)
+    if (project := _project(client, options)) is not None:
+        call.notes["project"] = project
     call.reserved = call.estimate()
     return call
 

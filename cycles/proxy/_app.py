@@ -238,7 +238,10 @@ class App:
         except ValueError as error:
             raise rejected_body(target.provider, error) from None
         call = self._planned(target, endpoint, body)
-        call.project = exchange.headers.get(PROJECT_HEADER) or None
+        if project := exchange.headers.get(PROJECT_HEADER):
+            call.notes["project"] = project
+        if self._settings.run_id is not None:
+            call.notes["run"] = self._settings.run_id
         self._name_agent(call, exchange.share, agent)
         cap = await self._reserve(call, target)
         try:
@@ -258,7 +261,8 @@ class App:
     def _name_agent(self, call: Call, share: Share | None, agent: str | None) -> None:
         """Note whose call it is. It is in the subject too, unless that would choose another budget."""
         names = [*([share.path] if share is not None else []), *([agent] if agent is not None else [])]
-        call.agent_path = "/".join(names) or None
+        if names:
+            call.notes["agent_path"] = "/".join(names)
         if agent is None:
             return
         self.totals.agents.is_named = True

@@ -15,7 +15,7 @@ from attrs import frozen
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError
 from cycles.embedded import EmbeddedServer
-from cycles.embedded.records import Budget
+from cycles.embedded.records import Budget, Reservation
 
 SCOPE: Final = "tenant:run"
 """The scope whose budget is that of the run."""
@@ -105,12 +105,35 @@ def existing(name: str) -> list[KeptRun]:
     return _read(path)
 
 
+def reservations_of(name: str) -> list[Reservation]:
+    """Return the reservations of a kept ledger. Nothing is changed.
+
+    Raises:
+        ConfigurationError: if there is none, or another run has it open.
+    """
+    path = _path_of(name, "--keep")
+    if not path.is_file():
+        raise ConfigurationError(f"there is no ledger {name}: cycles measure --keep {name} -- COMMAND makes one")
+    try:
+        with closing(_opened_to_read(path)) as file:
+            rows = file.execute("SELECT value FROM records WHERE kind = ?", (Reservation.kind,)).fetchall()
+        return [Reservation.from_json(json.loads(value)) for (value,) in rows]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        if "locked" in str(error):
+            raise ConfigurationError(f"another run has {path} open: wait for its end") from None
+        raise ConfigurationError(f"cannot read {path} ({error}): pass the --keep of another ledger") from error
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    # A file without a log is complete. Read as immutable, SQLite makes no files beside it.
+    how = "mode=ro" if _log_of(path).exists() else "immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=0)
+
+
 def _read(path: Path) -> list[KeptRun]:
     used_ms = _last_use_ms(path)
     try:
-        # A file without a log is complete. Read as immutable, SQLite makes no files beside it.
-        how = "mode=ro" if _log_of(path).exists() else "immutable=1"
-        with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=0)) as file:
+        with closing(_opened_to_read(path)) as file:
             rows = file.execute("SELECT value FROM records WHERE kind = ?", (Budget.kind,)).fetchall()
         budgets: list[Any] = [Budget.from_json(json.loads(value)) for (value,) in rows]
     except (sqlite3.Error, ValueError, TypeError) as error:

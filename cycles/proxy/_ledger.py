@@ -122,7 +122,7 @@ class RunLedger:
 
     def left(self) -> Amount | None:
         """Return what is left of the run's own ledger; None if there is none."""
-        if self._own is None:
+        if self._own is None or self.budget is None:
             return None
         return Amount(self.unit, max(0, self._own.ledger.balance(SCOPE, self.unit).remaining.amount))
 
@@ -165,6 +165,7 @@ def open_ledger(
     nested: bool = False,
     unit: str | None = None,
     window: Window | None = None,
+    unlimited: bool = False,
     approval: Mapping[str, Any] | None = None,
 ) -> RunLedger:
     """Return the budgets of a run.
@@ -177,6 +178,7 @@ def open_ledger(
         nested: Requests go to the proxy of another run, which charges them to the configured server.
         unit: The unit of the run; None: that of `budget`, or of the only budget of the file, else USD.
         window: The window of `budget`, in a ledger that is kept.
+        unlimited: There is no limit; what is spent is only kept.
         approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
@@ -189,6 +191,8 @@ def open_ledger(
         if nested:
             _forward(ledger, settings)
         return ledger
+    if unlimited:
+        budget = Amount(unit or _USD, INT64_MAX)
     ledger = _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
     ledger.kept = keep
     if budget is not None and ledger._own is not None:
@@ -207,7 +211,7 @@ def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, appr
     known = _has_budget(server, SCOPE, unit)
     if budget is not None:
         _set_budget(server, budget, known=known)
-    elif not known:
+    elif not known or server.ledger.balance(SCOPE, unit).allocated == Amount(unit, INT64_MAX):
         server.close()
         example = "5USD" if unit == _USD else "50000TOKENS"
         raise ConfigurationError(
@@ -215,7 +219,8 @@ def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, appr
         )
     else:
         budget = server.ledger.balance(SCOPE, unit).allocated
-    ledger = RunLedger(_client_of(server, approval), budget, None, unit)
+    shown = None if budget == Amount(unit, INT64_MAX) else budget
+    ledger = RunLedger(_client_of(server, approval), shown, None, unit)
     ledger._closing.callback(server.close)
     ledger._own = server
     ledger._counting = _Counting(server)

@@ -246,8 +246,9 @@ class Run:
         if kept is not None:
             document["kept"] = kept
         if kept is not None and "window" not in kept:
-            spent, budget = shown(**kept["spent"]), shown(**kept["budget"], decimals=2)
-            lines.insert(len(notes) + 1, f"kept as {kept['name']}: {spent} of {budget} spent by all its runs")
+            spent, budget = shown(**kept["spent"]), self._ledger.budget
+            whole = "" if budget is None else f" of {shown(budget.unit, budget.amount, 2)}"
+            lines.insert(len(notes) + 1, f"kept as {kept['name']}: {spent}{whole} spent by all its runs")
         if totals.is_stuck:
             lines.append(no_decision_line(str(totals.undecided)))
         if self._stopped is not None:

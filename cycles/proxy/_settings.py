@@ -43,6 +43,7 @@ class ProxySettings:
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
         shared_ports: The ports of this machine that a sealed program may reach.
+        run_id: The run in the metadata of its calls, if its ledger is kept; None: it is in none.
         fake: Whether a fake provider is the upstream of all routes.
         key: The first segment of each path, or the header `X-Cycles-Proxy-Key`; None: no key is needed.
     """
@@ -66,6 +67,7 @@ class ProxySettings:
     caller: CallerProxy | None = None
     sealed: bool = False
     shared_ports: tuple[int, ...] = ()
+    run_id: str | None = None
     fake: bool = False
     key: str | None = field(default=None, repr=False)
 

@@ -123,8 +123,8 @@ class Totals:
         counts[0] += 1
         counts[1] += amount
         share = current_share()
-        if call.agent_path is not None:
-            self.agents.add(call.agent_path, amount)
+        if "agent_path" in call.notes:
+            self.agents.add(call.notes["agent_path"], amount)
         for each in share.with_parents() if share is not None else ():
             each.calls += 1
             each.spent += amount
