@@ -22,7 +22,6 @@ from attrs import evolve
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.stores.redis_link import RedisLink
 from cycles._journal.stores.redis_scripts import SCRIPTS
 from cycles._journal.stores.store import (
     PAGE,
@@ -91,7 +90,6 @@ class RedisStore:
         self._given = client
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
-        self._link = RedisLink(self._module, self._client, timeout_s / 4) if self._owns else None
         self._version: tuple[int, ...] | None = None
         # Shorter than the timeout of the socket, which would close the connection. 0 would wait for ever.
         self._wait_ms = max(1, round(timeout_s * (450 if self._owns else 900)))
@@ -176,8 +174,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections that this store made."""
-        if self._link is not None:
-            self._link.close()
+        if self._owns:
             self._client.close()
             self._client.connection_pool.disconnect()  # redis-py 5.0.0 does not
 
@@ -246,8 +243,6 @@ class RedisStore:
 
     def _disconnect(self) -> None:
         """Close all connections: the node is not the primary any more, and the next ones reach the new one."""
-        if self._link is not None:
-            self._link.close()
         pool = getattr(self._client, "connection_pool", None)
         if pool is not None:
             with contextlib.suppress(*self._errors):
@@ -258,8 +253,7 @@ class RedisStore:
         command = (_DIGESTS[name], len(self._keys), *self._keys, *arguments)
         waits = self._waits() if wait else ()
         if not waits:
-            client = self._link if name == "put" and self._link is not None else self._client
-            return client.evalsha(*command)
+            return self._client.evalsha(*command)
         # WAIT counts the writes of one connection, so the commands are sent together.
         with self._node().pipeline(transaction=False) as pipe:
             pipe.evalsha(*command)
