@@ -16,7 +16,6 @@ from attrs import evolve
 import cycles
 from cycles._core.settlement.put import PutResult
 from cycles._errors import StoreError
-from cycles._journal.stores import batch
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
@@ -196,22 +195,18 @@ def test_a_put_that_waits_too_long_at_the_end_of_another_one_stops_no_later_one(
             assert respond.wait(60)
         return put(items)
 
-    class Late(batch._Waiter):
-        def __init__(self, items: Any) -> None:
-            super().__init__(items)
-            woken, wait = self.woken, self.woken.wait
+    changed = shared(client)._combiner._changed
+    wait_for = changed.wait_for
 
-            def too_late(timeout: float | None = None) -> bool:
-                if respond.is_set():
-                    return wait(timeout)
-                respond.set()
-                assert wait(60)
-                return False
+    def too_late(is_over: Callable[[], bool], timeout: float | None = None) -> bool:
+        if not begun.is_set() or respond.is_set():
+            return bool(wait_for(is_over, timeout))
+        respond.set()
+        assert wait_for(is_over, 60)
+        return False
 
-            monkeypatch.setattr(woken, "wait", too_late)
-
+    monkeypatch.setattr(changed, "wait_for", too_late)
     monkeypatch.setattr(bound, "put", slow)
-    monkeypatch.setattr(batch, "_Waiter", Late)
     server.faults.refuse("commit", times=None)
     guards = [client.reserve(FIVE, action=ACTION).acquire() for _ in range(3)]
     first, second = (threading.Thread(target=guard.commit, args=(THREE,)) for guard in guards[:2])

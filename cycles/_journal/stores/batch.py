@@ -7,6 +7,7 @@ them together.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,11 +21,12 @@ LARGEST_BATCH: Final = 64
 
 @define(eq=False)
 class _Waiter:
+    """The items of one thread, and their outcome."""
+
     items: Sequence[Put]
-    woken: threading.Event = field(factory=threading.Event)
-    leads: bool = False  # woken to put the next batch, its own items included
-    results: list[str | None] | None = None
+    results: list[str | None] = field(factory=list)
     error: StoreError | None = None
+    is_done: bool = False
 
 
 class Combiner:
@@ -38,9 +40,9 @@ class Combiner:
     def __init__(self, store: JournalStore, timeout_s: float) -> None:
         self._store = store
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._busy = False
-        self._waiting: list[_Waiter] = []
+        self._waiting: deque[_Waiter] = deque()
+        self._is_busy = False  # a thread puts; it wakes the others at its end
+        self._changed = threading.Condition()  # of both
 
     def put(self, items: Sequence[Put]) -> list[str | None]:
         """Put items, alone or together with those of other threads.
@@ -48,42 +50,33 @@ class Combiner:
         Raises:
             StoreError: the store failed, or the outcome is unknown.
         """
-        with self._lock:
-            waiter = None if not self._busy else _Waiter(items)
-            if waiter is None:
-                self._busy = True
-            else:
-                self._waiting.append(waiter)
-        if waiter is None:
+        waiter = _Waiter(items)
+        with self._changed:
+            self._waiting.append(waiter)
             try:
-                return self._store.put(items)
-            finally:
-                self._hand_over()
-        return self._wait(waiter)
-
-    def _wait(self, waiter: _Waiter) -> list[str | None]:
-        if not waiter.woken.wait(self._timeout_s):
-            with self._lock:
+                in_time = self._changed.wait_for(lambda: waiter.is_done or not self._is_busy, self._timeout_s)
+            finally:  # a thread that gives up, or is interrupted, has its items put by no other one
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
-                elif waiter.leads:
-                    self._wake_next()
-            raise StoreError("the journal's store is busy: another thread waits for it; check the store")
-        if waiter.leads:
-            self._lead(waiter)
+            if not in_time:
+                raise StoreError("the journal's store is busy: another thread waits for it; check the store")
+            batch = [] if waiter.is_done else self._begin(waiter)
+        if batch:
+            self._put(batch)
         if waiter.error is not None:
             raise StoreError(str(waiter.error)) from waiter.error
-        assert waiter.results is not None
         return waiter.results
 
-    def _lead(self, leader: _Waiter) -> None:
-        """Put the leader's items with those that wait, and notify their threads."""
-        batch = [leader]
-        with self._lock:
-            size = len(leader.items)
-            while self._waiting and size + len(self._waiting[0].items) <= LARGEST_BATCH:
-                batch.append(self._waiting.pop(0))
-                size += len(batch[-1].items)
+    def _begin(self, first: _Waiter) -> list[_Waiter]:
+        """Return what this thread puts: its own items, and those of threads that wait."""
+        self._is_busy = True
+        batch, size = [first], len(first.items)
+        while self._waiting and size + len(self._waiting[0].items) <= LARGEST_BATCH:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].items)
+        return batch
+
+    def _put(self, batch: list[_Waiter]) -> None:
         error: StoreError | None = StoreError("the put was interrupted; its outcome is unknown")
         results: list[str | None] = []
         try:
@@ -91,25 +84,11 @@ class Combiner:
             error = None
         except StoreError as failed:
             error = failed
-        finally:
-            position = 0
-            for waiter in batch:
-                waiter.results = results[position : position + len(waiter.items)]
-                position += len(waiter.items)
-                waiter.error = error
-                if waiter is not leader:
-                    waiter.woken.set()
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            self._wake_next()
-
-    def _wake_next(self) -> None:
-        """Let the thread that waits longest put the next batch. The lock is held."""
-        if self._waiting:
-            following = self._waiting.pop(0)
-            following.leads = True
-            following.woken.set()
-        else:
-            self._busy = False
+        finally:  # also after an interrupt of this thread: the others wait for their results
+            with self._changed:
+                for waiter in batch:
+                    count = len(waiter.items)
+                    waiter.results, results = results[:count], results[count:]
+                    waiter.error, waiter.is_done = error, True
+                self._is_busy = False
+                self._changed.notify_all()
