@@ -68,7 +68,7 @@ def other_program() -> list[tuple[str, str]]:
 
 def test_each_transaction_has_its_settings(store: PostgresStore, durability: str) -> None:
     ((commits, timeout),) = store._link.run(SETTINGS)
-    assert (commits, timeout) == (MODES[durability].encode(), b"30s")
+    assert (commits, timeout) == (MODES[durability], "30s")
 
 
 def test_disk_waits_for_the_disk_on_every_connection(durability: Any, asynchronous: str) -> None:
@@ -85,7 +85,7 @@ def test_disk_waits_for_the_disk_on_every_connection(durability: Any, asynchrono
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [MODES[durability].encode()] * 4
+    assert found == [MODES[durability]] * 4
 
 
 def test_no_setting_stays_on_a_connection_of_the_pooler(store: PostgresStore) -> None:

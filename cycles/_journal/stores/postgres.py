@@ -11,15 +11,15 @@ moved by the first client that starts.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.files.record_files import SETTLED_KEPT_MS
 from cycles._journal.stores.postgres_link import LinkError, PostgresLink, Row
 from cycles._journal.stores.store import (
+    KEPT,
     PAGE,
     POISON_TAKES,
     KeptState,
@@ -27,6 +27,7 @@ from cycles._journal.stores.store import (
     Put,
     Stored,
     new_fence,
+    without_parameter,
 )
 from cycles._version import readable
 
@@ -114,9 +115,10 @@ class PostgresStore:
         create: bool = True,
         timeout_s: float = 0.5,
     ) -> None:
-        self._conninfo, self._create = _without_create(conninfo, create)
+        conninfo, given = without_parameter(conninfo, "create")
+        self._create = create and given != "false"
         self._partition = partition
-        self._conninfo = _checked(self._conninfo)
+        self._conninfo = _checked(conninfo)
         self._link = PostgresLink(self._conninfo, timeout_s, _settings(durability, timeout_s))
         self._is_ready = False
 
@@ -131,17 +133,14 @@ class PostgresStore:
         results: builtins.list[str | None] = []
         for batch in _without_repeats(items):
             fences = [new_fence() for _ in batch]
-            rows = self._run(
-                _PUT_NEW if all(item.fence is None for item in batch) else _PUT,
-                _array([item.key for item in batch]),
-                _array([_text(item.record) for item in batch]),
-                _array([item.fence for item in batch]),
-                _array(fences),
-                _array([str(item.due_ms) for item in batch]),
-                _array([item.kept or "" for item in batch]),
-            )
-            saved = {row[0] for row in rows}
-            results += [new if item.key.encode() in saved else None for item, new in zip(batch, fences, strict=True)]
+            rows = [
+                (item.key, _text(item.record), item.fence, new, str(item.due_ms), item.kept or "")
+                for item, new in zip(batch, fences, strict=True)
+            ]
+            # New records, the common case, have their own statement: the other one takes four times as long.
+            statement = _PUT_NEW if all(item.fence is None for item in batch) else _PUT
+            saved = {key for (key,) in self._run(statement, *_arrays(rows))}
+            results += [new if item.key in saved else None for item, new in zip(batch, fences, strict=True)]
         return results
 
     def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
@@ -156,12 +155,12 @@ class PostgresStore:
 
     def renew(self, items: Sequence[Owned], claim_ms: int) -> builtins.list[str]:
         """Keep records longer, and return the keys that this client does not have any longer."""
-        return [_word(row[0]) for row in self._run(_RENEW, *_owned(items), str(claim_ms))] if items else []
+        return [key for (key,) in self._run(_RENEW, *_arrays(items), str(claim_ms))] if items else []
 
     def delete(self, items: Sequence[Owned]) -> None:
         """Delete records that have these fences."""
         if items:
-            self._run(_DELETE, *_owned(items))
+            self._run(_DELETE, *_arrays(items))
 
     def list(self, after: str = "", limit: int = PAGE, kept: KeptState | None = None) -> builtins.list[Stored]:
         """Return one page of records."""
@@ -194,12 +193,12 @@ class PostgresStore:
                     if error.sqlstate not in ("23505", "42P07", "42710"):
                         raise
         if self._has("cycles_journal"):
-            while self._link.run(_MOVE, (self._partition, f"{new_fence()}-")) != [(b"0",)]:
+            while self._link.run(_MOVE, (self._partition, f"{new_fence()}-")) != [("0",)]:
                 pass
         self._is_ready = True
 
     def _has(self, table: str) -> bool:
-        return self._link.run("select to_regclass($1::text)", (table,)) != [(None,)]
+        return self._link.run("select to_regclass($1::text)", (table,)) != [("",)]
 
 
 def _settings(durability: Durability, timeout_s: float) -> str:
@@ -211,17 +210,6 @@ def _settings(durability: Durability, timeout_s: float) -> str:
         f"{timeout}; select set_config('synchronous_commit', 'on', true) "
         "where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
     )
-
-
-def _without_create(conninfo: str, create: bool) -> tuple[str, bool]:
-    """Return the connection string without our own parameter `create`, and its value."""
-    if "://" not in conninfo:
-        return conninfo, create
-    parts = urlsplit(conninfo)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    values = [value for name, value in query if name == "create"]
-    kept = urlencode([(name, value) for name, value in query if name != "create"])
-    return urlunsplit(parts._replace(query=kept)), create and "false" not in values
 
 
 def _checked(conninfo: str) -> str:
@@ -255,25 +243,23 @@ def _without_repeats(items: Sequence[Put]) -> builtins.list[builtins.list[Put]]:
     return batches
 
 
-def _array(values: Sequence[str | None]) -> str:
-    quoted = ("NULL" if value is None else _quoted(value) for value in values)
-    return "{" + ",".join(quoted) + "}"
+def _arrays(rows: Sequence[Sequence[str | None]]) -> builtins.list[str]:
+    return [_array(column) for column in zip(*rows, strict=True)]
+
+
+def _array(values: Iterable[str | None]) -> str:
+    # Not JSON: the database knows the length of an array, and with it that an index finds its rows. It takes
+    # json_array_elements for 100 rows, and read the whole table: 1,060 us for a put in place of 227.
+    return "{" + ",".join("NULL" if value is None else _quoted(value) for value in values) + "}"
 
 
 def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _owned(items: Sequence[Owned]) -> tuple[str, str]:
-    return _array([key for key, _ in items]), _array([fence for _, fence in items])
-
-
-_KEPT: Final[dict[str, KeptState | None]] = {"": None, "rejected": "rejected", "quarantined": "quarantined"}
-
-
 def _stored(row: Row) -> Stored:
     key, record, fence, due_ms, kept = row
-    return Stored(_word(key), record or b"", _word(fence), int(due_ms or 0), _KEPT[_word(kept)])
+    return Stored(key, record.encode(), fence, int(due_ms), KEPT[kept])
 
 
 def _text(record: bytes) -> str:
@@ -284,10 +270,6 @@ def _text(record: bytes) -> str:
     if "\0" in text:
         raise StoreError("the record contains a NUL character; PostgreSQL cannot keep it")
     return text
-
-
-def _word(value: bytes | None) -> str:
-    return (value or b"").decode("ascii", "replace")
 
 
 readable(PostgresStore)

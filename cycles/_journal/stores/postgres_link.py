@@ -14,12 +14,13 @@ import re
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cycles._errors import ConfigurationError, StoreError
 
-Row = tuple[bytes | None, ...]
+Row = tuple[str, ...]
+"""The values of a row as text, an empty one for null."""
 
 _PARAMETER: Final = re.compile(rb"\$([1-9])")
 
@@ -142,12 +143,8 @@ class PostgresLink:
         literals = [bytes(escape(value.encode("utf-8", "surrogateescape"))) for value in parameters]
         statement = _PARAMETER.sub(lambda match: literals[int(match[1]) - 1], sql.encode())
         command = b"%b; %b" % (self._settings.encode(), statement)
-        return self._finish(connection, lambda: connection.send_query(command), deadline)
-
-    def _finish(self, connection: Any, send: Callable[[], object], deadline: float) -> list[Row]:
-        """Send a command, wait for all of its results, and return the rows of the last one."""
         try:
-            send()
+            connection.send_query(command)
             while connection.flush():
                 self._wait(connection, deadline, writes=True)
             rows: list[Row] = []
@@ -160,7 +157,8 @@ class PostgresLink:
                 if result is None:
                     break
                 failure = failure or self._failure(result)
-                rows = self._rows(result)
+                columns = range(result.nfields)
+                rows = [tuple(_text(result.get_value(n, column)) for column in columns) for n in range(result.ntuples)]
         except StoreError:
             raise
         except Exception as error:  # of psycopg, whose messages are those of libpq
@@ -175,12 +173,7 @@ class PostgresLink:
             return None
         state = result.error_field(self._pq.DiagnosticField.SQLSTATE)
         primary = result.error_field(self._pq.DiagnosticField.MESSAGE_PRIMARY) or b"no message"
-        return LinkError(f"the database failed: {primary.decode('utf-8', 'replace')}", state and state.decode())
-
-    def _rows(self, result: Any) -> list[Row]:
-        return [
-            tuple(result.get_value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)
-        ]
+        return LinkError(f"the database failed: {_text(primary)}", state and state.decode())
 
     def _wait(self, connection: Any, deadline: float, *, writes: bool) -> None:
         left = deadline - time.monotonic()
@@ -189,7 +182,11 @@ class PostgresLink:
 
     @staticmethod
     def _message(connection: Any) -> str:
-        return " ".join(bytes(connection.error_message).decode("utf-8", "replace").split())[:200]
+        return " ".join(_text(connection.error_message).split())[:200]
+
+
+def _text(value: bytes | None) -> str:
+    return bytes(value or b"").decode("utf-8", "replace")
 
 
 def _is_ready(socket: int, timeout_s: float, *, writes: bool) -> bool:

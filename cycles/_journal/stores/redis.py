@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from attrs import evolve
 
@@ -24,6 +24,7 @@ from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.stores.redis_scripts import SCRIPTS
 from cycles._journal.stores.store import (
+    KEPT,
     PAGE,
     KeptState,
     Owned,
@@ -32,6 +33,7 @@ from cycles._journal.stores.store import (
     new_fence,
     settled_by_hand,
     with_reason,
+    without_parameter,
 )
 from cycles._version import readable
 
@@ -86,7 +88,10 @@ class RedisStore:
         self._old_keys = [f"cycles:j1:{{{partition}}}:{part}" for part in _OLD_PARTS]
         self._has_moved = False
         if isinstance(client, str):
-            client, self._replicas = _without_replicas(client, replicas)
+            client, given = without_parameter(client, "replicas")
+            if given is not None and not given.isdecimal():
+                raise ConfigurationError(f"replicas of journal_store must be an integer, got {given[:20]!r}")
+            self._replicas = replicas if given is None else int(given)
         self._given = client
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
@@ -295,11 +300,8 @@ class RedisStore:
         return self._version >= _WAITAOF
 
 
-_KEPT: Final[dict[str, KeptState | None]] = {"": None, "rejected": "rejected", "quarantined": "quarantined"}
-
-
 def _stored(key: Any, record: Any, fence: Any, due_ms: Any, kept: Any = "") -> Stored:
-    return Stored(_text(key), _bytes(record), _text(fence), int(due_ms), _KEPT[_text(kept)])
+    return Stored(_text(key), _bytes(record), _text(fence), int(due_ms), KEPT[_text(kept)])
 
 
 def _moved(key: str, value: bytes, kept: KeptState, now_ms: int) -> Put:
@@ -313,17 +315,6 @@ def _moved(key: str, value: bytes, kept: KeptState, now_ms: int) -> Put:
     if settled_ms is None:
         return Put(key, record, None, 0, kept)
     return settled_by_hand(key, record, int(settled_ms) - now_ms)
-
-
-def _without_replicas(url: str, replicas: int) -> tuple[str, int]:
-    """Return the URL without our own parameter `replicas`, and its value."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    given = [value for name, value in query if name == "replicas"]
-    if given and not given[-1].isdecimal():
-        raise ConfigurationError(f"replicas of journal_store must be an integer, got {given[-1][:20]!r}")
-    rest = urlencode([(name, value) for name, value in query if name != "replicas"])
-    return urlunsplit(parts._replace(query=rest)), int(given[-1]) if given else replicas
 
 
 def _version(info: Any) -> tuple[int, ...]:

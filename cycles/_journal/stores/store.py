@@ -11,6 +11,7 @@ import builtins
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from attrs import evolve, frozen
 
@@ -26,6 +27,9 @@ PAGE: Final = 1_000
 """Records of one `list`; no operation reads more than a page."""
 
 KeptState: TypeAlias = Literal["rejected", "quarantined"]
+KEPT: Final[dict[str, KeptState | None]] = {"": None, "rejected": "rejected", "quarantined": "quarantined"}
+"""The words of databases, which have an empty one in place of None."""
+
 Owned: TypeAlias = tuple[str, str]
 """A key, and the fence that this client knows of its record."""
 
@@ -134,6 +138,16 @@ def pages(store: JournalStore, kept: KeptState | None = None) -> Iterator[Stored
     while found := store.list(after, PAGE, kept):
         yield from found
         after = found[-1].key
+
+
+def without_parameter(url: str, name: str) -> tuple[str, str | None]:
+    """Return a URL without a parameter of our own, which the package of the database rejects, and its last value."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    values = [value for each, value in query if each == name]
+    if "://" not in url or not values:  # a connection string of libpq; and a URL without it stays as it is written
+        return url, None
+    return urlunsplit(parts._replace(query=urlencode([each for each in query if each[0] != name]))), values[-1]
 
 
 def with_reason(record: bytes, reason: str) -> bytes:
