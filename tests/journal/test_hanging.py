@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ class HangingOs:
         self.ended.wait()
         self.hanging.discard(threading.get_ident())
 
+    def notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
         if name not in self.calls:
@@ -59,42 +64,27 @@ class HangingOs:
         return hang
 
 
-class Finished:
-    """Takes the place of the lock of a call: a wait for its release ends when the call hangs, and not by time."""
-
-    def __init__(self, fake: HangingOs) -> None:
-        self.thread = 0
-        self._fake = fake
-        self._locked = True
-
-    def acquire(self, timeout: float) -> bool:
-        with self._fake.changed:
-            self._fake.changed.wait_for(lambda: not self._locked or self.thread in self._fake.hanging)
-            return not self._locked
-
-    def release(self) -> None:
-        with self._fake.changed:
-            self._locked = False
-            self._fake.changed.notify_all()
-
-    def locked(self) -> bool:
-        return self._locked
-
-
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
-    fake = HangingOs()
+    fake, threads = HangingOs(), weakref.WeakKeyDictionary[Any, int]()
+    run = bounded._run
 
-    class Job(bounded._Job[Any]):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.finished: Any = Finished(fake)
+    class Result(Future[Any]):
+        """The result of a call: a wait for it ends when the call hangs, and not by time."""
 
-        def run(self) -> None:
-            self.finished.thread = threading.get_ident()
-            super().run()
+        def result(self, timeout: float | None = None) -> Any:
+            if timeout is not None:
+                with fake.changed:
+                    fake.changed.wait_for(lambda: self.done() or threads.get(self) in fake.hanging)
+            return super().result(0)
 
-    monkeypatch.setattr(bounded, "_Job", Job)
+    def noted(result: Any, *arguments: Any) -> None:
+        threads[result] = threading.get_ident()
+        result.add_done_callback(lambda _: fake.notify())
+        run(result, *arguments)
+
+    monkeypatch.setattr(bounded, "Future", Result)
+    monkeypatch.setattr(bounded, "_run", noted)
     for module in (file_calls, record_files, locked_file, spare_files):
         monkeypatch.setattr(module, "os", fake)
     yield fake
@@ -179,8 +169,20 @@ def test_what_a_late_call_returns_is_discarded(monkeypatch: pytest.MonkeyPatch) 
     assert calls.call("a", lambda path: path * 2) == "aa"
 
 
-def test_an_error_keeps_no_frame_alive() -> None:
-    """A dropped guard is settled immediately, although an error of its journal has passed through its frames."""
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_error_keeps_no_frame_alive(monkeypatch: pytest.MonkeyPatch, ends: bool) -> None:
+    """A dropped guard is settled immediately, although an error of its journal has passed through its frames.
+
+    The thread of the call may not have ended yet.
+    """
+    run, may_end = bounded._run, threading.Event()
+
+    def run_and_stay(*arguments: Any) -> None:
+        run(*arguments)
+        may_end.wait()
+
+    if not ends:
+        monkeypatch.setattr(bounded, "_run", run_and_stay)
 
     class Guard:
         pass
@@ -199,6 +201,7 @@ def test_an_error_keeps_no_frame_alive() -> None:
         assert use()() is None
     finally:
         gc.enable()
+        may_end.set()
 
 
 def a_moment_later(journal: Journal) -> None:

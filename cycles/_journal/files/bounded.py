@@ -6,12 +6,13 @@ import _thread
 import errno
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from concurrent.futures import Future
+from typing import Any, Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+_Outcome: TypeAlias = list[tuple[Any, BaseException | None]]  # one pair until the caller takes it: a value, or an error
 
 DEADLINE_S: Final = 2.0  # far above what a slow disk needs, and short enough for a `flush` with its default timeout
 MOST_HANGING: Final = (
@@ -43,16 +44,28 @@ class BoundedCalls:
         key = os.getpid(), path
         if key in self._hanging or len(self._hanging) >= MOST_HANGING:
             raise _hangs(path)
-        job = _Job(path, function, discard, lambda: self._hanging.discard(key))
         if sys.is_finalizing():  # no other thread runs any more
             return function(path)
+        result: Future[_Outcome] = Future()
         try:
-            _thread.start_new_thread(job.run, ())
+            _thread.start_new_thread(_run, (result, path, function, discard, lambda: self._hanging.discard(key)))
         except RuntimeError:  # no thread can be started
             return function(path)
-        if not job.finished.acquire(timeout=DEADLINE_S) and job.abandon(lambda: self._hanging.add(key)):
-            raise _hangs(path)
-        return job.result()
+        try:
+            outcome = result.result(DEADLINE_S)
+        except TimeoutError:
+            self._hanging.add(key)  # before the call is abandoned: its thread removes it when it ends late
+            if result.cancel():
+                raise _hangs(path) from None
+            self._hanging.discard(key)
+            outcome = result.result()
+        value, error = outcome.pop()
+        try:
+            if error is not None:
+                raise error
+            return value  # type: ignore[no-any-return]
+        finally:
+            del error  # its traceback has this frame, and the callers' with all that they hold
 
     def hangs(self, path: str) -> bool:
         """Return whether a call about this path has not returned within its deadline, and may still end."""
@@ -91,56 +104,29 @@ class Directory:
             self._responded_s = time.monotonic()
 
 
-class _Job(Generic[T]):
-    """One call. It is finished, or abandoned and then late, but never both."""
-
-    def __init__(
-        self,
-        path: str,
-        function: Callable[[str], T],
-        discard: Callable[[T], object] | None,
-        late: Callable[[], object],
-    ) -> None:
-        self._path = path
-        self._function = function
-        self._discard = discard
-        self._late = late
-        self._lock = threading.Lock()
-        self._abandoned = False
-        self._results: list[T] = []
-        self._error: BaseException | None = None
-        self.finished = threading.Lock()
-        self.finished.acquire()
-
-    def run(self) -> None:
-        try:
-            self._results.append(self._function(self._path))
-        except BaseException as error:  # it is raised in the thread that waits
-            self._error = error
-        with self._lock:
-            if not self._abandoned:
-                self.finished.release()
-                return
-        self._late()
-        if self._discard is not None and self._results:
-            self._discard(self._results[0])
-
-    def abandon(self, note: Callable[[], object]) -> bool:
-        """Leave the call alone; False if it has finished in the meantime."""
-        with self._lock:
-            self._abandoned = self.finished.locked()
-            if self._abandoned:
-                note()
-            return self._abandoned
-
-    def result(self) -> T:
-        error, self._error = self._error, None
-        try:
-            if error is not None:
-                raise error
-            return self._results[0]
-        finally:
-            del error  # its traceback has this frame, and the callers' with all that they hold
+def _run(
+    result: Future[_Outcome],
+    path: str,
+    function: Callable[[str], T],
+    discard: Callable[[T], object] | None,
+    late: Callable[[], object],
+) -> None:
+    """Carry out one call, in its own thread. It is finished, or abandoned and then late, but never both."""
+    # The caller takes the outcome out of the list. An error in the future itself would keep the frames of the caller,
+    # and a guard that it has dropped, for as long as this thread lives.
+    outcome: _Outcome = []
+    try:
+        outcome.append((function(path), None))
+    except BaseException as error:  # it is raised in the thread that waits
+        outcome.append((None, error))
+    # Only now does the future count as running: until this moment the caller may abandon it.
+    if result.set_running_or_notify_cancel():
+        result.set_result(outcome)
+        return
+    late()
+    ((value, failure),) = outcome
+    if discard is not None and failure is None:
+        discard(value)
 
 
 def _hangs(path: str) -> OSError:
