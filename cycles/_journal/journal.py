@@ -122,7 +122,8 @@ class Journal:
             return False
         self._reported.discard(("unwritable", ""))
         self._seen.add(record.reservation_id)
-        self._commits.saved(record)
+        if record.mode == "event":  # a commit, the common case, replaces nothing: no call for it
+            self._commits.saved(record)
         return True
 
     def put(self, record: Record) -> PutResult:

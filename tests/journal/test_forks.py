@@ -14,8 +14,10 @@ import pytest
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import Totals
 from cycles._core.subjects import Action, Subject
-from cycles._journal.files import chunk_cells as pool_log, locked_file, spare_files, spend as spend_log
+from cycles._journal.files import chunk_cells as pool_log, locked_file, record_files, spend as spend_log
 from cycles._journal.files.locked_file import fcntl, left
+from cycles._journal.journal import Journal
+from tests.journal.kit import a_record
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")
 
@@ -122,7 +124,7 @@ def test_the_log_of_spend(tmp_path: Path, fork_before_the_lock: Callable[[], Non
 
 def test_a_spare_file_that_is_being_made(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
     folder = f"{tmp_path}/"
-    files = spare_files.SpareFiles(sync=False)
+    files = record_files.SpareFiles(lambda: "1", sync=False)
     fork_before_the_lock()
     assert files.write(folder, folder + "record", b"{}")
     assert lockable(folder) == 0
@@ -134,7 +136,7 @@ def test_a_spare_file_that_is_being_written(
     tmp_path: Path, children: list[Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = f"{tmp_path}/"
-    files = spare_files.SpareFiles(sync=False)
+    files = record_files.SpareFiles(lambda: "1", sync=False)
     assert files.write(folder, folder + "first", b"{}")
     assert files.remove(folder + "first")
     replace = os.replace
@@ -165,3 +167,34 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
     logs.make(HEADER).write(Totals(5, calls=1))
     assert len(children) == 5
     assert list(left(folder, pool_log.PREFIX)) == []
+
+
+def test_parent_and_child_give_their_files_other_names(tmp_path: Path) -> None:
+    def open_journal() -> Journal:
+        return Journal(tmp_path, base_url="b", tenant="t", api_key="k", report=lambda issue: None)
+
+    def names(journal: Journal) -> set[str]:
+        """Return the names of four files while no record is in them."""
+        records = [a_record(f"{os.getpid()}-{number}") for number in range(4)]
+        assert all(journal.save(record) for record in records)
+        for record in records:
+            journal.delete(record)
+        return {path.name for path in Path(journal.directory).glob("*.spare")}
+
+    journal = open_journal()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(writing)
+            os.read(reading, 1)  # until the parent has made its files
+            before = {path.name for path in Path(journal.directory).glob("*.spare")}
+            status = int(len(names(journal) - before) != 4)
+        finally:
+            os._exit(status)
+    assert len(names(journal)) == 4
+    os.close(writing)
+    os.close(reading)
+    assert os.waitpid(child, 0)[1] == 0
+    journal.close()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal.files import bounded, file_calls, locked_file, record_files, spare_files, spend as spend_log
+from cycles._journal.files import bounded, file_calls, locked_file, record_files, spend as spend_log
 from cycles._journal.journal import Journal
 from cycles._journal.operators.inspect import inspect
 from tests.journal.kit import Told, a_record, put, settle_all
@@ -85,7 +85,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
 
     monkeypatch.setattr(bounded, "Future", Result)
     monkeypatch.setattr(bounded, "_run", noted)
-    for module in (file_calls, record_files, locked_file, spare_files):
+    for module in (file_calls, record_files, locked_file):
         monkeypatch.setattr(module, "os", fake)
     yield fake
     fake.ended.set()

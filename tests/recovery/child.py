@@ -55,10 +55,10 @@ class Points:
     def install(self) -> None:
         from cycles._drivers.io import tasks, threads
         from cycles._journal import journal
-        from cycles._journal.files import locked_file, record_files as files, spare_files
+        from cycles._journal.files import file_calls, locked_file, record_files as files
 
         watched_os = _WatchedOs(self)
-        files.os = journal.os = locked_file.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]
+        files.os = journal.os = locked_file.os = file_calls.os = watched_os  # type: ignore[assignment,attr-defined]
         for driver in (threads.BlockingIo, tasks.TaskIo):
             driver.send = self._around_send(driver.send)  # type: ignore[method-assign]
 

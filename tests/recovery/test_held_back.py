@@ -19,7 +19,7 @@ import cycles
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
-from cycles._journal.files import file_calls, locked_file, record_files, spare_files
+from cycles._journal.files import file_calls, locked_file, record_files
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
 from tests.support.inside import runtime_of, state_of
@@ -47,7 +47,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     disk = Disk()
-    for module in (file_calls, record_files, locked_file, spare_files):
+    for module in (file_calls, record_files, locked_file):
         monkeypatch.setattr(module, "os", disk)
     yield disk
     disk.is_full = False

@@ -323,7 +323,7 @@ def partition(base_url: str, tenant: str | None, api_key: str) -> str:
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:
     """Return what replaces the file calls of the journal: module, name, value."""
     from cycles._journal import journal
-    from cycles._journal.files import file_calls, locked_file, record_files, spare_files
+    from cycles._journal.files import file_calls, locked_file, record_files
 
-    modules = (file_calls, record_files, locked_file, spare_files)
+    modules = (file_calls, record_files, locked_file)
     return [*((module, "os", disk) for module in modules), (journal, "partition", partition)]

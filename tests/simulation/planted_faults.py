@@ -243,14 +243,14 @@ FAULTS: Final = (
     Fault(
         "a record is not fsynced",
         "cycles/_journal/files/locked_file.py",
-        "        if sync:\n            os.fsync(file.descriptor)",
-        "        if False:\n            os.fsync(file.descriptor)",
+        "fill(file.descriptor, content, sync=sync)",
+        "fill(file.descriptor, content, sync=False)",
     ),
     Fault(
         "a record in a file that is used again is not fsynced",
-        "cycles/_journal/files/spare_files.py",
-        "            if self._sync:\n                os.fsync(descriptor)",
-        "            if False:\n                os.fsync(descriptor)",
+        "cycles/_journal/files/record_files.py",
+        "fill(descriptor, content, sync=self._sync)",
+        "fill(descriptor, content, sync=False)",
     ),
     Fault(
         "the folder of a record is not fsynced",

@@ -79,16 +79,16 @@ FEATURE_FAULTS: Final = (
     ),
     Fault(
         "a record is saved although the disk did not take all of it",
-        "cycles/_journal/files/spare_files.py",
-        "                left = left[os.write(descriptor, left) :]\n",
-        '                left = left[os.write(descriptor, left) :] and b""\n',
+        "cycles/_journal/files/file_calls.py",
+        "        content = content[os.write(handle, content) :]\n",
+        '        content = content[os.write(handle, content) :] and b""\n',
         most=2_000,
     ),
     Fault(
         "a file that cannot be renamed counts as saved",
-        "cycles/_journal/files/spare_files.py",
+        "cycles/_journal/files/record_files.py",
         "            os.replace(spare.path, path)\n"
-        "        except BaseException:\n            _discard(spare)\n            raise\n",
+        "        except BaseException:\n            spare.discard()\n            raise\n",
         "            os.replace(spare.path, path)\n        except BaseException:\n            pass\n",
         most=2_000,
     ),

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, Final
 
 from cycles._drivers.work import claims, queue
-from cycles._journal.files import spare_files, spend
+from cycles._journal.files import record_files, spend
 from cycles._journal.files.spend import Layout
 from cycles._journal.stores import batch, shared, store
 from tests.simulation.swarm import Swarm
@@ -14,7 +14,7 @@ from tests.simulation.swarm import Swarm
 FEATURE: Final = "small limits"
 LIMITS: Final[tuple[tuple[Any, str, Any], ...]] = (
     (spend, "_LAYOUTS", (Layout(2, 1_024), Layout(1, 16_384))),  # slots of the logs of spend
-    (spare_files, "MOST", 1),  # open files of records
+    (record_files, "MOST_SPARES", 1),  # open files of records
     (queue, "CREATE_CLEANUPS", 2),
     (queue, "WORKERS", 1),
     (claims, "MOST_WAITING", 2),

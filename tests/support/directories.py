@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cycles._journal.files import bounded, file_calls, locked_file, record_files, spare_files
+from cycles._journal.files import bounded, file_calls, locked_file, record_files
 
 
 class HangingDirectory:
@@ -38,7 +38,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDirectory]:
     fake = HangingDirectory()
     monkeypatch.setattr(bounded, "DEADLINE_S", 0.05)
     monkeypatch.setattr(bounded, "RECENT_S", 0.0)
-    for module in (file_calls, record_files, locked_file, spare_files):
+    for module in (file_calls, record_files, locked_file):
         monkeypatch.setattr(module, "os", fake)
     yield fake
     fake.may_end.set()

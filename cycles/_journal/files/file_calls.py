@@ -34,25 +34,31 @@ def write_whole(path: str, temporary: str, content: bytes, *, sync: bool) -> Non
     handle = os.open(temporary, _NEW_FILE, _PRIVATE_FILE)
     try:
         try:
-            while content:
-                content = content[os.write(handle, content) :]
-            if sync:
-                os.fsync(handle)
+            fill(handle, content, sync=sync)
         finally:
             os.close(handle)
         os.replace(temporary, path)
     except BaseException:  # an interrupt must not leave half a file either
-        _discard(temporary)
+        discard(temporary)
         raise
     if sync:
         sync_folder(os.path.dirname(path))
 
 
-def _discard(temporary: str) -> None:
+def fill(handle: int, content: bytes, *, sync: bool) -> None:
+    """Write all of the content, and make it survive a power loss if `sync`."""
+    while content:
+        content = content[os.write(handle, content) :]
+    if sync:
+        os.fsync(handle)
+
+
+def discard(temporary: str) -> None:
+    """Remove a file that is not complete; if that is not possible, empty it."""
     try:
         os.unlink(temporary)
     except FileNotFoundError:
-        pass  # it has the name of a record
+        pass  # it has its final name
     except OSError:  # it stays: a start must not take what is in it for a record that was saved
         with contextlib.suppress(OSError):
             os.truncate(temporary, 0)
@@ -107,18 +113,17 @@ def make_private_folder(folder: str, *, sync: bool) -> None:
 
 def sync_file(path: str) -> None:
     """Make the content of a file survive a power loss."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync(path, os.O_RDWR)
 
 
 def sync_folder(folder: str) -> None:
     """Make the names in the folder survive a power loss."""
-    if os.name == "nt":  # Windows has no handle for this, and needs none: NTFS journals names
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":  # Windows has no handle for this, and needs none: NTFS journals names
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: str, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

@@ -43,7 +43,7 @@ from typing import Any, Final
 from weakref import WeakMethod, WeakSet
 
 from cycles._journal.files.bounded import CALLS
-from cycles._journal.files.file_calls import names_in
+from cycles._journal.files.file_calls import discard, fill, names_in
 
 fcntl: Any
 try:
@@ -176,28 +176,13 @@ def _make(path: str, new: str, content: bytes, *, sync: bool) -> LockedFile:
     file = LockedFile(path, os.open(new, _MODE, 0o600))
     try:
         fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        left = content
-        while left:
-            left = left[os.write(file.descriptor, left) :]
-        if sync:
-            os.fsync(file.descriptor)
+        fill(file.descriptor, content, sync=sync)
         os.replace(new, path)
     except BaseException:
-        discard(new, file.descriptor)
+        discard(new)
         file.close()
         raise
     return file
-
-
-def discard(path: str, descriptor: int) -> None:
-    """Remove a file that is not mapped; if that is not possible, empty it, so that a start finds nothing in it."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass  # it has its final name
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
 
 
 def left(folder: str, prefix: str) -> Iterator[LockedFile]:

@@ -1,11 +1,16 @@
-"""The files of records: one private file for each, written whole or not at all.
+"""The files of records: one private file for each, written whole or not at all, and used again for the next record.
 
 No lock between processes is needed. A record is written under a temporary name and renamed into place, so a reader
 gets all of it or nothing. Files belong to one machine: a claim lasts as long as the process that made it.
+
+Making and unlinking a file is what a journal costs, so a file stays open for the next record: a spare, which is a
+`LockedFile`. A record is written into it, then it is renamed into place. At the end it is renamed back, and only then
+its first byte is overwritten: a reader of the record's name finds a whole record or no file. A start takes the spares
+that it can lock, and puts a whole record in one of them into place.
 """
 
 # Strings, not Paths: making a Path for every call would cost as much as the calls.
-# ruff: noqa: PTH100, PTH105, PTH108, PTH111, PTH118
+# ruff: noqa: PTH100, PTH105, PTH108, PTH111, PTH116, PTH118
 
 from __future__ import annotations
 
@@ -17,14 +22,18 @@ import os
 import re
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from cycles._core.settlement.record import RecordError, decode, file_name
+from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import BoundedCalls, Directory
 from cycles._journal.files.file_calls import (
     NOTHING_THERE,
+    discard,
+    fill,
     make_private_folder,
     move_to_free_name,
     names_in,
@@ -33,13 +42,14 @@ from cycles._journal.files.file_calls import (
     sync_folder,
     write_whole,
 )
-from cycles._journal.files.locked_file import LockedFile, lock
-from cycles._journal.files.spare_files import SUFFIX, SpareFiles
+from cycles._journal.files.locked_file import LockedFile, after_fork, lock
 
 # A writer starts over if its folder or its temporary file was removed. Once is rare, three times is a problem.
 _WRITE_ATTEMPTS: Final = 3
 _TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.([0-9a-f]+-\d+)-\d+\.tmp")
 _OWN_NAME: Final = re.compile(r"v2-([0-9a-f]{64})\.json")
+_SPARE: Final = ".spare"
+MOST_SPARES: Final = 64  # open files: of records in place, and of those that wait for one
 REJECTED: Final = "rejected"
 SETTLED_KEPT_MS: Final = 30 * 86_400_000  # how long a rejected record stays after an operator has settled it
 SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
@@ -69,7 +79,7 @@ class RecordFiles:
         self._serial = itertools.count()
         self._calls = BoundedCalls()
         self._directory = Directory(self._calls)
-        self._spares = SpareFiles(sync=sync)
+        self._spares = SpareFiles(self._unique, sync=sync)
 
     def close(self) -> None:
         """Remove the files that are kept for reuse. A record can be saved afterwards, in a new file."""
@@ -118,7 +128,7 @@ class RecordFiles:
             match = _TEMPORARY.fullmatch(name)
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
-            elif name.endswith(SUFFIX) and not self._spares.owns(name):
+            elif name.endswith(_SPARE) and not name.startswith(self._writer()):
                 with contextlib.suppress(OSError):
                     spare = self._calls.call(self.path(name), lock, discard=LockedFile.close)
                     with contextlib.closing(spare):
@@ -249,3 +259,129 @@ def _absolute(root: Path) -> str:
     if expanded.startswith("~"):
         raise NotADirectoryError(errno.ENOTDIR, "this user has no home directory", expanded)
     return os.path.abspath(expanded)
+
+
+class _Spare:
+    """One open file. `path` is its name while no record is in it."""
+
+    __slots__ = ("file", "inode", "path", "size")
+
+    def __init__(self, path: str, file: LockedFile, size: int) -> None:
+        self.path = path
+        self.file = file
+        self.inode = os.fstat(file.descriptor).st_ino
+        self.size = size
+
+    def discard(self) -> None:
+        """Remove it while no record is in it."""
+        discard(self.path)
+        self.file.close()
+
+
+class SpareFiles:
+    """The reused files of one store in one process. Any thread may call it.
+
+    Args:
+        unique: Returns what no other name has, also not in a forked child.
+        sync: Whether records survive a power loss.
+    """
+
+    def __init__(self, unique: Callable[[], str], *, sync: bool) -> None:
+        self._unique = unique
+        self._sync = sync
+        self._spares: deque[_Spare] = deque()
+        self._placed: dict[str, _Spare] = {}  # by the path of the record
+        self._closed = False
+        self._lock = threading.RLock()  # a signal handler may come in between and use the journal too
+        after_fork(self._forked)
+
+    def write(self, folder: str, path: str, content: bytes) -> bool:
+        """Write a record and put it into place; return False if the caller has to do so.
+
+        Raises:
+            OSError: it could not be done; what was at the path before is unchanged.
+        """
+        if self._closed or locked_file.fcntl is None:
+            return False
+        try:
+            spare = self._spares.pop()
+        except IndexError:
+            temporary = f"{folder}{self._unique()}{_SPARE}"
+            file = locked_file.make(path, content, temporary=temporary, sync=self._sync)
+            spare = _Spare(temporary, file, len(content))
+        else:
+            self._rewrite(spare, path, content)
+        with self._lock:
+            earlier = self._placed.pop(path, None)
+            is_kept = len(self._placed) < MOST_SPARES and not self._closed
+            if is_kept:
+                self._placed[path] = spare
+        if not is_kept:
+            spare.file.close()
+        if earlier is not None:
+            earlier.file.close()
+        return True
+
+    def _rewrite(self, spare: _Spare, path: str, content: bytes) -> None:
+        descriptor = spare.file.descriptor
+        try:
+            if len(content) < spare.size:
+                os.ftruncate(descriptor, len(content))
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            spare.size = len(content)
+            fill(descriptor, content, sync=self._sync)
+            os.replace(spare.path, path)
+        except BaseException:
+            spare.discard()
+            raise
+
+    def remove(self, path: str) -> bool:
+        """Take a record out of place; return False if the caller has to remove it."""
+        spare = self._placed.pop(path, None)
+        if spare is None:
+            return False
+        try:
+            os.replace(path, spare.path)
+            if os.stat(spare.path).st_ino == spare.inode:
+                os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
+                os.write(spare.file.descriptor, b"\0")
+                if self._keep(spare):
+                    return True
+        except FileNotFoundError:  # another process has settled it
+            spare.file.close()
+            return True
+        except OSError:
+            spare.file.close()
+            return False
+        spare.discard()
+        return True
+
+    def close(self) -> None:
+        """Remove the spares, and close the files of records. Those stay in place for the next process."""
+        with self._lock:
+            self._closed = True
+            spares, self._spares = self._spares, deque()
+            placed, self._placed = self._placed, {}
+        for spare in spares:
+            spare.discard()
+        for spare in placed.values():
+            spare.file.close()
+
+    def _keep(self, spare: _Spare) -> bool:
+        with self._lock:
+            if len(self._spares) >= MOST_SPARES:
+                return False
+            self._spares.append(spare)
+            if not self._closed:
+                return True
+            try:
+                self._spares.remove(spare)
+            except ValueError:  # `close` came in between and has removed it
+                return True
+            return False
+
+    def _forked(self) -> None:
+        """Start again in a forked child, in which the files of the parent are closed."""
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._spares.clear()
+        self._placed.clear()
