@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NewType
 
@@ -19,9 +19,8 @@ import attrs
 from cycles._config import Durability
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, partition
-from cycles._journal.files.chunk_cells import ChunkLogs
+from cycles._journal.files.chunk_cells import ChunkLogs, recover_chunks
 from cycles._journal.files.file_calls import NOTHING_THERE
-from cycles._journal.files.pool_recovery import recover_chunks
 from cycles._journal.files.record_files import SETTLED_KEPT_MS, RecordFiles
 from cycles._journal.files.spend import SpendLog, latest_records, left_entries
 from cycles._journal.kept_commits import KeptCommits
@@ -215,52 +214,36 @@ class Journal:
         Args:
             is_known: Returns whether another place has the record of a reservation.
         """
-        recover_chunks(self._files, self.save, self._report_unreadable)
-        try:
-            with left_entries(self._files.locate()) as entries:
-                for record in latest_records(entries):
-                    has_record = self._files.has(file_name(record.reservation_id))
-                    if not has_record and not is_known(record.reservation_id) and not self.save(record):
-                        raise OSError(errno.EIO, "its entries cannot be saved as records")
-        except NOTHING_THERE:
-            return  # no process has written anything there
-        except OSError as error:
-            self.unread = True
-            self._report_unreadable(self._files.known_folder, error)
+        with self._unreadable_reported(unread=True):
+            recover_chunks(self._files.locate(), self._files.has, self.save)
+        with self._unreadable_reported(unread=True), left_entries(self._files.locate()) as entries:
+            for record in latest_records(entries):
+                has_record = self._files.has(file_name(record.reservation_id))
+                if not has_record and not is_known(record.reservation_id) and not self.save(record):
+                    raise OSError(errno.EIO, "its entries cannot be saved as records")
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""
-        try:
+        with self._unreadable_reported(unread=True):
             return [Entry(name) for name in self._files.names()]
-        except NOTHING_THERE:
-            return []
-        except OSError as error:
-            self.unread = True
-            self._report_unreadable(self._files.known_folder, error)
-            return []
+        return []
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records of this server, with the reason of each. Changes nothing."""
         found: list[tuple[Record, str]] = []
-        try:
+        with self._unreadable_reported():
             for content in self._files.rejected():
                 with contextlib.suppress(ValueError, TypeError, KeyError):  # a file of another program
                     kept = json.loads(content)
                     record = decode(json.dumps(kept["record"]).encode("ascii"))
                     if self._is_ours(record):
                         found.append((record, str(kept["reason"])))
-        except OSError as error:
-            self._report_unreadable(self._files.known_folder, error)
         return found
 
     def remove_settled(self, now_ms: int) -> None:
         """Delete the rejected records that were settled by hand more than 30 days ago."""
-        try:
+        with self._unreadable_reported():
             self._files.remove_settled(now_ms - SETTLED_KEPT_MS)
-        except NOTHING_THERE:
-            return
-        except OSError as error:
-            self._report_unreadable(self._files.known_folder, error)
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, or cannot be settled by this client, and reported."""
@@ -292,20 +275,13 @@ class Journal:
     # Files that a start finds
 
     def _quarantine(self, entry: Entry, reason: Exception) -> None:
-        try:
+        with self._unreadable_reported(self._files.path(entry)):
             kept = self._files.set_aside(entry)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self._report_unreadable(self._files.path(entry), error)
-            return
-        self._report_once(
-            "quarantined",
-            self._files.path(kept),
-            f"{entry} is kept as {kept} and will not be settled: {reason}; rename it back for a release that can read"
-            " it, or record its amount by hand with client.record()",
-            reason,
-        )
+            message = (
+                f"{entry} is kept as {kept} and will not be settled: {reason}; rename it back for a release that can"
+                " read it, or record its amount by hand with client.record()"
+            )
+            self._report_once("quarantined", self._files.path(kept), message, reason)
 
     def _migrate(self, entry: Entry, record: Record) -> Record | None:
         """Rename a record that was found under another name, and remove no file that holds anything else."""
@@ -358,6 +334,17 @@ class Journal:
             error,
             once="",
         )
+
+    @contextlib.contextmanager
+    def _unreadable_reported(self, path: str | None = None, *, unread: bool = False) -> Iterator[None]:
+        """Report an error of the disk about a file or the folder; one that does not exist has nothing to read."""
+        try:
+            yield
+        except NOTHING_THERE:
+            pass
+        except OSError as error:
+            self.unread = self.unread or unread
+            self._report_unreadable(path or self._files.known_folder, error)
 
     def _report_unreadable(self, path: str, error: BaseException) -> None:
         message = f"the settlement journal cannot use {path} ({error}); it stays there and is not settled"

@@ -39,9 +39,9 @@ POOL_FAULTS: Final = (
     ),
     Fault(
         "the log of a dead process is removed without its record",
-        "cycles/_journal/files/pool_recovery.py",
-        "    is_saved = record is None or files.has(file_name(header.reservation_id))\n",
-        "    is_saved = True\n",
+        "cycles/_journal/files/chunk_cells.py",
+        "                if record is None or has(file_name(header.reservation_id)) or save(record):\n",
+        "                if record is not None:\n",
     ),
     Fault(
         "chunks stay when their client closes",

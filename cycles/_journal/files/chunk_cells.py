@@ -11,16 +11,18 @@ import contextlib
 import hashlib
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.chunk_record import ChunkHeader, recovered_record
 from cycles._core.pool.sums import SECTOR, Totals, encode, start
+from cycles._core.settlement.record import Record, RecordError, file_name
 from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import CALLS
 from cycles._journal.files.file_calls import make_private_folder, sync_folder
-from cycles._journal.files.locked_file import NEW, LockedFile
+from cycles._journal.files.locked_file import NEW, LockedFile, left
 
 PREFIX: Final = "pool-"
 SUFFIX: Final = ".log"
@@ -106,3 +108,22 @@ class ChunkLogs:
         if self._sync:
             sync_folder(folder)
         return log
+
+
+def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> None:
+    """Save the record of each chunk whose process has died, unless the journal has it; then remove the log.
+
+    Args:
+        folder: The partition of the journal, with a separator at its end.
+        has: Returns whether the journal has a record of this file name.
+        save: Saves a record, and returns whether that was possible. If not, the log stays.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for log in left(folder, PREFIX):
+        with contextlib.closing(log), contextlib.suppress(RecordError):  # written by a later version in another form
+            if log.path.endswith(SUFFIX):
+                header, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000)
+                if record is None or has(file_name(header.reservation_id)) or save(record):
+                    log.remove()
