@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from cycles._config import Config, without_password
+from cycles._config import Config, Durability, without_password
 from cycles._core.settlement.record import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
@@ -32,7 +32,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Jour
     given = config.journal_store
     folder = config.journal_dir or default_root()
     if isinstance(given, str) and urlsplit(given).scheme == "file":
-        given, folder = None, Path(unquote(urlsplit(given).path))
+        folder, given = directory(given), None
     local = Journal(
         folder,
         base_url=base_url,
@@ -46,7 +46,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Jour
     store = open_store(given) if isinstance(given, str) else given
     owner = partition(base_url, config.tenant, api_key)
     return StoreJournal(
-        bound(store, config, owner),
+        bound(store, owner, config.durability, config.journal_store_timeout),
         local,
         claim_ms=config.journal_claim_ms,
         timeout_s=config.journal_store_timeout,
@@ -57,11 +57,16 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Jour
     )
 
 
-def bound(store: JournalStore, config: Config, owner: str) -> JournalStore:
-    """Return the part of a store that belongs to one server and principal."""
+def bound(store: JournalStore, owner: str, durability: Durability, timeout_s: float) -> JournalStore:
+    """Return the part of a store that belongs to one server and principal. `timeout_s` bounds each operation."""
     if not isinstance(store, BindableStore):
         return store
-    return store.bind(owner, durability=config.durability, timeout_s=config.journal_store_timeout)
+    return store.bind(owner, durability=durability, timeout_s=timeout_s)
+
+
+def directory(place: str) -> Path:
+    """Return the path of a directory, also if it is given as a ``file:`` URL."""
+    return Path(unquote(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
 
 
 def open_store(url: str) -> JournalStore:

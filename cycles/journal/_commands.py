@@ -18,11 +18,11 @@ import cycles
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, partition
 from cycles._core.settlement.rules import MAY_BE_CHARGED
+from cycles._journal.open import directory
 from cycles._journal.operators import by_hand
 from cycles._journal.operators.inspect import InspectedRecord, select
 from cycles._journal.operators.inspect_store import (
     StoreView,
-    directory,
     files_of,
     is_same_store,
     is_url,
@@ -30,7 +30,6 @@ from cycles._journal.operators.inspect_store import (
     move_store_into,
     view_of,
 )
-from cycles.journal import inspect
 from cycles.journal._places import records_of, require_store, root_of, store_of
 from cycles.journal._table import print_records
 from cycles.journal._terminal import Terminal, say
@@ -335,10 +334,8 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
         return status
     path = _changing(lambda: by_hand.put_rejected_back(entry, record))
     status = _flush_one(context, config, entry)
-    now_ms = time.time_ns() // 1_000_000
     if status == DONE and not Path(path).exists():
-        _changing(lambda: by_hand.mark_settled(entry, now_ms))
-    _changing(lambda: by_hand.remove_settled(inspect(context.root), now_ms))
+        _changing(lambda: by_hand.mark_settled(entry, time.time_ns() // 1_000_000))
     return status
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import cycles
 from cycles._config import without_password
 from cycles._core.settlement.record import partition
+from cycles._journal.open import directory
 from cycles._journal.operators.inspect import InspectedRecord
-from cycles._journal.operators.inspect_store import StoreView, directory, is_url, view_of
+from cycles._journal.operators.inspect_store import StoreView, is_url, view_of
 from cycles.journal import directory_of, inspect
 from cycles.journal._terminal import say
 

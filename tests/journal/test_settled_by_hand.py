@@ -35,3 +35,10 @@ def test_only_records_that_were_settled_more_than_30_days_ago_are_deleted(journa
 def test_a_journal_without_rejected_records_makes_no_folder(journal: Journal) -> None:
     Records(journal).left_by_others(SETTLED_MS)
     assert not Path(journal.directory).exists()
+
+
+def test_an_amount_of_zero_is_shown(journal: Journal) -> None:
+    body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 0}}
+    journal.save(a_record(commit_body=body, event_fallback_body=body))
+    (entry,) = inspect(Path(journal.directory))
+    assert entry.to_dict()["amount"] == {"unit": "TOKENS", "amount": 0}

@@ -288,9 +288,9 @@ def test_a_record_that_was_rejected_again_meanwhile_is_not_marked_as_settled(roo
     [after] = inspect()
     assert after.settled_at_ms is None
     by_hand.mark_settled(after, 5)
-    by_hand.remove_settled(inspect(), 5 + 30 * 86_400_000)
+    journal(root, OTHER_SERVER).remove_settled(5 + 30 * 86_400_000)
     assert [entry.settled_at_ms for entry in inspect()] == [5]
-    by_hand.remove_settled(inspect(), 6 + 30 * 86_400_000)
+    journal(root, OTHER_SERVER).remove_settled(6 + 30 * 86_400_000)
     assert inspect() == []
 
 

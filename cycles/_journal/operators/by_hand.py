@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ from attrs import evolve
 
 from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
-from cycles._journal.files.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS
+from cycles._journal.files.record_files import REJECTED, SETTLED_AT
 from cycles._journal.files.spend import PREFIX, SUFFIX, left_entries
 from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
 
@@ -34,14 +33,10 @@ def discard(entry: InspectedRecord) -> str:
         OSError: it cannot be renamed.
     """
     target = entry.path + DISCARDED
-    for _ in range(2):
-        try:
-            move_to_free_name(entry.path, target)
-        except FileExistsError:
-            target = f"{entry.path}.{secrets.token_hex(4)}{DISCARDED}"
-        else:
-            return target
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    if os.path.lexists(target):  # the reservation had another record, which was discarded before
+        target = f"{entry.path}.{secrets.token_hex(4)}{DISCARDED}"
+    move_to_free_name(entry.path, target)
+    return target
 
 
 def requeue(entry: InspectedRecord, record: Record) -> None:
@@ -92,18 +87,6 @@ def mark_settled(entry: InspectedRecord, now_ms: int) -> None:
     if kept.get("record") == entry.record and kept.get("reason") == entry.reason:
         content = json.dumps({**kept, SETTLED_AT: now_ms}).encode("ascii")
         write_whole(entry.path, f"{entry.path}.{secrets.token_hex(4)}.tmp", content, sync=True)
-
-
-def remove_settled(records: Iterable[InspectedRecord], now_ms: int) -> None:
-    """Delete the rejected records that were settled by hand more than 30 days ago.
-
-    Raises:
-        OSError: one cannot be deleted.
-    """
-    for entry in records:
-        if entry.settled_at_ms is not None and now_ms - entry.settled_at_ms > SETTLED_KEPT_MS:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
 
 
 def move_all(source: Path, target: Path) -> tuple[int, int]:

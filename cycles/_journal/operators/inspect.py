@@ -25,7 +25,19 @@ from cycles._journal.files.record_files import REJECTED, SETTLED_AT
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
 
 DISCARDED: Final = ".discarded"
+_SHOWN: Final = (
+    "id",
+    "state",
+    "reservation_id",
+    "base_url",
+    "mode",
+    "amount",
+    "recorded_at_ms",
+    "not_before_ms",
+    "path",
+)
 _KEY: Final = re.compile(r"v2-([0-9a-f]{64})\.json(\.|$)")
+_OF_A_RECORD: Final = {"reservation_id": str, "base_url": str, "mode": str, "recorded_at_ms": int, "not_before_ms": int}
 _SHORTEST_PREFIX: Final = 6
 
 
@@ -64,18 +76,9 @@ class InspectedRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `cycles pending --json` prints; a rejected record has its reason too."""
-        members: dict[str, Any] = {
-            "id": self.id,
-            "state": self.state,
-            "reservation_id": self.reservation_id,
-            "base_url": self.base_url,
-            "mode": self.mode,
-            "amount": None if self.amount is None else self.amount.to_dict(),
-            "recorded_at_ms": self.recorded_at_ms,
-            "not_before_ms": self.not_before_ms,
-            "path": self.path,
-        }
-        return {**members, "reason": self.reason} if self.state == "rejected" else members
+        shown = (*_SHOWN, "reason") if self.state == "rejected" else _SHOWN
+        amount = None if self.amount is None else self.amount.to_dict()
+        return {**{name: getattr(self, name) for name in shown}, "amount": amount}
 
     def decoded(self) -> Record | None:
         """Return the record as a value, or None if this release cannot read it."""
@@ -109,30 +112,17 @@ def select(records: list[InspectedRecord], wanted: str) -> list[InspectedRecord]
 
 def _paths(root: Path) -> Iterator[tuple[str, bool]]:
     """Yield the files that may be records, and whether they are in a folder of rejected ones."""
-    for partition, folders, names in _levels(root.expanduser()):
-        yield from ((f"{partition}/{name}", False) for name in names)
-        if REJECTED in folders:
-            _, names = _listed(f"{partition}/{REJECTED}")
-            yield from ((f"{partition}/{REJECTED}/{name}", True) for name in names if not name.endswith(".tmp"))
 
+    def failed(error: OSError) -> None:
+        if not isinstance(error, NOTHING_THERE):
+            raise error
 
-def _levels(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield the directory and those in it: the directory of all journals has one for each server and principal."""
-    folders, names = _listed(str(root))
-    yield str(root), folders, names
-    for folder in folders:
-        if folder != REJECTED:
-            path = f"{root}/{folder}"
-            yield path, *_listed(path)
-
-
-def _listed(folder: str) -> tuple[list[str], list[str]]:
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted((item.name, item.is_dir(follow_symlinks=False)) for item in found)
-    except NOTHING_THERE:
-        return [], []
-    return [name for name, is_folder in entries if is_folder], [name for name, is_folder in entries if not is_folder]
+    top = str(root.expanduser())
+    for folder, folders, names in os.walk(top, onerror=failed):
+        is_rejected = folder != top and folder.endswith(f"{os.sep}{REJECTED}")
+        yield from ((f"{folder}/{name}", is_rejected) for name in names)
+        # The directory of all journals has one for each server and principal, and each of them one of rejected records.
+        folders[:] = [] if is_rejected else [each for each in folders if folder == top or each == REJECTED]
 
 
 def _read(calls: BoundedCalls, path: str, rejected: bool, now_ms: int) -> InspectedRecord | None:
@@ -171,27 +161,19 @@ def entry_of(identity: str, state: State, path: str, content: bytes, now_ms: int
         members = members if isinstance(members, dict) else None
     reason = given if isinstance(given := kept.get("reason"), str) else None
     settled_at_ms = moment if type(moment := kept.get(SETTLED_AT)) is int else None
+    shown: dict[str, Any] = {"id": identity, "path": path, "reason": reason, "record": members}
     try:
         record = decode(json.dumps(members).encode("ascii") if state == "rejected" else content)
     except RecordError as error:
-        broken: State = "quarantined" if state == "pending" else state
-        return InspectedRecord(
-            id=identity, state=broken, path=path, reason=reason or str(error), record=members, **_known(members)
-        )
+        shown |= {"state": "quarantined" if state == "pending" else state, "reason": reason or str(error)}
+        return InspectedRecord(**shown, **_known(members))
     deferred = state == "pending" and record.wait_ms(now_ms) > 0
     return InspectedRecord(
-        id=identity,
+        **shown,
+        **{name: getattr(record, name) for name in _OF_A_RECORD},
         state="deferred" if deferred else state,
-        reservation_id=record.reservation_id,
-        base_url=record.base_url,
-        mode=record.mode,
         amount=record.actual,
-        recorded_at_ms=record.recorded_at_ms,
-        not_before_ms=record.not_before_ms,
-        path=path,
-        reason=reason,
         settled_at_ms=settled_at_ms,
-        record=members,
     )
 
 
@@ -205,5 +187,4 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 def _known(members: dict[str, Any] | None) -> dict[str, Any]:
     """Return the members of a broken record that have the right type."""
-    expected = {"reservation_id": str, "base_url": str, "mode": str, "recorded_at_ms": int, "not_before_ms": int}
-    return {name: value for name, kind in expected.items() if type(value := (members or {}).get(name)) is kind}
+    return {name: value for name, kind in _OF_A_RECORD.items() if type(value := (members or {}).get(name)) is kind}

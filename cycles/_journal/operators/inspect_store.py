@@ -11,8 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
 from attrs import evolve, frozen
 
@@ -20,13 +19,12 @@ from cycles._config import without_password
 from cycles._core.settlement.record import Record, encode
 from cycles._errors import StoreError
 from cycles._journal.files.record_files import SETTLED_KEPT_MS
-from cycles._journal.open import open_store
+from cycles._journal.open import bound, open_store
 from cycles._journal.operators.inspect import InspectedRecord, entry_of, inspect
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import (
     POISON_TAKES,
-    BindableStore,
     JournalStore,
     KeptState,
     Put,
@@ -56,10 +54,6 @@ class StoreView:
         now_ms = time.time_ns() // 1_000_000
         found = [shown for each in _all(self.store) if (shown := self._shown(each, now_ms)) is not None]
         return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
-
-    def has(self, entry: InspectedRecord) -> bool:
-        """Return whether the entry is one of this store."""
-        return entry.path.startswith(f"{self.name}#")
 
     def discard(self, entry: InspectedRecord) -> str:
         """Keep a record that is not settled from being settled, or delete one that is kept. Return what happened.
@@ -97,8 +91,7 @@ class StoreView:
         Raises:
             StoreError: the store does not respond.
         """
-        record = with_reason(_encoded(entry.record or {}), entry.reason or "rejected")
-        self.store.put([settled_by_hand(entry.id, record, 0)])
+        self.store.put([settled_by_hand(entry.id, _rejected(entry), 0)])
 
     def close(self) -> None:
         """Close the connections of the store."""
@@ -149,13 +142,7 @@ def view_of(url: str, owner: str, timeout_s: float) -> StoreView:
     Raises:
         ConfigurationError: the URL is wrong, or a package is missing.
     """
-    return StoreView(_bound(open_store(url), owner, timeout_s), without_password(url))
-
-
-def _bound(store: JournalStore, owner: str, timeout_s: float) -> JournalStore:
-    if not isinstance(store, BindableStore):
-        return store
-    return store.bind(owner, durability="process", timeout_s=timeout_s)
+    return StoreView(bound(open_store(url), owner, "process", timeout_s), without_password(url))
 
 
 def is_same_store(first: str, second: str, timeout_s: float) -> bool:
@@ -176,15 +163,10 @@ def is_same_store(first: str, second: str, timeout_s: float) -> bool:
             other.store.delete([(key, fence or "")])
 
 
-class Moved(NamedTuple):
-    """How many records were moved, and how many stay where they were."""
-
-    moved: int
-    left: int
-
-
-def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
+def move_files_into(url: str, source: Path, timeout_s: float) -> tuple[int, int]:
     """Move the records of all journals below a directory into a store, each into its own partition.
+
+    Returns how many were moved, and how many stay.
 
     Raises:
         StoreError: the store does not respond. What was moved until then stays moved.
@@ -203,20 +185,18 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
             for entry in entries:
                 done = _into_store(view.store, entry)
                 moved, left = moved + done, left + (not done)
-    return Moved(moved, left)
+    return moved, left
 
 
 def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
     if entry.state not in ("pending", "deferred", "rejected") or entry.record is None:
         return False
     path = Path(entry.path)
-    if entry.state != "rejected":
-        put = Put(entry.id, path.read_bytes())
-    elif entry.settled_at_ms is None:
-        put = Put(entry.id, with_reason(_encoded(entry.record), entry.reason or "rejected"), None, 0, "rejected")
-    else:
-        record = with_reason(_encoded(entry.record), entry.reason or "rejected")
-        put = settled_by_hand(entry.id, record, entry.settled_at_ms - time.time_ns() // 1_000_000)
+    put = Put(entry.id, path.read_bytes() if entry.state != "rejected" else _rejected(entry))
+    if entry.settled_at_ms is not None:
+        put = settled_by_hand(entry.id, put.record, entry.settled_at_ms - time.time_ns() // 1_000_000)
+    elif entry.state == "rejected":
+        put = evolve(put, kept="rejected")
     if not _put_new(store, [put])[0]:
         return False
     path.unlink(missing_ok=True)
@@ -231,8 +211,10 @@ def _put_new(store: JournalStore, puts: Sequence[Put]) -> list[bool]:
     return [fence is not None or same.get(put.key) == put.record for put, fence in zip(puts, fences, strict=True)]
 
 
-def move_store_into(view: StoreView, store: JournalStore) -> Moved:
+def move_store_into(view: StoreView, store: JournalStore) -> tuple[int, int]:
     """Move the records of a store into another store, or into the files of one partition.
+
+    Returns how many were moved, and how many stay.
 
     Raises:
         StoreError: a store does not respond. What was moved until then stays moved.
@@ -247,7 +229,7 @@ def move_store_into(view: StoreView, store: JournalStore) -> Moved:
             done = _put_new(store, [_copy(each, now_ms) for each in found])
             view.store.delete([(each.key, each.fence) for each, is_done in zip(found, done, strict=True) if is_done])
             moved, left = moved + sum(done), left + len(found) - sum(done)
-    return Moved(moved, left)
+    return moved, left
 
 
 def _copy(stored: Stored, now_ms: int) -> Put:
@@ -272,11 +254,6 @@ def is_url(place: str) -> bool:
     return "://" in place and not place.startswith("file://")
 
 
-def directory(place: str) -> Path:
-    """Return the path of a directory, also if it is given as a ``file:`` URL."""
-    return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
-
-
 def _object(content: bytes) -> dict[str, Any]:
     try:
         members = json.loads(content)
@@ -285,5 +262,6 @@ def _object(content: bytes) -> dict[str, Any]:
     return members if isinstance(members, dict) else {}
 
 
-def _encoded(members: dict[str, Any]) -> bytes:
-    return json.dumps(members, separators=(",", ":")).encode("ascii")
+def _rejected(entry: InspectedRecord) -> bytes:
+    """Return the bytes of a rejected record in a store, where the record has the reason."""
+    return with_reason(json.dumps(entry.record, separators=(",", ":")).encode("ascii"), entry.reason or "rejected")
