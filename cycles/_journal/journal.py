@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NewType
 
@@ -133,10 +133,6 @@ class Journal:
         if record.replaces_commit and self.keeps_commit(record):
             return PutResult.HELD_BACK
         return PutResult.SAVED if saved else PutResult.FAILED
-
-    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
-        """Save records one after the other."""
-        return [self.put(record) for record in records]
 
     def _not_earlier(self, record: Record) -> Record | None:
         """Return the record, or what another worker has made of it: the event that is stored, or None if it is settled.

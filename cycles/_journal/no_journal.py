@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._journal.journal import Entry
@@ -20,10 +18,6 @@ class NoJournal:
     def put(self, record: Record) -> PutResult:
         """Save nothing: the record is sent anyway."""
         return PutResult.FAILED
-
-    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
-        """As `put`, for each."""
-        return [PutResult.FAILED for _ in records]
 
     def delete(self, record: Record) -> None:
         """Do nothing: no record is kept."""

@@ -23,6 +23,7 @@ class Records:
 
     def __init__(self, journal: AnyJournal) -> None:
         self._journal = journal
+        self._files = journal.local if isinstance(journal, StoreJournal) else journal  # on the disk of this machine
         self.shared: StoreJournal | None = journal if isinstance(journal, StoreJournal) else None
         """The journal, if its store is shared by a fleet."""
         self.journaled: bool = not isinstance(journal, NoJournal)
@@ -34,12 +35,12 @@ class Records:
     @property
     def directory(self) -> str | None:
         """Where the records are, a folder or a store; None without a journal."""
-        return self._journal.directory if self.shared is None else self.shared.name
+        return self._files.directory if self.shared is None else self.shared.name
 
     @property
     def unread(self) -> bool:
         """Whether the journal could not be read: what an earlier process left is unknown."""
-        return self._journal.unread
+        return self._files.unread
 
     @property
     def quarantined(self) -> int:
@@ -53,8 +54,10 @@ class Records:
 
     def put_many(self, records: list[Record]) -> list[PutResult]:
         """Save several records: in a shared store in one round trip."""
+        if self.shared is None:
+            return [self.put(record) for record in records]
         self._in_progress.update({record.reservation_id: record for record in records})
-        return self._journal.put_many(records)
+        return self.shared.put_many(records)
 
     def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record that needs no request any more. Blocks on the journal.
@@ -122,11 +125,11 @@ class Records:
 
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""
-        return self._journal.spend_log() if is_supported() else None
+        return self._files.spend_log() if is_supported() else None
 
     def chunk_logs(self) -> ChunkLogs | None:
         """Return the slot logs of pools; None without a journal."""
-        return self._journal.chunk_logs()
+        return self._files.chunk_logs()
 
     def close(self) -> None:
         """Release what the files of the journal keep open; a shared journal is closed by its owner."""
@@ -135,10 +138,10 @@ class Records:
 
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
-        self._journal.remove_settled(now_ms)
+        self._files.remove_settled(now_ms)
         self._journal.recover_spend()
         found = self._journal.pending()
-        in_progress = self.in_progress()
+        in_progress = self.in_progress()  # now: a guard may have begun to settle one while the journal was read
         return [entry for entry in found if entry not in in_progress]
 
     def in_progress(self) -> set[str]:

@@ -17,7 +17,7 @@ FEATURE_FAULTS: Final = (
     Fault(
         "nothing is saved on disk while the store does not respond",
         "cycles/_journal/stores/shared.py",
-        '        saved = self._outage != "memory" and self._local.save(record)\n',
+        '        saved = self._outage != "memory" and self.local.save(record)\n',
         "        saved = True\n",
         most=2_000,
     ),

@@ -46,7 +46,7 @@ def shared(client: cycles.Cycles) -> Any:
 
 def files(client: cycles.Cycles) -> list[Path]:
     """Return the records that the client keeps on its own disk."""
-    return sorted(Path(shared(client).directory).glob("v2-*.json"))
+    return sorted(Path(shared(client).local.directory).glob("v2-*.json"))
 
 
 def tick(client: cycles.Cycles) -> None:

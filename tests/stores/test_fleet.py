@@ -259,7 +259,7 @@ def test_closing_after_an_outage_leaves_no_file(
     store.fails = "it is down"
     guard.commit(THREE)
     store.fails = None
-    folder = Path(shared(client).directory)
+    folder = Path(shared(client).local.directory)
     assert list(folder.glob("*.spare")) != [], "the outage made one"
     client.close()
     assert [path.name for path in folder.iterdir()] == []

@@ -9,7 +9,7 @@ from typing import Final
 
 from cycles._config import JournalOutage
 from cycles._core.settlement.circuit_breaker import CircuitBreaker
-from cycles._errors import JournalUnavailableError, StoreError
+from cycles._errors import StoreError
 from cycles._journal.journal import JournalIssue
 from cycles._journal.stores.store import CheckedStore, JournalStore
 
@@ -89,14 +89,3 @@ class StoreHealth:
             return
         for problem in problems:
             self._report(JournalIssue("store", "", f"the journal's store may lose records: {problem}"))
-
-    def raise_unavailable(self) -> None:
-        """Raise the error of a reservation that is not made without a store.
-
-        Raises:
-            JournalUnavailableError: always.
-        """
-        raise JournalUnavailableError(
-            'the journal\'s store does not respond, and journal_outage is "refuse": nothing was reserved; '
-            "check journal_store (CYCLES_JOURNAL_URL)"
-        )

@@ -46,9 +46,7 @@ from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name
 from cycles._core.settlement.rules import MAY_BE_CHARGED
-from cycles._errors import StoreError
-from cycles._journal.files.chunk_cells import ChunkLogs
-from cycles._journal.files.spend import SpendLog
+from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.health import StoreHealth
@@ -115,7 +113,7 @@ class StoreJournal:
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._store = store
-        self._local = local
+        self.local = local
         self.claim_ms = claim_ms
         self._outage = outage
         self.refuses: bool = outage == "refuse"
@@ -140,14 +138,9 @@ class StoreJournal:
         """Calls a function after some seconds, in another thread."""
 
     @property
-    def directory(self) -> str:
-        """Where the local files are."""
-        return self._local.directory
-
-    @property
     def quarantined(self) -> int:
         """How many records were quarantined so far."""
-        return self._quarantined + self._local.quarantined
+        return self._quarantined + self.local.quarantined
 
     # --- one record -------------------------------------------------------------------------------------------------
 
@@ -161,7 +154,7 @@ class StoreJournal:
         try:
             raw = encode(record)
         except RecordError:
-            return self._local.put(record)  # reports why
+            return self.local.put(record)  # reports why
         saved = self._try_put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
         if saved is None:
             saved = self._put_elsewhere(key, raw, record)
@@ -258,7 +251,7 @@ class StoreJournal:
             self._taken.pop(key, None)
             self._watched.discard(key)
         if before is not None and before.place == "disk":
-            self._local.delete(decode(raw))
+            self.local.delete(decode(raw))
 
     def _be_unsure(self, key: str, raw: bytes) -> None:
         with self._lock:
@@ -278,12 +271,12 @@ class StoreJournal:
             if is_chunk:
                 self._watched.add(key)
         if held is not None and held.place == "disk" and not is_chunk:  # the store has it
-            self._local.delete(record)
+            self.local.delete(record)
         return False
 
     def _put_elsewhere(self, key: str, raw: bytes, record: Record) -> bool:
         """Save a record that the store did not take in a local file, or keep it in memory."""
-        saved = self._outage != "memory" and self._local.save(record)
+        saved = self._outage != "memory" and self.local.save(record)
         with self._lock:
             held = self._held.setdefault(key, Held(raw))
             held.record, held.place = raw, "disk" if saved else "memory"
@@ -309,7 +302,7 @@ class StoreJournal:
             held = self._held.get(key_of(record.reservation_id))
         if held is None:
             return False
-        return not all(_is_event(form) for form in held.maybe) or self._local.keeps_commit(record)
+        return not all(_is_event(form) for form in held.maybe) or self.local.keeps_commit(record)
 
     def _has_larger_sum(self, key: str, record: Record) -> bool:
         """Return whether this client has taken a larger sum of the chunk since this form of its record was loaded.
@@ -335,7 +328,7 @@ class StoreJournal:
             if key not in self._watched:
                 self._taken.pop(key, None)
         if guards_of(record) is not None:  # what it has beyond the stored sum is saved now
-            self._local.delete(record)
+            self.local.delete(record)
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
@@ -347,7 +340,7 @@ class StoreJournal:
             if held is not None:
                 self._taken.pop(key, None)
         if held is None or held.place == "disk":
-            self._local.delete(record)
+            self.local.delete(record)
         if held is None or (held.fence is None and not held.is_unsure):
             return
         settled = None
@@ -370,9 +363,9 @@ class StoreJournal:
         with self._lock:
             held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
-            self._local.delete(record)
+            self.local.delete(record)
         if not saved:
-            self._local.reject(record, reason)
+            self.local.reject(record, reason)
             if held is not None and (held.fence is not None or held.is_unsure):
                 with self._lock:
                     self._finished.append((key, held, None))
@@ -392,7 +385,7 @@ class StoreJournal:
 
     def _load_file(self, entry: Entry) -> Record | None:
         """Return the record of a local file, which belongs to this client from now on."""
-        record = self._local.load(entry)
+        record = self.local.load(entry)
         if record is not None:
             raw, commit = encode(record), encode(evolve(record, mode="commit"))
             maybe = Held(raw, None, "disk", (commit,), is_unsure=True, is_shared=True)  # a put may have had no response
@@ -414,15 +407,10 @@ class StoreJournal:
 
     # --- what an earlier process left -------------------------------------------------------------------------------
 
-    @property
-    def unread(self) -> bool:
-        """Whether the local files could not be read. A store that does not respond is reported as an outage."""
-        return self._local.unread
-
     def pending(self) -> list[Entry]:
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
         self._health.report_problems(self._store)
-        files = self._local.pending()
+        files = self.local.pending()
         late = self._move(files)
         return [*files, *late, *self.claim(TAKE_BATCH)]
 
@@ -446,13 +434,13 @@ class StoreJournal:
                         late.append(Entry(file_name(rest.reservation_id)))
                 elif theirs is None or theirs.actual.amount != record.actual.amount:
                     # What the other client settles, and what of it is charged, cannot be known.
-                    self._local.reject(record, MAY_BE_CHARGED)
-                self._local.delete(record)
+                    self.local.reject(record, MAY_BE_CHARGED)
+                self.local.delete(record)
         return late
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records, with the reason of each."""
-        found = self._local.rejected()
+        found = self.local.rejected()
         with self._outages_noted():
             for each in pages(self._store, "rejected"):
                 with contextlib.suppress(RecordError):
@@ -460,21 +448,9 @@ class StoreJournal:
                     found.append((record, record.rejected or "rejected"))
         return found
 
-    def remove_settled(self, now_ms: int) -> None:
-        """Delete the rejected records in local files that were settled by hand. Those of the store become due."""
-        self._local.remove_settled(now_ms)
-
-    def spend_log(self) -> SpendLog:
-        """Return the slots in which this process writes known spend ahead, on the local disk."""
-        return self._local.spend_log()
-
-    def chunk_logs(self) -> ChunkLogs:
-        """Return the logs of the chunks of this process, on the local disk."""
-        return self._local.chunk_logs()
-
     def recover_spend(self) -> None:
         """Save the records of the spend that dead processes of this machine wrote ahead."""
-        self._local.recover_spend(self._store_has)
+        self.local.recover_spend(self._store_has)
 
     def _store_has(self, reservation_id: str) -> bool:
         """Return whether the store has a record; False also if it does not respond."""
@@ -633,7 +609,10 @@ class StoreJournal:
                 self._store.list("", 1)
                 self._health.succeeded()
                 return
-        self._health.raise_unavailable()
+        raise JournalUnavailableError(
+            'the journal\'s store does not respond, and journal_outage is "refuse": nothing was reserved; '
+            "check journal_store (CYCLES_JOURNAL_URL)"
+        )
 
     @contextlib.contextmanager
     def _outages_noted(self) -> Iterator[None]:
@@ -649,7 +628,7 @@ class StoreJournal:
             self._renew(0)
         if self._owns_store:
             self._store.close()
-        self._local.close()
+        self.local.close()
 
 
 def key_of(reservation_id: str) -> str:
