@@ -11,7 +11,7 @@ from cycles._config import Config, Durability, without_password
 from cycles._core.settlement.record import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
-from cycles._journal.no_journal import NoJournal
+from cycles._journal.records import AnyJournal, NoJournal
 from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import BindableStore, JournalStore
 
@@ -20,7 +20,7 @@ _POSTGRES: Final = ("postgresql", "postgres")
 SCHEMES: Final = (*_REDIS, "postgresql", "file")
 
 
-def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Journal | StoreJournal | NoJournal:
+def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> AnyJournal:
     """Return the journal of a client.
 
     Raises:

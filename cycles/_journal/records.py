@@ -12,8 +12,54 @@ from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.files.spend import SpendLog
 from cycles._journal.journal import Entry, Journal
-from cycles._journal.no_journal import NoJournal
 from cycles._journal.stores.shared import StoreJournal
+
+
+class NoJournal:
+    """The journal of a client with ``journal=False``: the methods of a journal, and nothing is kept."""
+
+    directory = None
+    unread = False
+    quarantined = 0
+    rejected_hint = "no journal keeps it; record it by hand with client.record()"
+
+    def put(self, record: Record) -> PutResult:
+        """Save nothing: the record is sent anyway."""
+        return PutResult.FAILED
+
+    def delete(self, record: Record) -> None:
+        """Do nothing: no record is kept."""
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Do nothing: the error that the caller gets, and the log, have the amount."""
+
+    def load(self, entry: Entry) -> Record | None:
+        """Return None: there are no entries."""
+        return None
+
+    def rejected(self) -> list[tuple[Record, str]]:
+        """Return nothing."""
+        return []
+
+    def remove_settled(self, now_ms: int) -> None:
+        """Do nothing."""
+
+    def recover_spend(self) -> None:
+        """Do nothing: no process has written anything ahead."""
+
+    def pending(self) -> list[Entry]:
+        """Return nothing."""
+        return []
+
+    def spend_log(self) -> None:
+        """Return None: nothing is written ahead."""
+
+    def chunk_logs(self) -> None:
+        """Return None: chunks have no logs."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
 
 AnyJournal: TypeAlias = Journal | StoreJournal | NoJournal
 

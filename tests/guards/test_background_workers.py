@@ -17,8 +17,7 @@ from cycles._drivers.reporting import Reporter
 from cycles._drivers.work import queue as work_queue
 from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
-from cycles._journal.no_journal import NoJournal
-from cycles._journal.records import Records
+from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
 from tests.support.inside import state_of
 from tests.support.waiting import PATIENCE_S
