@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -29,6 +29,7 @@ from cycles._journal.stores.store import (
     KeptState,
     Put,
     Stored,
+    decoded,
     pages,
     settled_by_hand,
     with_reason,
@@ -240,8 +241,8 @@ def _copy(stored: Stored, now_ms: int) -> Put:
 
 def _stays(stored: Stored) -> bool:
     """Return whether files have no use for a record: it marks that a chunk is settled."""
-    members = _object(stored.record)
-    return stored.kept is None and "settled" in members and "rejected" not in members
+    record = decoded(stored.record)
+    return record is not None and stored.kept is None and record.settled is not None and record.rejected is None
 
 
 def files_of(folder: Path, owner: str) -> FileStore:
@@ -252,14 +253,6 @@ def files_of(folder: Path, owner: str) -> FileStore:
 def is_url(place: str) -> bool:
     """Return whether a place of records is a store, not a directory."""
     return "://" in place and not place.startswith("file://")
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    try:
-        members = json.loads(content)
-    except ValueError:
-        return {}
-    return members if isinstance(members, dict) else {}
 
 
 def _rejected(entry: InspectedRecord) -> bytes:

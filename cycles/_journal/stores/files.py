@@ -6,7 +6,7 @@ agree on it. No lock keeps two of them from replacing one file at the same momen
 """
 
 # Strings, not Paths, as in the other files of this package.
-# ruff: noqa: PTH108, PTH116, PTH118
+# ruff: noqa: PTH116, PTH118
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cycles._errors import StoreError
 from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS, RecordFiles, key_in
 from cycles._journal.stores.store import PAGE, KeptState, Owned, Put, Stored
+
+_STATES: Final[tuple[KeptState | None, ...]] = (None, "rejected", "quarantined")
 
 
 class FileStore:
@@ -114,7 +116,7 @@ class FileStore:
         if item.kept == "quarantined":
             self._files.set_aside(name)
         if before is not None and before.kept != item.kept:
-            self._remove(item.key, before.kept, but_kept=item.kept)
+            self._remove(item.key, before.kept)
         found = self._find(item.key)
         return None if found is None else found.fence
 
@@ -128,14 +130,10 @@ class FileStore:
         return None
 
     def _find(self, key: str) -> Stored | None:
-        name = _name(key)
-        places: builtins.list[tuple[str, KeptState | None]] = [(name, None), (os.path.join(REJECTED, name), "rejected")]
-        for place, kept in places:
-            with contextlib.suppress(*NOTHING_THERE):
-                return self._stored(key, place, kept)
-        for place in self._aside(key):
-            with contextlib.suppress(*NOTHING_THERE):
-                return self._stored(key, place, "quarantined")
+        for kept in _STATES:
+            for place in self._places(key, kept):
+                with contextlib.suppress(*NOTHING_THERE):
+                    return self._stored(key, place, kept)
         return None
 
     def _stored(self, key: str, place: str, kept: KeptState | None) -> Stored:
@@ -145,13 +143,9 @@ class FileStore:
             content = json.dumps(json.loads(content)["record"], separators=(",", ":")).encode("ascii")
         return Stored(key, content, fence, 0, kept)
 
-    def _remove(self, key: str, kept: KeptState | None, but_kept: KeptState | None = None) -> None:
-        names = [_name(key)] if kept is None else [os.path.join(REJECTED, _name(key))]
-        if kept == "quarantined":
-            names = [] if but_kept == "quarantined" else self._aside(key)
-        for name in names:
-            with contextlib.suppress(*NOTHING_THERE):
-                self._files.remove(name) if kept is None else os.unlink(self._files.path(name))
+    def _remove(self, key: str, kept: KeptState | None) -> None:
+        for place in self._places(key, kept):
+            self._files.remove(place)
 
     def _keys(self, kept: KeptState | None) -> set[str]:
         found = self._files.listed() if kept is None else self._files.rejected_names()
@@ -159,8 +153,11 @@ class FileStore:
             found = [f"{name.partition('.json.')[0]}.json" for name in self._files.set_aside_names()]
         return {key for name in found if (key := key_in(name))}
 
-    def _aside(self, key: str) -> builtins.list[str]:
-        return [name for name in self._files.set_aside_names() if name.startswith(f"{_name(key)}.")]
+    def _places(self, key: str, kept: KeptState | None) -> builtins.list[str]:
+        """Return where a record in this state is: its names below the folder."""
+        if kept == "quarantined":  # each time under another name
+            return [name for name in self._files.set_aside_names() if name.startswith(f"{_name(key)}.")]
+        return [os.path.join(REJECTED, _name(key)) if kept == "rejected" else _name(key)]
 
 
 def _name(key: str) -> str:

@@ -50,7 +50,7 @@ from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.health import StoreHealth
-from cycles._journal.stores.store import JournalStore, KeptState, Put, Stored, pages
+from cycles._journal.stores.store import JournalStore, KeptState, Put, Stored, decoded, pages
 
 TAKE_BATCH: Final = 16
 BATCH: Final = 500  # records of one renewal, deletion or look
@@ -294,7 +294,7 @@ class StoreJournal:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
         key = key_of(reservation_id)
         raw = self._taken.get(key) or self._parted.get(key)
-        return None if raw is None else _decoded(raw)
+        return None if raw is None else decoded(raw)
 
     def keeps_commit(self, record: Record) -> bool:
         """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
@@ -495,7 +495,7 @@ class StoreJournal:
     def _claim(self, taken: Stored) -> bool:
         """Hold a record that this client has taken. Return whether it is to be settled now."""
         key, raw = taken.key, taken.record
-        record = _decoded(raw)
+        record = decoded(raw)
         with self._lock:
             self._watched.discard(key)
             held = self._held.get(key)
@@ -641,7 +641,7 @@ def _is_same(stored: Stored, raw: bytes) -> bool:
 
     It may if it is the same amount, or an earlier sum of the chunk that no client sends as an event.
     """
-    record, theirs = decode(raw), _decoded(stored.record)
+    record, theirs = decode(raw), decoded(stored.record)
     if theirs is None or guards_of(record) is None:
         return theirs is not None and _whole(theirs) == _whole(record)
     if theirs.settled is not None or stored.kept is not None:
@@ -658,17 +658,11 @@ def _whole(record: Record) -> tuple[str, int]:
     return actual.unit, actual.amount + (excess if type(excess) is int else 0)
 
 
-def _decoded(raw: bytes) -> Record | None:
-    with contextlib.suppress(RecordError):
-        return decode(raw)
-    return None
-
-
 def _is_event(raw: bytes) -> bool:
-    record = _decoded(raw)
+    record = decoded(raw)
     return record is None or record.mode == "event"  # no client sends one that is unreadable
 
 
 def _is_settled(raw: bytes) -> bool:
-    record = _decoded(raw)
+    record = decoded(raw)
     return record is not None and record.settled is not None

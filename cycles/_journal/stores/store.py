@@ -8,6 +8,7 @@ once comes from the server's idempotency keys; a take only keeps two workers fro
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from attrs import evolve, frozen
 
 from cycles._config import Durability
-from cycles._core.settlement.record import RecordError, decode, encode
+from cycles._core.settlement.record import Record, RecordError, decode, encode
 from cycles._errors import StoreError as StoreError
 from cycles._journal.files.record_files import SETTLED_KEPT_MS
 
@@ -150,19 +151,21 @@ def without_parameter(url: str, name: str) -> tuple[str, str | None]:
     return urlunsplit(parts._replace(query=urlencode([each for each in query if each[0] != name]))), values[-1]
 
 
-def with_reason(record: bytes, reason: str) -> bytes:
+def decoded(raw: bytes) -> Record | None:
+    """Return a record as a value; None if this release cannot read it."""
+    with contextlib.suppress(RecordError):
+        return decode(raw)
+    return None
+
+
+def with_reason(raw: bytes, reason: str) -> bytes:
     """Return a record that the server rejected, with the reason; one that cannot be read is unchanged."""
-    try:
-        return encode(evolve(decode(record), rejected=reason))
-    except RecordError:
-        return record
+    record = decoded(raw)
+    return raw if record is None else encode(evolve(record, rejected=reason))
 
 
 def settled_by_hand(key: str, rejected: bytes, since_ms: int) -> Put:
     """Return the put of a rejected record that an operator has settled at a time, in milliseconds from now."""
-    try:
-        record = decode(rejected)
-        raw = encode(evolve(record, settled=record.actual.amount))
-    except RecordError:
-        raw = rejected
+    record = decoded(rejected)
+    raw = rejected if record is None else encode(evolve(record, settled=record.actual.amount))
     return Put(key, raw, None, max(0, SETTLED_KEPT_MS + since_ms))
