@@ -128,7 +128,7 @@ class Journal:
     def put(self, record: Record) -> PutResult:
         """Save the record, and return whether it may be sent."""
         saved = self.save(record)
-        if saved and record.mode == "commit":
+        if saved and record.mode == "commit":  # the common case; only an event can replace a commit
             return PutResult.SAVED
         if record.replaces_commit and self.keeps_commit(record):
             return PutResult.HELD_BACK
@@ -182,6 +182,7 @@ class Journal:
         self._clear_state(record)
         try:
             content = encode(record)
+            # The order keeps the amount at each moment: as a record, in both places, in `rejected` only.
             self._files.write(name, content)  # it may never have been saved
             self._files.keep_rejected(name, {"reason": reason, "record": json.loads(content)})
             self._files.remove(name)
@@ -354,6 +355,7 @@ class Journal:
         cause: BaseException | None = None,
         once: str | None = None,
     ) -> None:
+        # Once for each file, but once for all that cannot be written: a full disk would report each commit.
         issue = (kind, path if once is None else once)
         if issue not in self._reported:
             self._reported.add(issue)

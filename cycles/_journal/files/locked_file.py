@@ -177,7 +177,7 @@ def _make(path: str, new: str, content: bytes, *, sync: bool) -> LockedFile:
     try:
         fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fill(file.descriptor, content, sync=sync)
-        os.replace(new, path)
+        os.replace(new, path)  # last: a start that finds the name finds a complete file with its lock
     except BaseException:
         discard(new)
         file.close()
@@ -213,7 +213,7 @@ def _take(path: str) -> LockedFile | None:
     try:
         if path.endswith(NEW):
             os.unlink(path)
-        elif os.fstat(file.descriptor).st_size:
+        elif os.fstat(file.descriptor).st_size:  # an empty file cannot be mapped: its process died before the write
             file.map()
             return file
         file.close()

@@ -90,6 +90,7 @@ class RecordFiles:
         """Return the folder's path with a separator at its end. The first use takes about 10 ms of CPU."""
         if self._folder is not None:
             return self._folder
+        # One thread calculates the name, which takes 10 ms of CPU; the others wait for it.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             if self._folder is None:
                 self._folder = os.path.join(_absolute(self.root), self._partition(), "")
@@ -187,7 +188,7 @@ class RecordFiles:
     def _write_once(self, folder: str, name: str, content: bytes) -> None:
         if not self._made:
             make_private_folder(folder, sync=self._sync)
-            self._made = True
+            self._made = True  # until a write fails: looking each time would cost a call for each record
         if self._spares.write(folder, folder + name, content):
             if self._sync:
                 sync_folder(folder)
@@ -318,14 +319,14 @@ class SpareFiles:
                 self._placed[path] = spare
         if not is_kept:
             spare.file.close()
-        if earlier is not None:
+        if earlier is not None:  # an earlier form of the record, whose name the new one has now
             earlier.file.close()
         return True
 
     def _rewrite(self, spare: _Spare, path: str, content: bytes) -> None:
         descriptor = spare.file.descriptor
         try:
-            if len(content) < spare.size:
+            if len(content) < spare.size:  # else the end of a longer record would stay behind this one
                 os.ftruncate(descriptor, len(content))
             os.lseek(descriptor, 0, os.SEEK_SET)
             spare.size = len(content)
@@ -342,6 +343,7 @@ class SpareFiles:
             return False
         try:
             os.replace(path, spare.path)
+            # If another process has replaced the record, the name is of its file, which must not be overwritten here.
             if os.stat(spare.path).st_ino == spare.inode:
                 os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
                 os.write(spare.file.descriptor, b"\0")

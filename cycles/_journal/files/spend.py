@@ -119,7 +119,7 @@ class SpendLog:
 
     def _put_back(self, file: _SlotFile, index: int) -> None:
         with self._lock:
-            if file not in self._files:
+            if file not in self._files:  # a forked child, or `close` has removed it
                 return
             if not (self._closed and file.is_empty()):
                 self._free[file.layout].append((file, index))
@@ -182,6 +182,7 @@ class _SlotFile:
         if not self.layout.holds(len(record)) or self._map.closed:
             return False
         try:
+            # The half that is not valid, then the flag, which is one byte: a kill in between keeps the earlier state.
             half = _SECOND if self._map[index] == _FIRST else _FIRST
             start = self.layout.start(index, half)
             self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
@@ -231,6 +232,7 @@ def latest_records(entries: list[bytes]) -> list[Record]:
         with contextlib.suppress(RecordError):  # written by a later version in another form
             record = decode(entry)
             earlier = latest.get(record.reservation_id)
+            # A guard that needs a larger slot writes there before it ends the smaller one: both may be found.
             if earlier is None or record.actual > earlier.actual:
                 latest[record.reservation_id] = record
     return list(latest.values())

@@ -60,17 +60,19 @@ class Combiner:
                     self._waiting.remove(waiter)
             if not in_time:
                 raise StoreError("the journal's store is busy: another thread waits for it; check the store")
+            # Another thread may have put these items just when this one could have begun.
             batch = [] if waiter.is_done else self._begin(waiter)
         if batch:
             self._put(batch)
         if waiter.error is not None:
-            raise StoreError(str(waiter.error)) from waiter.error
+            raise StoreError(str(waiter.error)) from waiter.error  # one object for each thread: each adds its traceback
         return waiter.results
 
     def _begin(self, first: _Waiter) -> list[_Waiter]:
         """Return what this thread puts: its own items, and those of threads that wait."""
         self._is_busy = True
         batch, size = [first], len(first.items)
+        # Bounded: the timeout of one operation must suffice for a batch.
         while self._waiting and size + len(self._waiting[0].items) <= LARGEST_BATCH:
             batch.append(self._waiting.popleft())
             size += len(batch[-1].items)

@@ -101,7 +101,7 @@ class FileStore:
         before = self._find(item.key)
         if (None if before is None else before.fence) != item.fence:
             return None
-        self._own.add(item.key)
+        self._own.add(item.key)  # first: what this store has put is not taken by it, also if the put fails half-way
         name = _name(item.key)
         members: dict[str, Any] = (
             json.loads(item.record) if item.kept == "rejected" or b'"settled"' in item.record else {}
@@ -115,6 +115,7 @@ class FileStore:
             self._files.write(name, item.record)
         if item.kept == "quarantined":
             self._files.set_aside(name)
+        # The new place first, then the old one: a process that dies in between leaves both, and no amount is lost.
         if before is not None and before.kept != item.kept:
             self._remove(item.key, before.kept)
         found = self._find(item.key)

@@ -56,6 +56,7 @@ class StoreHealth:
     def failed(self, error: StoreError) -> None:
         """Note that an operation failed."""
         now_s = self._clock()
+        # Reported after the lock is released: what is called may use the client, and so this store.
         with self._lock:
             self._breaker.failed(now_s)
             self._claim_from_s = now_s + self._claim_s

@@ -126,6 +126,7 @@ class MemoryStore:
 
     def _put(self, item: Put) -> str | None:
         row = self._row(item.key)
+        # None is the fence of a key without a record.
         if (None if row is None else row.fence) != item.fence:
             return None
         fence = new_fence()
@@ -135,6 +136,7 @@ class MemoryStore:
 
     def _take(self, key: str, due_ms: int) -> Stored | None:
         row = self._tables.rows[self._partition, key]
+        # A new fence also if it is quarantined: the client that took it before, and hangs, must not bring it back.
         row.fence, row.due_ms, row.takes = new_fence(), due_ms, row.takes + 1
         if row.takes > POISON_TAKES:
             row.kept = "quarantined"

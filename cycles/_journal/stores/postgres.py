@@ -45,6 +45,7 @@ _ITEMS: Final = """select * from unnest($2::text[], $3::text[], $4::text[], $5::
 _LATER: Final = "clock_timestamp() + {} * interval '1 millisecond'"
 _DUE: Final = "floor(extract(epoch from due) * 1000)::bigint"
 _STORED: Final = f"key, record, fence, {_DUE}, kept"
+# `order by key` here and in the move: two statements that lock the same rows in another order end in a deadlock.
 _PUT_NEW: Final = f"""insert into cycles_journal_j2 as j (partition, key, record, fence, due, kept)
 select $1::text, key, record, new, {_LATER.format("due_ms")}, kept from ({_ITEMS}) i where fence is null order by key
 on conflict (partition, key) do nothing returning j.key"""
@@ -54,6 +55,7 @@ _PUT: Final = f"""with changed as (
   where j.partition = $1::text and j.key = i.key and j.fence = i.fence returning j.key
 ), added as ({_PUT_NEW}) select key from changed union all select key from added"""
 _GET: Final = f"select {_STORED} from cycles_journal_j2 where partition = $1::text and key = any($2::text[])"
+# `skip locked`: eight workers that look at the same moment get different records, and none waits for another.
 _TAKE: Final = f"""with ready as (
   select key from cycles_journal_j2 where partition = $1::text and kept = '' and due <= clock_timestamp()
   order by due limit $2::int for update skip locked
@@ -130,6 +132,7 @@ class PostgresStore:
 
     def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
         """Save records; None for each one of which the store has another fence."""
+        # One statement sees one state of the table, so a key that is there twice needs two statements, in their order.
         results: builtins.list[str | None] = []
         for batch in _without_repeats(items):
             fences = [new_fence() for _ in batch]
@@ -184,6 +187,7 @@ class PostgresStore:
 
     def _prepare(self) -> None:
         """Make the table if it does not exist and the role may, and move what an earlier version has left."""
+        # A role that may not create anything may use a table that exists, so look first.
         if self._create and not self._has("cycles_journal_j2"):
             for statement in DDL:
                 try:

@@ -78,11 +78,13 @@ class PostgresLink:
         """
         self._after_fork()
         deadline = time.monotonic() + self._timeout_s
+        # The wait for another thread counts too: a commit never waits longer than the timeout.
         if not self._lock.acquire(timeout=self._timeout_s):
             raise LinkError("the database is busy: another thread waits for PostgreSQL; check the server")
         try:
             return self._execute(self._connected(deadline), sql, parameters, deadline)
         except BaseException as error:
+            # After anything else, also an interrupt, a late result could be taken for that of the next statement.
             if not isinstance(error, LinkError) or (error.sqlstate or "")[:2] not in _OF_THE_STATEMENT:
                 self._drop()
             raise
@@ -156,7 +158,7 @@ class PostgresLink:
                 result = connection.get_result()
                 if result is None:
                     break
-                failure = failure or self._failure(result)
+                failure = failure or self._failure(result)  # of the first one that failed; the others are "aborted"
                 columns = range(result.nfields)
                 rows = [tuple(_text(result.get_value(n, column)) for column in columns) for n in range(result.ntuples)]
         except StoreError:

@@ -100,6 +100,7 @@ class RedisStore:
         self._wait_ms = max(1, round(timeout_s * (450 if self._owns else 900)))
 
     def _connected(self, url: str, timeout_s: float) -> Any:
+        # No retries: a second attempt doubles the time that a commit waits, and the breaker decides when to try.
         # Connecting and the response to a command may each take half of the time.
         half = timeout_s / 2
         database = urlsplit(url).path.strip("/")
@@ -125,11 +126,12 @@ class RedisStore:
 
     def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
         """Save records; None for each one of which the store has another fence."""
-        if not self._has_moved:
+        if not self._has_moved:  # before the first operation: else a record that is moved later would look lost
             self._move_old()
         return self._put(items)
 
     def _put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        # The client makes the fences, so that a put that redis-py sends twice is recognized as the same one.
         fences = [new_fence() for _ in items]
         arguments: builtins.list[Any] = []
         for item, new in zip(items, fences, strict=True):
@@ -165,7 +167,7 @@ class RedisStore:
         try:
             node = self._node()
             info = {**node.info("persistence"), **node.info("memory"), **node.info("server")}
-        except self._errors:
+        except self._errors:  # INFO may be forbidden to this user; an outage is found by the next operation
             return found
         if not info.get("aof_enabled"):
             found.append("its append-only file is off: a crash of Redis loses records; set appendonly yes")
@@ -213,6 +215,7 @@ class RedisStore:
                         (key, raw, max(0, int(at_ms) - now_ms)) for key, raw, (_, at_ms) in found if raw is not None
                     ]
                     self._put([Put(key, _bytes(raw), None, due_ms) for key, raw, due_ms in times])
+                    # After the put: a client that dies in between leaves them in both places, and the next one goes on.
                     client.zrem(due, *keys)
                     client.hdel(records, *keys)
                 for hash_key in (quarantined, rejected):
@@ -232,7 +235,7 @@ class RedisStore:
         try:
             try:
                 return self._call(name, arguments, wait=wait)
-            except self._module.exceptions.NoScriptError:
+            except self._module.exceptions.NoScriptError:  # Redis was started again, or is another node
                 self._client.script_load(SCRIPTS[name])
                 return self._call(name, arguments, wait=wait)
         except self._errors as error:

@@ -155,10 +155,11 @@ class StoreJournal:
             raw = encode(record)
         except RecordError:
             return self.local.put(record)  # reports why
+        # Due when this client may have died: after a claim, or at the end of a 429 if that is later.
         saved = self._try_put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
         if saved is None:
             saved = self._put_elsewhere(key, raw, record)
-        if self.is_taken(record):
+        if self.is_taken(record):  # the put has found it, or a tick of another thread while the put was on its way
             return PutResult.TAKEN
         if record.replaces_commit and self.keeps_commit(record):
             return PutResult.HELD_BACK
@@ -166,6 +167,7 @@ class StoreJournal:
 
     def put_many(self, records: Sequence[Record]) -> list[PutResult]:
         """Save records, new ones in one round trip."""
+        # Only records of which this client knows nothing: the others need a look at what it holds, one by one.
         fresh: dict[str, bytes] = {}
         with self._lock, contextlib.suppress(RecordError):
             for record in records:
@@ -218,12 +220,14 @@ class StoreJournal:
         with self._lock:
             held = self._held.get(key)
         fence = None if held is None else held.fence
+        # A fence that a response has confirmed. If the store has another one, another client has the record.
         is_own = held is not None and held.fence is not None and not held.is_unsure
         is_shared = held is not None and held.is_shared
         looks = held is not None and held.is_unsure
         for _ in range(_PUT_TRIES):
             if looks:
                 (stored,) = self._store.get([key])
+                # A tick of this client may have taken it in the meantime: then the fence in the store is its own.
                 with self._lock:
                     held = self._held.get(key)
                     is_own = is_own and not (held is not None and stored is not None and held.fence == stored.fence)
@@ -241,7 +245,7 @@ class StoreJournal:
             if new is not None:
                 self._own(key, raw, new, is_shared=is_shared)
                 return True
-            looks = True
+            looks = True  # the store has another fence: find out whose
         raise StoreError("other clients change a record at the same time; it is tried again")
 
     def _own(self, key: str, raw: bytes, fence: str, *, is_shared: bool) -> None:
@@ -250,11 +254,13 @@ class StoreJournal:
             self._held[key] = Held(raw, fence, "store", (raw,), is_shared=is_shared)
             self._taken.pop(key, None)
             self._watched.discard(key)
+        # Only now: a client that dies before has the record in both places, and charges it once under its key.
         if before is not None and before.place == "disk":
             self.local.delete(decode(raw))
 
     def _be_unsure(self, key: str, raw: bytes) -> None:
         with self._lock:
+            # `maybe` keeps each form until a look says which one is there: an event waits while one is a commit.
             held = self._held.setdefault(key, Held(raw, place="memory"))
             held.is_unsure = held.is_shared = True
             held.maybe = (*held.maybe, raw)
@@ -264,7 +270,7 @@ class StoreJournal:
         record = decode(raw)
         is_chunk = guards_of(record) is not None
         with self._lock:
-            if held is None and not is_chunk:
+            if held is None and not is_chunk:  # two settlements of one reservation, which the server decides
                 return False
             self._held.pop(key, None)
             self._taken[key] = stored.record
@@ -276,6 +282,7 @@ class StoreJournal:
 
     def _put_elsewhere(self, key: str, raw: bytes, record: Record) -> bool:
         """Save a record that the store did not take in a local file, or keep it in memory."""
+        # Also under "refuse": the money of a commit is spent already, so only new reservations are rejected.
         saved = self._outage != "memory" and self.local.save(record)
         with self._lock:
             held = self._held.setdefault(key, Held(raw))
@@ -300,7 +307,7 @@ class StoreJournal:
         """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
         with self._lock:
             held = self._held.get(key_of(record.reservation_id))
-        if held is None:
+        if held is None:  # this client has put nothing under its key
             return False
         return not all(_is_event(form) for form in held.maybe) or self.local.keeps_commit(record)
 
@@ -325,7 +332,7 @@ class StoreJournal:
             if held is not None:
                 self._finished.append((key, held, held.record))
             self._parted.pop(key, None)
-            if key not in self._watched:
+            if key not in self._watched:  # a chunk stays taken until its other client has settled it: rule 6
                 self._taken.pop(key, None)
         if guards_of(record) is not None:  # what it has beyond the stored sum is saved now
             self.local.delete(record)
@@ -341,7 +348,7 @@ class StoreJournal:
                 self._taken.pop(key, None)
         if held is None or held.place == "disk":
             self.local.delete(record)
-        if held is None or (held.fence is None and not held.is_unsure):
+        if held is None or (held.fence is None and not held.is_unsure):  # the store cannot have it
             return
         settled = None
         if guards_of(record) is not None and held.is_shared:
@@ -349,7 +356,7 @@ class StoreJournal:
                 settled = encode(evolve(record, settled=sum_of(record)))
         with self._lock:
             self._finished.append((key, held, settled))
-            is_first = len(self._finished) == 1
+            is_first = len(self._finished) == 1  # the later ones go with it, in one round trip
         if is_first and self.later is not None:
             self.later(DELETE_DELAY_S, self.settle_finished)
 
@@ -364,7 +371,7 @@ class StoreJournal:
             held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
             self.local.delete(record)
-        if not saved:
+        if not saved:  # an outage, or the amount under this key in the store is another client's
             self.local.reject(record, reason)
             if held is not None and (held.fence is not None or held.is_unsure):
                 with self._lock:
@@ -400,7 +407,7 @@ class StoreJournal:
             f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
             "`cycles journal list`, or record its amount by hand with client.record()"
         )
-        with self._outages_noted():
+        with self._outages_noted():  # over its fence: a newer worker that can read it may have taken it since
             self._store.put([Put(key, held.record, held.fence, 0, "quarantined")])
             self._quarantined += 1
             self._report(JournalIssue("quarantined", key, message, error))
@@ -410,6 +417,7 @@ class StoreJournal:
     def pending(self) -> list[Entry]:
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
         self._health.report_problems(self._store)
+        # Files first: what is moved belongs to this client then, and is not claimed below as well.
         files = self.local.pending()
         late = self._move(files)
         return [*files, *late, *self.claim(TAKE_BATCH)]
@@ -456,7 +464,7 @@ class StoreJournal:
         """Return whether the store has a record; False also if it does not respond."""
         with self._outages_noted():
             return self._store.get([key_of(reservation_id)]) != [None]
-        return False
+        return False  # then the spend is saved as a record, under the same key: the server charges it once
 
     # --- all records of this client ---------------------------------------------------------------------------------
 
