@@ -17,7 +17,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cycles._errors import ConfigurationError, StoreError
+from cycles._errors import StoreError
+from cycles._journal.stores.store import package
 
 Row = tuple[str, ...]
 """The values of a row as text, an empty one for null."""
@@ -26,22 +27,6 @@ _PARAMETER: Final = re.compile(rb"\$([1-9])")
 
 # Classes of SQLSTATE that say something about the statement and nothing about the connection, which is kept.
 _OF_THE_STATEMENT: Final = ("22", "23", "40", "42")
-
-
-def load_pq() -> Any:
-    """Return the module `psycopg.pq`.
-
-    Raises:
-        ConfigurationError: the package is not installed.
-    """
-    try:
-        from psycopg import pq
-    except ImportError:
-        raise ConfigurationError(
-            "journal_store needs the package psycopg: it is not installed, or has no libpq; "
-            "pip install 'cycles-sdk[postgres]' 'psycopg[binary]'"
-        ) from None
-    return pq
 
 
 class LinkError(StoreError):
@@ -62,7 +47,7 @@ class PostgresLink:
     """
 
     def __init__(self, conninfo: str, timeout_s: float, settings: str) -> None:
-        self._pq = load_pq()
+        self._pq = package("psycopg.pq", ", or has no libpq; pip install 'cycles-sdk[postgres]' 'psycopg[binary]'")
         self._conninfo = conninfo.encode()
         self._timeout_s = timeout_s
         self._settings = settings

@@ -31,6 +31,7 @@ from cycles._journal.stores.store import (
     Put,
     Stored,
     new_fence,
+    package,
     settled_by_hand,
     with_reason,
     without_parameter,
@@ -44,16 +45,6 @@ _MOVED: Final = 500  # records of an earlier version that are moved together
 # What a node that is not the primary any more responds: the class of the package, or the text of a script's error.
 _DEMOTED: Final = ("ReadOnlyError", "MasterDownError", "READONLY", "MASTERDOWN")
 _DIGESTS: Final = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}  # noqa: S324 - as Redis names scripts
-
-
-def _redis() -> Any:
-    try:
-        import redis
-    except ImportError:
-        raise ConfigurationError(
-            "journal_store needs the package redis: it is not installed; pip install 'cycles-sdk[redis]'"
-        ) from None
-    return redis
 
 
 class RedisStore:
@@ -80,7 +71,7 @@ class RedisStore:
         replicas: int = 0,
         timeout_s: float = 0.5,
     ) -> None:
-        self._module = _redis()
+        self._module = package("redis", "; pip install 'cycles-sdk[redis]'")
         self._durability = durability
         self._replicas = replicas
         self._partition = partition

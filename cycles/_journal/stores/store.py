@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from attrs import evolve, frozen
 
 from cycles._config import Durability
 from cycles._core.settlement.record import Record, RecordError, decode, encode
-from cycles._errors import StoreError as StoreError
+from cycles._errors import ConfigurationError, StoreError as StoreError
 from cycles._journal.files.record_files import SETTLED_KEPT_MS
 
 POISON_TAKES: Final = 10
@@ -122,6 +123,19 @@ class CheckedStore(Protocol):
 
 
 StoreFactory = Callable[[], JournalStore]
+
+
+def package(module: str, advice: str) -> Any:
+    """Return a module of the database's package, which is imported only if a store needs it.
+
+    Raises:
+        ConfigurationError: it is not installed. `advice` ends the message.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        name = module.partition(".")[0]
+        raise ConfigurationError(f"journal_store needs the package {name}: it is not installed{advice}") from None
 
 
 def new_fence() -> str:
