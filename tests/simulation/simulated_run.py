@@ -328,8 +328,9 @@ class SimulatedRun:
         if match is None or match[1] in self._sent or self._has_failed(match[1]):
             return
         self._sent.add(match[1])  # later another process may settle it and delete the record
-        if (store := self._machines.store) is not None and (store.has(key_of(match[1])) or store.faults.has_failed):
-            return
+        store = self._machines.store
+        if store is not None and (store.has(key_of(match[1])) or store.faults.has_failed or store.faults.emptied):
+            return  # it may have been there, and the store has lost it since
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
             self.problems.append(f"{target} is sent before its record is saved")
 
