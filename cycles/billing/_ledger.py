@@ -21,7 +21,7 @@ CLAIMS: Final = "claims"
 """Metadata of a reservation by which one import excludes others; it charges nothing."""
 _UNIT: Final = "USD_MICROCENTS"
 _INCLUDE: Final = ("metadata", "committed_metadata")
-_NAMES: Final[Mapping[str, re.Pattern[str]]] = {
+NAMES: Final[Mapping[str, re.Pattern[str]]] = {
     "openai": re.compile(
         r"(ft:)?(gpt-|chatgpt-|o\d|text-embedding|text-moderation|omni-|dall-e|whisper|tts-|sora|codex|computer-use|"
         r"davinci|babbage)"
@@ -115,7 +115,7 @@ class Names:
         response = committed.get("response_model")
         if isinstance(response, str) and self.on_bill(response) in self.billed:
             return self.on_bill(response)  # the name of the request is one that the provider resolves
-        return found if provider == self.provider or _NAMES[self.provider].match(found) else None
+        return found if provider == self.provider or NAMES[self.provider].match(found) else None
 
     def on_bill(self, name: str) -> str:
         """Return what the bill calls a model of the ledger."""

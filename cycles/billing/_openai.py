@@ -14,6 +14,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles.billing._admin_api import AdminApi
+from cycles.billing._ledger import NAMES
 from cycles.billing._rows import (
     MICROCENTS_PER_DOLLAR,
     BillRow,
@@ -80,15 +81,18 @@ def _rows(api: AdminApi, path: str, query: list[tuple[str, str]], read_one: Any)
 
 def _cost(day: str, result: Mapping[str, Any]) -> BillRow:
     item = text(result.get("line_item"))
-    model, comma, _ = (item or _OTHER).partition(",")
+    name, comma, _ = (item or _OTHER).partition(",")
+    model = model_name(name.strip())
+    # Names of models have no spaces; those of storage and of tools do.
+    is_model = " " not in model and (bool(comma) or NAMES["openai"].match(model) is not None)
     amount = result["amount"]
-    if amount is None:
-        return BillRow(day=day, model=model_name(model.strip()), amount=Fraction(0), is_model=bool(comma))
-    currency = amount.get("currency", "usd")
-    if not isinstance(currency, str) or currency.lower() != "usd":
-        raise ReportError(f"an amount is in {currency!r:.40}, and not in usd")
-    cost = exact(amount["value"], MICROCENTS_PER_DOLLAR)
-    return BillRow(day=day, model=model_name(model.strip()), amount=cost, is_model=bool(comma))
+    cost = Fraction(0)
+    if amount is not None:
+        currency = amount.get("currency", "usd")
+        if not isinstance(currency, str) or currency.lower() != "usd":
+            raise ReportError(f"an amount is in {currency!r:.40}, and not in usd")
+        cost = exact(amount["value"], MICROCENTS_PER_DOLLAR)
+    return BillRow(day=day, model=model, amount=cost, is_model=is_model)
 
 
 def _usage(day: str, result: Mapping[str, Any]) -> BillRow:

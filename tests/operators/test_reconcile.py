@@ -305,6 +305,18 @@ def test_a_line_without_a_model(reconcile: Reconcile, apis: AdminApis, ledger: L
     assert (row["model"], causes(row)) == ("Vector storage", [("not_a_model", 30 * CENT)])
 
 
+def test_which_line_items_of_openai_have_a_model(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    """A name without a comma may be that of a model, and one with a comma may be that of a tool."""
+    ledger.spend(ago(1), "gpt-4o", "1")
+    apis.bill = [
+        Billed(day=ago(1), model=None, amount="1", item="gpt-4o-2024-08-06"),
+        Billed(day=ago(1), model=None, amount="0.3", item="Code Interpreter, sessions"),
+    ]
+    tool, model = reconcile.rows()
+    assert (tool["model"], causes(tool)) == ("Code Interpreter", [("not_a_model", 30 * CENT)])
+    assert (model["model"], model["ok"]) == ("gpt-4o", True)
+
+
 def test_the_edge_of_a_day(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
     ledger.spend(ago(3), "gpt-4o", "1", hours=23.99)
     ledger.spend(ago(2), "gpt-4o", "5")
