@@ -24,6 +24,7 @@ _PENDING: Final = ("pending", "amount", "state", "reservation")
 _ID: Final = 8  # characters of an id that the view shows
 _CHROME: Final = 3  # lines of a section that are no rows: heading, rule, blank line
 _RIGHT: Final = ("spent", "per minute", "reserved", "left", "amount", "charged", "ago")
+_DAY_MS: Final = 86_400_000
 _LEAST_MS: Final = 5_000  # a rate of less time would jump
 _RATE_MS: Final = 60_000  # the rate is that of the last minute
 
@@ -135,7 +136,10 @@ def _budgets(snapshot: Snapshot, rates: SpendRates, *, colour: bool) -> list[lis
 
 def _bar(balance: cycles.Balance, exhausted_at_ms: int | None, now_ms: int, *, colour: bool) -> Text:
     bar = _format.bar(balance, colour=colour)
-    return bar if exhausted_at_ms is None else bar.append(f"  {forecast_text(exhausted_at_ms, now_ms)}", "yellow")
+    if exhausted_at_ms is None:
+        return bar
+    text = forecast_text(exhausted_at_ms, with_day=exhausted_at_ms - now_ms >= _DAY_MS)
+    return bar.append(f"  {text}", "yellow")
 
 
 def _rate(per_minute: float, unit: str) -> str:

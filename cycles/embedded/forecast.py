@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from attrs import Factory, define, frozen
@@ -97,7 +97,7 @@ def forecasts(pace: Pace, budgets: Iterable[Any], windows: Mapping[Any, Any] | N
     return found
 
 
-def forecast_text(exhausted_at_ms: int, now_ms: int, zone: tzinfo = UTC) -> str:
-    """Return a forecast for people, like ``used up at 14:20 at this pace``; with its day if that is later."""
-    at, now = (datetime.fromtimestamp(ms / 1000, zone) for ms in (exhausted_at_ms, now_ms))
-    return f"used up at {at:%H:%M}{'' if at - now < timedelta(days=1) else f' on {at:%Y-%m-%d}'} at this pace"
+def forecast_text(exhausted_at_ms: int, *, with_day: bool, zone: tzinfo = UTC) -> str:
+    """Return a forecast for people, like ``used up at 14:20 at this pace``, and its day if it may be another one."""
+    at = datetime.fromtimestamp(exhausted_at_ms / 1000, zone)
+    return f"used up at {at:%H:%M}{f' on {at:%Y-%m-%d}' if with_day else ''} at this pace"

@@ -234,7 +234,8 @@ def _of(spent: int, budget: Amount) -> str:
 def _in_window(window: str, timezone: str, ends_at_ms: int, exhausted_at_ms: int | None = None) -> str:
     forecast = ""
     if exhausted_at_ms is not None:
-        forecast = f", {forecast_text(exhausted_at_ms, exhausted_at_ms, zone_of(timezone))}"
+        is_long = window in ("week", "month")
+        forecast = f", {forecast_text(exhausted_at_ms, with_day=is_long, zone=zone_of(timezone))}"
     return f"{WORDS[window]} (until {edge_text(window, timezone, ends_at_ms)}{forecast})"
 
 

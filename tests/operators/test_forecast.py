@@ -62,8 +62,8 @@ def test_a_window_that_ends_earlier_wins() -> None:
 
 def test_the_words() -> None:
     at = int(datetime(2026, 11, 29, 14, 20, tzinfo=UTC).timestamp() * 1000)
-    assert forecast_text(at, at - 60 * MINUTE) == "used up at 14:20 at this pace"
-    assert forecast_text(at, at - 25 * 60 * MINUTE) == "used up at 14:20 on 2026-11-29 at this pace"
+    assert forecast_text(at, with_day=False) == "used up at 14:20 at this pace"
+    assert forecast_text(at, with_day=True) == "used up at 14:20 on 2026-11-29 at this pace"
 
 
 def spend_for(server: cycles.EmbeddedServer, clock: cycles.ManualClock, minutes: int = 10) -> None:
@@ -106,13 +106,15 @@ def test_the_dashboard_has_the_same() -> None:
 
 
 def test_the_summary_of_a_window_has_the_same_words() -> None:
-    kept = {
+    kept: dict[str, Any] = {
         "name": "job",
         "spent": cycles.usd(1).to_dict(),
         "budget": cycles.usd(5).to_dict(),
         "window": {"window": "day", "timezone": "UTC", "ends_at_ms": NOW + 600 * MINUTE, "exhausted_at_ms": NOW},
     }
     at, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (NOW, NOW + 600 * MINUTE))
+    month = {**kept, "window": {**kept["window"], "window": "month"}}
+    assert f"used up at {at:%H:%M} on {at:%Y-%m-%d} at this pace" in Totals().line(1, cycles.usd(5), month)
     line = Totals().line(1, cycles.usd(5), kept)
     assert f"$1.0000 of $5.00 spent today (until {end:%H:%M} UTC, used up at {at:%H:%M} at this pace)" in line, line
 
