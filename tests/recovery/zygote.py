@@ -20,8 +20,13 @@ from tests.recovery import child
 
 
 def load_everything() -> None:
+    unneeded = (
+        "cycles.embedded",
+        "cycles.integrations",
+        "cycles.cli._mcp_server",
+    )  # all but the first need their extras
     for module in pkgutil.walk_packages(cycles.__path__, "cycles."):
-        if not module.name.startswith(("cycles.embedded", "cycles.integrations")):  # the latter need their extras
+        if not module.name.startswith(unneeded):
             importlib.import_module(module.name)
     # What is imported late elsewhere: a child that becomes another user may not be able to read the files then.
     for late in ("cycles_client.protocol", "platform", "platformdirs", "platformdirs.unix", "uuid", "pwd"):
