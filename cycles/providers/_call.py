@@ -90,7 +90,7 @@ class Call:
         at = datetime.now(UTC)
         address = None if meter.pricing != meter.api.prices else url
         self.origin = Origin(model=self.request.model, provider=meter.pricing, url=address, at=at)
-        self.usage = Usage()
+        self.usage = self.billed = Usage()
         self.files = Files()
         self.attempts = 0
         self.unanswered = 0
@@ -111,12 +111,16 @@ class Call:
         self.admissions: Any = None  # of the client that has reserved
         self._ends: dict[None, End] = {}
         self.ending: Ending | None = None  # set by `conclude`
+        self.spends = False  # an enclosing guard pays, and had spent `spent_before` until then
+        self.spent_before: Amount | None = None
         self.rules: StreamRules = meter.api.stream(self.request.body)
         self._url = url
         self._chain: Chain | None = None
         self._exact = False  # the response has reported its totals
         self._sessions: dict[str, int] = {}  # containers that have run code, and what each costs
         self._failed = False
+        self._token = object()
+        self._content: bytes | None = None  # of a response that is not read yet
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
@@ -310,16 +314,24 @@ class Call:
             self.unanswered += 1
 
     def whole(self, content: bytes) -> None:
-        """Read a whole response."""
-        self.responded = True
-        self._whole = parsed_json(content)
+        """Read a whole response. If that is interrupted, `conclude` reads it again."""
+        self._content, self.responded = content, True
+        self._read_whole()
+
+    def _read_whole(self) -> None:
+        if self._content is None:
+            return
+        self._whole = parsed_json(self._content)
         self._read(self._whole)
-        self._exact = bool(self.usage.responses())
+        self._exact, self._content = bool(self.usage.responses()), None
 
     def chunk(self, value: Any) -> None:
         """Read a decoded chunk of a Gemini stream."""
         self.responded = True
         self._chunks.append(value)
+        self._read_chunk(value)
+
+    def _read_chunk(self, value: Any) -> None:
         self._read(value)
         self._failed = self._failed or (isinstance(value, Mapping) and bool(value.get("error")))
         candidates = value.get("candidates") if isinstance(value, Mapping) else None
@@ -332,10 +344,10 @@ class Call:
         self._filter = StreamFilter(hide_usage=self.hide_usage, running_totals=self.rules.running_totals)
         return self._filter
 
-    def take_reported(self) -> None:
+    def read_reported(self) -> None:
         """Read the events with usage that the filter has seen."""
         if self._filter is not None:
-            for value in self._filter.take_reported():
+            for value in self._filter.reported():
                 self._read(value)
 
     def _read(self, value: Any) -> None:
@@ -383,7 +395,7 @@ class Call:
 
     def add_usage(self, usage: Usage) -> None:
         """Add what the response used to the usage of the guard that pays."""
-        for number, one in enumerate(self.usage.responses()):
+        for number, one in enumerate(self.billed.responses()):
             usage.see_response((self, number), one.counts, model=one.model, context=one.context)
 
     def conclude(self, end: End) -> Ending:
@@ -395,6 +407,9 @@ class Call:
         return self.ending
 
     def _conclude(self, outcome: Outcome, raised: BaseException | None) -> Ending:
+        self._read_whole()
+        for value in self._chunks[-1:]:
+            self._read_chunk(value)
         lost = raised is not None and not self.responded and self.attempts and was_sent(raised)
         unanswered = self.unanswered + bool(lost)
         if not self.responded and not unanswered:
@@ -439,7 +454,7 @@ class Call:
 
     def _amount(self, outcome: Outcome, unanswered: int) -> tuple[Amount, dict[str, Any]]:
         if self.flat:
-            self.take_reported()
+            self.read_reported()
             return self.reserved, {"actual_source": "estimate"}
         more: dict[str, Any] = {}
         ended = self._has_totals(outcome)
@@ -452,20 +467,19 @@ class Call:
                 return self.reserved, more
         if self.reserved.unit != "TOKENS" and self._count_search():
             more["actual_source"] = "estimate"
-        if self._sessions:
-            self._pay_new_sessions()
         for number in range(unanswered):
             more["actual_source"] = "estimate"
             counts = {"tokens_input": self._count_input()}
             self.usage.see_response(("unanswered", number), counts, model=self.request.model)
+        usage = self.billed = self._without_paid_sessions() if self._sessions else self.usage
         if self.actual is not None:
-            amount = self.actual(self.usage)
+            amount = self.actual(usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:
                 raise InvalidRequestError(f"actual must return an amount in {self.reserved.unit}, got {amount!r:.80}")
             return amount, more
         if self.reserved.unit == "TOKENS":
-            return tokens(self.usage.tokens_input + self.usage.tokens_output), more
-        priced = self._book().priced(self.usage, self.origin)
+            return tokens(usage.tokens_input + usage.tokens_output), more
+        priced = self._book().priced(usage, self.origin)
         if priced.unpriced:
             more["unpriced"] = list(priced.unpriced)
         if priced.fallback:
@@ -480,7 +494,7 @@ class Call:
         """Return whether the response has reported its totals."""
         if not self.responded:
             return False
-        self.take_reported()
+        self.read_reported()
         seen = self._filter
         exact = self._exact or (seen is not None and seen.usage_seen)
         # Gemini's totals are exact at the end of a stream; one whose prompt is blocked has no finish reason.
@@ -499,19 +513,19 @@ class Call:
             return set()
         return {"tokens_input", "tokens_output"}.difference(*(one.counts for one in self.usage.responses()))
 
-    def _pay_new_sessions(self) -> None:
-        """Leave out the containers that an earlier request of this client has paid: one costs once in 20 minutes."""
+    def _without_paid_sessions(self) -> Usage:
+        """Return the usage without the containers that an earlier request has paid: one costs once in 20 minutes."""
         now = monotonic()
-        paid = sum(size for name, size in self._sessions.items() if not self.meter.sessions.pays(name, now))
-        if not paid:
-            return
+        paid = sum(
+            size for name, size in self._sessions.items() if not self.meter.sessions.pays(name, now, self._token)
+        )
         usage = Usage()
         for number, one in enumerate(self.usage.responses()):
             counts = dict(one.counts)
             if n := counts.get("code_sessions", 0):
                 counts["code_sessions"], paid = max(0, n - paid), max(0, paid - n)
             usage.see_response(number, counts, model=one.model, context=one.context)
-        self.usage = usage
+        return usage
 
     def _count_search(self) -> bool:
         """Count one web search of a chat completion that searches: its usage does not report it."""

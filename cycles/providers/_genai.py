@@ -114,27 +114,27 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return cls.request(self, http_method, path, request_dict, http_options)
-        cap = open_call(call)
-        try:
+        try:  # around all of it: a signal handler may raise at any point
+            cap = open_call(call)
             response = cls.request(self, http_method, path, _limited(call, request_dict, cap), http_options)
             call.whole(_bytes(response.body))
+            end_call(call)
         except BaseException as error:
             end_call(call, None, error)
             raise
-        end_call(call)
         return response
 
     def request_streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return cls.request_streamed(self, http_method, path, request_dict, http_options)
-        cap = open_call(call)
         try:
+            cap = open_call(call)
             chunks = cls.request_streamed(self, http_method, path, _limited(call, request_dict, cap), http_options)
+            return _Chunks(call, chunks)
         except BaseException as error:
             end_call(call, None, error)
             raise
-        return _Chunks(call, chunks)
 
     return {"request": request, "request_streamed": request_streamed}
 
@@ -144,29 +144,29 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return await cls.async_request(self, http_method, path, request_dict, http_options)
-        cap = await open_call_async(call)
-        try:
+        try:  # around all of it: a signal handler may raise at any point
+            cap = await open_call_async(call)
             response = await cls.async_request(self, http_method, path, _limited(call, request_dict, cap), http_options)
             call.whole(_bytes(response.body))
+            await end_call_async(call)
         except BaseException as error:
             await end_call_async(call, None, error)
             raise
-        await end_call_async(call)
         return response
 
     async def streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return await cls.async_request_streamed(self, http_method, path, request_dict, http_options)
-        cap = await open_call_async(call)
         try:
+            cap = await open_call_async(call)
             body = _limited(call, request_dict, cap)
             chunks = await cls.async_request_streamed(self, http_method, path, body, http_options)
             call.responded = True
+            return _AsyncChunks(call, chunks)
         except BaseException as error:
             await end_call_async(call, None, error)
             raise
-        return _AsyncChunks(call, chunks)
 
     return {"async_request": request, "async_request_streamed": streamed}
 

@@ -92,15 +92,16 @@ class Sessions:
     """The containers that a client has paid: running code in one of them again costs nothing for 20 minutes."""
 
     def __init__(self) -> None:
-        self._paid: dict[str, float] = {}
+        self._paid: dict[str, tuple[float, object]] = {}  # since when, and the token of the call that has paid
 
-    def pays(self, name: str, now: float) -> bool:
-        """Return whether a container is to be paid, and note that it is."""
+    def pays(self, name: str, now: float, token: object) -> bool:
+        """Return whether a call is to pay a container, and note that it does. It may ask again."""
         with shared:
-            if self._paid.get(name, -math.inf) > now - _SESSION_S:
-                return False
-            self._paid = {each: at for each, at in self._paid.items() if at > now - _SESSION_S}
-            self._paid[name] = now
+            at, payer = self._paid.get(name, (-math.inf, None))
+            if at > now - _SESSION_S:
+                return payer is token
+            self._paid = {each: paid for each, paid in self._paid.items() if paid[0] > now - _SESSION_S}
+            self._paid[name] = now, token
         return True
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from cycles import AsyncGuard, Guard
 
+_OPEN: Final = ("active", "lost", "unreserved", "observed")
+"""States of a guard that can pay."""
 _in_flight: Final[weakref.WeakKeyDictionary[Any, dict[Call, int]]] = weakref.WeakKeyDictionary()
 """Estimates of requests that an enclosing guard pays and that are not settled yet."""
 
@@ -142,16 +144,30 @@ def _continue_later(call: Call, end: End) -> None:
     """Settle a call in another thread, whose caller was interrupted after it had claimed the end.
 
     A guard is claimed once, so an amount that was committed is not committed again. What an enclosing guard pays is
-    added to its spend; if the call was priced already, that may have been done. A payer prices the call when it ends.
+    added to its spend, unless the spend has grown by it already. A payer prices the call when it ends.
     """
     if call.payer is not None:
         return
-    is_own = isinstance(call.guard, GuardState)
-    is_done = call.guard.finalized if is_own else call.guard is None or call.ending is not None
-    if call.end is not end or is_done:
+    if call.end is not end or call.guard is None:
+        return
+    if isinstance(call.guard, GuardState):
+        if call.guard.finalized:
+            _wake_others(call, call.guard)
+            return
+    elif call.ending is not None and (call.guard.state not in _OPEN or _has_spent(call, call.ending.amount)):
         return
     runtime = call.client._runtime() if call.runtime is None else call.runtime
     runtime.background.end_guard(partial(_settle, call, end))
+
+
+def _has_spent(call: Call, amount: Amount | None) -> bool:
+    """Return whether an interrupted `_pay` has added the amount to the spend of its guard."""
+    before, after = call.spent_before, call.guard.spent
+    if amount is None:
+        return True
+    if not call.spends or after is None or after is before:
+        return False
+    return before is None or bool(after - before >= amount)
 
 
 async def end_call_async(call: Call, outcome: Outcome = None, raised: BaseException | None = None) -> None:
@@ -218,7 +234,7 @@ def _enclose(call: Call) -> int | None:
     guard: Guard | AsyncGuard | None = cycles.current_guard()
     if guard is None or guard._inert() or guard.estimate.unit != call.reserved.unit:
         return None
-    if guard.state not in ("active", "lost", "unreserved", "observed"):
+    if guard.state not in _OPEN:
         return None
     with shared:
         calls = _in_flight.setdefault(guard, {})
@@ -251,6 +267,8 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     try:
         if ending.amount is None:
             return None
+        call.spent_before = guard.spent
+        call.spends = True
         guard.spend(ending.amount)
     except CyclesError:
         assert ending.amount is not None

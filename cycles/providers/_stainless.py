@@ -97,17 +97,18 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, options, how)
         if call is None:
             return cls.request(self, cast_to, options, **how)
-        cap = open_call(call)
-        token = _current.set(call)
-        try:
+        before = _current.get()
+        try:  # around all of it: a signal handler may raise at any point
+            cap = open_call(call)
+            _current.set(call)
             result = cls.request(self, cast_to, _limited(options, call, cap), **how)
+            if not call.streams:
+                end_call(call)
         except BaseException as error:
             end_call(call, None, error)
             raise
         finally:
-            _current.reset(token)
-        if not call.streams:
-            end_call(call)
+            _current.set(before)
         return result
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -131,17 +132,18 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, options, how)
         if call is None:
             return await cls.request(self, cast_to, options, **how)
-        cap = await open_call_async(call)
-        token = _current.set(call)
+        before = _current.get()
         try:
+            cap = await open_call_async(call)
+            _current.set(call)
             result = await cls.request(self, cast_to, _limited(options, call, cap), **how)
+            if not call.streams:
+                await end_call_async(call)
         except BaseException as error:
             await end_call_async(call, None, error)
             raise
         finally:
-            _current.reset(token)
-        if not call.streams:
-            await end_call_async(call)
+            _current.set(before)
         return result
 
     async def prepare(self: Any, *args: Any, **kwargs: Any) -> None:

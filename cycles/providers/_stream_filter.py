@@ -98,7 +98,7 @@ class StreamFilter:
         self.failed = False
         self.usage_seen = False
         self.kept = Kept()
-        self._reported: list[Any] = []  # parsed events with usage, until the caller takes them
+        self._reported: list[Any] = []  # parsed events with usage
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the body and return the bytes of the events that are complete now."""
@@ -126,12 +126,10 @@ class StreamFilter:
         rest, self._rest, self._tail = b"".join(self._rest), [], b""
         return rest if rest and self._see(rest) else b""
 
-    def take_reported(self) -> list[Any]:
-        """Return the events with usage since the last call, parsed."""
-        taken, self._reported = self._reported, []
+    def reported(self) -> list[Any]:
+        """Return the events with usage, parsed."""
         events = self._grounded if self._latest is None else [*self._grounded, self._latest]
-        self._grounded, self._latest = [], None
-        return [*taken, *(parsed(event) for event in events)]
+        return [*self._reported, *(parsed(event) for event in events)]
 
     def _see_running(self, event: bytes) -> bool:
         self.kept.append(event)

@@ -179,7 +179,7 @@ def test_events_that_arrive_in_pieces_are_forwarded_when_they_are_complete() -> 
         if index == len(chunk) - 1:
             assert forwarded == chunk
     assert forwarded == chunk + b"data: [DONE]\n\n"
-    assert (stream.complete, stream.usage_seen, len(stream.take_reported())) == (True, True, 1)
+    assert (stream.complete, stream.usage_seen, len(stream.reported())) == (True, True, 1)
     assert StreamFilter(hide_usage=False).feed(usage) == usage
 
 

@@ -203,7 +203,7 @@ def test_a_container_is_paid_once_in_twenty_minutes(desk: Desk) -> None:
 
 def test_a_container_is_paid_again_after_twenty_minutes() -> None:
     sessions = Sessions()
-    assert [sessions.pays("c", now) for now in (0.0, 1199.0, 1200.0, 1201.0)] == [True, False, True, False]
+    assert [sessions.pays("c", now, object()) for now in (0.0, 1199.0, 1200.0, 1201.0)] == [True, False, True, False]
 
 
 def test_a_count_without_any_price_is_listed(desk: Desk) -> None:

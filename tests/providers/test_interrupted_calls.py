@@ -1,0 +1,165 @@
+"""An exception at any Python call between a response and its commit: it is charged once, and nothing is held.
+
+A signal handler may raise at each of these calls.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.providers.conftest import ALL, EXACT, USED, AsyncOpenAI, Desk, Gemini, OpenAI, Sdk
+from tests.support.waiting import until
+
+EVERY_CALL = (OpenAI, AsyncOpenAI, Gemini)
+"""The others are interrupted at each eleventh call: their hooks are the same."""
+FOLDER = str(Path(cycles.__file__).parent)
+EMBEDDED = f"{FOLDER}/embedded"
+TESTING = f"{FOLDER}/testing"
+
+
+# An exception inside of a coroutine that is being made, or in a finalizer, is printed and goes no further.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def collections_of_all() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def leave_modules_out_of_collections() -> None:
+    """Let each run collect what it has dropped in a millisecond, and not the modules of the SDKs in half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+class Interruption(BaseException):
+    """What the signal handler raises."""
+
+
+class AtCall:
+    """A trace function that raises at Python call `number` of the SDK after `begun` returns True."""
+
+    def __init__(self, number: int, begun: Callable[[], object]) -> None:
+        self._left = number
+        self._begun = begun
+        self.done = False
+        self._has_begun = False
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        name = frame.f_code.co_filename
+        if self.done or not name.startswith(FOLDER) or name.startswith((EMBEDDED, TESTING)):
+            return
+        self._has_begun = self._has_begun or bool(self._begun())
+        if not self._has_begun:
+            return
+        if frame.f_code.co_name in ("__del__", "<genexpr>") or _in_finalizer(frame):
+            return  # Python prints what is raised there, and continues
+        self._left -= 1
+        if self._left < 0:
+            self.done = True
+            raise Interruption
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("weakref.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def interrupted(desk: Desk, call: Callable[[], object], number: int) -> bool:
+    """Run a call and interrupt it; False if it has fewer Python calls after the response has arrived."""
+    at = AtCall(number, lambda: desk.provider.requests)
+    before = sys.gettrace()
+    sys.settrace(at)
+    try:
+        call()
+    except Interruption:
+        pass
+    finally:
+        sys.settrace(before)
+    return at.done
+
+
+def settled(desk: Desk) -> None:
+    """Wait for what is settled in the background."""
+    for _ in range(2):
+        desk.runner.run(_nothing())
+        gc.collect()
+        until(lambda: not any(thread.name == "cycles-dropped-response" for thread in threading.enumerate()))
+    assert desk.client.flush(60).pending == 0
+    until(lambda: not desk.held)
+
+
+async def _nothing() -> None:
+    import asyncio
+
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def spent(desk: Desk) -> int:
+    """What the ledger has charged; a commit whose response was lost is sent again with the same key."""
+    found = desk.server.ledger.balance("tenant:acme", unit="USD_MICROCENTS").spent
+    return 0 if found is None else found.amount
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", ALL, ids=lambda cls: cls.__name__)
+def test_a_response_is_charged_once(kind: type[Sdk], streamed: bool, desk: Desk) -> None:
+    sdk = kind(desk)
+    desk.provider.reply(usage=USED)
+    sdk.complete()  # what is done once in a process
+    leave_modules_out_of_collections()
+    charged, before, number = [], spent(desk), 0
+    assert before == EXACT
+    more = True
+    while more:
+        desk.provider.clear()
+        desk.server.requests.clear()
+        desk.provider.reply(text="one two", usage=USED)
+        more = interrupted(desk, sdk.read if streamed else sdk.complete, number)
+        settled(desk)
+        charged.append(spent(desk) - before)
+        assert 0 < charged[-1] <= EXACT, f"call {number}: {charged[-1]}, {desk.releases}"
+        assert in_flight(desk) == 0, f"call {number}"
+        before, number = spent(desk), number + (1 if kind in EVERY_CALL else 11)
+    assert number > 100
+    assert charged.count(EXACT) > len(charged) // 2
+
+
+def in_flight(desk: Desk) -> int:
+    from cycles.providers._queue import admissions_of
+
+    return len(vars(admissions_of(vars(desk.client)["_runtime_"]))["_in_flight"])
+
+
+def test_a_guard_around_the_request_pays_for_it_once(desk: Desk) -> None:
+    sdk = OpenAI(desk, within="enclosing")
+    number, more = 0, True
+    while more:
+        desk.provider.clear()
+        desk.provider.reply(usage=USED)
+        with desk.client.reserve(cycles.usd(1), action=("test", "work")) as guard:
+            more = interrupted(desk, sdk.complete, number)
+            until(partial(getattr, guard, "spent"))
+            assert guard.spent is not None, f"call {number}"
+            assert 0 < guard.spent.amount <= EXACT, f"call {number}"
+            guard.commit()
+        number += 1
+    assert number > 10
