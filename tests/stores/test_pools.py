@@ -12,7 +12,7 @@ import pytest
 import cycles
 from cycles._core.settlement.late import late_record
 from cycles._core.settlement.record import decode
-from cycles._drivers.work.checkpoints import Checkpoints
+from cycles._drivers.pools import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
