@@ -25,6 +25,10 @@ ACTION: Final = ("llm.completion", "small-model")
 KEY: Final = "cyc_live_warm_calls"
 WARM: Final = 20  # calls before the measured one: connections are open, nothing is imported or compiled any more
 
+ROUNDS: Final = (
+    5  # the one with the fewest calls counts: a response may arrive in two pieces, which are read separately
+)
+
 
 class Profile:
     """Counts calls of functions in `cycles/` while it records.
@@ -81,11 +85,14 @@ def measure() -> dict[str, Counter[str]]:
 def _direct(client: cycles.Cycles, profile: Profile) -> tuple[Counter[str], Counter[str]]:
     for _ in range(WARM):
         client.reserve(ESTIMATE, action=ACTION).acquire().commit(ACTUAL)
-    with profile.recording() as reserved:
-        guard = client.reserve(ESTIMATE, action=ACTION).acquire()
-    with profile.recording() as committed:
-        guard.commit(ACTUAL)
-    return reserved, committed
+    rounds = []
+    for _ in range(ROUNDS):
+        with profile.recording() as reserved:
+            guard = client.reserve(ESTIMATE, action=ACTION).acquire()
+        with profile.recording() as committed:
+            guard.commit(ACTUAL)
+        rounds.append((reserved, committed))
+    return min((each[0] for each in rounds), key=Counter.total), min((each[1] for each in rounds), key=Counter.total)
 
 
 def _pooled(client: cycles.Cycles, profile: Profile) -> Counter[str]:
