@@ -347,15 +347,15 @@ class Cycles(ClosedByItsBlock, MakesViews):
         """
         if not all(callable(getattr(tracing, name, None)) for name in ("begin", "sending")):
             raise InvalidRequestError(f"tracing must have the methods begin and sending, got {tracing!r:.80}")
-        if self._reporter.tracer.trace is not None:
+        if self._reporter.trace is not None:
             raise InvalidRequestError("this client has a tracer: call what trace_with returned to remove it first")
         from cycles._drivers.tracing import SafeTrace
 
-        trace = self._reporter.tracer.trace = SafeTrace(tracing)
+        trace = self._reporter.trace = SafeTrace(tracing)
 
         def remove() -> None:
-            if self._reporter.tracer.trace is trace:
-                self._reporter.tracer.trace = None
+            if self._reporter.trace is trace:
+                self._reporter.trace = None
 
         return remove
 

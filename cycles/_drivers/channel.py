@@ -19,8 +19,7 @@ from cycles._core.messages.requests import Call
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.values.headers import KEY_HEADER
 from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
-from cycles._drivers.reporting import Tracer
-from cycles._drivers.request_log import request_log
+from cycles._drivers.reporting import Reporter, request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import TransportError
 from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind
@@ -45,8 +44,7 @@ class Channel:
     Args:
         config: Names the server and the API key, the limits of connections, and the timeouts.
         on_success: Called after each request that succeeded; must return immediately.
-        tracer: Knows the tracer of the client, if there is one.
-        soft_limits: Reads the balances of responses.
+        reporter: Has the tracer of the client, if there is one, and gets the thresholds that responses reach.
         http_client: The user's client for calls from threads, if there is one.
         async_http_client: The user's client for calls from event loops, if there is one.
         tables: Returns the operations, at the first call.
@@ -58,8 +56,7 @@ class Channel:
         self,
         config: Config,
         on_success: Callable[[], object],
-        tracer: Tracer,
-        soft_limits: SoftLimits,
+        reporter: Reporter,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
         *,
@@ -76,10 +73,10 @@ class Channel:
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success
-        self._tracer = tracer
+        self._reporter = reporter
         self._keys = KeySource(config.api_key) if callable(config.api_key) else None
         self._log = request_log()
-        self.soft_limits: SoftLimits = soft_limits
+        self.soft_limits: SoftLimits = SoftLimits(config, reporter)
         self._http_client = http_client
         self._async_http_client = async_http_client
         self._used = False
@@ -94,7 +91,7 @@ class Channel:
 
         Without a loop nothing suspends, and the attempt ends at `ends_at_s` (monotonic seconds) at the latest.
         """
-        tracer = self._tracer.trace
+        tracer = self._reporter.trace
         trace: SafeTrace | None = None if tracer is None else call.options.trace or tracer
         if trace is None:
             return await self._send(call, loop, ends_at_s)

@@ -82,7 +82,7 @@ class Pools:
     @property
     def is_traced(self) -> bool:
         """Whether the client has a tracer."""
-        return self._reporter.tracer.trace is not None
+        return self._reporter.trace is not None
 
     def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Run a flow in a thread, outside of the context of any caller: `cycles.limit` does not apply to chunks."""

@@ -1,4 +1,4 @@
-"""Report events to the user's observers and to the logger `cycles`.
+"""Report events to the user's observers and to the logger `cycles`; with `CYCLES_LOG` each request on stderr.
 
 Event classes are loaded when an observer or a log handler wants them: a silent client never loads them.
 """
@@ -6,15 +6,19 @@ Event classes are loaded when an observer or a log handler wants them: a silent 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cycles._core.amounts import Amount
+from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import CallOptions, new_trace_id
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
+from cycles._errors import ConfigurationError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.reports import LEVELS, event_of
 from cycles._journal.journal import JournalIssue
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from cycles.events import Event
 
 Observer: TypeAlias = "Callable[[Event], object]"
+RequestLog: TypeAlias = Callable[[str, str, float, Outcome], None]
 
 DELAYED_MS: Final = 250.0  # later than any healthy scheduler, and far below the reserve of a lease
 DELAYED_AGAIN_MS: Final = 60_000.0  # one warning a minute, also for ten thousand guards
@@ -38,15 +43,17 @@ LONGEST_MESSAGE: Final = 2_000
 """Characters of a log record that are kept: more is the page of a proxy, not a message."""
 
 
-class Tracer:
-    """The tracer of one client, or none."""
-
-    __slots__ = ("trace",)
+class Reporter:
+    """The observers and the tracer of one client, and what its drivers report to them."""
 
     def __init__(self) -> None:
-        self.trace: SafeTrace | None = None
+        self._observers: tuple[Observer, ...] = ()
+        self.watchers: tuple[ThresholdWatcher, ...] = ()
+        self.trace: SafeTrace | None = None  # the tracer, if there is one
+        self._delay_reported_ms = -DELAYED_AGAIN_MS
+        self._noticed: set[str] = set()
 
-    def begin(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
+    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
         """Return the options of a guard's requests, with the trace of the guard.
 
         `known` is the id of the guard's earlier requests, or a new one: the tracer's own wins, else it is kept.
@@ -55,17 +62,6 @@ class Tracer:
         given = None if trace is None else trace.trace_id
         trace_id = given or known or new_trace_id()
         return CallOptions(trace_id, request.timeout, request.extra_headers or {}, trace=trace)
-
-
-class Reporter:
-    """The observers and the tracer of one client, and what its drivers report to them."""
-
-    def __init__(self) -> None:
-        self._observers: tuple[Observer, ...] = ()
-        self.watchers: tuple[ThresholdWatcher, ...] = ()
-        self.tracer: Tracer = Tracer()
-        self._delay_reported_ms = -DELAYED_AGAIN_MS
-        self._noticed: set[str] = set()
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Add an observer; the returned callable removes it."""
@@ -177,3 +173,38 @@ def _log_extra(event: Event) -> dict[str, Any]:
     """Return the ids of an event as `extra` of its log record."""
     ids = {"reservation_id": event.reservation_id, "request_id": event.request_id, "trace_id": event.trace_id}
     return {"cycles_event": type(event).__name__, **ids}
+
+
+def request_log() -> RequestLog | None:
+    """Return what writes the line of one request, or None if `CYCLES_LOG` is not set.
+
+    Raises:
+        ConfigurationError: `CYCLES_LOG` is another word than ``info`` or ``debug``.
+    """
+    # For scripts. No line has a key, a query or a body.
+    level = os.environ.get("CYCLES_LOG", "").strip().lower()
+    if not level:
+        return None
+    if level not in ("info", "debug"):
+        raise ConfigurationError(f"CYCLES_LOG must be info or debug, got {level!r:.60}: correct it or unset it")
+    is_debug = level == "debug"
+
+    def write(method: str, target: str, seconds: float, outcome: Outcome) -> None:
+        status = getattr(outcome, "status", None) or "no response"
+        request_id = getattr(outcome, "request_id", None) or "-"
+        message = (
+            f"cycles: {method} {target.partition('?')[0]} {status} {seconds * 1000:.0f} ms request {request_id:.128}"
+        )
+        if is_debug:
+            message += f" {type(outcome).__name__}{_detail(outcome)}"
+        print(message, file=sys.stderr)
+
+    return write
+
+
+def _detail(outcome: Outcome) -> str:
+    code = getattr(outcome, "code", None)
+    if code:
+        return f" {code:.80}"
+    cause = getattr(outcome, "cause", None)
+    return f" {type(cause).__name__}" if cause is not None else ""

@@ -23,7 +23,6 @@ from cycles._drivers.channel import Channel
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
-from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.scheduler import Scheduler
 from cycles._drivers.write_ahead import WriteAhead
@@ -68,9 +67,7 @@ class Runtime:
         self._config = config
         self._reporter = reporter
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        soft_limits = SoftLimits(config, reporter)
-        clients = http_client, async_http_client
-        self.channel: Channel = Channel(config, self._note_success, reporter.tracer, soft_limits, *clients)
+        self.channel: Channel = Channel(config, self._note_success, reporter, http_client, async_http_client)
         self.records: Records = Records(open_journal(config, reporter.journal_issue))
         self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)

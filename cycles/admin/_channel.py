@@ -18,7 +18,6 @@ from cycles._core.values.headers import checked_header, checked_headers, merged_
 from cycles._drivers import channel
 from cycles._drivers.io.base import CLOCK
 from cycles._drivers.reporting import Reporter
-from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import ConfigurationError, CyclesError
 from cycles._flows.io import Clock, Settings
 from cycles._flows.retry import send_read, send_write
@@ -69,12 +68,10 @@ class Channels:
         self._channel = self._new()
 
     def _new(self) -> channel.Channel:
-        reporter = Reporter()
         return channel.Channel(
             self.config,
             int,
-            reporter.tracer,
-            SoftLimits(self.config, reporter),
+            Reporter(),
             *self._clients,
             tables=_tables,
             key_header=_KEY_HEADER,

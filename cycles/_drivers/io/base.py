@@ -56,7 +56,7 @@ class BaseIo:
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.report: Final = reporter.report
         self.check: Final = channel.wire.check
-        self.begin_trace: Final = reporter.tracer.begin
+        self.begin_trace: Final = reporter.begin_trace
 
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
