@@ -8,6 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +18,23 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.plugin import FAILED_FILE
 
 ROOT: Final = Path(__file__).parents[2]
+_REMOVALS: Final = 100  # attempts, 0.1 s apart
 _INTERNAL_ERROR: Final = 3  # exit codes of pytest
 _NO_TESTS: Final = (4, 5)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end, also if processes that were killed still write to it for a moment."""
+    folder = Path(tempfile.mkdtemp(prefix="cycles-mutants-"))
+    try:
+        yield folder
+    finally:
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)
 
 
 class Copy:

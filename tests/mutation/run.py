@@ -11,14 +11,13 @@ import queue
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.mutation import coverage_map
+from tests.mutation import copies, coverage_map
 from tests.mutation.copies import Copy
 from tests.mutation.coverage_map import CoverageMap
 from tests.mutation.mutants import Mutant, mutants_of
@@ -32,6 +31,7 @@ BARS: Final = {
 """The packages, and the share of their faults that must be found."""
 FEWEST: Final = 20  # faults of one package; with fewer, its share says nothing, so only the shares of all count
 TESTS_S: Final = 15.0  # seconds of the tests that run for one fault
+DRAWS: Final = 100  # of one number, until a fault is drawn that is not listed
 START_S: Final = 30.0  # and what the start of their process may take on a busy machine
 
 
@@ -99,14 +99,26 @@ def without_effect() -> set[tuple[str, str, str]]:
 def drawn(paths: list[Path], first: int, sample: int) -> list[tuple[int, Mutant]]:
     """Return one fault for each number."""
     known = without_effect()
-    every = [
-        mutant
-        for path in paths
-        for mutant in mutants_of(str(path.relative_to(ROOT)), path.read_text("utf-8"))
-        if (mutant.path, *mutant.change) not in known
-    ]
-    numbers = range(first, first + sample) if every else ()
-    return [(number, random.Random(number).choice(every)) for number in numbers]
+    every = [each for path in paths for each in mutants_of(str(path.relative_to(ROOT)), path.read_text("utf-8"))]
+    found = ((number, _draw(every, known, number)) for number in range(first, first + sample))
+    return [(number, mutant) for number, mutant in found if mutant is not None]
+
+
+def _draw(every: list[Mutant], known: set[tuple[str, str, str]], number: int) -> Mutant | None:
+    """Return the fault of a number; a listed one is drawn again, so that a line in the list changes no other draw."""
+    order = random.Random(number)
+    drawn_again = (order.choice(every) for _ in range(DRAWS if every else 0))
+    return next((each for each in drawn_again if (each.path, *each.change) not in known), None)
+
+
+def affordable(tests: Iterable[str], seconds: Mapping[str, float]) -> list[str]:
+    """Return the first tests that together take `TESTS_S` seconds at most. One that takes longer stops no later one."""
+    chosen, total_s = [], 0.0
+    for test in tests:
+        if total_s + seconds[test] <= TESTS_S:
+            total_s += seconds[test]
+            chosen.append(test)
+    return chosen
 
 
 class Runner:
@@ -136,8 +148,8 @@ class Runner:
 
         def work() -> None:
             try:
-                with tempfile.TemporaryDirectory(prefix="cycles-mutants-", ignore_cleanup_errors=True) as folder:
-                    self._copies.append(copy := Copy(Path(folder)))
+                with copies.temporary_folder() as folder:
+                    self._copies.append(copy := Copy(folder))
                     while not self._stopped and time.monotonic() < self._ends_s:
                         number, mutant = waiting.get_nowait()
                         results.append(self._result(copy, number, mutant))
@@ -164,11 +176,8 @@ class Runner:
         return sorted(results)
 
     def _result(self, copy: Copy, number: int, mutant: Mutant) -> Result:
-        tests, total_s = [], 0.0
-        for test in self._known.tests_of(mutant):
-            total_s += self._known.seconds[test]
-            if self._passes.get(test, True) and total_s <= TESTS_S:
-                tests.append(test)
+        passing = (test for test in self._known.tests_of(mutant) if self._passes.get(test, True))
+        tests = affordable(passing, self._known.seconds)
         found_by = self._found_by(copy, mutant, tests)
         how = f"found by {found_by}" if found_by else f"survived {len(tests)} tests"
         self._say(f"{number}  {mutant.path}:{mutant.first}  {mutant.kind}  {how}")

@@ -233,3 +233,21 @@ def test_a_random_order_keeps_the_tests_of_a_file_together_and_repeats() -> None
     files = [nodeid.partition("::")[0] for nodeid in order(3)]
     assert len([file for file, _ in itertools.groupby(files)]) == 3
     assert sorted(order(3)) == sorted(order(4))
+
+
+def test_a_slow_test_does_not_keep_quick_ones_from_running() -> None:
+    seconds = {"slow": 100.0, "quick": 1.0, "half": 8.0, "other half": 7.0}
+    assert run.affordable(seconds, seconds) == ["quick", "half"]
+    assert run.affordable(["half", "other half"], seconds) == ["half", "other half"]
+
+
+def test_a_fault_that_is_listed_changes_no_other_draw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paths = [run.ROOT / "cycles/_core/lease/arithmetic.py"]
+    before = dict(run.drawn(paths, 0, 30))
+    listed = before[7]
+    (tmp_path / "no_effect.txt").write_text("\t".join((listed.path, *listed.change, "for this test")))
+    monkeypatch.setattr(run, "NO_EFFECT", tmp_path / "no_effect.txt")
+    after = dict(run.drawn(paths, 0, 30))
+    changed = [number for number in before if before[number] != after[number]]
+    assert changed == [number for number in before if before[number].change == listed.change]
+    assert 7 in changed
