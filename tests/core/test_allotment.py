@@ -335,3 +335,12 @@ def test_a_success_doubles_the_size_after_denials() -> None:
     assert pool.smaller(1) is None
     pool.opened(Chunk(2))
     assert pool.size == 4
+
+
+def test_a_chunk_changes_as_its_table_says_and_not_otherwise() -> None:
+    for state, row in CHUNK_TRANSITIONS.items():
+        for event in {each for other in CHUNK_TRANSITIONS.values() for each in other}:
+            chunk = Chunk(10)
+            chunk.state = state
+            assert chunk.change(event) is (event in row)
+            assert chunk.state == row.get(event, state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import cycles
@@ -48,3 +50,18 @@ def test_the_hint_is_separate_from_the_message_of_the_server() -> None:
     assert error.hint is not None
     assert error.hint in str(error)
     assert "req-1" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ({"evidence_id": "ev_1", "cycles_evidence_url": "https://x/ev_1"}, "ev_1"),
+        ({"evidence_id": "ev_1"}, None),
+        ({"evidence_id": 7, "cycles_evidence_url": "https://x"}, None),
+        (None, None),
+    ],
+)
+def test_an_error_has_the_evidence_of_its_response_if_that_is_complete(evidence: Any, expected: str | None) -> None:
+    error = error_of(RejectedResponse(409, "BUDGET_EXCEEDED", "m", evidence=evidence), "createReservation")
+    assert isinstance(error, cycles.ProtocolError)
+    assert (None if error.evidence is None else error.evidence.evidence_id) == expected

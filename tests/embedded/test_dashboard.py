@@ -317,3 +317,11 @@ def test_the_clock_of_the_machine_cannot_be_advanced() -> None:
         assert response.status_code == 400
         assert "start the server with a cycles.ManualClock" in response.json()["message"]
         assert http.get("/dashboard/state").headers["X-Cycles-Clock"] == "system"
+
+
+def test_a_reservation_that_is_used_whole_or_above_releases_nothing(http: httpx.Client, client: cycles.Cycles) -> None:
+    for actual in ("0.50", "0.70"):
+        with client.reserve(cycles.usd("0.50"), action=ACTION, subject={"agent": "bot"}) as guard:
+            guard.commit(cycles.usd(actual))
+        settled = state(http)["reservations"][0]
+        assert settled["released"]["amount"] == 0

@@ -99,6 +99,8 @@ def test_a_name_service_that_hangs_is_bounded_by_the_connect_timeout(kind: str, 
     assert (outcome.kind, outcome.request_sent) == (FailureKind.CONNECT, False)
     assert "has not resolved server.test in time" in str(again)
     assert names.calls == 1  # the second attempt waits for the same lookup
+    asking = [thread for thread in threading.enumerate() if thread.name == "cycles-resolver"]
+    assert [thread.daemon for thread in asking] == [True]  # so it does not keep the interpreter from exiting
 
 
 def test_the_last_good_addresses_are_used_while_the_name_service_hangs(kind: str, names: NameService) -> None:

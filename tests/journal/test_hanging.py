@@ -273,3 +273,17 @@ def threads_started() -> Iterator[list[Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", counted)
         yield started
+
+
+def test_what_a_call_returns_after_its_deadline_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "DEADLINE_S", 0.01)
+    returns, discarded = threading.Event(), list[str]()
+
+    def slow(path: str) -> str:
+        returns.wait(60)
+        return path
+
+    with pytest.raises(OSError, match="has not responded"):
+        bounded.BoundedCalls().call("/slow", slow, discard=discarded.append)
+    returns.set()
+    until(lambda: discarded == ["/slow"])

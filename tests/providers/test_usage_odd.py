@@ -80,3 +80,9 @@ def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
     )
     assert (cached.tokens_input, cached.tokens_cached_input, cached.tokens_cache_write) == (12, 5, 7)
     assert openai({"usage": {"prompt_tokens": 2.5, "completion_tokens": 0}}).tokens_input == 3
+
+
+def test_only_the_first_four_rates_of_a_price_have_a_position() -> None:
+    assert cycles.Price("1", "2", "0.1", "1.25").above == {}
+    with pytest.raises(TypeError, match="positional"):
+        cycles.Price(*("1", "2", "0.1", "1.25", "0"))  # type: ignore[call-arg]

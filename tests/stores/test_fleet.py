@@ -427,3 +427,28 @@ async def test_the_commits_of_many_tasks_are_put_together(
     assert spent(server) == 120
     await client.aclose()
     assert records(store) == []
+
+
+def test_a_client_says_at_its_start_what_a_store_may_lose(
+    worker: Callable[..., cycles.Cycles], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lossy(MemoryStore):
+        def bind(self, *_: Any, **__: Any) -> MemoryStore:
+            return self
+
+        def problems(self) -> list[str]:
+            return ["appendonly is off"]
+
+    worker(journal_store=Lossy())
+    assert "the journal's store may lose records: appendonly is off" in caplog.text
+
+
+def test_an_idle_worker_takes_what_another_one_leaves_without_a_call(
+    worker: Callable[..., cycles.Cycles], server: cycles.EmbeddedServer
+) -> None:
+    worker(journal_claim_ms=1_000)
+    owner = worker()
+    leave_pending(owner, server)
+    owner.close()  # its record is due now
+    server.faults.clear()
+    until(lambda: spent(server) == 3)

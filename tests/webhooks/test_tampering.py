@@ -61,3 +61,20 @@ def test_any_signed_object_is_an_event_or_a_payload_error(members: dict[str, Any
     except cycles.WebhookPayloadError:
         return
     assert event.id == members["event_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("event_type", "", "must be a string that is not empty, it is an empty string"),
+        ("event_type", [], "it is a list"),
+        ("event_type", {"a": 1}, "it is an object"),
+        ("event_type", 7, "it is 7"),
+        ("data", "x", "must be an object, it is 'x'"),
+    ],
+)
+def test_an_event_with_a_wrong_member_is_rejected_with_what_it_is(name: str, value: object, shown: str) -> None:
+    body = json.dumps({**json.loads(BODY), name: value}).encode()
+    headers = {"X-Cycles-Signature": cycles.sign_webhook(body, "s")}
+    with pytest.raises(cycles.WebhookPayloadError, match=shown):
+        cycles.WebhookReceiver("s").receive(body=body, headers=headers)
