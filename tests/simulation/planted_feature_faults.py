@@ -71,13 +71,6 @@ FEATURE_FAULTS: Final = (
         most=4_000,
     ),
     Fault(
-        "a 410 page of a proxy counts as the end of the reservation after a lost response",
-        "cycles/_core/settlement/rules.py",
-        "    if response.expired and (response.conformant or not record.attempt_unknown):\n",
-        "    if response.expired:\n",
-        most=4_000,
-    ),
-    Fault(
         "a record is saved although the disk did not take all of it",
         "cycles/_journal/files/file_calls.py",
         "        content = content[os.write(handle, content) :]\n",

@@ -322,7 +322,11 @@ class SimulatedRun:
         if target == EVENTS:
             event = json.loads(body)
             self._events[f"event:{event['idempotency_key']}"] = event["subject"]["agent"]
-            if self._disk.has_failed() and event["idempotency_key"] in self._saved_commits():
+            if (
+                self._machines.store is None
+                and self._disk.has_failed()
+                and event["idempotency_key"] in self._saved_commits()
+            ):
                 self.problems.append(f"the event of {event['subject']['agent']} is sent while the disk has its commit")
         match = COMMIT.fullmatch(target)
         if match is None or match[1] in self._sent or self._has_failed(match[1]):
@@ -417,9 +421,8 @@ class SimulatedRun:
 
     def _books(self) -> Books:
         forgets_keys = self.server.restores > 0 or self.hub.wall_s() - START_WALL_S > DAY_S
-        # A file that an outage or a dead process left may be an earlier state of what another client has claimed.
-        store = self._machines.store
-        forgets_keys |= store is not None and (store.faults.has_failed or self._disk.has_failed())
+        # A file that stayed after an outage, or because it could not be removed, may be an earlier state.
+        forgets_keys |= self._machines.store is not None or self._disk.has_failed()
         known = self._has_failed, self._events, forgets_keys
         return Books(self.server, self._kept_records, self._programs, self.ops, *known)
 
