@@ -20,7 +20,6 @@ from tests.simulation.byte_codes import Interrupted, points
 from tests.simulation.hub import Hub, Process
 from tests.simulation.network import amount
 from tests.simulation.server import SimServer
-from tests.support.inside import runtime_of
 
 TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 5.0
@@ -417,5 +416,5 @@ def client_of(server: SimServer, settings: dict[str, Any]) -> cycles.Cycles:
     key = server.api_keys[settings["tenant"]]
     of_client = {name: value for name, value in settings.items() if name != "most_queued"}
     client = cycles.Cycles(base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, **of_client)
-    runtime_of(client).background.most_queued = settings["most_queued"]
+    client._runtime().background.most_queued = settings["most_queued"]
     return client
