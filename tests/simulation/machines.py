@@ -59,6 +59,11 @@ class SimStore(MemoryStore):
             if row.kept == kept and partition in (None, owner):
                 yield json.loads(row.record)
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether it may not have what a client has put: it has failed, or lost its records."""
+        return self.faults.has_failed or self.faults.emptied
+
     def has(self, key: str) -> bool:
         """Return whether the store has a record."""
         return any(known == key for _, known in self._tables.rows)
