@@ -317,7 +317,7 @@ class PriceBook:
         bound = bound_of(content)
         if tokens_input is None:
             tokens_input = self._input_of(model, content, bound, known_input)
-        founds = [self._found(model, {}, origin)]
+        founds = [self._found(model, {}, origin), *self._latest(model, context or {}, origin)]
         if context:  # a tier may be lowered to the standard one, which may cost more
             founds.append(self._found(model, context, origin))
         writes = "claude" not in self._aliases.get(model, model).lower()
@@ -430,7 +430,8 @@ class PriceBook:
         raise UnknownModelError(
             f"the price book has no model {model!r:.80}{f'; it has {known}' if known else ''}: "
             "pass its price in the book "
-            "(PriceBook.genai(overrides={...}) or aliases={...}), or pass fallback= a price for unknown models"
+            "(PriceBook.genai(overrides={...}) or aliases={...}), pass fallback= a price for unknown models, "
+            "or free_hosts= to guard() if its host costs nothing"
         )
 
     def _known(self, model: str, context: Mapping[str, str], origin: Origin) -> Found | None:
@@ -444,7 +445,18 @@ class PriceBook:
         if self._catalogue is None:
             return None
         at = self._at or origin.at or datetime.now(UTC)
-        return self._catalogue.find(name, context, at, origin.provider, origin.url)
+        found = self._catalogue.find(name, context, at, origin.provider, origin.url)
+        if found is None and (latest := self._latest(name, context, origin)):
+            return max(latest, key=lambda one: one.price.input + one.price.output)
+        return found
+
+    def _latest(self, model: str, context: Mapping[str, str], origin: Origin) -> list[Found]:
+        """Return the prices of the models that a name with ``-latest`` may be, as far as the data has them."""
+        name = without_prefix(self._aliases.get(model, model))
+        if self._catalogue is None or not name.endswith("-latest") or name in self._prices:
+            return []
+        at = self._at or origin.at or datetime.now(UTC)
+        return self._catalogue.latest(name, context, at, origin.provider, origin.url)
 
     def _report(self, model: str, kind: str, what: str) -> None:
         own = object()  # no lock, which a signal handler or a forked child could meet

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from cycles._core.values.counts import CALLS
 from cycles._usage.pricing import Price
 from cycles._usage.tool_prices import Rate, complete, factor_of, rate_of, times
 
@@ -106,12 +107,47 @@ class Catalogue:
         """
         data = self._snapshot()
         for hints in self._places(provider, url):
+            is_gateway = _is_openrouter(data, hints)
+            if model.startswith("openrouter/auto") or (is_gateway and model == "auto"):
+                return None  # it may become any model
+            if is_gateway and model.endswith(":free"):
+                return Found(Price(0, 0, per_call=dict.fromkeys(CALLS, 0)), provider="openrouter")
+            for name in (model, model.partition(":")[0]) if is_gateway and ":" in model else (model,):
+                try:
+                    owner, info = data.find_provider_model(name, None, *hints)
+                except LookupError:
+                    continue
+                if not _ignores_tag(info, name):
+                    return self._complete(data, owner, info, name, context, at)
+        return None
+
+    def latest(
+        self, model: str, context: Mapping[str, str], at: datetime, provider: str | None, url: str | None
+    ) -> list[Found]:
+        """Return the prices of all models that a name such as ``mistral-large-latest`` may be; arguments as for `find`.
+
+        Args:
+            model: Its name.
+            context: See `find`, like the next three.
+            at: See there.
+            provider: See there.
+            url: See there.
+        """
+        begin, ended, _ = model.rpartition("-latest")
+        data = self._snapshot()
+        for hints in self._places(provider, url) if ended and begin else ():
             try:
-                owner, info = data.find_provider_model(model, None, *hints)
+                owner = data.find_provider(model, *hints)
             except LookupError:
                 continue
-            return self._complete(data, owner, info, model, context, at)
-        return None
+            found = [
+                self._complete(data, owner, info, info.id, context, at)
+                for info in owner.models
+                if info.id.startswith(begin)
+            ]
+            if priced := [one for one in found if one is not None]:
+                return priced
+        return []
 
     def _complete(
         self, data: Any, owner: Any, info: Any, model: str, context: Mapping[str, str], at: datetime
@@ -159,6 +195,21 @@ class Catalogue:
         yield None, None
         for known in _LAST_PROVIDERS:
             yield known, None
+
+
+def _is_openrouter(data: Any, hints: tuple[str | None, str | None]) -> bool:
+    try:
+        return bool(data.find_provider(None, *hints).id == "openrouter")
+    except LookupError:
+        return False
+
+
+def _ignores_tag(info: Any, model: str) -> bool:
+    """Whether an entry is that of a name without its tag: ``deepseek-r1:8b`` is another model than ``deepseek-r1``."""
+    name, _, tag = model.rpartition(":")
+    if not name or not tag or model.startswith("ft:") or _BEDROCK.fullmatch(model):
+        return False
+    return bool(info.id.lower() != model.lower() and info.is_match(name))
 
 
 def _maker_of(data: Any, owner: Any, model: str) -> tuple[str, str, Any]:

@@ -23,6 +23,7 @@ from cycles.cli._output import say
 from cycles.cli._warnings import gathered_warnings
 
 if TYPE_CHECKING:
+    from cycles.providers._hosts import FreeHost
     from cycles.proxy._run import Ended, Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,6 +81,19 @@ def _hosts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
                 param,
             ) from None
     return frozenset(found)
+
+
+def _free_hosts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[FreeHost, ...]:
+    if not values:
+        return ()
+    from cycles.providers._hosts import free_hosts_of
+
+    try:
+        return free_hosts_of(values)
+    except cycles.InvalidRequestError:
+        raise click.BadParameter(
+            f"{', '.join(values):.80} has what is no host; write it like localhost:11434 or *.gpu.internal", ctx, param
+        ) from None
 
 
 def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cycles.Amount | None:
@@ -196,6 +210,13 @@ _OPTIONS: Final = (
         multiple=True,
         callback=_hosts,
         help="Pass connections to this host of a provider, uncharged; may be repeated.",
+    ),
+    click.option(
+        "--free-host",
+        metavar="HOST",
+        multiple=True,
+        callback=_free_hosts,
+        help="Requests to this host cost nothing, like localhost:11434; may be repeated.",
     ),
     click.option("--prices", metavar="FILE", help="Prices in JSON or TOML that override the installed ones."),
     subject_option,
@@ -324,6 +345,7 @@ def _make_run(
         key=key,
         tunnel=options["tunnel"],
         allowed=options["allow_host"],
+        free_hosts=options["free_host"],
         sealed=options.get("sealed", False),
         shared_ports=tuple(dict.fromkeys(options.get("share_port", ()))),
         captured_hosts=options.get("captured_hosts", frozenset()),

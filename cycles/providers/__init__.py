@@ -5,13 +5,14 @@ No SDK is imported before `guard` is called, and then only the one that the clie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
 from cycles.providers._meter import (
     MIN_OUTPUT_TOKENS,
     WAIT_S,
+    ReportedCost,
     Request,
     ReserveOptions,
     Unmetered,
@@ -46,6 +47,8 @@ def guard(
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
     within: Within = "own",
     unmetered: Unmetered = "refuse",
+    reported_cost: ReportedCost = "known",
+    free_hosts: Sequence[str] = (),
     **reserve_options: Unpack[ReserveOptions],
 ) -> T:
     """Return a guarded copy of a provider client; the client itself is not changed.
@@ -67,6 +70,9 @@ def guard(
         within: ``"own"``: each request has its own reservation. ``"enclosing"``: the current guard pays if it can.
         unmetered: What happens to requests that may cost money and cannot be metered: ``"refuse"`` rejects them,
             ``"estimate"`` settles them at `estimate`, ``"allow"`` sends them unguarded.
+        reported_cost: When the cost that a gateway reports is the price of a response: ``"known"``: OpenRouter,
+            Perplexity and xAI; ``"always"``: from every host; ``"never"``.
+        free_hosts: Hosts whose requests cost nothing, for example ``["localhost:11434", "*.gpu.internal"]``.
         reserve_options: Other options of `reserve`; `actual` and `idempotency_key` are callables.
 
     Raises:
@@ -88,6 +94,8 @@ def guard(
         "min_output_tokens": min_output_tokens,
         "within": within,
         "unmetered": unmetered,
+        "reported_cost": reported_cost,
+        "free_hosts": free_hosts,
         "options": reserve_options,
     }
     return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings))

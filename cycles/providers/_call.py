@@ -6,16 +6,18 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from fractions import Fraction
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from cycles._core.amounts import Amount, tokens
+from cycles._core.amounts import Amount, tokens, usd_microcents
 from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.pricing import rounded_up
 from cycles._usage.readers import code_sessions
 from cycles.prices import Origin, PriceBook
 from cycles.providers._admission import Need
@@ -31,6 +33,7 @@ from cycles.providers._bodies import (
 )
 from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import normalized
+from cycles.providers._hosts import is_free
 from cycles.providers._meter import Meter, Request
 from cycles.providers._paid import current_payer
 from cycles.providers._provider import Endpoint, StreamRules
@@ -118,6 +121,8 @@ class Call:
         self._chain: Chain | None = None
         self._exact = False  # the response has reported its totals
         self._sessions: dict[str, int] = {}  # containers that have run code, and what each costs
+        self._takes_cost = meter.takes_cost(url)
+        self._cost: Fraction | None = None  # in microcents, as the response reports it
         self._failed = False
         self._token = object()
         self._content: bytes | None = None  # of a response that is not read yet
@@ -131,6 +136,12 @@ class Call:
             self.flat = price is None and self.payer.estimate.unit != "TOKENS"
 
     # --- before the request
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the request costs nothing, because the user says so of its host."""
+        is_priced = self.endpoint is not None and self.payer is None and not self._in_tokens
+        return is_priced and self.meter.actual is None and is_free(self._url, self.meter.free_hosts)
 
     def planned_limit(self) -> int | None:
         """Return the output limit before caps: the request's, at most `max_output_tokens`."""
@@ -148,6 +159,8 @@ class Call:
             return self.payer.estimate
         if self.endpoint is not None:
             check_limits(self.endpoint, self.request.body, least=0)
+        if self.is_free:
+            return usd_microcents(0)
         given = self.meter.estimate
         if given is not None:
             amount = given if isinstance(given, Amount) else given(self.request)
@@ -352,6 +365,8 @@ class Call:
 
     def _read(self, value: Any) -> None:
         self.meter.api.read(value, self.usage)
+        if self._takes_cost and (cost := self.meter.api.reported_cost(value)) is not None:
+            self._cost = cost
         if "code_sessions" in self.usage.counts:
             self._sessions.update(code_sessions(value))
 
@@ -458,6 +473,11 @@ class Call:
             return self.reserved, {"actual_source": "estimate"}
         more: dict[str, Any] = {}
         ended = self._has_totals(outcome)
+        if self.actual is None and self.reserved.unit != "TOKENS":
+            if self.is_free:
+                return self.reserved, {"price_source": "free_host"}
+            if self._cost is not None:
+                return self._reported(self._cost, unanswered)
         exact = self._is_exact(ended)
         if exact and self._chain is not None and self.attempts == 1 and self.usage.tokens_input:
             self.meter.conversations.learn(self._chain, self.usage.tokens_input)
@@ -489,6 +509,17 @@ class Call:
         if "bound" in priced.rules.values():
             more["actual_source"] = "estimate"
         return priced.amount, more
+
+    def _reported(self, cost: Fraction, unanswered: int) -> tuple[Amount, dict[str, Any]]:
+        """Return the cost that the response reports, with an estimate of each attempt that got no response."""
+        amount = rounded_up([cost])
+        if not unanswered:
+            return amount, {"price_source": "reported"}
+        usage, counts = Usage(), {"tokens_input": self._count_input()}
+        for number in range(unanswered):
+            usage.see_response(number, counts, model=self.request.model)
+        more = {"price_source": "reported", "actual_source": "estimate"}
+        return amount + self._book().priced(usage, self.origin).amount, more
 
     def _has_totals(self, outcome: Outcome) -> bool:
         """Return whether the response has reported its totals."""

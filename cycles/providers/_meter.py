@@ -22,6 +22,7 @@ from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
 from cycles.providers._endpoints import find
+from cycles.providers._hosts import FreeHost, free_hosts_of, reports_cost
 from cycles.providers._paid import current_payer
 from cycles.providers._provider import Endpoint, Provider, provider_named
 from cycles.providers._shared import shared
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cycles import Action, Cycles, Subject, Usage
 
 Within: TypeAlias = Literal["own", "enclosing"]
+ReportedCost: TypeAlias = Literal["known", "always", "never"]
 Unmetered: TypeAlias = Literal["refuse", "estimate", "allow"]
 
 UNITS: Final = ("USD_MICROCENTS", "TOKENS")
@@ -126,6 +128,8 @@ class Meter:
     actual: Callable[[Usage], Amount] | None
     idempotency_key: Callable[[Request], str] | None
     options: Mapping[str, Any]
+    reported_cost: ReportedCost = "known"
+    free_hosts: tuple[FreeHost, ...] = ()
     only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
@@ -142,6 +146,10 @@ class Meter:
     def api(self) -> Provider:
         """The endpoints, usage and streams of the provider."""
         return provider_named(self.provider)
+
+    def takes_cost(self, url: str) -> bool:
+        """Return whether a cost that a response from this address reports is its price."""
+        return self.reported_cost == "always" or (self.reported_cost == "known" and reports_cost(url))
 
     def endpoint(self, method: str, path: str, base_url: str) -> Endpoint | Literal["unmetered"] | None:
         """Return what a request is; None if it passes untouched.
@@ -276,6 +284,8 @@ def make_meter(
     unit: Any = None,
     wait: float = WAIT_S,
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
+    reported_cost: Any = "known",
+    free_hosts: Any = (),
     options: Mapping[str, Any],
     **others: Any,
 ) -> Meter:
@@ -287,6 +297,7 @@ def make_meter(
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
     _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
+    _one_of("reported_cost", reported_cost, ("known", "always", "never"))
     _check_admission(wait, min_output_tokens)
     _check_unit(unit, estimate)
     fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
@@ -309,6 +320,8 @@ def make_meter(
         actual=actual,
         idempotency_key=key,
         options=rest,
+        reported_cost=reported_cost,
+        free_hosts=free_hosts_of(free_hosts),
         **others,
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles._usage.pricing import MICROCENTS_PER_USD
+from cycles.providers._provider import Endpoint, Hook, StreamRules, exact
 
 name: Final = "openai"
 clients: Final = ("openai.OpenAI", "openai.AsyncOpenAI")
@@ -55,8 +57,6 @@ _KINDS: Final = {402: "insufficient_quota"}
 _NO_CREDITS: Final = 'insufficient credits, "code":402'
 """Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
 
-reported_cost = no_cost
-
 
 def path(path: str) -> str:
     """Return a path without the version of the API and without a deployment."""
@@ -66,6 +66,24 @@ def path(path: str) -> str:
 def read(value: Any, usage: Usage) -> None:
     """Read a response, a chunk or an event."""
     readers.openai(value, usage)
+
+
+def reported_cost(value: Any) -> Fraction | None:
+    """Return the cost that OpenRouter, Perplexity or xAI reports: in USD, or in ticks of 10^-10 USD."""
+    source = value.get("response") if isinstance(value, Mapping) and "usage" not in value else value
+    usage = source.get("usage") if isinstance(source, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    if (ticks := exact(usage.get("cost_in_usd_ticks"))) is not None:
+        return ticks / 100
+    cost = usage.get("cost")
+    usd = exact(cost.get("total_cost") if isinstance(cost, Mapping) else cost)
+    if usd is None:
+        return None
+    details = usage.get("cost_details")
+    if usage.get("is_byok") is True and isinstance(details, Mapping):  # the user pays the provider with a key of theirs
+        usd += exact(details.get("upstream_inference_cost")) or 0
+    return usd * MICROCENTS_PER_USD
 
 
 def stream(body: Mapping[str, Any]) -> StreamRules:

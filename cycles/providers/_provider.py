@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
@@ -113,6 +115,13 @@ def provider_named(name: str) -> Provider:
         KeyError: if there is no such provider.
     """
     return cast(Provider, import_module(PROVIDERS[name]))
+
+
+def exact(value: Any) -> Fraction | None:
+    """Return a number of JSON as the decimal that was written; None for what is no number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return Fraction(Decimal(repr(value)))
 
 
 def no_cost(value: Any) -> Fraction | None:

@@ -121,6 +121,7 @@ class App:
             wait=settings.wait,
             min_output_tokens=settings.min_output_tokens,
             options={},
+            free_hosts=settings.free_hosts,
             subject=subject,
             action=None,
             metadata=None,

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles.prices import PriceBook
+from cycles.providers._hosts import FreeHost
 from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
@@ -40,6 +41,7 @@ class ProxySettings:
         tunnel: Whether CONNECT is accepted.
         captured_hosts: Hosts of routes whose connections are captured; None: all.
         allowed: Hosts of providers that are tunnelled, and not charged.
+        free_hosts: Hosts whose requests cost nothing.
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
         shared_ports: The ports of this machine that a sealed program may reach.
@@ -64,6 +66,7 @@ class ProxySettings:
     tunnel: bool = False
     captured_hosts: frozenset[str] | None = frozenset()
     allowed: frozenset[str] = frozenset()
+    free_hosts: tuple[FreeHost, ...] = ()
     caller: CallerProxy | None = None
     sealed: bool = False
     shared_ports: tuple[int, ...] = ()
