@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, Unpack, overload
 
 from attrs import evolve, field, frozen
@@ -17,6 +19,7 @@ from cycles._core.values.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
 from cycles._usage.catalogue import Catalogue, Found, without_prefix
 from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
+from cycles._usage.price_file import PriceFile, parsed_prices
 from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
 from cycles._usage.readers import any_response
 from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, Bound, bound_of
@@ -68,6 +71,7 @@ class Origin:
 
 
 _NO_ORIGIN: Final = Origin()
+_FILE: Final = "CYCLES_PRICES_FILE"
 _RULES: Final = {
     "maker": "that of the model's maker is used",
     "table": "that of the table of tool prices is used",
@@ -132,6 +136,7 @@ class PriceBook:
         at: datetime | None = None,
         count_tokens: CountTokens | None = None,
         tools: Mapping[str, Number] | None = None,
+        file: str | Path | None = None,
     ) -> Self:
         """Make a book of the prices in the package `genai-prices`; nothing is downloaded.
 
@@ -143,11 +148,13 @@ class PriceBook:
             provider: The provider whose prices apply, for example ``"azure"``.
             at: The time whose prices apply; by default that of each request.
             count_tokens: Counts the input tokens of ``(model, content)`` for `estimate`, in place of the byte bound.
+            file: A file of newer prices, see `docs/prices.md`; by default the one that CYCLES_PRICES_FILE names. It
+                wins over the package and loses against the other arguments.
             tools: USD for one of a count, for all models, in place of the package's prices and the table of tool
                 prices; for example ``{"code_sessions": "0.12"}``.
 
         Raises:
-            ConfigurationError: if the package is not installed.
+            ConfigurationError: if the package is not installed, or the file cannot be read.
             InvalidRequestError: for a wrong price, or a count in `tools` that is unknown.
         """
         try:
@@ -165,7 +172,11 @@ class PriceBook:
         book = cls(overrides or {}, default_model=default_model)
         book._aliases = dict(aliases or {})
         book._fallback = fallback if fallback is None or isinstance(fallback, str) else _price("fallback", fallback)
-        book._catalogue = Catalogue(get_snapshot, provider, checked_tools(tools))
+        named = "file" if file is not None else _FILE
+        path = file if file is not None else os.environ.get(_FILE)
+        newer = read_price_file(path, named) if path else PriceFile({}, {})
+        given = {**newer.tools, **checked_tools(tools)}
+        book._catalogue = Catalogue(get_snapshot, provider, given, newer.models)
         book._at = at
         book._count_tokens = count_tokens
         return book
@@ -389,8 +400,20 @@ class PriceBook:
         """
         return self.priced(spent).amount
 
+    def look_up(self, model: str, origin: Origin = _NO_ORIGIN) -> Found:
+        """Return the price of a model with its provider and the rules that have supplied its rates.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has none.
+        """
+        return self._found(model, {}, origin)
+
+    def has(self, model: str, origin: Origin = _NO_ORIGIN) -> bool:
+        """Return whether the book has a price for a model of this origin."""
+        return self._known(model, {}, origin) is not None
+
     def __contains__(self, model: str) -> bool:
-        return self._known(model, {}, _NO_ORIGIN) is not None
+        return self.has(model)
 
     def __repr__(self) -> str:
         source = " over genai-prices" if self._catalogue is not None else ""
@@ -462,6 +485,25 @@ class PriceBook:
         own = object()  # no lock, which a signal handler or a forked child could meet
         if self._reported.setdefault((model, kind), own) is own:
             _log.warning("price of model %s, %s: %s", model, kind, what)
+
+
+def read_price_file(path: str | Path, named: str, *, older: bool = False) -> PriceFile:
+    """Return the prices of a JSON file, or of a TOML file by its ending.
+
+    Args:
+        path: Where it is.
+        named: What named the file, for messages.
+        older: Whether the form without `models` is read too: prices by model.
+
+    Raises:
+        ConfigurationError: if the file cannot be read or a price is wrong, with its path and the model.
+    """
+    where = f"{named} {path}"
+    try:
+        content = Path(path).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{where} cannot be read: {error}; pass a JSON or TOML file") from error
+    return parsed_prices(content, where, is_toml=str(path).endswith(".toml"), older=older)
 
 
 def _price(model: str, price: PriceLike) -> Price:

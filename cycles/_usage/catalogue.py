@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from cycles._core.values.counts import CALLS
-from cycles._usage.pricing import Price
+from cycles._usage.pricing import Price, select
 from cycles._usage.tool_prices import Rate, complete, factor_of, rate_of, times
 
 _RATES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -82,14 +82,22 @@ class Catalogue:
         snapshot: Returns the current snapshot; it may be another one at each call.
         provider: The provider whose prices apply.
         tools: USD for one of a count, in place of the table of tool prices.
+        newer: Prices by model that win over the snapshot.
     """
 
-    __slots__ = ("_completed", "_of", "_provider", "_snapshot", "_tools")
+    __slots__ = ("_completed", "_newer", "_of", "_provider", "_snapshot", "_tools")
 
-    def __init__(self, snapshot: Callable[[], Any], provider: str | None, tools: Mapping[str, Rate]) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Any],
+        provider: str | None,
+        tools: Mapping[str, Rate],
+        newer: Mapping[str, Price] | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self._provider = provider
         self._tools = tools
+        self._newer = newer or {}
         self._of: Any = None  # the snapshot that `_completed` belongs to
         self._completed: dict[Any, Found | None] = {}
 
@@ -106,6 +114,8 @@ class Catalogue:
             url: The base URL of that client; it may belong to another provider.
         """
         data = self._snapshot()
+        if (newer := self._newer.get(model)) is not None:
+            return self._completed_newer(data, newer, model, context, at)
         for hints in self._places(provider, url):
             is_gateway = _is_openrouter(data, hints)
             if model.startswith("openrouter/auto") or (is_gateway and model == "auto"):
@@ -120,6 +130,13 @@ class Catalogue:
                 if not _ignores_tag(info, name):
                     return self._complete(data, owner, info, name, context, at)
         return None
+
+    def _completed_newer(self, data: Any, newer: Price, model: str, context: Mapping[str, str], at: datetime) -> Found:
+        maker, name, listed = _maker_of(data, None, model)
+        of_maker = None if listed is None else _found(None, listed, {}, at)
+        chosen, missing = select(newer, context)
+        found = Found(chosen, tuple(missing), None if listed is None else listed.context_window, maker)
+        return self._completed_price(found, maker, None, name, maker, of_maker)
 
     def latest(
         self, model: str, context: Mapping[str, str], at: datetime, provider: str | None, url: str | None
@@ -219,14 +236,16 @@ def _maker_of(data: Any, owner: Any, model: str) -> tuple[str, str, Any]:
         vendor, name = found["vendor"], found["name"]
     name = name.removeprefix("ft:")
     vendor = vendor.rpartition("/")[2]
-    for hint in (vendor,) if vendor else (None, *(() if owner.id in _LAST_PROVIDERS else _LAST_PROVIDERS)):
+    for hint in (
+        (vendor,) if vendor else (None, *(() if owner is not None and owner.id in _LAST_PROVIDERS else _LAST_PROVIDERS))
+    ):
         try:
             maker, info = data.find_provider_model(name, None, hint, None)
         except LookupError:
             continue
         if any(info is each for each in maker.models):
             return maker.id, name, info
-    return _VENDORS.get(vendor, vendor or owner.id), name, None
+    return _VENDORS.get(vendor, vendor or ("" if owner is None else owner.id)), name, None
 
 
 def _varies(info: Any) -> bool:
@@ -236,7 +255,9 @@ def _varies(info: Any) -> bool:
 
 def _found(owner: Any, info: Any, context: Mapping[str, str], at: datetime) -> Found | None:
     special = {kind: value for kind, value in context.items() if value not in _STANDARD}
-    own = any(info is model for model in owner.models)  # variants of another provider's model do not apply
+    own = owner is not None and any(
+        info is model for model in owner.models
+    )  # variants of another provider's model do not apply
     resolved = info.get_prices(at, special or None) if own else info.get_prices(at)
     missing = [
         f"{kind}:{value}" for kind, value in special.items() if not (own and _has_variant(info, kind, special, at))
@@ -247,7 +268,19 @@ def _found(owner: Any, info: Any, context: Mapping[str, str], at: datetime) -> F
     for count, names in (("tokens_input", _RATES["input"]), ("tokens_output", _RATES["output"])):
         if all(rates.get(name) is None for name in names):
             missing.append(count)
-    return Found(_price(rates), tuple(missing), info.context_window, owner.id)
+    return Found(_price(rates), tuple(missing), info.context_window, None if owner is None else owner.id)
+
+
+def price_of(info: Any, at: datetime) -> Price | None:
+    """Return the price of an entry at a time with its service tiers, without rules; None if it has no rate."""
+    standard = vars(info.get_prices(at))
+    if not any(value is not None for value in standard.values()):
+        return None
+    tiers = {}
+    for variant in info.price_variants or ():
+        if len(variant.when) == 1 and (variant.constraint is None or variant.constraint.active(at)):
+            tiers[next(iter(variant.when.values()))] = _price(vars(info.get_prices(at, dict(variant.when))))
+    return evolve(_price(standard), tiers=tiers)
 
 
 def _has_variant(info: Any, kind: str, context: Mapping[str, str], at: datetime) -> bool:

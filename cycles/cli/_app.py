@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "flush": ("cycles.cli.flush", "Settle what is pending now."),
     "top": ("cycles.cli.top", "Watch budgets, reservations and pending records."),
     "evidence": ("cycles.cli.evidence", "Verify signed evidence."),
+    "prices": ("cycles.cli.prices", "Show prices, update them, and find models without one."),
     "spec": ("cycles.cli.spec", "Compare two versions of the protocol."),
     "docs": ("cycles.cli.docs", "Print the documentation."),
 }

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount
-from cycles._errors import ConfigurationError, InvalidRequestError
-from cycles.prices import PriceBook
+from cycles._errors import ConfigurationError
+from cycles.prices import PriceBook, read_price_file
 from cycles.providers._hosts import FreeHost
 from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S
 from cycles.proxy._caller_proxy import CallerProxy
@@ -146,33 +143,9 @@ def price_book(path: str | None) -> PriceBook:
     Raises:
         ConfigurationError: if the file cannot be read, or if the package `genai-prices` is not installed.
     """
-    return PriceBook.genai(overrides=None if path is None else _overrides(Path(path)))
-
-
-def _overrides(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_text("utf-8")
-        found = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"--prices {path} cannot be read: {error}; pass a JSON or TOML file") from error
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"--prices {path} has no models: write {{MODEL: {{input, output, ...}}}}")
-    try:
-        prices = {model: _with_numbers(price) for model, price in found.items()}
-        PriceBook(prices)
-    except (InvalidRequestError, ValueError) as error:
-        raise ConfigurationError(f"--prices {path}: {error}") from error
-    return prices
-
-
-def _with_numbers(price: Any) -> Any:
-    """Return a price whose context lengths are numbers: JSON and TOML have only strings as names."""
-    above = price.get("above") if isinstance(price, dict) else None
-    if not isinstance(above, dict):
-        return price
-    return {**price, "above": {_number(start): longer for start, longer in above.items()}}
-
-
-def _number(start: str) -> int | str:
-    """Return a context length as a number; `Price` rejects what is none."""
-    return int(start) if start.isascii() and start.isdigit() else start
+    if path is None:
+        return PriceBook.genai()
+    found = read_price_file(path, "--prices", older=True)
+    if found.is_older:
+        return PriceBook.genai(found.models)
+    return PriceBook.genai(file=path)

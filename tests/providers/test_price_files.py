@@ -1,0 +1,113 @@
+"""Files of newer prices: which prices win, and what a broken file raises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.proxy._settings import price_book
+
+pytest.importorskip("genai_prices")
+
+FILE = {
+    "models": {
+        "gpt-5": {"input": "2", "output": "20", "above": {"200000": {"input": "4", "output": "40"}}},
+        "brand-new": {"input": 1, "output": 2},
+    },
+    "tools": {"code_sessions": "0.05"},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps(FILE))
+    return path
+
+
+def test_a_file_wins_over_the_package_and_loses_against_arguments(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_PRICES_FILE", str(file))
+    for book in (cycles.PriceBook.genai(), cycles.PriceBook.genai(file=file), price_book(str(file))):
+        assert book.cost("gpt-5", tokens_input=1_000_000) == cycles.usd(4)
+        assert book.cost("gpt-5", tokens_input=1_000) == cycles.usd("0.002")
+        assert book.cost("brand-new", tokens_output=1_000_000) == cycles.usd(2)
+        assert book.cost("gpt-4o", code_sessions=1) == cycles.usd("0.05")
+    own = cycles.PriceBook.genai({"gpt-5": ("1", "1")}, tools={"code_sessions": "0.01"})
+    assert own.cost("gpt-5", tokens_input=1_000_000) == cycles.usd(1)
+    assert own.cost("gpt-4o", code_sessions=1) == cycles.usd("0.01")
+    other = file.with_name("other.json")
+    other.write_text('{"models": {"gpt-5": {"input": 3, "output": 3}}}')
+    assert cycles.PriceBook.genai(file=other).cost("gpt-5", tokens_input=1_000_000) == cycles.usd(3)
+
+
+def test_the_rules_apply_to_the_models_of_a_file(file: Path) -> None:
+    book = cycles.PriceBook.genai(file=file)
+    usage = cycles.Usage()
+    counts = {"tokens_input": 1000, "tokens_output": 100, "file_searches": 1, "other_calls": 1}
+    usage.see_response("r", counts, model="gpt-5")
+    priced = book.priced(usage)
+    assert priced.amount == cycles.usd_microcents(1000 * 200 + 100 * 2000 + 250_000 + 3_000_000)
+    assert dict(priced.rules) == {"file_searches": "maker", "other_calls": "bound"}
+
+
+def test_the_older_form_of_prices_is_complete(tmp_path: Path) -> None:
+    older = tmp_path / "older.toml"
+    older.write_text('[gpt-5]\ninput = "1"\noutput = "2"\n')
+    book = price_book(str(older))
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 1_000_000, "code_sessions": 1}, model="gpt-5")
+    priced = book.priced(usage)
+    assert (priced.amount, priced.unpriced) == (cycles.usd(1), ("code_sessions",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        ("{", "cannot be read"),
+        ("[1]", "no models"),
+        ('{"models": {"gpt-9": {"input": "-1", "output": "1"}}}', "gpt-9"),
+        ('{"models": {"gpt-9": {"input": "1"}}}', "gpt-9"),
+        ('{"models": {"gpt-9": 7}}', "gpt-9"),
+        ('{"models": []}', "models must be"),
+        ('{"tools": {"teleports": "1"}}', "teleports"),
+        ('{"tools": {"web_searches": "x"}}', "tools"),
+        ('{"model": {}}', "model"),
+    ],
+)
+def test_a_broken_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, said: str
+) -> None:
+    path = tmp_path / "broken.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("CYCLES_PRICES_FILE", str(path))
+    makers: list[Any] = [cycles.PriceBook.genai, lambda: cycles.PriceBook.genai(file=path)]
+    for make in makers:
+        with pytest.raises(cycles.ConfigurationError) as raised:
+            make()
+        assert str(path) in str(raised.value)
+        assert said in str(raised.value)
+
+
+def test_the_book_reads_the_current_data_at_each_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import copy
+
+    from genai_prices import data_snapshot
+
+    book = cycles.PriceBook.genai()
+    assert book.cost("gpt-5", tokens_input=1_000_000) == cycles.usd("1.25")
+    newer = copy.deepcopy(data_snapshot.get_snapshot())
+    model = newer.find_provider_model("gpt-5", None, "openai", None)[1]
+    prices: Any = model.prices[-1].prices if isinstance(model.prices, list) else model.prices
+    monkeypatch.setitem(prices.__dict__, "input_mtok", prices.input_mtok * 2)
+    data_snapshot.set_custom_snapshot(newer)
+    try:
+        assert book.cost("gpt-5", tokens_input=1_000_000) == cycles.usd("2.50")
+    finally:
+        data_snapshot.set_custom_snapshot(None)
+    assert book.cost("gpt-5", tokens_input=1_000_000) == cycles.usd("1.25")
