@@ -211,7 +211,8 @@ def allowed(op: Op) -> set[int]:
     if not op.ran:  # killed in `attach`: what the token had spent is written ahead before the block begins
         return {0} if op.killed_s is None else {0, op.known, op.reaching}
     if op.interrupted and op.killed_s is None:  # in a call: its amount counts or not, what was reported before does
-        least = max([op.returned, *(known for _, known in op.steps)])
+        steps = [] if op.kind == "pool" else op.steps  # it notes a commit also if that was interrupted
+        least = max([op.returned, *(known for _, known in steps)])
         return {each for each in (0, op.known, op.reaching, *(known for _, known in op.steps)) if each >= least}
     if op.killed_s is None or (op.saved and op.committing):
         return {op.known}
