@@ -64,6 +64,7 @@ class Cost:
     streams: bool = field(default=False, init=False)
     _requests: list[Any] = field(factory=list, init=False)
     _used: Usage | None = field(default=None, init=False)
+    _adding: bool = field(default=False, init=False)
     _complete: bool = field(default=False, init=False)
     _text_bytes: int = field(default=0, init=False)
     _deltas: int = field(default=0, init=False)
@@ -86,8 +87,13 @@ class Cost:
         costs = [ending for ending in endings if ending.amount is not None]
         if not costs:
             return None
-        for request in self._requests:
-            self.ended(request)
+        if not self._adding:  # each addition asks for the cost again, to write it ahead
+            self._adding = True
+            try:
+                for request in self._requests:
+                    self.ended(request)
+            finally:
+                self._adding = False
         metadata: dict[str, Any] = {}
         for ending in costs:
             metadata = {

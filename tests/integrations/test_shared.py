@@ -6,11 +6,13 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles.integrations._cost import Cost
 from cycles.integrations._shared import (
     Common,
     checked_actual,
@@ -378,3 +380,28 @@ def test_importing_cycles_loads_no_integration() -> None:
     code = "import sys, cycles; cycles.Cycles; print(*[m for m in sys.modules if 'integrations' in m])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+class _Request:
+    """A request of a guarded client that has ended."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def paid(self, outcome: Any) -> Any:
+        self.asked += 1
+        return SimpleNamespace(amount=cycles.tokens(7), metadata={})
+
+    def add_usage(self, usage: cycles.Usage) -> None:
+        usage.see_response(self, {"tokens_input": 7})
+
+
+def test_the_cost_that_is_written_ahead_does_not_ask_for_itself(client: cycles.Cycles) -> None:
+    """Each addition to the usage of a guard asks what is to be written ahead, and that adds usage."""
+    request, cost = _Request(), Cost(estimate=cycles.tokens(10), action=("llm.completion", "x"), price=price)
+    with client.reserve(cost.estimate, action=cost.action, actual=cost.known()) as guard:
+        cost._used = guard.usage
+        cost.bind(request)
+        cost.ended(request)
+        assert cost.paid() == (cycles.tokens(7), {})
+    assert request.asked < 20
