@@ -321,6 +321,7 @@ def _make_run(
     cli: Cli, options: dict[str, Any], window: cycles.Window | None, key: str | None, closing: ExitStack
 ) -> Run:
     from cycles.providers._meter import behind_proxy
+    from cycles.proxy._asking import Asking
     from cycles.proxy._caller_proxy import caller_proxy
     from cycles.proxy._ledger import open_ledger
     from cycles.proxy._prompts import Prompt, has_terminal, warn_at
@@ -351,11 +352,10 @@ def _make_run(
         captured_hosts=options.get("captured_hosts", frozenset()),
         caller=caller_proxy(os.environ),
     )
-    approval: dict[str, Any] = {}
     if options["ask_at"] is not None:
         if not has_terminal():
             raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
-        approval = {"approve": Prompt(), "approve_above": options["ask_at"]}
+        settings = evolve(settings, asking=Asking(options["ask_at"], Prompt()))
     unit = _unit_of(options)
     budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
     if isinstance(budget, str):
@@ -366,7 +366,7 @@ def _make_run(
     nested = any(behind_proxy(url) for url in settings.upstreams.values())
     how: dict[str, Any] = {"embedded": embedded, "keep": keep, "nested": nested, "unit": unit, "window": window}
     how["unlimited"] = options.get("unlimited", False)
-    ledger = open_ledger(cli.config(), budget, **how, approval=approval)
+    ledger = open_ledger(cli.config(), budget, **how)
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(

@@ -37,6 +37,7 @@ from cycles.providers._provider import Endpoint
 from cycles.providers._queue import pays
 from cycles.providers._settle import open_call_async
 from cycles.proxy._agent_tree import AGENT_HEADER, checked_path
+from cycles.proxy._asking import Asking
 from cycles.proxy._bodies import Body, read_body, rejected_body
 from cycles.proxy._denials import Payer, remedies, tightest
 from cycles.proxy._environment import share_variables
@@ -319,7 +320,20 @@ class App:
             failure = f"no decision of the budget server: {_word_of(error)}"
             raise _failed(target, message, failure, "no_decision" if final else None) from None
         self.totals.decided = True
+        if self._settings.asking is not None:
+            await self._ask(self._settings.asking, call, target)
         return cap
+
+    async def _ask(self, asking: Asking, call: Call, target: Target) -> None:
+        """Ask before a reserved call is sent, if so much of its budget is used; after a no it is released."""
+        try:
+            payers = [*_limits_of(current_share(), str(call.reserved.unit)), *await self._budgets_of(call)]
+            why = await asking.denial(call.request.model or call.request.endpoint, call.reserved, payers)
+            if why is not None:
+                raise _denied(target, f"it may cost up to {call.reserved}; {why}", "approval_denied")
+        except BaseException as error:
+            await self._relay.failed(call, error, is_sent=False)
+            raise
 
     def _note_undecided(self, error: CyclesError) -> None:
         totals = self.totals
@@ -368,10 +382,9 @@ class App:
                     continue
                 if own not in (None, balance.scope_path):
                     continue  # a share: its limit is one of those around the request
-                whole = balance.allocated if own is not None else None
-                name = balance.scope_path if own is None else "this run"
-                held_now, limit = 0 if held is None else held.amount, None if whole is None else whole.amount
-                found.append(Payer(name, balance.scope_path, left.amount, held_now, limit))
+                name, whole = balance.scope_path if own is None else "this run", balance.allocated
+                held_now, limit = (0 if each is None else each.amount for each in (held, whole))
+                found.append(Payer(name, balance.scope_path, left.amount, held_now, limit, is_scope=own is None))
         return found
 
 

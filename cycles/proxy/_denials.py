@@ -20,14 +20,16 @@ class Payer:
         scope: How the ledger names it.
         left: What is left of it, perhaps less than nothing.
         held: What calls in flight hold of it.
-        whole: Its limit, if it belongs to the run or to a share; None: it is a scope of a server.
+        whole: Its limit.
+        is_scope: Whether it is a scope of a server, not a limit of the run or of a share.
     """
 
     name: str
     scope: str
     left: int
     held: int
-    whole: int | None = None
+    whole: int
+    is_scope: bool = False
 
 
 def tightest(payers: Sequence[Payer]) -> Payer | None:
@@ -84,7 +86,7 @@ def _highest(bound: Callable[[int], int] | None, lowest: int, left: int) -> int 
 
 def _raised(payer: Payer, unit: str, least: int) -> str:
     missing = least - payer.left
-    if payer.whole is None:
+    if payer.is_scope:
         amount = _rounded(missing, unit)
         return f"raise the budget of {payer.name} by {amount}: cycles fund {payer.name} {written(amount)}"
     whole = _rounded(payer.whole + missing, unit)

@@ -166,7 +166,6 @@ def open_ledger(
     unit: str | None = None,
     window: Window | None = None,
     unlimited: bool = False,
-    approval: Mapping[str, Any] | None = None,
 ) -> RunLedger:
     """Return the budgets of a run.
 
@@ -179,28 +178,26 @@ def open_ledger(
         unit: The unit of the run; None: that of `budget`, or of the only budget of the file, else USD.
         window: The window of `budget`, in a ledger that is kept.
         unlimited: There is no limit; what is spent is only kept.
-        approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
         ConfigurationError: if there is no budget, or the file of `keep` cannot be used.
     """
-    settings: dict[str, Any] = dict(approval or {})
     unit = budget.unit if budget is not None else unit
     if config.base_url and not embedded and keep is None:
-        ledger = RunLedger(cycles.Cycles(config, **settings), budget, budget, unit or _USD)
+        ledger = RunLedger(cycles.Cycles(config), budget, budget, unit or _USD)
         if nested:
-            _forward(ledger, settings)
+            _forward(ledger)
         return ledger
     if unlimited:
         budget = Amount(unit or _USD, INT64_MAX)
-    ledger = _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
+    ledger = _own_ledger(budget, unit, None if keep is None else kept_file(keep))
     ledger.kept = keep
     if budget is not None and ledger._own is not None:
         ledger._own.ledger.set_window(SCOPE, window, budget.unit)
     return ledger
 
 
-def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, approval: Mapping[str, Any]) -> RunLedger:
+def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None) -> RunLedger:
     try:
         server = EmbeddedServer(path=path)
     except ConfigurationError as error:
@@ -220,7 +217,7 @@ def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, appr
     else:
         budget = server.ledger.balance(SCOPE, unit).allocated
     shown = None if budget == Amount(unit, INT64_MAX) else budget
-    ledger = RunLedger(_client_of(server, approval), shown, None, unit)
+    ledger = RunLedger(_client_of(server), shown, None, unit)
     ledger._closing.callback(server.close)
     ledger._own = server
     ledger._counting = _Counting(server)
@@ -233,16 +230,16 @@ def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, appr
     return ledger
 
 
-def _forward(ledger: RunLedger, approval: Mapping[str, Any]) -> None:
+def _forward(ledger: RunLedger) -> None:
     """Meter the calls that another proxy charges in a ledger without a limit: the server would charge them twice."""
     server = EmbeddedServer({SCOPE: Amount(ledger.unit, INT64_MAX)})
     ledger._closing.callback(server.close)
-    ledger.forwarding = _client_of(server, approval)
+    ledger.forwarding = _client_of(server)
 
 
-def _client_of(server: EmbeddedServer, approval: Mapping[str, Any]) -> cycles.Cycles:
+def _client_of(server: EmbeddedServer) -> cycles.Cycles:
     direct = LedgerClient(transport=server.transport())
-    return server.client(tenant=TENANT, async_http_client=direct, **approval)
+    return server.client(tenant=TENANT, async_http_client=direct)
 
 
 def _has_budget(server: EmbeddedServer, scope: str, unit: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Final
 import cycles
 from cycles._core.amounts import Amount
 from cycles._core.events.threshold import BudgetThreshold
-from cycles._core.messages.approval import ApprovalRequest
 from cycles._errors import InvalidRequestError
+from cycles.proxy._asking import Question
 
 TERMINAL: Final = "/dev/tty"
 
@@ -53,11 +53,11 @@ class Prompt:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def __call__(self, request: ApprovalRequest) -> bool | Amount:
+    def __call__(self, question: Question) -> bool | Amount:
         """Return the reply: no, yes for this call, or an amount up to which calls pass without a question."""
         with self._lock, open(TERMINAL, "r+b", buffering=0) as terminal:  # noqa: PTH123 - it is no file
             while True:
-                terminal.write(_question(request).encode())
+                terminal.write(_text_of(question).encode())
                 reply = _read_reply(_typed(terminal.fileno()))
                 if reply is not None:
                     return reply
@@ -74,13 +74,13 @@ def _typed(descriptor: int) -> str | None:
     return found.decode("utf-8", "replace").strip()
 
 
-def _question(request: ApprovalRequest) -> str:
-    count, total = request.waiting
-    waiting = f"; {count} more wait, {total}" if count else ""
-    name = "".join(character if character.isprintable() else "?" for character in request.action.name)
+def _text_of(question: Question) -> str:
+    waiting = f"; {question.waiting} more wait, {question.total}" if question.waiting else ""
+    model = "".join(character if character.isprintable() else "?" for character in question.model)
+    example = "500 tokens" if question.estimate.unit == "TOKENS" else "2USD"
     return (
-        f"cycles: {request.fraction:.0%} of {request.scope} is used, {request.remaining} is left. "
-        f"{name} may cost {request.estimate}{waiting}. Spend it? [y/N/amount, like 2USD] "
+        f"cycles: {question.used}. {model:.120} may cost {question.estimate}{waiting}. "
+        f"Spend it? [y/N/amount, like {example}] "
     )
 
 

@@ -13,6 +13,7 @@ from cycles._errors import ConfigurationError
 from cycles.prices import PriceBook, read_price_file
 from cycles.providers._hosts import FreeHost
 from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S
+from cycles.proxy._asking import Asking
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
 
@@ -29,6 +30,7 @@ class ProxySettings:
         prices: The price book.
         unit: The unit of each reservation: USD_MICROCENTS or TOKENS.
         own_scope: The scope of the run's own ledger, whose budget `--budget` sets; None: a server has the budgets.
+        asking: Asks before calls are sent, if much of a budget is used; None: there is no question.
         subject: Subject fields of each reservation.
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
@@ -54,6 +56,7 @@ class ProxySettings:
     mounts: Mapping[str, str] = field(factory=dict)
     unit: str = "USD_MICROCENTS"
     own_scope: str | None = None
+    asking: Asking | None = field(default=None, repr=False)
     subject: Mapping[str, str] = field(factory=dict)
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None
