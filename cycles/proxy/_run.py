@@ -18,6 +18,7 @@ from cycles._errors import ConfigurationError
 from cycles.embedded.serve import bound
 from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
+from cycles.proxy._descriptors import current_limit, restored_limit
 from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
 from cycles.proxy._errors import no_decision_line
 from cycles.proxy._ledger import RunLedger
@@ -99,6 +100,7 @@ class Run:
         self._started = time.monotonic()
         self._server: ProxyServer | None = None
         self._port = 0
+        self._files = current_limit()
 
     def run(self, command: Sequence[str], environ: Mapping[str, str], *, cycles_env: bool = True) -> Ended:
         """Run a command behind the proxy, with a new key that only it has; signals must be blocked.
@@ -126,7 +128,8 @@ class Run:
         notes: list[str] = []
         sys.stdout.flush()
         try:
-            self._child = self._sealed(command, environment) if settings.sealed else Child(command, environment)
+            with restored_limit(self._files):
+                self._child = self._sealed(command, environment) if settings.sealed else Child(command, environment)
             status = self._child.wait()
         except CommandError as error:
             status = error.status

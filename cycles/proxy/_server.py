@@ -23,6 +23,7 @@ from cycles.embedded.serve import bound
 from cycles.providers._queue import admissions_of
 from cycles.proxy._app import App
 from cycles.proxy._clients import UpstreamClient
+from cycles.proxy._descriptors import Listener, for_programs, for_providers, raise_limit
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._shares import Share, Shares
@@ -68,7 +69,9 @@ class ProxyServer:
         has_budget: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._most_files = raise_limit()
+        most = for_providers(self._most_files, fake=settings.fake)
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=min(most, 64))
         context = tls_context()
         self._upstream = UpstreamClient(
             verify=context,
@@ -174,8 +177,11 @@ class ProxyServer:
 
     def serve_also(self, sock: socket.socket) -> None:
         """Serve the same application on another socket that listens."""
+        self._add(sock, self._protocol)
+
+    def _protocol(self) -> Any:
         config, state = self._server.config, self._server.server_state
-        self._add(sock, lambda: config.http_protocol_class(config=config, server_state=state, app_state={}))
+        return config.http_protocol_class(config=config, server_state=state, app_state={})
 
     def relay(self, sock: socket.socket, host: str, port: int) -> None:
         """Copy the connections to a socket that listens to a host."""
@@ -187,11 +193,14 @@ class ProxyServer:
 
     def _add(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         async def listen() -> None:
-            server = await asyncio.get_running_loop().create_server(protocol, sock=sock)
-            self._server.servers.append(server)
+            self._listen(sock, protocol)
 
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(listen(), self._loop).result()
+
+    def _listen(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        connections = self._server.server_state.connections
+        self._server.servers.append(Listener(sock, protocol, connections, for_programs(self._most_files)))
 
     def _run(self, sock: socket.socket) -> None:
         if self._limit is None:
@@ -201,10 +210,18 @@ class ProxyServer:
             asyncio.run(self._serve(sock))
 
     async def _serve(self, sock: socket.socket) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.call_soon(self._started.set)
+        loop = self._loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            if not self._server.started:
+                loop.call_soon(begin)
+                return
+            self._listen(sock, self._protocol)
+            self._started.set()
+
+        loop.call_soon(begin)
         try:
-            await self._server.serve([sock])
+            await self._server.serve([])
         finally:
             await self._upstream.aclose()
             for client in self._clients:
