@@ -80,7 +80,11 @@ def configuration(
         return failed(name, wrong or ValueError("no settings"), "correct the setting", USAGE)
     settings = _settings.profile(profile) if profile is not None else {}
     path = _settings.profile_file()
-    if "api_key" in settings and os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if (
+        {"api_key", "admin_api_key"} & settings.keys()
+        and os.name == "posix"
+        and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ):
         return Check(name, "fail", f"other users can read the API key in {path}", f"chmod 600 {path}", USAGE)
     shown = []
     for setting in fields_dict(cycles.Config):

@@ -142,7 +142,8 @@ def close_stdout() -> int:
     return DONE
 
 
-def _store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+def store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep the value of a shared option for `Cli`."""
     if value is not None and value is not False:
         ctx.meta.setdefault(_KEY, {})[parameter.name] = value  # an option of the command overrides one before it
 
@@ -154,7 +155,7 @@ def shared_options(function: F) -> F:
 
 def _json_option(function: F) -> F:
     option = click.option(
-        "--json", is_flag=True, expose_value=False, callback=_store, help="Print JSON documents for programs."
+        "--json", is_flag=True, expose_value=False, callback=store, help="Print JSON documents for programs."
     )
     return option(function)
 
@@ -166,7 +167,7 @@ def _setting_options(function: F) -> F:
         ("--base-url", "URL", "The address of the server."),
         ("--profile", "NAME", "Take settings from the table [NAME] of config.toml."),
     ):
-        function = click.option(name, metavar=metavar, expose_value=False, callback=_store, help=text)(function)
+        function = click.option(name, metavar=metavar, expose_value=False, callback=store, help=text)(function)
     return function
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import webbrowser
 from contextlib import nullcontext
@@ -39,19 +40,28 @@ MAX_LINES: Final = 20
 @click.option("--port", type=click.IntRange(0, 65_535), default=DEFAULT_PORT, show_default=True, help="0 for any.")
 @click.option("--db", metavar="FILE", help="Keep the ledger in this SQLite file.")
 @click.option("--fake", is_flag=True, help="Also run a fake provider of models, and print the variables of its SDKs.")
+@click.option("--admin", is_flag=True, help="Also serve the admin operations, and print the variables of their client.")
 @click.option("--open", "opens", is_flag=True, help="Open the dashboard in the browser.")
 def command(
-    cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int, db: str | None, fake: bool, opens: bool
+    cli: Cli,
+    budgets: tuple[str, ...],
+    keys: tuple[str, ...],
+    port: int,
+    db: str | None,
+    fake: bool,
+    admin: bool,
+    opens: bool,
 ) -> None:
     """Run a Cycles server with a dashboard for development, on loopback, until Ctrl-C or SIGTERM.
 
     Without --budget, and with no budget in the file, the tenant acme has 10 dollars.
     """
     given = keys_of(keys)
+    admin_key = f"cyc_admin_{secrets.token_hex(20)}" if admin else None
     provider = FakeModels() if fake else nullcontext()
     with (
         stop_signal() as stop,
-        cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server,
+        cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given, admin_api_key=admin_key) as server,
         provider as models,
     ):
         if not server.ledger.scopes():
@@ -59,7 +69,10 @@ def command(
         listener = server.listen(port=port)
         url = listener.start()
         try:
-            _announce(cli, server, url, given, {} if models is None else _fake_variables(models.url))
+            variables = {} if models is None else _fake_variables(models.url)
+            if admin_key is not None:
+                variables |= {"CYCLES_ADMIN_BASE_URL": url, "CYCLES_ADMIN_API_KEY": admin_key}
+            _announce(cli, server, url, given, variables)
             if opens:
                 _open(str(server.dashboard_url))
             stop.wait()

@@ -6,10 +6,13 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cycles
 from cycles._config import REMOVED, VARIABLES
+
+ADMIN_SETTINGS: Final = ("admin_base_url", "admin_api_key")
+"""Members of a profile that only the commands over `cycles.Admin` read."""
 
 
 def profile_file() -> Path:
@@ -51,7 +54,8 @@ def configuration(flags: Mapping[str, Any], profile_name: str | None) -> cycles.
         ConfigurationError: a setting is wrong. The message names it.
     """
     settings = {} if profile_name is None else profile(profile_name)
-    return cycles.Config.from_env(**{**settings, **flags})
+    own = {name: value for name, value in settings.items() if name not in ADMIN_SETTINGS}
+    return cycles.Config.from_env(**{**own, **flags})
 
 
 def source(name: str, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
