@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, field, fields_dict, frozen
 
-from cycles._errors import ConfigurationError
+from cycles._errors import ConfigurationError, did_you_mean
 from cycles._version import public
 
 LeasePolicy: TypeAlias = Literal["warn", "fail_on_finalize", "cancel"]
@@ -194,8 +194,9 @@ class Config:
             raise TypeError(f"{name} is no setting any longer: it is always {REMOVED[name]}; remove the keyword")
         unknown = set(settings) - set(fields_dict(type(self)))
         if unknown:
-            known = ", ".join(fields_dict(type(self)))
-            raise ConfigurationError(f"{min(unknown)} is not a setting of a client: use one of {known}")
+            known, wrong = list(fields_dict(type(self))), min(unknown)
+            near = did_you_mean(wrong, known)
+            raise ConfigurationError(f"{wrong} is not a setting of a client: use one of {', '.join(known)}{near}")
         return evolve(self, **{name: value for name, value in settings.items() if value is not None})
 
     @property

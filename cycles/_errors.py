@@ -5,10 +5,18 @@ Inside the SDK outcomes are values. `_core/messages/errors.py` turns them into t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cycles._version import public
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" if a known name is like a wrong one; otherwise nothing."""
+    from difflib import get_close_matches  # late: only errors need it
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class CyclesError(Exception):

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from cycles._core.amounts import Amount, tokens
 from cycles._core.values.counts import Counts
 from cycles._core.values.usage import Usage, checked_count, checked_counts
-from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
+from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError, did_you_mean
 from cycles._usage.catalogue import Catalogue, Found, without_prefix
 from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
 from cycles._usage.price_file import PriceFile, parsed_prices
@@ -97,6 +97,7 @@ class PriceBook:
         "_catalogue",
         "_count_tokens",
         "_fallback",
+        "_nears",
         "_prices",
         "_reported",
         "default_model",
@@ -123,6 +124,7 @@ class PriceBook:
         self._at: datetime | None = None
         self._count_tokens: CountTokens | None = None
         self._reported: dict[tuple[str, str], object] = {}
+        self._nears: dict[str, str] = {}
 
     @classmethod
     def genai(
@@ -451,11 +453,20 @@ class PriceBook:
             model = self._fallback
         known = ", ".join(sorted(self._prices)[:12])
         raise UnknownModelError(
-            f"the price book has no model {model!r:.80}{f'; it has {known}' if known else ''}: "
+            f"the price book has no model {model!r:.80}{f'; it has {known}' if known else ''}{self._near(model)}: "
             "pass its price in the book "
             "(PriceBook.genai(overrides={...}) or aliases={...}), pass fallback= a price for unknown models, "
             "or free_hosts= to guard() if its host costs nothing"
         )
+
+    def _near(self, model: str) -> str:
+        """Return "; did you mean X?" if this book has a model with a name like that; otherwise nothing."""
+        if model not in self._nears:
+            listed = () if self._catalogue is None else self._catalogue.names()
+            if len(self._nears) >= 4_096:
+                self._nears = {}
+            self._nears[model] = did_you_mean(model, [*self._prices, *self._aliases, *listed])
+        return self._nears[model]
 
     def _known(self, model: str, context: Mapping[str, str], origin: Origin) -> Found | None:
         name = without_prefix(self._aliases.get(model, self._aliases.get(without_prefix(model), model)))

@@ -13,7 +13,7 @@ from cycles._config import MOST_RETRIES, Config, LeasePolicy
 from cycles._core.messages.requests import CallOptions
 from cycles._core.subjects import Subject, as_subject
 from cycles._core.values.headers import checked_headers, merged_headers
-from cycles._errors import InvalidRequestError
+from cycles._errors import InvalidRequestError, did_you_mean
 
 
 class RequestOptions(TypedDict, total=False):
@@ -92,6 +92,7 @@ def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[
         raise TypeError(
             f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}; "
             f"it takes {', '.join(known[1:])}, and the options of a call: {', '.join(REQUEST_OPTIONS)}"
+            f"{did_you_mean(unknown[0], (*known, *REQUEST_OPTIONS))}"
         )
     return given
 

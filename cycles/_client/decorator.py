@@ -28,7 +28,7 @@ from cycles._core.subjects import as_action, as_subject
 from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
 from cycles._core.values.json_values import clean_object
 from cycles._core.values.usage import Usage
-from cycles._errors import InvalidRequestError
+from cycles._errors import InvalidRequestError, did_you_mean
 
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 
@@ -80,11 +80,10 @@ def _check(given: Mapping[str, Any], actual: ActualOption) -> None:
         raise InvalidRequestError(f"actual must be an Amount or a callable that returns one, got {actual!r:.80}")
     if isinstance(actual, Amount) and isinstance(estimate, Amount) and actual.unit != estimate.unit:
         raise InvalidRequestError(f"actual must be in the unit of the estimate, {estimate.unit}: got {actual}")
-    unknown = sorted(set(given) - {"estimate", "action", *GuardedOptions.__annotations__})
-    if unknown:
-        raise TypeError(
-            f"guarded() has no option {unknown[0]!r:.80}; use one of {', '.join(GuardedOptions.__annotations__)}"
-        )
+    if unknown := sorted(set(given) - {"estimate", "action", *GuardedOptions.__annotations__}):
+        known = GuardedOptions.__annotations__
+        near = did_you_mean(unknown[0], known)
+        raise TypeError(f"guarded() has no option {unknown[0]!r:.80}; use one of {', '.join(known)}{near}")
     action, subject, metadata = given["action"], given.get("subject"), given.get("metadata")
     if not callable(action):
         as_action(action)

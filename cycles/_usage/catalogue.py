@@ -166,6 +166,15 @@ class Catalogue:
                 return priced
         return []
 
+    def names(self) -> set[str]:
+        """Return the names of all models of the provider, or of all providers."""
+        return {
+            model.id
+            for owner in self._snapshot().providers
+            if self._provider in (owner.id, None)
+            for model in owner.models
+        }
+
     def _complete(
         self, data: Any, owner: Any, info: Any, model: str, context: Mapping[str, str], at: datetime
     ) -> Found | None:

@@ -6,6 +6,7 @@ its settings come from (`_settings`) and how it prints (`_output`). See `docs/co
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in _NEEDED:
             raise
-        print(f"error: {missing.name} is not installed: run {INSTALL_COMMAND}", file=sys.stderr)
+        message = f"{missing.name} is not installed: run {INSTALL_COMMAND}"
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            print(json.dumps({"error": "WRONG_USAGE", "message": message}))
+        else:
+            print(f"error: {message}", file=sys.stderr)
         return 2
     return run(arguments)

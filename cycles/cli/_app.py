@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import itertools
 import logging
 import os
 import platform
@@ -22,12 +23,14 @@ from cycles.cli._frame import (
     REJECTED,
     SUBCOMMAND,
     USAGE,
+    WRONG_USAGE,
     Declined,
     close_stdout,
     needs_command,
     shared_options,
 )
-from cycles.cli._output import say
+from cycles.cli._help import Group
+from cycles.cli._output import print_document, say
 from cycles.cli._warnings import Lines
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -69,7 +72,7 @@ _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _COMPLETION: Final = "_CYCLES_COMPLETE"  # a shell that completes a command sets it; click reads it
 
 
-class CommandTable(click.Group):
+class CommandTable(Group):
     """The group `cycles`: it lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -153,7 +156,7 @@ def _run(arguments: list[str]) -> int:
     try:
         status = app.main(arguments, prog_name="cycles", complete_var=_COMPLETION, standalone_mode=False)
     except click.ClickException as wrong:
-        _explain(wrong)
+        _explain(wrong, as_document="--json" in itertools.takewhile(lambda word: word != "--", arguments))
         return USAGE
     except (click.Abort, KeyboardInterrupt) as stopped:
         say("nothing was changed" if isinstance(stopped, Declined) else "interrupted")
@@ -161,15 +164,20 @@ def _run(arguments: list[str]) -> int:
     return int(status or 0)
 
 
-def _explain(wrong: click.ClickException) -> None:
+def _explain(wrong: click.ClickException, *, as_document: bool) -> None:
     message = wrong.format_message().rstrip(".")
     bounded = getattr(getattr(wrong, "param", None), "type", None)
     if isinstance(bounded, click.IntRange | click.FloatRange):
         message = _RANGE_ERROR.sub(f"is not {_bounds(bounded)}", message)
-    say(f"error: {message[:1].lower()}{message[1:]}")
+    message = f"{message[:1].lower()}{message[1:]}"
     context = getattr(wrong, "ctx", None)
+    usage = None if context is None else context.get_usage().removeprefix("Usage: ")
+    if as_document:
+        print_document({"error": WRONG_USAGE, "message": message, **({"usage": usage} if usage else {})})
+        return
+    say(f"error: {message}")
     if context is not None:
-        say(f"{context.get_usage().replace('Usage:', 'usage:')}; {context.command_path} --help explains it")
+        say(f"usage: {usage}; {context.command_path} --help explains it")
 
 
 def _bounds(kind: click.IntRange | click.FloatRange) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import click
 
 import cycles
+from cycles.cli._help import Command, Group
 from cycles.cli._output import Output, say
 from cycles.journal import _settings
 from cycles.journal._terminal import confirm
@@ -28,6 +29,7 @@ UNSETTLED: Final = 4  # something is left unsettled
 INTERRUPTED: Final = 130
 
 TRANSPORT_ERROR: Final = "TRANSPORT_ERROR"
+WRONG_USAGE: Final = "WRONG_USAGE"
 _CODES_OF: Final = {400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND"}
 _KEY: Final = "cycles.cli"  # of the shared options in the context of click
 
@@ -104,7 +106,7 @@ class Cli:
     def fail(self, error: cycles.CyclesError) -> int:
         """Print an error and return the exit status of its kind."""
         status = status_of(error)
-        if self.out.json and status != USAGE:
+        if self.out.json:
             self.out.document(error_document(error))
         else:
             say(f"error: {error}")
@@ -128,11 +130,11 @@ def error_document(error: cycles.CyclesError) -> dict[str, Any]:
 
 
 def error_code(error: cycles.CyclesError) -> str:
-    """Return the protocol's code of an error, or `TRANSPORT_ERROR`."""
+    """Return the protocol's code of an error, `WRONG_USAGE` if nothing was sent, or `TRANSPORT_ERROR`."""
     if isinstance(error, cycles.ProtocolError):
         known = error.code or error.reason_code or _CODES_OF.get(error.status or 0)
         return known or TRANSPORT_ERROR
-    return TRANSPORT_ERROR
+    return WRONG_USAGE if status_of(error) == USAGE else TRANSPORT_ERROR
 
 
 def close_stdout() -> int:
@@ -188,7 +190,7 @@ def command(
                 return close_stdout()
 
         options: Callable[[Callable[..., int]], Callable[..., int]] = shared_options if settings else _json_option
-        return click.command(name, click.Command, **attributes)(options(run))
+        return click.command(name, Command, **attributes)(options(run))
 
     return decorate
 
@@ -213,7 +215,7 @@ def group(
             return function(**options)
 
         attributes.update(invoke_without_command=True, subcommand_metavar=SUBCOMMAND)
-        return click.command(name, click.Group, **attributes)(shared_options(run))
+        return click.command(name, Group, **attributes)(shared_options(run))
 
     return decorate
 

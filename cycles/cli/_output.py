@@ -19,7 +19,7 @@ from rich.text import Text
 
 from cycles.journal._terminal import TextTerminal, print_document, printable, say
 
-__all__ = ["Cell", "Output", "console", "printable", "say", "styled"]
+__all__ = ["Cell", "Output", "console", "print_document", "printable", "say", "styled"]
 
 Cell: TypeAlias = str | Text
 LEAST_WIDTH: Final = 12

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 import click
+from rich.markdown import Markdown
 
 import cycles
+from cycles._errors import did_you_mean
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 
 _PACKAGE: Final = Path(cycles.__file__).parent
 SKILL: Final = "SKILL"
+_COMMENT: Final = re.compile(r"<!--.*?-->\n*", re.DOTALL)
+"""Instructions for the tests of the pages."""
 
 
 @frame.command("docs", settings=False)
@@ -29,10 +34,14 @@ def command(cli: Cli, page: str | None) -> None:
         return
     name = page.removesuffix(".md").removeprefix("docs/")
     if name not in found:
-        raise cycles.InvalidRequestError(f"there is no page {page!r:.80}; cycles docs lists them")
+        raise cycles.InvalidRequestError(
+            f"there is no page {page!r:.80}; cycles docs lists them{did_you_mean(name, found)}"
+        )
     text = found[name].read_text("utf-8")
     if cli.out.json:
         cli.out.document({"name": name, "title": _title(found[name]), "text": text})
+    elif cli.out.is_terminal:
+        cli.out.draw(Markdown(_COMMENT.sub("", text)))
     else:
         click.echo(text, nl=False)
 

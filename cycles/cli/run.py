@@ -67,7 +67,10 @@ def command(
         try:
             ended = run_program(cli, arguments, options, cycles_env=not no_cycles_env)
         except CannotSealError as error:
-            say(f"error: {error}")
+            if cli.out.json:
+                cli.out.document({"error": "CANNOT_SEAL", "message": f"{error}"})
+            else:
+                say(f"error: {error}")
             return frame.NO_RESPONSE
     return print_ended(cli, ended)
 

@@ -17,7 +17,7 @@ import cycles
 from cycles._config import LONGEST_WAIT_S, is_seconds
 from cycles._core.amounts import Amount
 from cycles._core.messages.reserve_request import ReserveRequest
-from cycles._errors import ConfigurationError, InvalidRequestError
+from cycles._errors import ConfigurationError, InvalidRequestError, did_you_mean
 from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
@@ -43,6 +43,19 @@ MIN_OUTPUT_TOKENS: Final = 1_024
 
 _SESSION_S: Final = 1_200.0
 """How long a container costs nothing after it was paid."""
+
+OPTIONS: Final = (
+    "client",
+    "prices",
+    "unit",
+    "estimate",
+    "max_output_tokens",
+    "wait",
+    "min_output_tokens",
+    "within",
+    "unmetered",
+)
+"""The options of `guard` that `Cycles.reserve` does not have."""
 
 _log: Final = logging.getLogger("cycles")
 _OWN: Final = ("self", "estimate", "action", "subject", "metadata", "wait")
@@ -405,6 +418,7 @@ def _checked_options(options: Mapping[str, Any], fixed: Mapping[str, Any]) -> tu
         if name not in known:
             raise TypeError(
                 f"guard() got an unknown option {name!r:.80}; the options of reserve are {', '.join(known)}"
+                f"{did_you_mean(name, [*known, *OPTIONS])}"
             )
     rest = {name: value for name, value in options.items() if value is not None}
     actual, key = rest.pop("actual", None), rest.pop("idempotency_key", None)

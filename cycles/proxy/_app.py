@@ -291,7 +291,8 @@ class App:
             if self._settings.unknown_model is not None:
                 call.flat = True
                 return self._settings.unknown_model
-            message = f"no price is known for the model {call.request.model!r:.120}"
+            near = self._settings.prices._near(call.request.model or "")
+            message = f"no price is known for the model {call.request.model!r:.120}{near}"
             raise _denied(target, message, "unknown_model", f"{call.request.model:.80}") from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.provider) from None

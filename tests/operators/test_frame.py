@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -73,12 +74,14 @@ def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles, mon
     [
         ([], "Commands:"),
         (["nonsense"], "no such command 'nonsense'"),
-        (["--json"], "write cycles COMMAND, which is one of dev, doctor, run"),
+        (["nonsens", "--", "--json"], "no such command 'nonsens'"),
+        (["rum"], "no such command 'rum'; did you mean run?"),
+        (["runs", "delte"], "no such command 'delte'; did you mean delete?"),
         (
             ["journal"],
             "there is no command: write cycles journal COMMAND, which is one of discard, export",
         ),
-        (["evidence", "--json"], "error: there is no command: write cycles evidence verify\n"),
+        (["evidence"], "error: there is no command: write cycles evidence verify\n"),
         (["reservations", "--limit", "ten"], "'ten' is not an integer of 1 or more"),
         (["extend", "r", "0"], "0 is not an integer from 1 to 86400000"),
         (["top", "--interval", "nan"], "'nan' is not a number from 0.1 to 3600"),
@@ -93,6 +96,41 @@ def test_wrong_usage_exits_2_and_says_what_to_type(run: Cycles, arguments: list[
     ran = run(*arguments)
     assert (ran.status, ran.out) == (2, "")
     assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json"], "write cycles COMMAND, which is one of dev, doctor, run"),
+        (["--json", "rum"], "no such command 'rum'; did you mean run?"),
+        (["evidence", "--json"], "there is no command: write cycles evidence verify"),
+        (["balances", "--json", "--nonsense"], "no such option"),
+        (["balances", "--json"], "no server address"),
+        (["release", "ID", "--json"], "no server address"),
+        (["runs", "delete", "none", "--yes", "--json"], "there is no kept run none"),
+        (["run", "--json", "--budget", "0USD", "--", "true"], "is not above zero"),
+        (["run", "--json", "--", "true"], "there is no budget"),
+        (["docs", "nonsense", "--json"], "there is no page"),
+    ],
+)
+def test_wrong_usage_is_a_document_with_json(run: Cycles, arguments: list[str], message: str) -> None:
+    ran = run(*arguments)
+    assert (ran.status, ran.err) == (2, "")
+    assert ran.document["error"] == "WRONG_USAGE"
+    assert message in ran.document["message"]
+
+
+def test_json_of_the_command_behind_two_dashes_is_not_that_of_cycles(run: Cycles) -> None:
+    ran = run("run", "--budget", "0USD", "--", "tool", "--json")
+    assert (ran.status, ran.out) == (2, "")
+    assert "is not above zero" in ran.err
+
+
+def test_without_the_extra_json_is_a_document_too() -> None:
+    program = "import sys; sys.modules['click'] = None; from cycles.cli import main; sys.exit(main(['--json', 'top']))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert json.loads(ran.stdout)["message"] == f"click is not installed: run {INSTALL_COMMAND}"
 
 
 def test_the_versions(run: Cycles) -> None:
