@@ -11,11 +11,16 @@ from typing import Any
 from cycles._version import public
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" if a known name is like a wrong one; otherwise nothing."""
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known name that is most like a wrong one, if one is."""
     from difflib import get_close_matches  # late: only errors need it
 
-    near = get_close_matches(name, list(known), n=1)
+    return get_close_matches(name, list(known), n=1)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" if a known name is like a wrong one; otherwise nothing."""
+    near = near_names(name, known)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -178,6 +178,23 @@ class Undercharged(Event):
 
 
 @frozen(kw_only=True)
+class FarAboveEstimate(Event):
+    """More than 100 times the estimate was committed: the unit or the price is probably wrong."""
+
+    estimate: Amount
+    actual: Amount
+
+    level = logging.WARNING
+
+    def text(self) -> str:
+        times = self.actual.amount // self.estimate.amount
+        return (
+            f"{self._id}: {self.actual} was committed, {times:,} times its estimate of {self.estimate}; check the unit "
+            "and the price"
+        )
+
+
+@frozen(kw_only=True)
 class SettlementPending(Event):
     """An amount is known and not yet confirmed by the server. The client retries with the same key."""
 

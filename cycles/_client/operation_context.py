@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -28,6 +29,7 @@ from cycles._flows.retry import send_read
 if TYPE_CHECKING:
     from cycles._wire.wire import Wire
 
+_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _NO_SUBJECT: Final = Subject()
 _OF_VIEW: Final = ("timeout", "extra_headers", "lease_policy")  # options of a reservation that a view has too
 _CHOSEN: Final = ("on_unavailable", "on_observed", "settle")
@@ -60,12 +62,12 @@ class OperationContext:
         """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the client.
 
         Raises:
-            InvalidRequestError: None of them sets a level.
+            InvalidRequestError: None of them sets a level, or a value has other characters than names may have.
         """
         merged = _of_levels(*[getattr(self.config, level) for level in LEVELS])
         for layer in (self.options.subject, current_subject(), None if given is None else as_subject(given)):
             if layer is not None and layer != _NO_SUBJECT:
-                merged = layer.over(merged)
+                merged = _checked(layer.over(merged))
         if not any(getattr(merged, level) for level in LEVELS):
             raise InvalidRequestError(
                 f"subject is empty: set at least one of {', '.join(LEVELS)}; "
@@ -104,11 +106,21 @@ class OperationContext:
         )
 
 
+def _checked(subject: Subject) -> Subject:
+    """Return a subject, with its names checked before anything is sent: servers reject other characters."""
+    for level in LEVELS:
+        name = getattr(subject, level)
+        if not isinstance(name, str | None) or not _NAME.fullmatch(name or "_"):
+            characters = "1 to 128 letters (a-z), digits, '_', '.' or '-'"
+            raise InvalidRequestError(f"subject.{level} must be {characters}, got {name!r:.80}")
+    return subject
+
+
 @lru_cache(maxsize=64)
 def _of_levels(*levels: str | None) -> Subject:
     """Return the subject of a configuration, which is the same for most calls."""
     named: dict[str, Any] = dict(zip(LEVELS, levels, strict=True))
-    return Subject(**named)
+    return _checked(Subject(**named))
 
 
 @frozen

@@ -15,7 +15,7 @@ _OF_LEVEL: Final = {
     logging.DEBUG: "ChunkOpened LeaseExtended PooledSettled Reserved ShadowDecided",
     logging.INFO: "ChunkSettled Denied Observed PoolDenied Released Settled ShadowSettled",
     logging.WARNING: (
-        "ActionKindDeprecated ActualFailed BudgetThreshold GuardNotCommitted HeartbeatDelayed "
+        "ActionKindDeprecated ActualFailed BudgetThreshold FarAboveEstimate GuardNotCommitted HeartbeatDelayed "
         "JournalProblem LeaseLost LeaseNotice LeaseRetrying ReleaseFailed SettlementPending "
         "SettlementsLeftPending Undercharged Unreserved ValuesOmitted"
     ),

@@ -31,6 +31,7 @@ from cycles._errors import (
     ReservationNotActiveError,
     TenantClosedError,
 )
+from cycles._far_above import name_far_above
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import CleanUp, Io
@@ -350,6 +351,7 @@ def _time_of(at_ms: int | None) -> str:
 
 def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
     """Report that a reservation was denied."""
+    name_far_above(io, request, error)
     io.report("Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 

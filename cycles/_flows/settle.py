@@ -39,6 +39,7 @@ from cycles._core.settlement.settlement import (
 from cycles._core.values.json_values import salvage_metadata
 from cycles._core.values.usage import Metrics, Usage, salvage_metrics
 from cycles._errors import InvalidRequestError
+from cycles._far_above import FAR_ABOVE, report_far_above
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, Settle
 from cycles._flows.retry import describe, may_have_taken_effect
@@ -83,6 +84,8 @@ def conclude(
         _conclude_guard(io, record, result, guard)
     if isinstance(result, Settled):
         _report_settled(io, record, result.settlement, recovered)
+        if guard is not None and record.actual.amount > FAR_ABOVE * guard.request.estimate.amount > 0:
+            report_far_above(io, guard, record.actual)
     elif isinstance(result, Rejected):
         if result.charged is not None:
             _report_settled(io, record, result.charged, recovered)

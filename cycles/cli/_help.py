@@ -41,6 +41,11 @@ HELP: Final[dict[str, tuple[str, str, str]]] = {
         "cycles proxy --listen 0.0.0.0:8790 --proxy-key KEY",
         "0 stopped by a signal, 2 wrong usage",
     ),
+    "mcp": (
+        "cycles mcp --subject agent=researcher --max 1USD",
+        "cycles mcp --read-only --http 8791",
+        "0 its client has left, 2 wrong usage",
+    ),
     "balances": ("cycles balances --tree", "cycles balances --subject agent=planner --watch", _SERVER),
     "budgets": ("cycles budgets", "cycles budgets --status frozen --json", _SERVER),
     "fund": ("cycles fund tenant:acme 5USD", "cycles fund tenant:acme/agent:bot 50000TOKENS --yes", _SERVER),

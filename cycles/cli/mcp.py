@@ -51,11 +51,6 @@ def command(
     The tools are budget_left, budget_check, budget_reserve, budget_commit and budget_release. Amounts are texts such as
     0.40USD. The subject comes from --subject and the environment, never from the model. What is open when the session
     ends is released.
-
-    \b
-    Examples:
-      cycles mcp --subject agent=researcher --max 1USD
-      cycles mcp --read-only --http 8791
     """
     try:
         from cycles.cli._mcp_server import Desk

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
+from cycles._core.amounts import SignedAmount
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Budget
 
@@ -59,7 +60,8 @@ def charge(budgets: Sequence[Budget], wanted: int, policy: str) -> Charge:
 def require_remaining(budget: Budget, wanted: int) -> None:
     """Raise BUDGET_EXCEEDED if less than `wanted` remains."""
     if budget.remaining < wanted:
-        raise ApiError("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
+        left, needed = SignedAmount(budget.unit, budget.remaining), SignedAmount(budget.unit, wanted)
+        raise ApiError("BUDGET_EXCEEDED", f"{budget.scope} has {left} left, and {needed} is needed; fund the budget")
 
 
 def _if_available(budgets: Sequence[Budget], wanted: int) -> Charge:

@@ -49,6 +49,11 @@ class Asking:
         self._noes = 0
         self._waiting: dict[object, int] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a question."""
+        return len(self._waiting)
+
     async def denial(self, model: str, estimate: Amount, payers: Sequence[Payer]) -> str | None:
         """Return None if a call may be sent, which `payers` hold already; otherwise why not."""
         used = self._used(estimate, payers)

@@ -78,13 +78,13 @@ def test_calls_that_wait_for_a_question_share_a_no_and_each_get_a_yes() -> None:
     for reply, sent in ((False, 1), (True, 4)):
         user = User(*[reply] * 3)
         user.may_reply.clear()
-        with proxied(cycles.usd_microcents(20 * BOUND), asking=Asking(0.01, user)) as place:
+        asking = Asking(0.01, user)
+        with proxied(cycles.usd_microcents(20 * BOUND), asking=asking) as place:
             place.provider.reply(usage=USED, times=4)
             place.post(json=CALL)
             with ThreadPoolExecutor(3) as pool:
                 calls = [pool.submit(place.post, json=CALL) for _ in range(3)]
-                until(lambda place=place: place.server.ledger.active_reservations().__len__() == 3)  # type: ignore[misc]
-                until(lambda place=place: len(place.proxy.app._settings.asking._waiting) == 2)  # type: ignore[misc]
+                until(lambda asking=asking: asking.waiting == 2)  # type: ignore[misc]
                 user.may_reply.set()
                 assert {call.result().status_code for call in calls} == {200 if reply else 402}
             assert (len(place.provider.requests), place.held) == (sent, 0)

@@ -10,7 +10,8 @@ from cycles._core.messages.outcome import RejectedResponse
 HINT_OF: Final[dict[type[errors.CyclesError], str]] = {
     errors.UnauthorizedError: "the server does not accept this key; check api_key / CYCLES_API_KEY",
     errors.ForbiddenError: "a key is valid for one tenant only; check tenant / CYCLES_TENANT and the key",
-    errors.BudgetExceededError: "the remaining budget is smaller than that; client.balances() lists what is left",
+    errors.BudgetExceededError: "the remaining budget is smaller than that; client.balances() lists what is left, "
+    "cycles fund SCOPE AMOUNT adds to it",
 }
 # The messages of a 401, by which the reference server says why it rejects a key (docs/protocol/server.md#api-keys).
 _BY_KEY_MESSAGE: Final = {
