@@ -48,7 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "budget": ("cycles.cli.budget", "Set, freeze or unfreeze a budget (admin)."),
     "reservations": ("cycles.cli.reservations", "List reservations."),
     "reservation": ("cycles.cli.reservation", "Show one reservation."),
-    "spend": ("cycles.cli.spend", "Show what was spent, by agent, action, model or day."),
+    "spend": ("cycles.cli.spend", "Show what was spent, by agent, model, scope and more."),
     "reconcile": ("cycles.cli.reconcile", "Compare the bill of a provider with the ledger."),
     "release": ("cycles.cli.release", "Release a reservation by hand."),
     "extend": ("cycles.cli.extend", "Extend a lease by hand."),

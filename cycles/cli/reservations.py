@@ -14,8 +14,11 @@ import cycles
 from cycles.cli import _format, _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._options import moment, subject_option
-from cycles.cli._output import Cell, Output, styled
+from cycles.cli._output import Cell, Output, say, styled
 
+LIMIT: Final = 50
+PAGE: Final = 200
+"""The most reservations that a server returns at once."""
 STATUSES: Final = ("ACTIVE", "COMMITTED", "RELEASED", "EXPIRED")
 
 
@@ -23,10 +26,10 @@ STATUSES: Final = ("ACTIVE", "COMMITTED", "RELEASED", "EXPIRED")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only reservations in this state.")
 @click.option("--since", type=moment, metavar="AGE|TIME", help="Made since then: 2h, 7d or 2026-01-31T12:00:00Z.")
 @subject_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N. All by default.")
-def command(
-    cli: Cli, status: str | None, since: datetime | None, subject: dict[str, Any] | None, limit: int | None
-) -> None:
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", default=LIMIT, show_default=True, help="The newest N."
+)
+def command(cli: Cli, status: str | None, since: datetime | None, subject: dict[str, Any] | None, limit: int) -> None:
     """List reservations, newest first."""
     with cli.client() as client:
         rows = client.reservations(
@@ -35,13 +38,17 @@ def command(
             subject=subject,
             sort_by="created_at_ms",
             sort_dir="desc",
-            limit=None if limit is None else min(limit, 200),
+            limit=min(limit + 1, PAGE),
         )
-        found = list(itertools.islice(rows, limit))
+        found = list(itertools.islice(rows, limit + 1))
+    has_more = len(found) > limit
+    del found[limit:]
     if cli.out.json:
-        cli.out.document({"reservations": [row.to_dict() for row in found]})
+        cli.out.document({"reservations": [row.to_dict() for row in found], "has_more": has_more})
     elif found:
         _table(cli.out, found)
+        if has_more:
+            say(f"there are more than these {limit}: pass a larger --limit, or --since, --status or --subject")
     else:
         cli.out.line("no reservation")
 

@@ -16,6 +16,7 @@ from cycles.cli._frame import Cli
 from cycles.cli._options import moment
 from cycles.cli._output import say
 
+BY: Final = ("agent", "action", "model", "workspace", "scope", "day")
 NONE: Final = "(none)"
 MODEL_CALLS: Final = "llm."
 """The kinds of actions whose name is a model."""
@@ -25,10 +26,13 @@ _ITEMISED: Final = "calculated from committed reservations of kind llm.*; events
 
 
 @frame.command("spend")
-@click.option("--by", type=click.Choice(("agent", "action", "model", "day")), default="agent", show_default=True)
+@click.option("--by", type=click.Choice(BY), default="agent", show_default=True)
 @click.option("--since", type=moment, metavar="AGE|TIME", help="Settled since then: 2h, 7d (the default) or a time.")
 def command(cli: Cli, by: str, since: datetime | None) -> None:
-    """Show what was spent, by agent, action, model or day (in UTC)."""
+    """Show what was spent, by agent, action, model, workspace, scope or day (in UTC).
+
+    Agents of the same name in two workspaces are two rows.
+    """
     since = since or datetime.now(UTC) - timedelta(days=7)
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     pooled: dict[tuple[str, str], int] = defaultdict(int)
@@ -44,6 +48,7 @@ def command(cli: Cli, by: str, since: datetime | None) -> None:
                 total[1] += 1
             for item in items_of(row) if is_chunk(row) else ():
                 pooled[item.name, row.committed.unit] += item.amount
+    sums = _without_workspaces(sums) if by == "agent" else sums
     order = sorted(sums.items(), key=lambda item: item[0] if by == "day" else (item[0][1], -item[1][0]))
     if cli.out.json:
         found = [
@@ -90,4 +95,18 @@ def _key(row: cycles.ReservationSummary, by: str) -> str:
         return f"{row.action.kind}/{row.action.name}"
     if by == "day":
         return _format.moment(row.finalized_at_ms or row.created_at_ms)[:10]
-    return row.subject.agent or NONE
+    if by == "scope":
+        return row.scope_path
+    workspace = row.subject.workspace or NONE
+    return workspace if by == "workspace" else f"{workspace}/{row.subject.agent or NONE}"
+
+
+def _without_workspaces(sums: dict[tuple[str, str], list[int]]) -> dict[tuple[str, str], list[int]]:
+    """Return sums by agent, with the workspace only before names that are in several."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for key, _ in sums:
+        places[key.partition("/")[2]].add(key)
+    return {
+        (agent if len(places[agent := key.partition("/")[2]]) == 1 else key, unit): total
+        for (key, unit), total in sums.items()
+    }

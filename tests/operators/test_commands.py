@@ -80,7 +80,10 @@ def test_reservations_and_one_of_them(run: Cycles, client: cycles.Cycles) -> Non
     assert run("reservations", "--limit", "1", "--json").document["reservations"] == rows[:1]
     assert run("reservations", "--subject", "agent=other", "--json").document["reservations"] == rows[1:]
     assert run("reservations", "--since", "2h", "--json").document["reservations"] == rows
-    assert run("reservations", "--since", "2999-01-01T00:00:00Z", "--json").document == {"reservations": []}
+    assert run("reservations", "--since", "2999-01-01T00:00:00Z", "--json").document == {
+        "reservations": [],
+        "has_more": False,
+    }
     shown = run("reservations").out
     assert active in shown
     assert "llm.completion/gpt-4o  tenant:acme/agent:bot" in shown
@@ -90,6 +93,41 @@ def test_reservations_and_one_of_them(run: Cycles, client: cycles.Cycles) -> Non
     assert run("reservation", active, "--json").document["reservation_id"] == active
     missing = run("reservation", "nonsense", "--json")
     assert (missing.status, missing.document["error"]) == (1, "NOT_FOUND")
+
+
+def test_reservations_are_the_newest_50_by_default_and_say_that_there_are_more(
+    run_here: Cycles, client: cycles.Cycles
+) -> None:
+    for _ in range(51):
+        commit(client, "bot", 1)
+    document = run_here("reservations", "--json").document
+    assert (len(document["reservations"]), document["has_more"]) == (50, True)
+    whole = run_here("reservations", "--json", "--limit", "51").document
+    assert (len(whole["reservations"]), whole["has_more"]) == (51, False)
+    assert whole["reservations"][:50] == document["reservations"]
+    ran = run_here("reservations")
+    assert ran.err == "there are more than these 50: pass a larger --limit, or --since, --status or --subject\n"
+    assert run_here("reservations", "--limit", "100").err == ""
+
+
+def test_spend_by_workspace_scope_and_agents_of_the_same_name(run: Cycles, client: cycles.Cycles) -> None:
+    for workspace, agent in (("prod", "bot"), ("test", "bot"), ("test", "other")):
+        subject = {"workspace": workspace, "agent": agent}
+        with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o"), subject=subject) as guard:
+            guard.commit(cycles.usd("0.01"))
+
+    def keys(by: str) -> list[str]:
+        return sorted(row["key"] for row in run("spend", "--by", by, "--json").document["spend"])
+
+    assert keys("agent") == ["other", "prod/bot", "test/bot"]
+    assert keys("workspace") == ["prod", "test"]
+    assert keys("scope") == [
+        "tenant:acme/workspace:prod/agent:bot",
+        "tenant:acme/workspace:test/agent:bot",
+        "tenant:acme/workspace:test/agent:other",
+    ]
+    wrong = run("spend", "--by", "tool")
+    assert (wrong.status, len(wrong.err.splitlines())) == (2, 2)
 
 
 def test_spend_by_agent_action_and_day(run: Cycles, client: cycles.Cycles) -> None:
