@@ -14,6 +14,13 @@ INSTALL_COMMAND = "pip install '.[run]'"
 """Installs the command `cycles` with all that it needs, in a clone: no release is published yet (`RELEASING.md`)."""
 
 
+def install_extra(extra: str) -> str:
+    """Return how an extra is installed: as `INSTALL_COMMAND` says, and how after a release."""
+    released = f"pip install 'cycles-sdk[{extra}]'"
+    now = INSTALL_COMMAND.replace("[run]", f"[{extra}]")
+    return now if now == released else f"{now} in a clone, or {released} once it is released"
+
+
 def public(*values: type[Any] | Callable[..., Any]) -> None:
     """Make classes and functions appear as members of `cycles`, not of the private module that defines them.
 

@@ -24,7 +24,7 @@ from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_u
 from cycles._usage.readers import any_response
 from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, Bound, bound_of
 from cycles._usage.tool_prices import checked_tools
-from cycles._version import public, readable
+from cycles._version import install_extra, public, readable
 
 __all__ = ["Price", "PriceBook"]
 
@@ -163,7 +163,7 @@ class PriceBook:
             from genai_prices.data_snapshot import get_snapshot
         except ImportError as error:
             raise ConfigurationError(
-                "the package genai-prices is missing: pip install 'cycles-sdk[prices]', or use cycles.PriceBook({...})"
+                f"the package genai-prices is missing: {install_extra('prices')}; or use cycles.PriceBook({{...}})"
             ) from error
         if aliases is not None and not isinstance(aliases, Mapping):
             raise InvalidRequestError(f"aliases must be a mapping of names to models, got {aliases!r:.80}")

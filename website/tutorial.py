@@ -37,7 +37,7 @@ def executed(text: str, source: str = str(ROOT)) -> str:
 
     Args:
         text: The tutorial.
-        source: What is installed in place of `cycles-sdk`: this repository, or a wheel.
+        source: What is installed in place of the current folder: this repository, or a wheel.
 
     Raises:
         BuildError: A command failed. The message has its output.
@@ -49,7 +49,7 @@ def executed(text: str, source: str = str(ROOT)) -> str:
             pieces.append(before)
             shown = block[0]
             if block["language"] == "bash":
-                printed = terminals.type(block["text"].replace("'cycles-sdk[", f"'{source}["))
+                printed = terminals.type(block["text"].replace("'.[", f"'{source}["))
             elif block["language"] == "text":
                 shown = f"```text\n{printed.strip()}\n```"
             elif saved := _SAVED.search(before):

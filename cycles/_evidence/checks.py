@@ -20,6 +20,7 @@ from cycles._evidence.keys import (
     select_key,
 )
 from cycles._evidence.verdict import EvidenceDisposition
+from cycles._version import install_extra
 
 
 class KeysUnavailable:
@@ -138,7 +139,7 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
         if (error.name or "").partition(".")[0] != "cryptography":
             raise
         raise ConfigurationError(
-            "verifying a signature needs the package cryptography: pip install 'cycles-sdk[evidence]'"
+            f"verifying a signature needs the package cryptography: {install_extra('evidence')}"
         ) from error
     if not is_sound_key(public_key) or not is_sound_signature(signature):
         return False

@@ -114,9 +114,13 @@ HELP: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "spec": ("cycles spec diff OLD NEW", "cycles spec diff OLD NEW --json", _SPEC),
     "spec diff": ("cycles spec diff OLD NEW", "cycles spec diff OLD NEW --json", _SPEC),
-    "prices": ("cycles prices show gpt-4o", "cycles prices update", _LOCAL),
+    "prices": ("cycles prices show gpt-4o", "cycles prices update prices.json", _LOCAL),
     "prices show": ("cycles prices show gpt-4o", "cycles prices show gpt-4o --json", _LOCAL),
-    "prices update": ("cycles prices update", "cycles prices update --json", "0 done, 2 wrong usage, 3 no usable data"),
+    "prices update": (
+        "cycles prices update prices.json",
+        "cycles prices update prices.json --json",
+        "0 done, 2 wrong usage, 3 no usable data",
+    ),
     "prices check": (
         "cycles prices check",
         "cycles prices check --json",

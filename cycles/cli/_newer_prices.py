@@ -13,6 +13,7 @@ from attrs import fields, frozen
 from cycles._errors import ConfigurationError
 from cycles._usage.catalogue import price_of
 from cycles._usage.pricing import Price
+from cycles._version import install_extra
 
 _MAKERS: Final = ("openai", "anthropic", "google")
 
@@ -86,7 +87,7 @@ def changed_models(source: str | None) -> dict[str, Any]:
         from genai_prices import UpdatePrices
         from genai_prices.data_snapshot import get_snapshot
     except ImportError as error:
-        raise ConfigurationError("the package genai-prices is missing: pip install 'cycles-sdk[prices]'") from error
+        raise ConfigurationError(f"the package genai-prices is missing: {install_extra('prices')}") from error
     try:
         fetched = (UpdatePrices() if source is None else UpdatePrices(url=source)).fetch()
     except Exception as error:  # of its HTTP client, and of a body that is no data

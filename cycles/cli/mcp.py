@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import cycles
+from cycles._version import INSTALL_COMMAND
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._options import amount, subject_option
@@ -57,7 +58,8 @@ def command(
     except ImportError as missing:
         if (missing.name or "").partition(".")[0] != "mcp":
             raise
-        raise click.ClickException("cycles mcp needs the package mcp; install it with pip install '.[mcp]'") from None
+        install = INSTALL_COMMAND.replace("[run]", "[mcp]")
+        raise click.ClickException(f"cycles mcp needs the package mcp; install it with {install}") from None
     if mcp_key is not None and port is None:
         raise click.UsageError("--mcp-key needs --http PORT")
     # stdout is the protocol's, and libraries that log each request hide what matters.

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 import cycles
+from cycles._version import install_extra
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
@@ -108,9 +109,7 @@ def _captured_hosts(arguments: tuple[str, ...], capture: bool, options: dict[str
         if not options["tunnel"]:
             raise click.UsageError("--capture needs the tunnel: leave --no-tunnel out")
         if not can_capture():
-            raise cycles.ConfigurationError(
-                "--capture needs the package cryptography: run pip install 'cycles-sdk[capture]'"
-            )
+            raise cycles.ConfigurationError(f"--capture needs the package cryptography: run {install_extra('capture')}")
         return None
     codex = options["agent_settings"] and options["tunnel"] and is_codex(arguments)
     return frozenset({CODEX_HOST}) if codex and can_capture() else frozenset()

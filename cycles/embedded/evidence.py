@@ -20,6 +20,7 @@ from cycles._errors import ConfigurationError
 from cycles._evidence.canonical_json import canonical, copy_exact
 from cycles._evidence.envelope import SCHEMA_VERSION, content_id, signed_bytes
 from cycles._evidence.strict_json import StrictJsonError
+from cycles._version import install_extra
 from cycles.embedded import validation
 from cycles.embedded.clock import Clock
 from cycles.embedded.errors import ApiError
@@ -207,7 +208,7 @@ def _private_key(key: object) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            "signing evidence needs the package cryptography: pip install 'cycles-sdk[evidence]'"
+            f"signing evidence needs the package cryptography: {install_extra('evidence')}"
         ) from error
     try:
         seed = bytes.fromhex(key) if isinstance(key, str) else key

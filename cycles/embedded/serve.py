@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve
 
 from cycles._errors import ConfigurationError
+from cycles._version import install_extra
 from cycles.embedded.dashboard.app import DashboardApp
 from cycles.embedded.dashboard.routes import PATH as DASHBOARD_PATH, Stream
 from cycles.embedded.faults import Fault
@@ -28,7 +29,7 @@ try:
     import uvicorn
 except ImportError as _missing:
     raise ConfigurationError(
-        "uvicorn is not installed, and serving over HTTP needs it: pip install 'cycles-sdk[embedded]'; "
+        f"uvicorn is not installed, and serving over HTTP needs it: {install_extra('embedded')}; "
         "in one process, server.client() and server.transport() work without it"
     ) from _missing
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from cycles._errors import ConfigurationError
+from cycles._version import install_extra
 from cycles.providers._bodies import with_limits
 from cycles.providers._call import Call, Outcome
 from cycles.providers._meter import Meter
@@ -42,7 +43,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
         version = getattr(package, "__version__", "of an unknown version")
         raise ConfigurationError(
             f"google-genai {version} cannot be guarded: its API client has no {', '.join(missing)}; "
-            "install a version that `pip install 'cycles-sdk[google]'` allows"
+            f"install a version that its extra allows: {install_extra('google')}"
         )
     guarded: Any = object.__new__(_guarded_api(type(api), meter))
     guarded.__dict__ = api.__dict__

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cycles._errors import ConfigurationError
 from cycles._usage.estimating import Files
+from cycles._version import install_extra
 from cycles.providers._bodies import with_limits
 from cycles.providers._call import PROJECT_HEADER, Call
 from cycles.providers._meter import Meter
@@ -53,7 +54,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
         version = getattr(package, "__version__", "of an unknown version")
         raise ConfigurationError(
             f"{meter.provider} {version} cannot be guarded: {cls.__name__} has no {', '.join(missing)}; "
-            f"install a version that `pip install 'cycles-sdk[{meter.provider}]'` allows"
+            f"install a version that its extra allows: {install_extra(meter.provider)}"
         )
     copied = _copy(llm, cls)
     copied.__class__ = _guarded_class(cls, meter)

@@ -10,6 +10,8 @@ from typing import Final
 
 import platformdirs
 
+from cycles._version import install_extra
+
 CODEX_HOST: Final = "api.openai.com"
 _GEMINI_DEFAULTS: Final = "GEMINI_CLI_SYSTEM_DEFAULTS_PATH"
 _GEMINI_KEY_LOGIN: Final = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
@@ -77,7 +79,7 @@ def for_agents(
     if is_codex(command) and not captured:
         say(
             "codex gets its base URL as an option, which shows the secret of this run in the process list: "
-            "pip install 'cycles-sdk[capture]' avoids that"
+            f"{install_extra('capture')} avoids that"
         )
         changed = codex_command(command, f"{url}/openai/v1")
     directory = platformdirs.user_state_path("cycles-sdk", appauthor=False) / "agents"

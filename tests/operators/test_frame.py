@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from cycles._version import INSTALL_COMMAND, PROTOCOL_VERSION
+from cycles._version import INSTALL_COMMAND, PROTOCOL_VERSION, install_extra
 from cycles.cli._app import COMMANDS
 from cycles.cli._output import printable
 from cycles_client.protocol import SPEC_VERSION
@@ -190,6 +191,22 @@ def test_without_a_package_of_the_proxy_one_line_names_the_same_command(command:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == f"error: starlette is not installed: run {INSTALL_COMMAND}\n"
+
+
+def test_every_page_and_every_message_installs_from_where_the_package_is() -> None:
+    installs = INSTALL_COMMAND.partition("[")[0]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = [
+        (page, found) for page in pages for found in re.findall(r"`?pip install '[^`\n]*\[", page.read_text("utf-8"))
+    ]
+    assert len(named) > 15
+    other = [(page, text) for page, text in named if installs not in text and page.name != "tutorial.md"]
+    assert other == []
+    assert install_extra("run").startswith(INSTALL_COMMAND)
+    assert install_extra("otel").startswith(INSTALL_COMMAND.replace("[run]", "[otel]"))
+    written = [path for path in (ROOT / "cycles").rglob("*.py") if "pip install" in path.read_text("utf-8")]
+    # an integration imports no private module of the package, and `spec` needs the tools of a developer
+    assert {path.name for path in written} == {"_version.py", "_shared.py", "spec.py"}
 
 
 @pytest.mark.parametrize("page", ["README", "docs/command-line", "docs/dashboard", "docs/run-under-a-budget"])

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from cycles._errors import StoreError
 from cycles._journal.stores.store import package
+from cycles._version import install_extra
 
 Row = tuple[str, ...]
 """The values of a row as text, an empty one for null."""
@@ -47,7 +48,7 @@ class PostgresLink:
     """
 
     def __init__(self, conninfo: str, timeout_s: float, settings: str) -> None:
-        self._pq = package("psycopg.pq", ", or has no libpq; pip install 'cycles-sdk[postgres]' 'psycopg[binary]'")
+        self._pq = package("psycopg.pq", f", or has no libpq; {install_extra('postgres')}, with psycopg[binary]")
         self._conninfo = conninfo.encode()
         self._timeout_s = timeout_s
         self._settings = settings

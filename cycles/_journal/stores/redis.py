@@ -36,7 +36,7 @@ from cycles._journal.stores.store import (
     with_reason,
     without_parameter,
 )
-from cycles._version import readable
+from cycles._version import install_extra, readable
 
 _PARTS: Final = ("records", "state", "due", "live", "rejected", "quarantined")
 _OLD_PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")
@@ -71,7 +71,7 @@ class RedisStore:
         replicas: int = 0,
         timeout_s: float = 0.5,
     ) -> None:
-        self._module = package("redis", "; pip install 'cycles-sdk[redis]'")
+        self._module = package("redis", f"; {install_extra('redis')}")
         self._durability = durability
         self._replicas = replicas
         self._partition = partition
