@@ -36,6 +36,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("See and repair from the command line", "command-line.md"),
         ("Compare the ledger with the bill", "reconcile.md"),
         ("Watch budgets in a browser", "dashboard.md"),
+        ("From the built-in server to production", "production.md"),
         ("Introduce budgets step by step", "rollout.md"),
         ("Watch events and logs", "events.md"),
         ("Receive webhooks", "webhooks.md"),
