@@ -43,7 +43,8 @@ def seeds_until_found(fault: Fault) -> tuple[int | None, str]:
         folder = Path(name)
         for package in ("cycles", "cycles_client"):
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "tests" / "simulation", folder / "tests" / "simulation")
+        for part in ("simulation", "support"):
+            shutil.copytree(ROOT / "tests" / part, folder / "tests" / part)
         shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests" / "__init__.py")
         apply(fault, folder)
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(folder)}
@@ -54,7 +55,10 @@ def seeds_until_found(fault: Fault) -> tuple[int | None, str]:
             if found:
                 return int(found[1]) + 1, found[2]
             if done.returncode:
-                return first + 1, (done.stderr.strip().splitlines() or ["the run failed"])[-1]
+                last = (done.stderr.strip().splitlines() or ["the run failed"])[-1]
+                if last.startswith(("ModuleNotFoundError", "ImportError")):  # every fault would count as found
+                    raise RuntimeError(f"the copy of the project is not complete: {last}")
+                return first + 1, last
     return None, ""
 
 
