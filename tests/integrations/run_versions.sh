@@ -8,8 +8,10 @@ MODELS="openai anthropic google-genai genai-prices langchain-openai langchain-an
 LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.0 openai-agents==0.22.0 celery==5.3.6
   rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0 flask==3.0.0 django==4.2 $MODELS"
 NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
-  celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2 flask>=3,<4 django>=4.2,<7
-  $MODELS"
+  celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2
+  flask>=3,<4 django>=4.2,<7 mcp>=2,<3 $MODELS"
+# fastmcp 3.0 needs mcp 1, so the lowest mcp has an environment of its own.
+LOWEST_MCP="mcp==2.0.0"
 # kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 ruamel.yaml>=0.18 mypy>=1.13 redis>=6.1
   packaging types-python-dateutil jsonschema"
