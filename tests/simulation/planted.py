@@ -48,6 +48,8 @@ def seeds_until_found(fault: Fault) -> tuple[int | None, str]:
         shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests" / "__init__.py")
         apply(fault, folder)
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(folder)}
+        if fault.disks:
+            environment["SIMULATE_FAILING_DISKS"] = "1"
         for first in range(0, fault.most, CHUNK):
             command = [sys.executable, "-m", "tests.simulation.run", "--first", str(first), "--seeds", str(CHUNK)]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -9,13 +9,17 @@ from attrs import frozen
 
 @frozen
 class Fault:
-    """One planted fault: in `file`, the only occurrence of `old` becomes `new`. At most `most` seeds must find it."""
+    """One planted fault: in `file`, the only occurrence of `old` becomes `new`. At most `most` seeds must find it.
+
+    With `disks`, calls of the disk may fail in its runs.
+    """
 
     name: str
     file: str
     old: str
     new: str
     most: int = 400
+    disks: bool = False
 
 
 FAULTS: Final = (

@@ -76,6 +76,7 @@ FEATURE_FAULTS: Final = (
         "        content = content[os.write(handle, content) :]\n",
         '        content = content[os.write(handle, content) :] and b""\n',
         most=2_000,
+        disks=True,
     ),
     Fault(
         "a file that cannot be renamed counts as saved",
@@ -84,6 +85,7 @@ FEATURE_FAULTS: Final = (
         "        except BaseException:\n            spare.discard()\n            raise\n",
         "            os.replace(spare.path, path)\n        except BaseException:\n            pass\n",
         most=2_000,
+        disks=True,
     ),
     Fault(
         "members of a newer version are dropped when a record is saved again",

@@ -6,6 +6,7 @@ rare combinations occur, long runs without a fault too, and a fault that hides a
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
@@ -61,6 +62,17 @@ LATER_FEATURES: Final = (
     "other versions",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
+FAILING_DISKS: Final = (
+    "short writes",
+    "fsync fails",
+    "rename fails",
+    "unlink fails",
+    "open fails",
+    "read fails",
+    "stat fails",
+    "disk hangs",
+)
+"""Features that are on only if the environment has SIMULATE_FAILING_DISKS: not each seed with them is explained."""
 FEATURES: Final = (*FIRST_FEATURES, *LATER_FEATURES)
 WEIGHTS: Final = (0.5, 1.0, 1.0, 3.0)  # of a feature that is on
 ALL: Final = 0.4  # the share of seeds in which all features of before are on, each with its weight of before
@@ -82,6 +94,7 @@ class Swarm:
         kind = random.random() if drawn else 0.0
         self.plain = kind >= 1.0 - PLAIN
         self._weights: dict[str, float] = {}
+        disks = "SIMULATE_FAILING_DISKS" in os.environ
         self._mattered: set[str] = set()
         for name in FEATURES:
             is_first, chance, weight = name in FIRST_FEATURES, random.random(), random.choice(WEIGHTS)
@@ -89,7 +102,7 @@ class Swarm:
                 on, weight = is_first or (drawn and chance < LATER), 1.0 if is_first else weight
             else:
                 on = not self.plain and chance < ON
-            self._weights[name] = weight if on else 0.0
+            self._weights[name] = weight if on and (name not in FAILING_DISKS or disks) else 0.0
 
     def __contains__(self, name: str) -> bool:
         """Return whether a feature is on."""
