@@ -318,6 +318,7 @@ class PoolOwner(Protocol):
     @property
     def config(self) -> Config:
         """Its configuration."""
+        ...
 
     def _runtime(self) -> Runtime: ...
 

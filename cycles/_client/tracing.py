@@ -24,6 +24,7 @@ class SentAttempt(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers of the attempt, for example ``traceparent``."""
+        ...
 
     def received(self, result: AttemptResult) -> object:
         """Get the outcome of the attempt. It is called inside the context manager."""
@@ -55,10 +56,12 @@ class TracedGuard(Protocol):
     @property
     def request(self) -> ReserveRequest:
         """What was reserved: estimate, action and subject."""
+        ...
 
     @property
     def trace_id(self) -> str:
         """The trace id of the guard's requests. Events of this guard have the same object."""
+        ...
 
     @property
     def reservation_id(self) -> str | None:
@@ -71,6 +74,7 @@ class TracedGuard(Protocol):
     @property
     def state(self) -> StateName:
         """The state, as in `Guard.state`."""
+        ...
 
     @property
     def settlement(self) -> Settlement | None:
@@ -83,6 +87,7 @@ class TracedGuard(Protocol):
     @property
     def usage(self) -> Usage:
         """The tokens that were counted so far."""
+        ...
 
 
 class GuardTrace(Protocol):
@@ -94,6 +99,7 @@ class GuardTrace(Protocol):
 
     def sending(self, operation: str) -> AbstractContextManager[SentAttempt]:
         """Return a context manager around one attempt of a request. `operation` is the id of the protocol."""
+        ...
 
     def opened(self, guard: TracedGuard) -> object:
         """Note that the reservation is made, or that the block runs without one."""
@@ -116,9 +122,11 @@ class Tracing(Protocol):
 
     def begin(self, request: ReserveRequest) -> GuardTrace:
         """Return the trace of a guard. It is called before the reserve is sent."""
+        ...
 
     def sending(self, operation: str) -> AbstractContextManager[SentAttempt]:
         """As `GuardTrace.sending`, for requests that belong to no guard."""
+        ...
 
 
 public(AttemptResult, GuardTrace, SentAttempt, TracedGuard, Tracing)

@@ -31,6 +31,7 @@ class CallsUser(Protocol):
 
     async def wait(self, signal: Signal) -> bool:
         """Wait until another thread or task sets a signal."""
+        ...
 
 
 class Approvals:

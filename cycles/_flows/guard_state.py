@@ -57,6 +57,7 @@ class WrittenAhead(Protocol):
     @property
     def is_left(self) -> bool:
         """Whether a log has it: if this process dies, the next one commits it."""
+        ...
 
     def end(self) -> None:
         """Delete it. Takes no lock that a flow holds."""
@@ -85,9 +86,11 @@ class Settler(Protocol):
         settlement_metadata: Mapping[str, str] | None,
     ) -> Settlement:
         """End a guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
+        ...
 
     def release(self, io: Any, guard: GuardState, known: KnownSpend) -> bool:
         """End a guard without an amount, if its spend is still `known`; return whether it is. Nothing is sent."""
+        ...
 
     def end(self, io: Any, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard whose caller cannot wait, with an amount or without."""
@@ -165,7 +168,8 @@ class GuardState:
         state: StateName = "observed" if observed else "unreserved" if is_unreserved else "active"
         own_lock = threading.RLock() if lock is None else lock
         reserved = request.estimate if estimate is None else estimate
-        self.__attrs_init__(request, key, options, opened_ms, reserved, settler, own_lock, state)
+        its = request, key, options, opened_ms, reserved, settler, own_lock, state
+        self.__attrs_init__(*its)  # pyright: ignore[reportAttributeAccessIssue] # attrs makes it
         if isinstance(created, Success):  # it has just arrived, and is parsed when it is needed
             self.reservation_id = created.body.get("reservation_id")
             self._response = created.content, created.request_id, created.trace_id or options.trace_id or ""

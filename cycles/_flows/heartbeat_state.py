@@ -21,6 +21,7 @@ class LeaseOwner(Protocol):
 
     def may_extend(self) -> bool:
         """Return whether the lease is still needed when an attempt is due."""
+        ...
 
     def lease_changed(self, event: Literal["lease_lost", "extended"]) -> object:
         """Follow with the own state. Called before the loss is reported."""

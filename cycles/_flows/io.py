@@ -99,9 +99,11 @@ class Io(Protocol):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt within its deadline and classify the response. No response raises an exception."""
+        ...
 
     async def put(self, record: Record) -> PutResult:
         """Save the record in the journal; the result says whether it may be sent."""
+        ...
 
     async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record: delete it, or keep what was rejected of it. None: nothing of it is to be settled."""
@@ -118,20 +120,24 @@ class Io(Protocol):
 
     def unsettled(self) -> frozenset[str]:
         """Return the file names of the records whose settlement the background has not finished."""
+        ...
 
     async def sync(self, log: Syncs) -> None:
         """Return when what is written to the log of a chunk is on disk."""
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Wait until a signal is set, for at most `timeout_s` seconds. Return whether it is set."""
+        ...
 
     @property
     def settings(self) -> Settings:
         """What the client is configured with."""
+        ...
 
     @property
     def clock(self) -> Clock:
         """The times, and the jitter."""
+        ...
 
     def check(self, call: Call) -> None:
         """Check a call against the schema; raises InvalidRequestError."""
@@ -154,15 +160,18 @@ class Io(Protocol):
             can start: nothing was taken, and the caller does it. Otherwise True: `flush` and `close` do what no worker
             has done.
         """
+        ...
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
         """Return the options of the requests of a new guard. Their trace id is the tracer's, or `known`, or new."""
+        ...
 
     async def approve(self, request: ReserveRequest) -> None:
         """Return if the reservation may be sent; raises ApprovalDeniedError if the user's `approve` says no."""
 
     def is_enabled_for(self, level: int) -> bool:
         """Return whether an observer or the log takes events of this level."""
+        ...
 
     def report(self, name: str, ids: object = None, **members: Any) -> None:
         """Report an event, if an observer or the log takes it.

@@ -27,17 +27,21 @@ class Sender(Protocol):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt."""
+        ...
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Wait until a signal is set, for at most some seconds."""
+        ...
 
     @property
     def settings(self) -> Settings:
         """What the client is configured with."""
+        ...
 
     @property
     def clock(self) -> Clock:
         """The times, and the jitter."""
+        ...
 
 
 class BudgetWait:

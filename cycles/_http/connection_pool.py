@@ -78,6 +78,7 @@ class Waiter(Protocol[C]):
 
     def empty(self) -> bool:
         """Return whether there is no received slot."""
+        ...
 
 
 class ConnectionPool(Generic[C]):

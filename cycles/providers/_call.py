@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens, usd_microcents
+from cycles._core.subjects import Subject
 from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
@@ -267,7 +268,8 @@ class Call:
         options["action"] = action
         options["subject"] = meter.subject(request) if callable(meter.subject) else meter.subject
         if self.agent is not None:
-            options["subject"] = {**(options["subject"] or {}), "agent": self.agent}
+            given = options["subject"] or {}
+            options["subject"] = {**(given.to_dict() if isinstance(given, Subject) else given), "agent": self.agent}
         options["metadata"] = self._metadata(meter.metadata(request) if callable(meter.metadata) else meter.metadata)
         if meter.idempotency_key is not None:
             options["idempotency_key"] = meter.idempotency_key(request)

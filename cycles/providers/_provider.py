@@ -94,6 +94,7 @@ class Provider(Protocol):
 
     def path(self, path: str) -> str:
         """Return a path as `metered` and `free` have it; a path that this returned is not changed."""
+        ...
 
     def read(self, value: Any, usage: Usage) -> None:
         """Read the counts of a response or of an event of a stream."""
@@ -103,9 +104,11 @@ class Provider(Protocol):
 
     def stream(self, body: Mapping[str, Any]) -> StreamRules:
         """Return how the stream of a request reports its usage."""
+        ...
 
     def error(self, status: int, message: str) -> Mapping[str, Any]:
         """Return the body of an error response, as the provider's SDK understands it."""
+        ...
 
 
 def provider_named(name: str) -> Provider:

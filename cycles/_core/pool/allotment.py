@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from cycles._core.pool.sums import Sums
 
@@ -35,12 +35,8 @@ class Chunk:
     """One reservation that many guards share. Its owner holds the lock of the pool for every change."""
 
     amount: int
-    sums: Sums = field(init=False)
+    sums: Sums = field(init=False, default=Factory(lambda chunk: Sums(chunk.amount), takes_self=True))
     state: ChunkState = field(default="open", init=False)
-
-    @sums.default
-    def _unused(self) -> Sums:
-        return Sums(self.amount)
 
     @property
     def takes_spend(self) -> bool:

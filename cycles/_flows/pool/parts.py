@@ -51,23 +51,29 @@ class PoolIo(Protocol):
     @property
     def io(self) -> Io:
         """The operations of the client's threads, which open, renew and settle the chunks."""
+        ...
 
     @property
     def journaled(self) -> bool:
         """Whether chunks have logs."""
+        ...
 
     @property
     def is_traced(self) -> bool:
         """Whether the client has a tracer."""
+        ...
 
     def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Run a flow in a thread of the client. False: none can be started, and the caller runs it."""
+        ...
 
     def at(self, when_ms: float, job: Callable[[], object]) -> Timer:
         """Call `job` in a thread of the client at this monotonic time."""
+        ...
 
     def open_log(self, header: ChunkHeader) -> Log:
         """Make the log of a chunk. Raises OSError."""
+        ...
 
     def report_problem(self, detail: str) -> None:
         """Report a problem of the logs, once for each client."""
