@@ -384,7 +384,10 @@ class SimulatedRun:
         if self._machines.keeps_in_memory:
             self._note_lost(program.process)
         if program.left_pending == 0:
-            if program.process not in self._machines.paused:  # else another client may have its records
+            # Another client may have its records, if it could not renew its claims in time.
+            store = self._machines.store
+            is_claimed = program.process in self._machines.paused or (store is not None and store.faults.has_failed)
+            if not is_claimed:
                 self.problems += self._books().unsettled_by(program)
         elif not self._faults.has_faults and self.server.faults.delay_s < MOMENT_S:
             self.problems.append(
