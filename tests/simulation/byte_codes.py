@@ -59,6 +59,7 @@ class _Tracer:
             self._swarm.matters(FEATURE)
             place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
             hub.trace(f"{self._thread.process.name} is interrupted at {place}, {frame.f_code.co_name}")
+            hub.interrupted.add(self._thread.process)
             raise Interrupted
         self._until_switch -= 1
         if self._until_switch <= 0:

@@ -120,10 +120,11 @@ class Books:
             self.lost += 1
             return True
         lost_least = checkpointed(op) if op.may_be_lost else 0
-        may_miss = settled <= max(right) and (
-            (op.may_be_lost and any(each >= lost_least for each in sums)) or self._was_left_pending(op)
+        # Asked last: it counts one of the amounts that the program has reported as pending.
+        exempt = bool(reported & right) or (
+            settled <= max(right)
+            and ((op.may_be_lost and any(each >= lost_least for each in sums)) or self._was_left_pending(op))
         )
-        exempt = bool(reported & right) or may_miss
         self.exempt += exempt
         return exempt
 

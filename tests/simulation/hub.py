@@ -153,6 +153,7 @@ class Hub:
         self.slow_s = 0.0  # what a disk that hangs may add to the bound of a call
         self.log: list[str] = []
         self.problems: list[str] = []
+        self.interrupted: set[Process] = set()
         self.failures: list[tuple[Thread, BaseException]] = []
         self.processes: list[Process] = []
         self.current: Thread | None = None

@@ -416,6 +416,7 @@ class SimulatedRun:
             yield f"{process.name}: connections after close"
         if (
             not program.held
+            and process not in self.hub.interrupted  # between two byte codes a file may be open that nobody closes
             and not self._disk.has_failed()
             and not self._machines.keeps_in_memory
             and (names := self._disk.opened_by(process))
