@@ -393,6 +393,7 @@ def test_a_guarded_client_in_a_tool_of_a_guarded_agent_pays_itself(
 def test_the_model_of_the_caller_and_its_clients_are_not_changed(
     api: str, provider: FakeProvider, client: cycles.Cycles
 ) -> None:
+    pytest.importorskip("langchain")
     from cycles.integrations.langchain import guard as guard_model
 
     model = langchain_model(api, provider, NAMES[api])
@@ -409,6 +410,7 @@ def test_the_model_of_the_caller_and_its_clients_are_not_changed(
 def test_a_guarded_chat_model_reserves_each_of_its_requests(
     api: str, provider: FakeProvider, server: cycles.EmbeddedServer, client: cycles.Cycles
 ) -> None:
+    pytest.importorskip("langchain")
     from cycles.integrations.langchain import guard as guard_model
 
     original = langchain_model(api, provider, NAMES[api])
@@ -429,6 +431,7 @@ def test_a_guarded_chat_model_reserves_each_of_its_requests(
 async def test_a_guarded_chat_model_is_paid_once_inside_the_middleware(
     provider: FakeProvider, server: cycles.EmbeddedServer, client: cycles.Cycles
 ) -> None:
+    pytest.importorskip("langchain")
     from cycles.integrations.langchain import guard as guard_model
 
     model = guard_model(langchain_model("chat", provider, OPENAI), client=client, prices=BOOK)

@@ -142,9 +142,9 @@ def test_wrong_usage_exits_2_and_says_what_to_type(
             (["--api-key", "secret"], "--api-key has no key or no tenant; write it like KEY=TENANT"),
         ):
             ran = run("dev", "--json", *arguments)
-            assert (ran.status, ran.out) == (2, ""), arguments
-            assert message in ran.err
-            assert "secret" not in ran.err
+            assert (ran.status, ran.err) == (2, ""), arguments
+            assert message in ran.document["message"]
+            assert "secret" not in ran.out
     assert foreign.read_bytes() == before
 
 

@@ -194,7 +194,7 @@ class Client:
         self.admissions = Admissions(f"process {number}", lambda: run.world.now_s * 1000, lambda: False)
         self.opened: list[Held] = []
         self.clock = SimpleNamespace(now_ms=lambda: run.world.now_s * 1000, random=run.rng.random)
-        self.settings = SimpleNamespace(max_retries=0)
+        self.settings = SimpleNamespace(max_retries=0, base_url=f"process {number}")
 
     # --- the operations of `Io`
 

@@ -13,12 +13,12 @@ from attrs import evolve
 
 from tests.simulation import checks, planted, run
 from tests.simulation.planted_faults import FAULTS
-from tests.simulation.swarm import FEATURES, FIRST_FEATURES, Swarm, table
+from tests.simulation.swarm import FAILING_DISKS, FEATURES, FIRST_FEATURES, Swarm, table
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 100
 PARTS = 2
-SINCE_SWARMS = "# With swarms"
+SINCE_SWARMS = "# With swarms:"
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,9 @@ def test_a_seed_does_the_same_after_others_in_one_process() -> None:
     assert (ran.stdout, ran.stderr) == ("the same\n", "")
 
 
-def test_a_seed_draws_its_features_and_reports_which_mattered() -> None:
+def test_a_seed_draws_its_features_and_reports_which_mattered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(name in Swarm(seed) for seed in range(400) for name in FAILING_DISKS)
+    monkeypatch.setenv("SIMULATE_FAILING_DISKS", "1")
     swarms = [Swarm(seed) for seed in range(400)]
     plain = [swarm for swarm in swarms if swarm.plain]
     assert 20 < len(plain) < 80
