@@ -191,7 +191,7 @@ def test_closed_streams_do_not_change_the_exit_status(closed: str) -> None:
         ('{"m": {"input": "1", "output": "2", "colour": 3}}', "a price has no member 'colour': use input, output"),
         ('{"m": {"input": "1", "output": "2", "above": {"x": {}}}}', "above must map integers of input tokens"),
         ('{"m": 5}', "the price of 'm': a price must be"),
-        ("[]", "has no models: write {MODEL"),
+        ("[]", 'has no models: write {"models": {MODEL'),
         ("{", "cannot be read"),
     ],
 )
