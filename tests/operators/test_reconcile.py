@@ -434,7 +434,7 @@ def test_reading_changes_nothing(reconcile: Reconcile, apis: AdminApis, ledger: 
         (["--provider", "openai", "--alias", "gpt-4o"], "BILL=LEDGER"),
         (["--provider", "openai", "--upstream", "api.openai.com"], "https://"),
         (["--provider", "openai", "--upstream", "http://api.openai.com"], "https://"),
-        (["--provider", "openai", "--upstream", "https://user:pass@host"], "https://"),
+        (["--provider", "openai", "--upstream", "https://user@host"], "https://"),
     ],
 )
 def test_wrong_usage_sends_nothing(
