@@ -362,7 +362,8 @@ def test_no_command_prints_the_api_key(
 
 
 def test_mcp_without_its_package_says_what_to_install(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mcp", None)
+    for name in ["mcp", *(name for name in sys.modules if name.startswith("mcp."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "cycles.cli._mcp_server", raising=False)
     ran = run_here("mcp")
     assert (ran.status, ran.out) == (2, "")
