@@ -43,7 +43,7 @@ class ToolPrice:
         models: What the model's name begins with; the first matching row applies.
         usd: USD for one.
         page: Where the maker publishes it.
-        checked: When it was last compared with a source of that page.
+        checked: How old the rate is. `docs/prices.md` says which rows were compared with a copy of the page.
     """
 
     maker: str
