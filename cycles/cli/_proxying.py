@@ -271,7 +271,9 @@ _OPTIONS: Final = (
         callback=_percent,
         help="Prompt before more is spent from there on, like 90%.",
     ),
-    click.option("--verbose", "-v", is_flag=True, help="Print each warning by itself, with the id of its reservation."),
+    click.option(
+        "--verbose", "-v", is_flag=True, help="Print each warning separately, with the id of its reservation."
+    ),
 )
 
 

@@ -24,7 +24,9 @@ _OF_SHARES: Final = ("share", "budget", "arguments", "no_cycles_env", "agent_set
 
 @frame.command("run", context_settings={"allow_interspersed_args": False})
 @proxy_options
-@click.option("--no-tunnel", "tunnel", is_flag=True, flag_value=False, default=True, help="Leave HTTPS_PROXY as it is.")
+@click.option(
+    "--no-tunnel", "tunnel", is_flag=True, flag_value=False, default=True, help="Leave HTTPS_PROXY unchanged."
+)
 @click.option(
     "--capture", is_flag=True, help="Meter connections to providers too, with a certificate that is made for this run."
 )
