@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import cycles
@@ -77,12 +76,3 @@ async def status_of(error: Exception, work: Work, io: Any) -> str | None:
         row = await io.find(work)
         return "NONE" if row is None else str(row.status)
     return None
-
-
-def finished(flow: Awaitable[Any]) -> Any:
-    """Run a flow whose operations never suspend."""
-    try:
-        flow.__await__().send(None)  # type: ignore[attr-defined]
-    except StopIteration as end:
-        return end.value
-    raise RuntimeError("a blocking flow must not suspend")

@@ -17,8 +17,9 @@ from attrs import define
 
 import cycles
 from cycles import InvalidRequestError, ReservationSummary
-from cycles.integrations._attempts import Attempt, Awaiting, Blocking, finished, status_of
+from cycles.integrations._attempts import Attempt, Awaiting, Blocking, status_of
 from cycles.integrations._shared import Common, checked_actual, checked_budget, estimate_of
+from cycles.integrations._stepping import finished
 from cycles.integrations._work import Work
 
 _KEYS: Final = 16  # of one attempt: more redeliveries than this are a fault of the queue

@@ -1,13 +1,13 @@
 """One guarded call: the only place where an integration reserves and settles.
 
-`Work.run`, `Work.arun` and `Work.astream` share everything but `await`.
+`Work.run` and `Work.arun` share everything but `await`, and so do `Work.stream` and `Work.astream`: one flow runs both,
+over the operations of `_stepping.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,13 +16,13 @@ from attrs import define, field
 import cycles
 from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
 from cycles.integrations._shared import DENIALS, Common, withhold
+from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, finished, result_of
 
 if TYPE_CHECKING:
     from cycles import AsyncGuard, Guard, Reservation
 
 T = TypeVar("T")
 _LEFT: Final = (GeneratorExit, asyncio.CancelledError)
-_END: Final = object()
 
 
 @define(kw_only=True)
@@ -102,13 +102,30 @@ class Work(Cost):
             return self.replaced(error)  # type: ignore[no-any-return]
         return result
 
-    async def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
+    def stream(self, open_: Callable[[Guard], Any]) -> Generator[Any, None, None]:
         """As `run`, for a stream: reserve at the first step, settle when it ends, raises or is closed.
 
-        `open_` returns the async iterator of events, or an awaitable of it.
+        `open_` returns an iterable of events.
         """
+        steps = self._stream(open_, Blocking)
         try:
-            guard = await self.areserve()
+            while (event := finished(anext(steps, END))) is not END:
+                try:
+                    yield event
+                except BaseException as raised:
+                    finished(steps.athrow(raised))
+                    raise
+        finally:
+            finished(steps.aclose())
+
+    def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
+        """As `stream`. `open_` returns an async iterable of events, or an awaitable of it."""
+        return self._stream(open_, Awaiting)
+
+    async def _stream(self, open_: Callable[[Any], Any], steps: Steps) -> AsyncGenerator[Any, None]:
+        """Reserve, open the stream, yield its events and settle, by the steps of a blocking or an async stream."""
+        try:
+            guard = await self._reserve(steps)
         except DENIALS as error:
             yield self.replaced(error)
             return
@@ -116,20 +133,19 @@ class Work(Cost):
         event: Any = None
         try:
             with self.paying():
-                stream = open_(guard)
-                stream = await stream if inspect.isawaitable(stream) else stream
-            events = aiter(stream)
+                stream = await result_of(open_(guard))
+            events = steps.events(stream)
             while True:
                 with self.paying():
-                    step = await anext(events, _END)
-                if step is _END:
+                    step = await steps.next(events)
+                if step is END:
                     break
                 event = step
                 self.see(event, guard)
                 yield event
         except BaseException as raised:
             try:
-                await getattr(stream, "aclose", _nothing)()
+                await steps.close(stream)
             finally:
                 await self.abreak(guard, raised, sent=stream is not None)
             raise
@@ -157,24 +173,28 @@ class Work(Cost):
         Raises:
             Exception: One of `DENIALS`, or an error that is no denial.
         """
-        guard = await self._reservation()
+        guard: AsyncGuard = await self._reserve(Awaiting)
+        return guard
+
+    async def _reserve(self, steps: Steps) -> Any:
+        guard = await steps.acquired(self._reservation())
         try:
             self._permit(guard)
         except BaseException as error:
-            await guard.end(error)
+            await result_of(guard.end(error))
             raise
         return guard
 
-    async def afinish(self, guard: AsyncGuard, result: Any = None) -> None:
+    async def afinish(self, guard: Guard | AsyncGuard, result: Any = None) -> None:
         """Settle a stream that was read to its end. `result` is what `failed` gets."""
         amount, metadata, failure = self.ending(guard, result)
         try:
             if amount is not None:
-                await guard.commit(amount, metadata=metadata)
+                await result_of(guard.commit(amount, metadata=metadata))
         finally:
-            await guard.end(failure)
+            await result_of(guard.end(failure))
 
-    async def abreak(self, guard: AsyncGuard, raised: BaseException, *, sent: bool) -> None:
+    async def abreak(self, guard: Guard | AsyncGuard, raised: BaseException, *, sent: bool) -> None:
         """Settle a stream that was left early or broke off: what was made so far. Never raises an error of Cycles.
 
         `raised` is why it ended, and `sent` whether the request may have been sent.
@@ -182,10 +202,10 @@ class Work(Cost):
         left = isinstance(raised, _LEFT)
         with self._noting(raised):
             if guard.state not in OPEN or not (self.begun(guard) or (left and sent)):
-                await guard.end(raised)
+                await result_of(guard.end(raised))
                 return
             amount, metadata = self.made(guard, "closed" if left else "error")
-            await guard.commit(amount, metadata=metadata)
+            await result_of(guard.commit(amount, metadata=metadata))
 
     @contextmanager
     def _noting(self, raised: BaseException) -> Iterator[None]:
@@ -213,7 +233,3 @@ class Work(Cost):
             guard.step()
         self._used = guard.usage
         self.began = True
-
-
-async def _nothing() -> None:
-    """Close a stream that cannot be closed."""

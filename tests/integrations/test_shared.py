@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,11 +202,48 @@ def texts(event: Any) -> list[str]:
     return [event] if isinstance(event, str) else []
 
 
-async def opened(events: Any = EVENTS, error: BaseException | None = None) -> AsyncIterator[Any]:
-    for event in events:
-        yield event
+def opened(events: Any = EVENTS, error: BaseException | None = None) -> Iterator[Any]:
+    yield from events
     if error is not None:
         raise error
+
+
+async def aopened(events: Any = EVENTS, error: BaseException | None = None) -> AsyncIterator[Any]:
+    for event in opened(events, error):
+        yield event
+
+
+class Stepped:
+    """A blocking stream with the methods of an async one."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Stepped:
+        return self
+
+    async def __anext__(self) -> Any:
+        for event in self._stream:
+            return event
+        raise StopAsyncIteration
+
+    async def athrow(self, error: BaseException) -> Any:
+        return self._stream.throw(error)
+
+    async def aclose(self) -> None:
+        self._stream.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def begin(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Begin the stream of a work with these events, both ways."""
+
+    def begin(work: Work, *given: Any, whole: Any = None) -> Any:
+        if request.param == "async":
+            return work.astream(lambda guard: whole or aopened(*given))
+        return Stepped(work.stream(lambda guard: whole or opened(*given)))
+
+    return begin
 
 
 def streamed(work: Any, **options: Any) -> Work:
@@ -214,8 +251,8 @@ def streamed(work: Any, **options: Any) -> Work:
     return given
 
 
-async def test_a_stream_read_to_its_end_costs_its_usage(work: Any, ledger: Ledger) -> None:
-    assert [event async for event in streamed(work).astream(lambda guard: opened())] == list(EVENTS)
+async def test_a_stream_read_to_its_end_costs_its_usage(begin: Any, work: Any, ledger: Ledger) -> None:
+    assert [event async for event in begin(streamed(work))] == list(EVENTS)
     assert ledger.spent() == 7
     assert ledger.metadata() == [{}]
 
@@ -224,23 +261,27 @@ async def test_a_stream_read_to_its_end_costs_its_usage(work: Any, ledger: Ledge
     ("options", "committed"),
     [({}, 12), ({"price": price}, 40), ({"limit": 1}, 11), ({"price": lambda usage: 1 / 0}, 100)],
 )
-async def test_a_stream_left_early_costs_what_was_made(work: Any, ledger: Ledger, options: Any, committed: int) -> None:
-    stream = streamed(work, **options).astream(lambda guard: opened())
+async def test_a_stream_left_early_costs_what_was_made(
+    begin: Any, work: Any, ledger: Ledger, options: Any, committed: int
+) -> None:
+    stream = begin(streamed(work, **options))
     await anext(stream)
     await stream.aclose()
     assert ledger.spent() == committed
     assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
 
 
-async def test_a_stream_left_early_in_dollars_without_prices_costs_the_estimate(work: Any, ledger: Ledger) -> None:
-    stream = streamed(work, estimate=cycles.usd("0.05")).astream(lambda guard: opened())
+async def test_a_stream_left_early_in_dollars_without_prices_costs_the_estimate(
+    begin: Any, work: Any, ledger: Ledger
+) -> None:
+    stream = begin(streamed(work, estimate=cycles.usd("0.05")))
     await anext(stream)
     await stream.aclose()
     assert ledger.spent("USD_MICROCENTS") == cycles.usd("0.05").amount
 
 
-async def test_a_stream_left_after_its_usage_is_exact(work: Any, ledger: Ledger) -> None:
-    stream = streamed(work).astream(lambda guard: opened())
+async def test_a_stream_left_after_its_usage_is_exact(begin: Any, work: Any, ledger: Ledger) -> None:
+    stream = begin(streamed(work))
     async for event in stream:
         if isinstance(event, dict):
             break
@@ -249,8 +290,8 @@ async def test_a_stream_left_after_its_usage_is_exact(work: Any, ledger: Ledger)
     assert ledger.metadata() == [{"outcome": "closed"}]
 
 
-async def test_a_stream_that_breaks_off_costs_what_was_made(work: Any, ledger: Ledger) -> None:
-    stream = streamed(work).astream(lambda guard: opened(["Hello"], ConnectionError()))
+async def test_a_stream_that_breaks_off_costs_what_was_made(begin: Any, work: Any, ledger: Ledger) -> None:
+    stream = begin(streamed(work), ["Hello"], ConnectionError())
     with pytest.raises(ConnectionError):
         async for _ in stream:
             pass
@@ -258,11 +299,60 @@ async def test_a_stream_that_breaks_off_costs_what_was_made(work: Any, ledger: L
     assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
 
 
-async def test_a_stream_that_does_not_begin_is_released(work: Any, ledger: Ledger) -> None:
+async def test_a_stream_that_does_not_begin_is_released(begin: Any, work: Any, ledger: Ledger) -> None:
     with pytest.raises(ConnectionError):
-        async for _ in streamed(work).astream(lambda guard: opened([], ConnectionError())):
+        async for _ in begin(streamed(work), [], ConnectionError()):
             pass
     assert ledger.spent() == 0
+
+
+@pytest.mark.parametrize(("raised", "outcome"), [(ZeroDivisionError(), "error"), (GeneratorExit(), "closed")])
+async def test_a_stream_into_which_its_reader_throws_costs_what_was_made(
+    begin: Any, work: Any, ledger: Ledger, raised: BaseException, outcome: str
+) -> None:
+    stream = begin(streamed(work))
+    await anext(stream)
+    with pytest.raises(type(raised)) as caught:
+        await stream.athrow(raised)
+    assert caught.value is raised
+    assert ledger.spent() == 12
+    assert ledger.metadata() == [{"outcome": outcome, "actual_source": "estimate"}]
+
+
+async def test_a_stream_is_closed_before_it_is_settled(begin: Any, work: Any, server: Any, ledger: Ledger) -> None:
+    held: list[int] = []
+
+    class Events:
+        def __iter__(self) -> Iterator[str]:
+            return iter(["Hello", " you"])
+
+        def __aiter__(self) -> AsyncIterator[str]:
+            return aopened(["Hello", " you"])
+
+        def close(self) -> None:
+            held.append(server.ledger.balance("tenant:acme", unit="TOKENS").reserved.amount)
+
+        async def aclose(self) -> None:
+            self.close()
+
+    stream = begin(streamed(work), whole=Events())
+    await anext(stream)
+    await stream.aclose()
+    assert held == [100]
+    assert ledger.spent() == 12
+
+
+async def test_guarded_clients_report_to_each_step_of_a_stream_only(begin: Any, work: Any) -> None:
+    seen: list[bool] = []
+
+    def events() -> Iterator[str]:
+        for text in ("a", "b"):
+            seen.append(cycles.providers._paid.current_payer() is not None)
+            yield text
+
+    async for _ in begin(streamed(work), events()):
+        seen.append(cycles.providers._paid.current_payer() is not None)
+    assert seen == [True, False, True, False]
 
 
 async def test_a_stream_cancelled_before_its_first_event_costs_its_prompt(work: Any, ledger: Ledger) -> None:
@@ -286,15 +376,35 @@ async def test_a_stream_cancelled_before_its_first_event_costs_its_prompt(work: 
     assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
 
 
-async def test_a_stream_leaves_no_guard_in_the_context_of_its_reader(work: Any) -> None:
-    guards = [cycles.current_guard() async for _ in streamed(work).astream(lambda guard: opened())]
+async def test_a_stream_leaves_no_guard_in_the_context_of_its_reader(begin: Any, work: Any) -> None:
+    guards = [cycles.current_guard() async for _ in begin(streamed(work))]
     assert guards
     assert set(guards) == {None}
 
 
-async def test_a_denied_stream_is_one_message(work: Any) -> None:
-    stream = streamed(work, subject=DENIED).astream(lambda guard: opened())
+async def test_a_denied_stream_is_one_message(begin: Any, work: Any) -> None:
+    stream = begin(streamed(work, subject=DENIED))
     assert ["(BUDGET_EXCEEDED)" in event async for event in stream] == [True]
+
+
+async def test_a_denied_stream_that_raises_opens_nothing(begin: Any, work: Any, ledger: Ledger) -> None:
+    def denied(error: Exception) -> None:
+        raise error
+
+    events = iter(EVENTS)
+    stream = begin(streamed(work, subject=DENIED, denied=denied), events)
+    with pytest.raises(cycles.BudgetExceededError, match="Do not try it again"):
+        await anext(stream)
+    assert list(events) == list(EVENTS)
+    assert ledger.spent() == 0
+
+
+async def test_thirty_streams_in_threads_have_a_guard_each(work: Any, ledger: Ledger) -> None:
+    def read(n: int) -> int:
+        return len(list(streamed(work).stream(lambda guard: opened(["a", {"in": n, "out": 0}]))))
+
+    assert await asyncio.gather(*[asyncio.to_thread(read, n) for n in range(1, 31)]) == [2] * 30
+    assert ledger.spent() == sum(range(1, 31))
 
 
 async def test_thirty_concurrent_calls_have_a_guard_each(work: Any, ledger: Ledger) -> None:
