@@ -77,7 +77,10 @@ class Copy:
         failed.unlink(missing_ok=True)
         project = self._folder / "project"
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "tests.mutation.plugin", *tests]
-        environment = os.environ | {"PYTHONPATH": str(project), FAILED_FILE: str(failed)}
+        # What tests that are killed leave behind is removed with the copy.
+        temporary = self._folder / "t"
+        temporary.mkdir(exist_ok=True)
+        environment = os.environ | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
         with (self._folder / "output").open("w+", encoding="utf-8") as output:
             self._process = process = subprocess.Popen(
                 command, cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

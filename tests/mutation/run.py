@@ -145,6 +145,7 @@ class Runner:
             waiting.put(fault)
         results: list[Result] = []
         errors: list[BaseException] = []
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
         def work() -> None:
             try:
@@ -157,13 +158,15 @@ class Runner:
                 pass
             except BaseException as error:
                 errors.append(error)
+            finally:
+                ended.put(None)
 
         threads = [threading.Thread(target=work) for _ in range(workers)]
         for thread in threads:
             thread.start()
         try:
-            for thread in threads:
-                thread.join()
+            for _ in threads:  # not join(): before Python 3.13, a thread whose join() is interrupted counts as ended
+                ended.get()
         except BaseException:  # an interrupt
             self._stopped = True
             for copy in self._copies:
@@ -188,7 +191,7 @@ class Runner:
         while tests:
             limit_s = START_S + 4 * sum(self._known.seconds[test] for test in tests)
             failed = copy.first_failure(tests, limit_s, mutant)
-            if failed is None:
+            if failed is None or self._stopped:
                 return None
             if failed not in self._known.seconds:  # they hang, or something outside of a test failed: also without it?
                 return failed if copy.first_failure(tests, limit_s) is None else None
