@@ -31,6 +31,15 @@ help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 19
 
+# pip's output as the names of the packages on one line, and its errors; the exit status is that of pip.
+define SHOW_PROGRESS
+/^exit [0-9]+$$/ { status = $$2; next } \
+/^Collecting / { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf "%s ", $$2; fflush(); next } \
+/^Installing collected/ { print ""; print "installing"; next } \
+/ERROR|error:/ { print } \
+END { exit status }
+endef
+
 # An interrupted set-up has an interpreter but no pip, so it is made again.
 define set_up
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -45,7 +54,8 @@ $(OPERATORS): $(STAMP) tests/operators/install.sh tests/operators/requirements.t
 
 $(DEMO): pyproject.toml constraints.txt
 	$(call set_up,the demo)
-	@$(PY) $(PIP) -e '.[run]'
+	@{ $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[run]' 2>&1; \
+	  echo "exit $$?"; } | awk '$(SHOW_PROGRESS)'
 	@touch $@
 
 $(STAMP): pyproject.toml requirements/dev.txt
@@ -54,8 +64,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(DEMO) $@
 
-demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
-	@$(PY) examples/run_demo.py
+demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a set-up the first time)
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`

@@ -1,228 +1,179 @@
-"""Run real work under a budget. `make demo` runs this file.
+"""Show what a budget does to agents. `make demo` runs this file.
 
-A Cycles server runs in a separate process and has a budget of six cents for the tenant `demo`. Workers, some in threads
-and some as asyncio tasks, read the standard library of this Python and hash or compress it, at one microcent per byte.
-One worker crashes, one is so slow that its reservation needs a heartbeat, and the last one continues until the budget
-is used up. At the end the sums of the workers must equal the sums of the server.
+The first part runs a program under `cycles run`. The second part has five agents in one program. They share a budget of
+20 cents on a Cycles server in a separate process, and call a fake model, so that nothing is paid. One agent crashes,
+one waits for a response that takes longer than its lease, and one asks in a loop until its own budget denies a call.
+At the end, the sums of the agents must equal the sums of the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import itertools
 import os
 import shlex
 import subprocess
 import sys
-import sysconfig
 import time
-import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import run_demo
+
 import cycles
 from cycles import Amount, AsyncGuard, Cycles, Guard
 
-TENANT = "demo"
-BUDGET = cycles.usd("0.06")  # the planned work costs about four cents; the last worker uses the rest
-LIBRARY = Path(sysconfig.get_path("stdlib"))
-
-SLOW_PAUSE_S = 0.1  # between two of about 120 files, like a wait for a slow service
-SLOW_TTL_MS = 5_000  # so short that the lease has to be extended; the default is a minute
+BUDGET = cycles.usd("0.20")
+LOOP_BUDGET = cycles.usd("0.05")
+MODEL = ("llm.completion", "gpt-4o")
+MOST = cycles.usd("0.015")  # what a call costs if its response is as long as it may be
+SLOW_TTL_MS = 5_000  # so short that the lease must be extended; the default is a minute
+SLOW_S = 7
 
 started = time.monotonic()
 
 
-def price(byte_count: int) -> Amount:
-    """Return the price of a number of bytes: one microcent per byte, about a cent per megabyte."""
-    return cycles.usd_microcents(byte_count)
-
-
-def sources(package: str) -> list[Path]:
-    return sorted((LIBRARY / package).rglob("*.py"))
-
-
-def compress(paths: Iterable[Path]) -> tuple[int, int]:
-    """Compress files. Return the number of bytes read, and the compressed size."""
-    contents = b"".join(path.read_bytes() for path in paths)
-    return len(contents), len(zlib.compress(contents, 9))
-
-
-def estimate(package: str) -> Amount:
-    """Return what a package may cost: the size of its files and a tenth more. A commit releases the unused rest."""
-    size = sum(path.stat().st_size for path in sources(package))
-    return price(size + size // 10)
-
-
 def say(who: str, what: str) -> None:
     # The line end is part of the string: `print` would write it separately, and lines of two threads would mix.
-    print(f"{time.monotonic() - started:5.1f} s  {who:<7} {what}\n", end="", flush=True)
+    print(f"{time.monotonic() - started:5.1f} s  {who:<10} {what}\n", end="", flush=True)
 
 
-class SimulatedCrashError(Exception):
-    """Raised by the worker that crashes."""
+class CrashError(Exception):
+    """Raised by the agent that crashes."""
+
+
+def answered(question: str) -> Amount:
+    """Return the price of a response of the fake model: the longer the question, the longer the response."""
+    return cycles.usd_microcents(600_000 + 10_000 * len(question))
 
 
 @dataclass
-class Worker:
-    """One row of the table: a worker, its guards, and why it ended."""
+class Agent:
+    """One row of the table: an agent, its calls, and how it ended."""
 
     name: str
     guards: list[Guard | AsyncGuard] = field(default_factory=list)
-    ended: str = "still working"
-
-    def say(self, what: str) -> None:
-        say(self.name, what)
+    ended: str = "finished"
 
     @contextmanager
     def shift(self) -> Iterator[None]:
-        """Run the work of this worker, and record why it ended."""
+        """Run the work of this agent, and note how it ended."""
         try:
             yield
-            self.ended = "finished"
         except cycles.BudgetExceededError:
-            self.ended = "denied: budget used up"
-        except SimulatedCrashError as crash:
-            self.ended = f"crashed: {crash}"
-        self.say(self.ended)
+            self.ended = "denied by its budget"
+            say(self.name, f"denied: less than {MOST} is left, so the call is not sent")
+        except CrashError:
+            self.ended = "crashed"
+            say(self.name, f"crashed: its {MOST} is released, others can use it")
 
     def estimated(self) -> Amount:
-        return sum((guard.estimate for guard in self.guards), price(0))
+        return sum((guard.estimate for guard in self.guards), cycles.usd(0))
 
     def charged(self) -> Amount:
-        return sum((guard.settlement.charged or price(0) for guard in self.guards if guard.settlement), price(0))
-
-    def released(self) -> Amount:
-        return sum((released_amount(guard) for guard in self.guards), price(0))
+        charges = [guard.settlement.charged for guard in self.guards if guard.settlement]
+        return sum((charge for charge in charges if charge), cycles.usd(0))
 
 
-def released_amount(guard: Guard | AsyncGuard) -> Amount:
-    """Return what a guard released: all of it after a release, the unused rest after a commit."""
-    if guard.state == "released":
-        return guard.estimate
-    return (guard.settlement and guard.settlement.released) or price(0)
+# --- the agents -----------------------------------------------------------------------------------------------------
 
 
-# --- the work -------------------------------------------------------------------------------------------------------
+def ask(client: Cycles, agent: Agent, question: str) -> None:
+    """Ask the model in a thread: `with` reserves the highest price, `commit` charges what the response cost."""
+    with client.reserve(MOST, action=MODEL, subject={"agent": agent.name}) as guard:
+        agent.guards.append(guard)
+        time.sleep(0.3)  # in a real agent, the request to the model is here
+        cost = answered(question)
+        guard.commit(cost)
+    say(agent.name, f"{question}: reserved {MOST}, cost {cost}")
 
 
-def hash_packages(client: Cycles, worker: Worker, packages: Iterable[str]) -> None:
-    """Hash packages in a thread: `with` reserves the budget of one package, `commit` reports what it cost."""
-    with worker.shift():
-        for package in packages:
-            with client.reserve(estimate(package), action=("file.hash", package)) as guard:
-                worker.guards.append(guard)
-                contents = b"".join(path.read_bytes() for path in sources(package))
-                digest = hashlib.sha256(contents).hexdigest()
-                guard.commit(price(len(contents)))
-            worker.say(f"{package}: sha256 {digest[:12]}, {len(contents):,} bytes")
+def plan(client: Cycles, agent: Agent) -> None:
+    for question in ("Plan a trip to Rome", "Find a hotel near the station", "Compare prices"):
+        ask(client, agent, question)
 
 
-def crash_half_way(client: Cycles, worker: Worker, package: str) -> None:
-    """Raise in a block before its commit: the whole reservation is released, and the exception propagates."""
-    with worker.shift(), client.reserve(estimate(package), action=("file.hash", package)) as guard:
-        worker.guards.append(guard)
-        worker.say(f"{package}: holds {guard.reserved} and is about to crash")
-        raise SimulatedCrashError("power failure")
+def write(client: Cycles, agent: Agent) -> None:
+    for question in ("Write the invitation", "Translate it to Italian"):
+        ask(client, agent, question)
 
 
-async def compress_packages(client: Cycles, worker: Worker, packages: Iterable[str]) -> None:
-    """Compress packages in a task: `async with` on the same client, and `await` for each call that sends a request."""
-    with worker.shift():
-        for package in packages:
-            async with client.reserve(estimate(package), action=("file.compress", package)) as guard:
-                worker.guards.append(guard)
-                read, packed = await asyncio.to_thread(compress, sources(package))
-                await guard.commit(price(read))
-            worker.say(f"{package}: {read:,} bytes, compressed to {packed:,}")
+def crash(client: Cycles, agent: Agent) -> None:
+    """Raise in a block before its commit: the whole reservation is released."""
+    with agent.shift(), client.reserve(MOST, action=MODEL, subject={"agent": agent.name}) as guard:
+        agent.guards.append(guard)
+        say(agent.name, f"reserved {MOST} for a call, and is about to crash")
+        raise CrashError
 
 
-async def compress_slowly(client: Cycles, worker: Worker, package: str) -> None:
-    """Work longer than the lease: the client extends it. `spend` adds amounts, the end of the block commits them."""
-    with worker.shift():
-        async with client.reserve(estimate(package), action=("file.compress", package), ttl_ms=SLOW_TTL_MS) as guard:
-            worker.guards.append(guard)
-            for number, path in enumerate(sources(package), start=1):
-                read, _ = await asyncio.to_thread(compress, [path])
-                spent = guard.spend(price(read))
-                if number % 30 == 0:
-                    worker.say(f"{package}: {number} files, {spent} so far")
-                await asyncio.sleep(SLOW_PAUSE_S)
+def loop(client: Cycles, agent: Agent) -> None:
+    """Ask the same question until a call is denied, like an agent that is stuck."""
+    with agent.shift():
+        while True:
+            ask(client, agent, "Are we there yet?")
 
 
-def work(client: Cycles) -> list[Worker]:
-    """Run threads and tasks on one client, then one more worker until its reservation is denied."""
-    hash_1, hash_2, hash_3, crash = (Worker(name) for name in ("hash-1", "hash-2", "hash-3", "crash"))
-    zip_1, zip_2, zip_3, slow = (Worker(name) for name in ("zip-1", "zip-2", "zip-3", "slow"))
-    last = Worker("last")
+async def research(client: Cycles, agent: Agent) -> None:
+    """Wait in a task for longer than the lease: the client extends the lease while it waits."""
+    question = "Read 200 reviews of 12 hotels"
+    say(agent.name, f"{question}: the response takes {SLOW_S} s")
+    async with client.reserve(MOST, action=MODEL, subject={"agent": agent.name}, ttl_ms=SLOW_TTL_MS) as guard:
+        agent.guards.append(guard)
+        await asyncio.sleep(SLOW_S)
+        await guard.commit(answered(question))
+    say(agent.name, f"{question}: cost {answered(question)}")
 
-    async def tasks() -> None:
-        await asyncio.gather(
-            compress_packages(client, zip_1, ["xml", "re"]),
-            compress_packages(client, zip_2, ["importlib", "concurrent"]),
-            compress_packages(client, zip_3, ["collections", "multiprocessing"]),
-            compress_slowly(client, slow, "encodings"),
-        )
 
+def work(client: Cycles) -> list[Agent]:
+    """Run all agents at the same time on one client."""
+    planner, writer, crasher, looper, researcher = (
+        Agent(name) for name in ("planner", "writer", "crasher", "looper", "researcher")
+    )
     with ThreadPoolExecutor(max_workers=4) as threads:
         futures = [
-            threads.submit(hash_packages, client, hash_1, ["json", "logging", "urllib"]),
-            threads.submit(hash_packages, client, hash_2, ["email", "http"]),
-            threads.submit(hash_packages, client, hash_3, ["asyncio", "html"]),
-            threads.submit(crash_half_way, client, crash, "unittest"),
+            threads.submit(agent_work, client, agent)
+            for agent_work, agent in ((plan, planner), (write, writer), (crash, crasher), (loop, looper))
         ]
-        asyncio.run(tasks())
+        asyncio.run(research(client, researcher))
         for future in futures:
             future.result()  # raises the exception of the thread, if there was one
-
-    asyncio.run(compress_packages(client, last, itertools.cycle(["asyncio", "email", "xml"])))
-    return [hash_1, hash_2, hash_3, zip_1, zip_2, zip_3, crash, slow, last]
+    return [planner, writer, crasher, looper, researcher]
 
 
 # --- the report -----------------------------------------------------------------------------------------------------
 
 
-def row(name: str, jobs: object, amounts: Iterable[Amount | str], why: str) -> str:
-    columns = [amount if isinstance(amount, str) else f"${cycles.to_usd(amount):.8f}" for amount in amounts]
-    return f"{name:<7} {jobs:>4}  {'  '.join(f'{column:>11}' for column in columns)}  {why}".rstrip()
+def row(name: str, calls: object, amounts: Iterable[Amount | str], how: str) -> str:
+    columns = [amount if isinstance(amount, str) else f"${cycles.to_usd(amount):.4f}" for amount in amounts]
+    return f"{name:<10} {calls:>5}  {'  '.join(f'{column:>10}' for column in columns)}  {how}".rstrip()
 
 
-def report(workers: list[Worker], heartbeats: Counter[str | None], balance: cycles.Balance) -> bool:
+def report(agents: list[Agent], balance: cycles.Balance) -> bool:
     """Print the table and the balance of the server. Return whether they agree."""
-    rule = "-" * 80
-    print(f"\n{row('worker', 'jobs', ['estimated', 'charged', 'released'], 'why it ended')}\n{rule}")
-    for worker in workers:
-        count = sum(heartbeats[guard.reservation_id] for guard in worker.guards)
-        why = f"{worker.ended}, {count} heartbeats" if count else worker.ended
-        print(row(worker.name, len(worker.guards), [worker.estimated(), worker.charged(), worker.released()], why))
-    estimated = sum((worker.estimated() for worker in workers), price(0))
-    charged = sum((worker.charged() for worker in workers), price(0))
-    released = sum((worker.released() for worker in workers), price(0))
-    print(f"{rule}\n{row('all', sum(len(worker.guards) for worker in workers), [estimated, charged, released], '')}\n")
+    rule = "-" * 72
+    print(f"\n{row('agent', 'calls', ['reserved', 'charged', 'released'], 'how it ended')}\n{rule}")
+    for agent in agents:
+        amounts = [agent.estimated(), agent.charged(), agent.estimated() - agent.charged()]
+        print(row(agent.name, len(agent.guards), amounts, agent.ended))
+    reserved = sum((agent.estimated() for agent in agents), cycles.usd(0))
+    charged = sum((agent.charged() for agent in agents), cycles.usd(0))
+    calls = sum(len(agent.guards) for agent in agents)
+    print(f"{rule}\n{row('all', calls, [reserved, charged, reserved - charged], '')}\n")
 
-    agree = (
-        estimated == charged + released
-        and balance.spent == charged
-        and balance.reserved == price(0)
-        and balance.remaining == BUDGET - charged
-    )
-    print(f"the server's balance of {balance.scope_path}:")
-    print(f"  allocated {balance.allocated}, spent {balance.spent}, reserved {balance.reserved}, ", end="")
-    print(f"remaining {balance.remaining}")
-    print("  It agrees with the table." if agree else "  IT DOES NOT AGREE with the table.")
+    agree = (balance.spent, balance.reserved, balance.remaining) == (charged, cycles.usd(0), BUDGET - charged)
+    print(f"The server: {balance.spent} spent, {balance.reserved} reserved, {balance.remaining} left of {BUDGET}.")
+    print("It agrees with the table." if agree else "IT DOES NOT AGREE with the table.")
     return agree
 
 
 @contextmanager
 def server_process() -> Iterator[None]:
     """Run `python -m cycles.embedded` as a process, and set the environment variables that it prints."""
-    budget = f"tenant:{TENANT}={cycles.to_usd(BUDGET)}USD"
-    command = [sys.executable, "-m", "cycles.embedded", "--port", "0", "--budget", budget]
+    budgets = {"tenant:demo": BUDGET, "tenant:demo/agent:looper": LOOP_BUDGET}
+    given = [f"--budget={scope}={cycles.to_usd(amount)}USD" for scope, amount in budgets.items()]
+    command = [sys.executable, "-m", "cycles.embedded", "--port", "0", *given]
     # In its own session, so that Ctrl-C reaches only the client, which can then still release its reservations.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -239,21 +190,55 @@ def server_process() -> Iterator[None]:
         process.communicate()
 
 
-def main() -> int:
-    """Run the demo. Return exit status 0 only if the sums of workers and server agree."""
+def team() -> bool:
+    """Run the second part. Return whether the sums of agents and server agree."""
     with server_process(), Cycles(journal=False) as client:  # no journal: the demo leaves no files behind
-        print(f"A Cycles server listens at {client.config.base_url}; {TENANT} may spend {BUDGET}.\n")
-        heartbeats: Counter[str | None] = Counter()  # by reservation
 
         def watch(event: cycles.events.Event) -> None:
             if isinstance(event, cycles.events.LeaseExtended):
-                heartbeats[event.reservation_id] += 1
-                say("slow", "heartbeat: the lease is extended")
+                say("researcher", "still waits: the lease is extended, its money stays reserved")
 
         client.on_event(watch)
-        workers = work(client)
-        [balance] = client.balances()
-        return 0 if report(workers, heartbeats, balance) else 1
+        agents = work(client)
+        [balance] = [each for each in client.balances() if each.scope_path == "tenant:demo"]
+        return report(agents, balance)
+
+
+FIRST = """\
+1. A program that knows nothing of budgets
+
+agent.py asks a model six questions. `cycles run` gives it five cents. A fake
+model responds, so nothing is paid.
+"""
+SECOND = f"""
+The fifth call could have exceeded the five cents, so it was not sent.
+
+2. Five agents in one program share a budget
+
+Each call reserves its highest price, and is charged what it cost. All agents
+together may spend {BUDGET}. The agent `looper` may spend {LOOP_BUDGET} of it.
+"""
+LAST = """
+The loop stopped at its own budget, and the other agents could go on. The crash
+cost nothing.
+
+Now your own program: put its command in place of python my_agent.py.
+
+    {command} run --budget 1USD -- python my_agent.py
+"""
+
+
+def main() -> int:
+    """Run the demo. Return exit status 0 only if each part ended as it should."""
+    print(FIRST, flush=True)
+    if run_demo.main():
+        return 1
+    print(SECOND, flush=True)
+    if not team():
+        return 1
+    installed = Path(sys.executable).with_name("cycles")
+    print(LAST.format(command=os.path.relpath(installed) if installed.exists() else "python -m cycles"), end="")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run a program under a budget with `cycles run`. `make demo` runs this file first.
+"""Run a program under a budget with `cycles run`. It is the first part of `make demo`.
 
 The program is `agent.py`. A fake provider responds in place of a model, so that nothing is paid. Each call costs about
 a cent, and the budget is five cents: the call that would exceed it is not sent.
@@ -18,9 +18,13 @@ def main() -> int:
     """Return 0 if the agent was stopped by its budget and not by anything else."""
     print(f"$ cycles {' '.join(OPTIONS)} python examples/agent.py", flush=True)
     command = [sys.executable, "-m", "cycles", *OPTIONS, sys.executable, str(AGENT)]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(ended.stdout, flush=True)
-    return 0 if ended.returncode == 1 and "402 budget_exceeded" in ended.stdout else 1
+    printed = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:  # as they arrive: a reader sees each call
+            print(line, end="", flush=True)
+            printed += line
+    return 0 if running.returncode == 1 and "402 budget_exceeded" in printed else 1
 
 
 if __name__ == "__main__":

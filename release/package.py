@@ -82,11 +82,11 @@ def demo_without_a_network(dist: Path, folder: Path) -> None:
     python = environment(folder / "download")
     uv("pip", "install", "pip", python=python)
     download = [str(python), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(wheels)]
-    run([*download, f"{sdist}[embedded]", "hatchling>=1.27"])
+    run([*download, f"{sdist}[run]", "hatchling>=1.27"])
     offline = environment(folder / "offline")
     uv("pip", "install", "pip", python=offline)
     install = [str(offline), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    run([*install, "--find-links", str(wheels), f"{sdist}[embedded]"])
+    run([*install, "--find-links", str(wheels), f"{sdist}[run]"])
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     [unpacked] = (folder / "unpacked").iterdir()

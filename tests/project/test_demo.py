@@ -13,7 +13,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections import Counter
 from decimal import Decimal
 from email.message import Message
 from pathlib import Path
@@ -25,16 +24,16 @@ import cycles
 from cycles import Amount, SignedAmount
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"(\S+) +(\d+) +\$(\d+\.\d{8}) +\$(\d+\.\d{8}) +\$(\d+\.\d{8})(?:  (.+))?")
-BOOKS = re.compile(r"allocated \$(\S+), spent \$(\S+), reserved \$(\S+), remaining \$(\S+)")
+ROW = re.compile(r"(\S+) +(\d+) +\$(\d+\.\d{4}) +\$(\d+\.\d{4}) +\$(\d+\.\d{4})(?:  (.+))?")
+SERVER = re.compile(r"The server: \$(\S+) spent, \$(\S+) reserved, \$(\S+) left of \$(\S+)\.")
 
 
 class Row(NamedTuple):
-    jobs: int
-    estimated: Decimal
+    calls: int
+    reserved: Decimal
     charged: Decimal
     released: Decimal
-    why: str
+    how: str
 
 
 class Shown(NamedTuple):
@@ -57,47 +56,51 @@ def run_demo(home: Path) -> Shown:
 
 
 def every_line_adds_up(shown: Shown) -> None:
-    assert len(shown.rows) == 10
+    assert len(shown.rows) == 6
     for name, row in shown.rows.items():
-        assert row.estimated == row.charged + row.released, name
+        assert row.reserved == row.charged + row.released, name
 
 
 def the_last_line_sums_the_others(shown: Shown) -> None:
     total, rest = shown.rows["all"], [row for name, row in shown.rows.items() if name != "all"]
-    for column in ("jobs", "estimated", "charged", "released"):
+    for column in ("calls", "reserved", "charged", "released"):
         assert getattr(total, column) == sum(getattr(row, column) for row in rest), column
 
 
-def the_servers_books_agree_with_the_table(shown: Shown) -> None:
-    books = BOOKS.search(shown.text)
-    assert books is not None
-    allocated, spent, reserved, remaining = (Decimal(text) for text in books.groups())
+def the_server_agrees_with_the_table(shown: Shown) -> None:
+    sums = SERVER.search(shown.text)
+    assert sums is not None
+    spent, reserved, left, budget = (Decimal(text) for text in sums.groups())
     assert spent == shown.rows["all"].charged
     assert reserved == 0
-    assert remaining == allocated - spent
+    assert left == budget - spent
     assert "It agrees with the table." in shown.text
 
 
-def the_crashed_worker_pays_nothing(shown: Shown) -> None:
-    assert shown.rows["crash"].why == "crashed: power failure"
-    assert shown.rows["crash"].charged == 0
-    assert shown.rows["crash"].released > 0
+def each_agent_ends_as_the_sentences_say(shown: Shown) -> None:
+    assert {name: row.how for name, row in shown.rows.items()} == {
+        "planner": "finished",
+        "writer": "finished",
+        "crasher": "crashed",
+        "looper": "denied by its budget",
+        "researcher": "finished",
+        "all": "",
+    }
+    assert shown.rows["crasher"].charged == 0 < shown.rows["crasher"].released
+    assert shown.rows["looper"].charged <= Decimal("0.05")
+    assert shown.text.count("the lease is extended") >= 1
 
 
-def the_slow_worker_lives_on_heartbeats(shown: Shown) -> None:
-    beats = re.fullmatch(r"finished, (\d+) heartbeats", shown.rows["slow"].why)
-    assert beats is not None
-    assert int(beats[1]) >= 2
-
-
-def the_last_worker_is_denied_once_the_budget_is_gone(shown: Shown) -> None:
-    assert shown.rows["last"].why == "denied: budget used up"
-    assert shown.rows["last"].charged > 0
-    assert [row.why for name, row in shown.rows.items() if name.startswith(("hash", "zip"))] == ["finished"] * 6
+def it_begins_with_the_program_of_the_readme_and_ends_with_one_command(shown: Shown) -> None:
+    assert "agent: Write the invitation? The call failed: 402 budget_exceeded" in shown.text
+    *_, sentence, _, command = shown.text.rstrip().splitlines()
+    assert sentence.startswith("Now your own program")
+    assert command.strip().endswith("cycles run --budget 1USD -- python my_agent.py")
 
 
 def it_reads_well_in_a_pipe_and_in_eighty_columns(shown: Shown) -> None:
-    assert max(len(line) for line in shown.text.splitlines()) <= 80
+    lines = [line for line in shown.text.splitlines() if not line.startswith("cycles: ")]  # of `cycles run`
+    assert max(lines, key=len)[80:] == ""
     assert shown.text.isascii()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown.text)
 
@@ -107,22 +110,22 @@ def it_leaves_nothing_behind(shown: Shown) -> None:
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    shown = run_demo(tmp_path)  # once for all: it takes a quarter of a minute
+    shown = run_demo(tmp_path)  # once for all: it takes 12 seconds
     every_line_adds_up(shown)
     the_last_line_sums_the_others(shown)
-    the_servers_books_agree_with_the_table(shown)
-    the_crashed_worker_pays_nothing(shown)
-    the_slow_worker_lives_on_heartbeats(shown)
-    the_last_worker_is_denied_once_the_budget_is_gone(shown)
+    the_server_agrees_with_the_table(shown)
+    each_agent_ends_as_the_sentences_say(shown)
+    it_begins_with_the_program_of_the_readme_and_ends_with_one_command(shown)
     it_reads_well_in_a_pipe_and_in_eighty_columns(shown)
     it_leaves_nothing_behind(shown)
 
 
 @pytest.mark.parametrize(("spent", "agrees"), [(cycles.usd(0), True), (cycles.usd("0.01"), False)])
 def test_the_report_names_a_balance_that_does_not_agree(
-    capsys: pytest.CaptureFixture[str], spent: Amount, agrees: bool
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spent: Amount, agrees: bool
 ) -> None:
     """The table is empty, so only a balance without spend agrees with it."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
     balance = cycles.Balance(
         scope="tenant:demo",
@@ -132,8 +135,22 @@ def test_the_report_names_a_balance_that_does_not_agree(
         reserved=cycles.usd(0),
         remaining=SignedAmount("USD_MICROCENTS", demo["BUDGET"].amount - spent.amount),
     )
-    assert demo["report"]([], Counter(), balance) is agrees
+    assert demo["report"]([], balance) is agrees
     assert ("IT DOES NOT AGREE" in capsys.readouterr().out) is not agrees
+
+
+def test_the_set_up_of_the_demo_names_packages_and_errors_and_keeps_the_exit_status(tmp_path: Path) -> None:
+    """The awk program of the Makefile, with the output of a pip that fails at the end."""
+    text = (ROOT / "Makefile").read_text("utf-8")
+    body = re.search(r"define SHOW_PROGRESS\n(.+?)endef", text, re.DOTALL)
+    assert body is not None
+    program = body[1].replace("\\\n", "\n").replace("$$", "$")
+    printed = (
+        "Obtaining file:///x\nCollecting attrs>=23.1 (from cycles-sdk)\nCollecting h11\nERROR: no space left\nexit 2\n"
+    )
+    ran = subprocess.run(["awk", program], input=printed, capture_output=True, text=True, timeout=20)
+    assert ran.stdout == "attrs h11 ERROR: no space left\n"
+    assert ran.returncode == 2
 
 
 @pytest.mark.parametrize(
