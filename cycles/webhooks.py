@@ -145,21 +145,22 @@ class SeenEvents:
         self._ttl = _duration("ttl_ms", ttl_ms)
         self._now = now or _utc_now
         self._ends: OrderedDict[object, datetime] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use it in the middle of `add`
 
     def __contains__(self, event_id: object) -> bool:
         with self._lock:
             end = self._ends.get(event_id)
-            return end is not None and self._now() < end
+        return end is not None and self._now() < end
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def add(self, event_id: str) -> None:
         """Keep `event_id` for `ttl_ms` from now."""
+        end = self._now() + self._ttl
         with self._lock:
-            self._ends[event_id] = self._now() + self._ttl
-            self._ends.move_to_end(event_id)
+            self._ends.pop(event_id, None)
+            self._ends[event_id] = end  # as the last one
             if len(self._ends) > self._max_entries:
                 self._ends.popitem(last=False)
 

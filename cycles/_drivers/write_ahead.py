@@ -50,6 +50,9 @@ class Entry:
         if larger is None:
             return False
         larger.write(record)
+        if self._slot is not slot:  # a signal handler has written a later record in the meantime
+            larger.end()
+            return True
         self._slot = larger
         if slot is not None:
             slot.end()
@@ -121,9 +124,10 @@ class WriteAhead:
         if self._log is None:
             self._fail("this system has no file locks")
             return
+        made = Entry()
         with self._lock:
             if guard.ahead is None:
-                guard.ahead = Entry()
+                guard.ahead = made
         entry = guard.ahead
         if isinstance(entry, Entry) and not guard.finalized:
             try:
@@ -137,6 +141,8 @@ class WriteAhead:
                 self._fail(str(error))
         if guard.finalized:  # it was ended at the same time; its own record has the amount
             entry.end()
+        elif (guard.known or guard.counted) is not known:  # a signal handler has spent, and wrote its record first
+            self.spent(guard)
 
     def _fail(self, why: str) -> None:
         self._failed = True

@@ -1,6 +1,7 @@
 """Approval of reservations when most of a budget is used: one call of `approve` at a time for each subject and unit.
 
-Reservations that come in the meantime wait for its reply. A reserve that `approve` itself makes is exempt.
+Reservations that come in the meantime wait for its reply. A reserve that `approve` itself makes is exempt, and so is
+one of a signal handler that interrupts the caller of `approve`: it would wait for the code that it interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class Approvals:
         self._approve = approve
         self._above = above
         self._known = known
-        self._lock = threading.Lock()
         self._gates: dict[tuple[Any, ...], _Gate] = {}
 
     async def check(self, io: CallsUser, request: ReserveRequest) -> None:
@@ -56,18 +56,20 @@ class Approvals:
         Raises:
             ApprovalDeniedError: it may not. Nothing was sent.
         """
-        # A reserve inside `approve` would wait for its own reply.
-        used = None if request.is_approved or _exempt.get() else self._most_used(request)
+        is_exempt = _exempt.get()
+        used = None if request.is_approved or is_exempt else self._most_used(request)
         if used is None or used.fraction < self._above:
             return
         gate, turn = self._gate(request), _Turn()
         try:
             while not gate.covers(request.estimate.amount):
+                _exempt.set(True)  # before this caller has the turn, and after `try`: an interrupt ends it at any point
                 current = gate.enter(turn, request.estimate.amount)
                 # The first one calls `approve`; the others wait for what it grants beyond that estimate.
                 if current is turn:
                     await self._decide(io, request, used, gate, turn)
                     return
+                _exempt.set(is_exempt)
                 await io.wait(current.ended)
                 if current.denied is not None:
                     raise _denied(request, used, current.denied)
@@ -75,7 +77,10 @@ class Approvals:
             try:
                 gate.leave(turn)
             finally:  # the interrupt may have come inside of the first call
-                gate.leave(turn)
+                try:
+                    gate.leave(turn)
+                finally:
+                    _exempt.set(is_exempt)
 
     def _most_used(self, request: ReserveRequest) -> Used | None:
         levels = levels_of(request.subject)
@@ -84,11 +89,7 @@ class Approvals:
 
     def _gate(self, request: ReserveRequest) -> _Gate:
         key = (request.estimate.unit, *sorted(levels_of(request.subject).items()))
-        with self._lock:
-            gate = self._gates.get(key)
-            if gate is None:
-                gate = self._gates[key] = _Gate()
-            return gate
+        return self._gates.setdefault(key, _Gate())
 
     async def _decide(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate, turn: _Turn) -> None:
         try:
@@ -111,13 +112,7 @@ class Approvals:
             remaining=SignedAmount(unit, used.remaining),
             waiting=lambda: Waiting(gate.count, Amount(unit, gate.sum)),
         )
-        before = _exempt.get()
-        try:  # `set` stands inside, and no token is needed: an interrupt at any point ends the exemption
-            _exempt.set(True)
-            reply = await io.call_user(self._approve, question)
-        finally:
-            _exempt.set(before)
-        return reply
+        return await io.call_user(self._approve, question)
 
 
 class _Denied:
@@ -143,10 +138,14 @@ class _Turn:
 
 
 class _Gate:
-    """Lets one reservation at a time call `approve`, and keeps what it has granted."""
+    """Lets one reservation at a time call `approve`, and keeps what it has granted.
+
+    A signal handler may reserve while its thread is in a method. So the lock is re-entrant, and no method makes a call
+    between what it reads and what it stores.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._granted = 0
         self._turn: _Turn | None = None  # of the caller whose `approve` runs
         self.count = 0
@@ -178,11 +177,10 @@ class _Gate:
     def leave(self, turn: _Turn) -> None:
         """End a turn, if it has begun, and wake those that wait for it. May be called twice."""
         with self._lock:
-            if self._turn is not turn:
-                return
-            self.count = self.sum = 0
-            turn.ended.set()
-            self._turn = None
+            if self._turn is turn:
+                self._turn = None
+                self.count = self.sum = 0
+        turn.ended.set()  # in each call: the first one may have been interrupted here
 
 
 def _read_reply(returned: Any, request: ReserveRequest) -> tuple[_Denied | None, int]:

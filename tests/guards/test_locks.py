@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._core.settlement.record import decode
 from cycles._drivers.io.threads import BlockingIo
 from cycles._flows.io import run
 from cycles._flows.signal import Signal
+from cycles._journal.files.spend import SpendLog, left_entries
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
@@ -130,6 +134,132 @@ def test_a_price_book_reports_each_model_once_and_a_signal_handler_may_use_it(
         return price, price_once
 
     ends(lambda: at_each_point("/cycles/prices", make))
+
+
+def test_a_signal_handler_may_add_to_the_usage_that_its_thread_changes() -> None:
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        usage, handled = cycles.Usage(), list[bool]()
+
+        def use() -> None:
+            handled.append(True)
+            usage.add(tokens_output=100)
+            usage.see_response("r", {"tokens_output": 7, "tokens_input": 3})
+            usage.see_response("s", {"tokens_output": 1_000})
+            assert usage.responses()
+
+        def change() -> None:
+            usage.add(tokens_output=10)
+            usage.see_response("r", {"tokens_output": 5})
+            usage.see_response("r", {"tokens_output": 6})
+            if handled:  # whichever came first, each amount counts once
+                assert dict(usage.counts) == {"tokens_output": 1_117, "tokens_input": 3}
+                assert sum(each.counts["tokens_output"] for each in usage.responses()) == 1_117
+
+        return use, change
+
+    ends(lambda: at_each_point("/cycles/_core/values/usage", make))
+
+
+def test_a_signal_handler_may_reserve_while_a_reservation_of_its_thread_is_approved() -> None:
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(100)}) as server,
+        server.client(approve=lambda request: True, approve_above=0.5) as client,
+    ):
+        client.reserve(cycles.usd(60), action=("a", "b")).acquire().commit(cycles.usd(60))
+
+        def reserve() -> None:
+            client.reserve(cycles.usd(1), action=("a", "b")).acquire().release()
+
+        ends(lambda: at_each_point("/cycles/_flows/approval", lambda: (reserve, reserve)))
+        client.reserve(cycles.usd(1), action=("a", "b")).acquire().release()  # no turn is left
+
+
+def entries_in(log_folder: Path, copies: Path) -> list[bytes]:
+    """Return what the next process would find in a log of spend."""
+    copies.mkdir(exist_ok=True)
+    for path in log_folder.rglob("spend-*.log"):
+        shutil.copy(path, copies)  # the original is locked
+    with left_entries(f"{copies}/") as found:
+        return found
+
+
+def test_a_signal_handler_may_end_the_entry_that_its_thread_writes(tmp_path: Path) -> None:
+    numbers = count()
+
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        folder = tmp_path / str(next(numbers))
+        log, handled, written = SpendLog(lambda: f"{folder}/"), list[bool](), list[bool]()
+        slot = log.open_slot()
+        assert slot is not None
+
+        def end() -> None:
+            if written:  # a point of the look at the log
+                return
+            handled.append(True)
+            assert slot.write(b"later")
+            slot.end()
+            other = log.open_slot()  # the same slot
+            assert other is not None
+            assert other.write(b"other")
+
+        def write() -> None:
+            slot.write(b"earlier")
+            written.append(True)
+            assert entries_in(folder, tmp_path / "copies") == ([b"other"] if handled else [b"earlier"])
+
+        return end, write
+
+    ends(lambda: at_each_point("/cycles/_journal/files/spend", make))
+
+
+@pytest.mark.parametrize("dimensions", [0, 16])
+def test_what_a_signal_handler_spends_is_written_ahead_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dimensions: int
+) -> None:
+    monkeypatch.setattr("cycles._drivers.write_ahead.INTERVAL_S", 0.0)  # later spend is written at once, too
+    subject = {"dimensions": {f"d{n}": "x" * 250 for n in range(dimensions)}}
+    numbers = count()
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1_000)}) as server,
+        server.client(journal=True, journal_dir=tmp_path) as client,
+    ):
+
+        def make() -> tuple[Callable[[], object], Callable[[], object]]:
+            guard = client.reserve(cycles.usd(1), action=("a", "b"), subject=subject).acquire()
+
+            def spend() -> None:
+                guard.spend(cycles.usd(1))
+                [amount] = [decode(each).actual for each in entries_in(tmp_path, Path(f"{tmp_path}-{next(numbers)}"))]
+                assert amount == guard.spent
+                guard.commit()
+
+            def handler() -> None:
+                with contextlib.suppress(cycles.GuardFinalizedError):  # the commit above has begun
+                    guard.spend(cycles.usd(2))
+
+            return handler, spend
+
+        ends(lambda: at_each_point("/cycles/_drivers/write_ahead", make))
+
+
+def test_a_signal_handler_may_use_the_seen_events_that_its_thread_changes() -> None:
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        seen, handled = cycles.SeenEvents(max_entries=1), list[bool]()
+
+        def use() -> None:
+            handled.append(True)
+            seen.add("evt_2")
+            assert "evt_2" in seen
+
+        def change() -> None:
+            assert "evt_1" not in seen
+            seen.add("evt_1")
+            assert len(seen) == 1
+            assert "evt_1" in seen or handled
+
+        return use, change
+
+    ends(lambda: at_each_point("/cycles/webhooks", make))
 
 
 def test_a_key_function_that_is_interrupted_may_be_called_again() -> None:

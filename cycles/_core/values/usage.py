@@ -3,12 +3,16 @@
 `Usage` checks counts when they are added. `Metrics` takes any value, because it is often made inside the call of
 `commit`, where an error would release the budget of money that is spent. `settlement_metrics` makes the wire form and
 never raises: it leaves out what the protocol does not allow.
+
+A signal handler may add to the usage that its own thread is changing. So the lock is re-entrant, and a value is read
+and stored without a call in between, because Python runs handlers after calls only.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -199,7 +203,7 @@ class _Response:
 class _Account:
     """What the views of one `Usage` share. `on_change` is called after counts were added, in that thread."""
 
-    lock: threading.Lock = field(factory=lambda: threading.Lock())
+    lock: AbstractContextManager[bool] = field(factory=lambda: threading.RLock())
     on_change: Callable[[], object] | None = None
     counts: dict[str, int] = field(factory=dict)
     responses: dict[object, _Response] = field(factory=dict)
@@ -242,8 +246,7 @@ class Usage:
             self.model_version = model_version
         account = self._account
         with account.lock:
-            for name, more in checked.items():
-                account.counts[name] = account.counts.get(name, 0) + more
+            _add(account.counts, checked)
             account.custom.update(merged)
         self._changed()
         return self
@@ -274,11 +277,17 @@ class Usage:
                 account.model = model
             seen = account.responses.get((self._current, part))
             if seen is None:
-                seen = account.responses[self._current, part] = _Response()
+                seen = account.responses.setdefault((self._current, part), _Response())
             seen.model = model or seen.model
             if context:
                 seen.context.update(context)
-            _raise_counts(account.counts, seen.counts, counts)
+            while True:
+                before = seen.counts
+                after = _raised(before, counts)
+                if seen.counts is before:  # else a signal handler has raised them in the meantime
+                    seen.counts = after
+                    break
+            _add(account.counts, {name: total - before.get(name, 0) for name, total in after.items()})
         self._changed()
 
     def watch(self, on_change: Callable[[], object]) -> None:
@@ -384,17 +393,23 @@ class Usage:
         return members
 
 
-def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mapping[str, int]) -> None:
-    """Take over larger counts of a response, and add what is new to the totals."""
-    before = dict(seen)
+def _raised(seen: Mapping[str, int], reported: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts of a response with those that it reports now, if they are larger."""
+    raised = dict(seen)
     for name, total in reported.items():
-        if total > seen.get(name, -1):  # a reported 0 is stored: it is not an absent count
-            seen[name] = total
+        if total > raised.get(name, -1):  # a reported 0 is stored: it is not an absent count
+            raised[name] = total
     # A provider may report a part before its whole, or more cached tokens than it counts as input.
-    clip_parts(seen)
-    for name, total in seen.items():
-        if more := total - before.get(name, 0):
-            totals[name] = totals.get(name, 0) + more
+    clip_parts(raised)
+    return raised
+
+
+def _add(totals: dict[str, int], counts: Mapping[str, int]) -> None:
+    """Add to the totals. What is read and what is stored have no call between them."""
+    for name, more in counts.items():
+        if more:
+            totals.setdefault(name, 0)
+            totals[name] += more
 
 
 def salvage_metrics(value: Metrics | Usage | Mapping[str, Any] | None) -> tuple[Metrics | None, list[str]]:

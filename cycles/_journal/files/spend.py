@@ -142,14 +142,26 @@ class Slot:
         self._log = log
         self._file = file
         self._index = index
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end the guard in the middle of `write`
         self.ended: bool = False
 
     def write(self, record: bytes) -> bool:
         """Replace the entry; return False if the record does not fit or the entry has ended."""
-        with self._lock:
-            written = not self.ended and self._file.write(self._index, record)
-        return written  # noqa: RET504 - a return out of `with` ends the block at another instruction
+        file, index, length = self._file, self._index, _LENGTH_BYTES + len(record)
+        if not file.layout.holds(len(record)):
+            return False
+        written, entry = False, len(record).to_bytes(_LENGTH_BYTES, "big") + record
+        first, second = file.layout.start(index, _FIRST), file.layout.start(index, _SECOND)
+        with self._lock, contextlib.suppress(ValueError):  # another thread closes the client, and with it the file
+            # No call from here on, so a signal handler comes before or after all of it: if it ends this entry, another
+            # guard may have the slot. The half that is not valid comes first, then the flag, which is one byte: a kill
+            # in between keeps the earlier state.
+            if not self.ended and not file.memory.closed:
+                half, start = (_SECOND, second) if file.memory[index] == _FIRST else (_FIRST, first)
+                file.memory[start : start + length] = entry
+                file.memory[index] = half
+                written = True
+        return written
 
     def end(self) -> None:
         """Delete the entry. A later `write` changes nothing."""
@@ -167,7 +179,7 @@ class _SlotFile:
     def __init__(self, file: LockedFile, layout: Layout) -> None:
         self.layout = layout
         self._file = file
-        self._map = file.map()
+        self.memory = file.map()
 
     @classmethod
     def make(cls, folder: str, layout: Layout, *, sync: bool) -> _SlotFile:
@@ -178,33 +190,20 @@ class _SlotFile:
     def remove(self) -> None:
         self._file.remove()
 
-    def write(self, index: int, record: bytes) -> bool:
-        if not self.layout.holds(len(record)) or self._map.closed:
-            return False
-        try:
-            # The half that is not valid, then the flag, which is one byte: a kill in between keeps the earlier state.
-            half = _SECOND if self._map[index] == _FIRST else _FIRST
-            start = self.layout.start(index, half)
-            self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
-            self._map[index] = half
-        except ValueError:  # a signal handler has closed the client, and with it this file, which had no entry
-            return False
-        return True
-
     def clear(self, index: int) -> None:
-        if not self._map.closed:
-            self._map[index] = _EMPTY
+        if not self.memory.closed:
+            self.memory[index] = _EMPTY
 
     def entries(self) -> Iterator[bytes]:
         for index in range(self.layout.slots):
-            half = self._map[index]
+            half = self.memory[index]
             if half in (_FIRST, _SECOND):
                 start = self.layout.start(index, half) + _LENGTH_BYTES
-                length = int.from_bytes(self._map[start - _LENGTH_BYTES : start], "big")
-                yield self._map[start : start + min(length, self.layout.half_bytes - _LENGTH_BYTES)]
+                length = int.from_bytes(self.memory[start - _LENGTH_BYTES : start], "big")
+                yield self.memory[start : start + min(length, self.layout.half_bytes - _LENGTH_BYTES)]
 
     def is_empty(self) -> bool:
-        return not any(self._map[: self.layout.slots])
+        return not any(self.memory[: self.layout.slots])
 
 
 @contextlib.contextmanager
