@@ -21,6 +21,8 @@ from cycles._core.settlement.record import decode
 from cycles._drivers.io.threads import BlockingIo
 from cycles._flows.io import run
 from cycles._flows.signal import Signal
+from cycles._journal.files import locked_file
+from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.files.spend import SpendLog, left_entries
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
@@ -210,6 +212,34 @@ def test_a_signal_handler_may_end_the_entry_that_its_thread_writes(tmp_path: Pat
         return end, write
 
     ends(lambda: at_each_point("/cycles/_journal/files/spend", make))
+
+
+def test_a_signal_handler_may_look_for_the_folder_that_its_thread_looks_for(tmp_path: Path) -> None:
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        files = RecordFiles(tmp_path, lambda: "partition", sync=False)
+        return files.locate, files.locate
+
+    ends(lambda: at_each_point("/cycles/_journal/files/record_files", make))
+
+
+@pytest.mark.skipif(not locked_file.is_supported(), reason="without file locks no file is used again")
+@pytest.mark.parametrize("operation", ["write", "remove"])
+def test_a_signal_handler_that_raises_leaves_no_file_of_a_record_open(tmp_path: Path, operation: str) -> None:
+    number, more = 0, True
+    while more:
+        files = RecordFiles(tmp_path / str(number), lambda: "partition", sync=False)
+        for name in ("first", "second"):  # the folder has just responded: the next call is made in this thread
+            files.write(name, b"{}")
+        files.remove("first")
+        call = partial(files.write, "third", b"{}") if operation == "write" else partial(files.remove, "second")
+        with contextlib.suppress(KeyboardInterrupt):
+            more = run_at("/cycles/_journal/files/record_files", number, interrupt, call)
+        del call
+        files.close()
+        for path in Path(files.locate()).iterdir():  # raises if a descriptor is left, which keeps the lock
+            locked_file.lock(str(path)).close()
+        number += 1
+    assert number > 10
 
 
 @pytest.mark.parametrize("dimensions", [0, 16])

@@ -24,6 +24,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,8 @@ class RecordFiles:
         self._folder: str | None = None  # its path with a separator, once it is known
         self._made = False  # the folder was there when it was last used
         # By process: a lock that a thread holds while the process forks stays locked in the child for ever.
-        self._locks: dict[int, threading.Lock] = {}
+        # Re-entrant: a signal handler may need the folder that its thread looks for.
+        self._locks: dict[int, AbstractContextManager[bool]] = {}
         # Process ids repeat (every container has a 1), so temporary names begin with a random token.
         self._token = secrets.token_hex(4)
         self._serial = itertools.count()
@@ -91,7 +93,7 @@ class RecordFiles:
         if self._folder is not None:
             return self._folder
         # One thread calculates the name, which takes 10 ms of CPU; the others wait for it.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
+        with self._locks.setdefault(os.getpid(), threading.RLock()):
             if self._folder is None:
                 self._folder = os.path.join(_absolute(self.root), self._partition(), "")
             return self._folder
@@ -263,7 +265,10 @@ def _absolute(root: Path) -> str:
 
 
 class _Spare:
-    """One open file. `path` is its name while no record is in it."""
+    """One open file. `path` is its name while no record is in it.
+
+    It is closed when no container and no call has it any more: a signal handler may raise between any two steps.
+    """
 
     __slots__ = ("file", "inode", "path", "size")
 
@@ -276,6 +281,9 @@ class _Spare:
     def discard(self) -> None:
         """Remove it while no record is in it."""
         discard(self.path)
+        self.file.close()
+
+    def __del__(self) -> None:
         self.file.close()
 
 
@@ -313,14 +321,9 @@ class SpareFiles:
         else:
             self._rewrite(spare, path, content)
         with self._lock:
-            earlier = self._placed.pop(path, None)
-            is_kept = len(self._placed) < MOST_SPARES and not self._closed
-            if is_kept:
+            self._placed.pop(path, None)  # of an earlier form of the record, whose name the new one has now
+            if len(self._placed) < MOST_SPARES and not self._closed:
                 self._placed[path] = spare
-        if not is_kept:
-            spare.file.close()
-        if earlier is not None:  # an earlier form of the record, whose name the new one has now
-            earlier.file.close()
         return True
 
     def _rewrite(self, spare: _Spare, path: str, content: bytes) -> None:
@@ -350,10 +353,8 @@ class SpareFiles:
                 if self._keep(spare):
                     return True
         except FileNotFoundError:  # another process has settled it
-            spare.file.close()
             return True
         except OSError:
-            spare.file.close()
             return False
         spare.discard()
         return True
@@ -363,11 +364,9 @@ class SpareFiles:
         with self._lock:
             self._closed = True
             spares, self._spares = self._spares, deque()
-            placed, self._placed = self._placed, {}
+            self._placed = {}
         for spare in spares:
             spare.discard()
-        for spare in placed.values():
-            spare.file.close()
 
     def _keep(self, spare: _Spare) -> bool:
         with self._lock:
