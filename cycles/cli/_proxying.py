@@ -237,6 +237,13 @@ _OPTIONS: Final = (
         help="Reject or pass requests that may cost money and cannot be metered.",
     ),
     click.option(
+        "--lost-attempt",
+        type=click.Choice(["bound", "prompt"]),
+        default="bound",
+        show_default=True,
+        help="What a call costs that was sent and got no status: its reserved bound, or an estimate of its prompt.",
+    ),
+    click.option(
         "--on-denied",
         type=click.Choice(["refuse", "stop"]),
         default="refuse",
@@ -343,6 +350,7 @@ def _make_run(
         max_output_tokens=options["max_output_tokens"],
         unknown_model=options["unknown_model"],
         unmetered=options["unmetered"],
+        lost_attempt=options["lost_attempt"],
         wait=options["wait"],
         min_output_tokens=options["min_output_tokens"] or None,
         key=key,

@@ -12,6 +12,7 @@ from cycles._errors import InvalidRequestError
 from cycles.providers._meter import (
     MIN_OUTPUT_TOKENS,
     WAIT_S,
+    LostAttempt,
     ReportedCost,
     Request,
     ReserveOptions,
@@ -47,6 +48,7 @@ def guard(
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
     within: Within = "own",
     unmetered: Unmetered = "refuse",
+    lost_attempt: LostAttempt = "bound",
     reported_cost: ReportedCost = "known",
     free_hosts: Sequence[str] = (),
     **reserve_options: Unpack[ReserveOptions],
@@ -70,6 +72,9 @@ def guard(
         within: ``"own"``: each request has its own reservation. ``"enclosing"``: the current guard pays if it can.
         unmetered: What happens to requests that may cost money and cannot be metered: ``"refuse"`` rejects them,
             ``"estimate"`` settles them at `estimate`, ``"allow"`` sends them unguarded.
+        lost_attempt: What an attempt costs that was sent and got no status, because the connection broke or the
+            response did not come in time. ``"bound"``: what was reserved, and each further attempt of the SDK has its
+            own reservation. ``"prompt"``: an estimate of its prompt, and all attempts share one reservation.
         reported_cost: When the cost that a gateway reports is the price of a response: ``"known"``: OpenRouter,
             Perplexity and xAI; ``"always"``: from every host; ``"never"``.
         free_hosts: Hosts whose requests cost nothing, for example ``["localhost:11434", "*.gpu.internal"]``.
@@ -94,6 +99,7 @@ def guard(
         "min_output_tokens": min_output_tokens,
         "within": within,
         "unmetered": unmetered,
+        "lost_attempt": lost_attempt,
         "reported_cost": reported_cost,
         "free_hosts": free_hosts,
         "options": reserve_options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from cycles._errors import InvalidRequestError
@@ -115,4 +115,29 @@ def with_limits(body: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str,
     for name, limit in limits.items():
         outer, _, inner = name.partition(".")
         changed[outer] = {**(changed.get(outer) or {}), inner: limit} if inner else limit
+    return changed
+
+
+def with_other_limits(
+    body: Mapping[str, Any], names: Iterable[str], limits: Mapping[str, int], original: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a copy of a body that was sent with output limits, with those of its next attempt.
+
+    Args:
+        body: What was sent.
+        names: All output limits that its endpoint knows.
+        limits: Those to set; the others become what the program has set, or are removed.
+        original: The body of the program.
+    """
+    changed = dict(body)
+    for name in names:
+        outer, _, inner = name.partition(".")
+        holder = dict(changed.get(outer) or {}) if inner else changed
+        wanted = limits.get(name, number_at(original, name))
+        if wanted is not None:
+            holder[inner or outer] = wanted
+        elif number_at(body, name) is not None:
+            del holder[inner or outer]
+        if inner and holder:
+            changed[outer] = holder
     return changed

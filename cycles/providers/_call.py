@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ Outcome: TypeAlias = Literal["closed", "error"] | None
 UNLIMITED_REQUEST_TOKENS: Final = 16_384
 """The output limit that a request without one gets if the maximum of its model does not fit into its budgets."""
 PROJECT_HEADER: Final = "openai-project"
+_LONGEST_KEY: Final = 256
 
 _log: Final = logging.getLogger("cycles")
 
@@ -96,6 +98,7 @@ class Call:
         self.origin = Origin(model=self.request.model, provider=meter.pricing, url=address, at=at)
         self.usage = self.billed = Usage()
         self.files = Files()
+        self.number = 1  # of its reservation: each attempt after a lost one has its own
         self.attempts = 0
         self.unanswered = 0
         self.responded = False
@@ -137,6 +140,19 @@ class Call:
             self.flat = price is None and self.payer.estimate.unit != "TOKENS"
 
     # --- before the request
+
+    def again(self) -> Call:
+        """Return the call of the attempt after this one, which was lost: nothing is reserved for it yet."""
+        request = self.request
+        made = Call(self.meter, self.endpoint, request.path, request.body, stream=request.stream, url=self._url)
+        made.number, made.files, made.notes, made.agent = self.number + 1, self.files, self.notes, self.agent
+        made.reserved = made.estimate()
+        return made
+
+    @property
+    def charges_lost(self) -> bool:
+        """Whether an attempt that got no status costs what is reserved. A payer has reserved only once."""
+        return self.meter.lost_attempt == "bound" and self.payer is None
 
     @property
     def is_free(self) -> bool:
@@ -272,7 +288,7 @@ class Call:
             options["subject"] = {**(given.to_dict() if isinstance(given, Subject) else given), "agent": self.agent}
         options["metadata"] = self._metadata(meter.metadata(request) if callable(meter.metadata) else meter.metadata)
         if meter.idempotency_key is not None:
-            options["idempotency_key"] = meter.idempotency_key(request)
+            options["idempotency_key"] = _key_of(meter.idempotency_key(request), self.number)
         return options
 
     def _metadata(self, given: Any) -> Any:
@@ -323,10 +339,18 @@ class Call:
 
     # --- the response
 
-    def retried(self, response: object, error: BaseException | None) -> None:
-        """Note that an attempt failed and the SDK sends another."""
-        if response is None and was_sent(error):
-            self.unanswered += 1
+    def retried(self, response: object, error: BaseException | None) -> bool:
+        """Note that an attempt failed and the SDK sends another; return whether this call ends with the attempt."""
+        if response is not None or not self._is_lost(error):
+            return False
+        if self.charges_lost:
+            return True
+        self.unanswered += 1
+        return False
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        """Return whether an attempt was sent and ended without a status: the provider may have billed it."""
+        return self.attempts > 0 and not self.responded and was_sent(error)
 
     def whole(self, content: bytes) -> None:
         """Read a whole response. If that is interrupted, `conclude` reads it again."""
@@ -427,8 +451,8 @@ class Call:
         self._read_whole()
         for value in self._chunks[-1:]:
             self._read_chunk(value)
-        lost = raised is not None and not self.responded and self.attempts and was_sent(raised)
-        unanswered = self.unanswered + bool(lost)
+        lost = self._is_lost(raised)
+        unanswered = self.unanswered + lost
         if not self.responded and not unanswered:
             failed = f"provider_call_failed:{type(raised).__name__}" if raised is not None else "provider_not_called"
             return Ending(None, failed)
@@ -441,6 +465,8 @@ class Call:
             metadata["attempts"] = self.attempts
         if self.output_limit is not None:
             metadata["output_limit"] = self.sent_limit or self.output_limit
+        if lost and self.charges_lost:
+            return Ending(self.reserved, None, {**metadata, "actual_source": "estimate"})
         try:
             amount, more = self._amount(outcome, unanswered)
         except Exception as error:  # a price or a callable of the user failed; the spend must not be lost
@@ -584,6 +610,8 @@ class Call:
         """Count what a response made so far, or what its totals lack; False if that is unknown."""
         if not self.responded:
             return True  # only attempts without a response
+        if self.charges_lost and self._whole is None and not self.request.stream:
+            return False  # a whole response that was not read to its end, which the provider has made and billed
         background = isinstance(self._whole, Mapping) and self._whole.get("status") in ("queued", "in_progress")
         if self.endpoint is None or self.endpoint.kind not in ("text", "embedding") or background:
             return False
@@ -618,3 +646,11 @@ class Call:
         if self.sent_limit is not None:
             counted = min(counted, self.sent_limit * results_of(self.request.body))
         return max(1, counted)
+
+
+def _key_of(key: str, number: int) -> str:
+    """Return the idempotency key of a reservation: a later one of the same request has another key."""
+    if number == 1 or not isinstance(key, str):
+        return key  # `reserve` rejects what is no string
+    found = f"{key}:{number}"
+    return found if len(found) <= _LONGEST_KEY else hashlib.sha256(found.encode()).hexdigest()

@@ -1,20 +1,24 @@
 """Hooks of the package google-genai: a subclass of its API client, and new modules around it.
 
-The hooks are above the SDK's own retries: attempts that it retries itself are not counted.
+A request is planned above the SDK's own retries, and `_request_once` is one of its attempts. With aiohttp the SDK may
+send a second one inside `_async_request_once`: it gets the session again before it does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from cycles._errors import ConfigurationError
 from cycles._version import install_extra
-from cycles.providers._bodies import with_limits
+from cycles.providers._attempts import Attempts
+from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import Call, Outcome
 from cycles.providers._meter import Meter
 from cycles.providers._pump import broken
@@ -22,11 +26,21 @@ from cycles.providers._settle import end_call, end_call_async, end_dropped, open
 
 T = TypeVar("T")
 
-_HOOKS: Final = ("request", "request_streamed", "async_request", "async_request_streamed")
+_HOOKS: Final = (
+    "request",
+    "request_streamed",
+    "async_request",
+    "async_request_streamed",
+    "_request_once",
+    "_async_request_once",
+)
+_SESSION: Final = "_get_aiohttp_session"
 _LIVE: Final = {"AsyncLive": "aio.live.connect", "AsyncLiveMusic": "aio.live.music.connect"}
 """Classes that connect over a websocket."""
 _UNMETERED: Final = ("interactions", "agents", "triggers", "environments", "voices", "decisions")
 """Families that use the HTTP client directly: no hook sees their requests."""
+_current: Final[ContextVar[Attempts | None]] = ContextVar("cycles_google_attempts", default=None)
+"""The attempts of the request in progress; its hooks share them."""
 
 
 def guarded_copy(llm: T, meter: Meter) -> T:
@@ -115,29 +129,48 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return cls.request(self, http_method, path, request_dict, http_options)
+        attempts = Attempts(call)
         try:  # around all of it: a signal handler may raise at any point
             cap = open_call(call)
-            response = cls.request(self, http_method, path, _limited(call, request_dict, cap), http_options)
-            call.whole(_bytes(response.body))
-            end_call(call)
+            with _sends(attempts):
+                body = _limited(call, request_dict, cap)
+                response = cls.request(self, http_method, path, body, http_options)
+            attempts.call.whole(_bytes(response.body))
+            end_call(attempts.call)
         except BaseException as error:
-            end_call(call, None, error)
+            end_call(attempts.call, None, error)
             raise
         return response
 
-    def request_streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+    def streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return cls.request_streamed(self, http_method, path, request_dict, http_options)
+        attempts = Attempts(call)
         try:
             cap = open_call(call)
             chunks = cls.request_streamed(self, http_method, path, _limited(call, request_dict, cap), http_options)
-            return _Chunks(call, chunks)
+            return _Chunks(attempts, chunks)
         except BaseException as error:
-            end_call(call, None, error)
+            end_call(attempts.call, None, error)
             raise
 
-    return {"request": request, "request_streamed": request_streamed}
+    def once(self: Any, http_request: Any, *args: Any, **how: Any) -> Any:
+        attempts = _mine(meter)
+        if attempts is None:
+            return cls._request_once(self, http_request, *args, **how)
+        if attempts.is_lost:
+            cap = attempts.reserve_next()
+            http_request = _limited_again(http_request, attempts.call, cap)
+        attempts.begin()
+        try:
+            return cls._request_once(self, http_request, *args, **how)
+        except Exception as error:
+            if attempts.call.charges_lost:
+                attempts.failed(None, error)
+            raise
+
+    return {"request": request, "request_streamed": streamed, "_request_once": once}
 
 
 def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
@@ -145,13 +178,16 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return await cls.async_request(self, http_method, path, request_dict, http_options)
+        attempts = Attempts(call)
         try:  # around all of it: a signal handler may raise at any point
             cap = await open_call_async(call)
-            response = await cls.async_request(self, http_method, path, _limited(call, request_dict, cap), http_options)
-            call.whole(_bytes(response.body))
-            await end_call_async(call)
+            with _sends(attempts):
+                body = _limited(call, request_dict, cap)
+                response = await cls.async_request(self, http_method, path, body, http_options)
+            attempts.call.whole(_bytes(response.body))
+            await end_call_async(attempts.call)
         except BaseException as error:
-            await end_call_async(call, None, error)
+            await end_call_async(attempts.call, None, error)
             raise
         return response
 
@@ -159,17 +195,59 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return await cls.async_request_streamed(self, http_method, path, request_dict, http_options)
+        attempts = Attempts(call)
         try:
             cap = await open_call_async(call)
             body = _limited(call, request_dict, cap)
-            chunks = await cls.async_request_streamed(self, http_method, path, body, http_options)
-            call.responded = True
-            return _AsyncChunks(call, chunks)
+            with _sends(attempts):
+                chunks = await cls.async_request_streamed(self, http_method, path, body, http_options)
+            attempts.call.responded = True
+            return _AsyncChunks(attempts, chunks)
         except BaseException as error:
-            await end_call_async(call, None, error)
+            await end_call_async(attempts.call, None, error)
             raise
 
-    return {"async_request": request, "async_request_streamed": streamed}
+    async def once(self: Any, http_request: Any, *args: Any, **how: Any) -> Any:
+        attempts = _mine(meter)
+        if attempts is None:
+            return await cls._async_request_once(self, http_request, *args, **how)
+        if attempts.is_lost:
+            cap = await attempts.reserve_next_async()
+            http_request = _limited_again(http_request, attempts.call, cap)
+        attempts.begin()
+        try:
+            return await cls._async_request_once(self, http_request, *args, **how)
+        except Exception as error:
+            if attempts.call.charges_lost:
+                await attempts.failed_async(None, error)
+            raise
+
+    async def session(self: Any) -> Any:
+        attempts = _mine(meter)
+        if attempts is not None and attempts.is_second_session():
+            await attempts.failed_async(None, sys.exc_info()[1])
+            if attempts.is_lost:
+                await attempts.reserve_next_async(is_fixed=True)
+            attempts.call.attempts += 1
+        return await cls._get_aiohttp_session(self)
+
+    hooks = {"async_request": request, "async_request_streamed": streamed, "_async_request_once": once}
+    return {**hooks, _SESSION: session} if hasattr(cls, _SESSION) else hooks
+
+
+def _mine(meter: Meter) -> Attempts | None:
+    attempts = _current.get()
+    return attempts if attempts is not None and attempts.call.meter is meter else None
+
+
+@contextlib.contextmanager
+def _sends(attempts: Attempts) -> Iterator[None]:
+    """Let the hooks of the SDK see which request its attempts belong to."""
+    token = _current.set(attempts)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def _planned(api: Any, meter: Meter, http_method: str, path: str, body: Any) -> Call | None:
@@ -186,9 +264,18 @@ def _planned(api: Any, meter: Meter, http_method: str, path: str, body: Any) -> 
 
 
 def _limited(call: Call, body: Any, cap: int | None) -> Any:
-    call.attempts = 1
     limits = call.limits(cap)
     return with_limits(body, limits) if limits else body
+
+
+def _limited_again(http_request: Any, call: Call, cap: int | None) -> Any:
+    """Return a copy of the request of a lost attempt with the output limits that the next one has reserved."""
+    limits = call.limits(cap)
+    if call.endpoint is None or not call.endpoint.limits or not isinstance(http_request.data, Mapping):
+        return http_request
+    changed = copy.copy(http_request)
+    changed.data = with_other_limits(http_request.data, call.endpoint.limits, limits, call.request.body)
+    return changed
 
 
 def _bytes(body: Any) -> bytes:
@@ -198,20 +285,25 @@ def _bytes(body: Any) -> bytes:
 class _Watched:
     """The chunks of a stream; its end, or its loss, settles the call. A subclass iterates."""
 
-    def __init__(self, call: Call, chunks: Any) -> None:
-        self._call = call
+    def __init__(self, attempts: Attempts, chunks: Any) -> None:
+        self._attempts = attempts
         self._chunks = chunks
-        weakref.finalize(self, end_dropped, call)
+        weakref.finalize(self, _dropped, attempts)
 
     def _seen(self, chunk: Any) -> Any:
-        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
+        self._attempts.call.chunk(json.loads(chunk.body) if chunk.body else None)
         return chunk
 
     def _ended(self, error: BaseException) -> tuple[Call, Outcome, BaseException | None]:
         """Return how the call ended, as `end_call` takes it."""
+        call = self._attempts.call
         if isinstance(error, StopIteration | StopAsyncIteration):
-            return self._call, self._call.chunks_outcome, None
-        return self._call, broken(error), None if self._call.responded else error
+            return call, call.chunks_outcome, None
+        return call, broken(error), None if call.responded else error
+
+
+def _dropped(attempts: Attempts) -> None:
+    end_dropped(attempts.call)
 
 
 class _Chunks(_Watched):
@@ -219,11 +311,15 @@ class _Chunks(_Watched):
         return self
 
     def __next__(self) -> Any:
+        before = _current.get()
         try:
+            _current.set(self._attempts)  # the request is sent at the first chunk
             return self._seen(next(self._chunks))
         except BaseException as error:
             end_call(*self._ended(error))
             raise
+        finally:
+            _current.set(before)
 
 
 class _AsyncChunks(_Watched):

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 Within: TypeAlias = Literal["own", "enclosing"]
 ReportedCost: TypeAlias = Literal["known", "always", "never"]
 Unmetered: TypeAlias = Literal["refuse", "estimate", "allow"]
+LostAttempt: TypeAlias = Literal["bound", "prompt"]
 
+LOST_ATTEMPTS: Final = ("bound", "prompt")
+"""What an attempt costs that was sent and got no status: what was reserved, or an estimate of its prompt."""
 UNITS: Final = ("USD_MICROCENTS", "TOKENS")
 """The units in which calls can be bounded and settled without `estimate` and `actual`."""
 WAIT_S: Final = 240.0
@@ -54,6 +57,7 @@ OPTIONS: Final = (
     "min_output_tokens",
     "within",
     "unmetered",
+    "lost_attempt",
 )
 """The options of `guard` that `Cycles.reserve` does not have."""
 
@@ -141,6 +145,7 @@ class Meter:
     actual: Callable[[Usage], Amount] | None
     idempotency_key: Callable[[Request], str] | None
     options: Mapping[str, Any]
+    lost_attempt: LostAttempt = "bound"
     reported_cost: ReportedCost = "known"
     free_hosts: tuple[FreeHost, ...] = ()
     only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
@@ -297,6 +302,7 @@ def make_meter(
     unit: Any = None,
     wait: float = WAIT_S,
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
+    lost_attempt: Any = "bound",
     reported_cost: Any = "known",
     free_hosts: Any = (),
     options: Mapping[str, Any],
@@ -310,6 +316,7 @@ def make_meter(
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
     _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
+    _one_of("lost_attempt", lost_attempt, LOST_ATTEMPTS)
     _one_of("reported_cost", reported_cost, ("known", "always", "never"))
     _check_admission(wait, min_output_tokens)
     _check_unit(unit, estimate)
@@ -333,6 +340,7 @@ def make_meter(
         actual=actual,
         idempotency_key=key,
         options=rest,
+        lost_attempt=lost_attempt,
         reported_cost=reported_cost,
         free_hosts=free_hosts_of(free_hosts),
         **others,

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from cycles._errors import ConfigurationError
 from cycles._usage.estimating import Files
 from cycles._version import install_extra
-from cycles.providers._bodies import with_limits
+from cycles.providers._attempts import Attempts
+from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import PROJECT_HEADER, Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, guarded_response
@@ -26,13 +27,13 @@ from cycles.providers._settle import end_call, end_call_async, end_dropped, open
 
 T = TypeVar("T")
 
-_HOOKS: Final = ("request", "copy", "_prepare_request", "_process_response")
+_HOOKS: Final = ("request", "copy", "_prepare_options", "_prepare_request", "_process_response", "_sleep_for_retry")
 _CLOUDS: Final = {"Azure": "azure", "Vertex": "google"}
 """Words in the names of clients of a cloud, and the provider of its prices."""
 _ABSENT: Final = ("NotGiven", "Omit")
 """Classes of the SDKs that mark parameters without a value."""
-_current: Final[ContextVar[Call | None]] = ContextVar("cycles_provider_call", default=None)
-"""The call in progress; the hooks of one request share it."""
+_current: Final[ContextVar[Attempts | None]] = ContextVar("cycles_provider_attempts", default=None)
+"""The attempts of the request in progress; its hooks share them."""
 
 
 def pricing_of(llm: object, prices: str) -> str:
@@ -98,19 +99,26 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, options, how)
         if call is None:
             return cls.request(self, cast_to, options, **how)
-        before = _current.get()
+        attempts, before = Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
             cap = open_call(call)
-            _current.set(call)
+            _current.set(attempts)
             result = cls.request(self, cast_to, _limited(options, call, cap), **how)
-            if not call.streams:
-                end_call(call)
+            if not attempts.call.streams:
+                end_call(attempts.call)
         except BaseException as error:
-            end_call(call, None, error)
+            end_call(attempts.call, None, error)
             raise
         finally:
             _current.set(before)
         return result
+
+    def prepare_options(self: Any, options: Any) -> Any:
+        attempts = _mine(meter)
+        if attempts is not None and attempts.is_lost:
+            cap = attempts.reserve_next()
+            options = _limited_again(options, attempts.call, cap)
+        return cls._prepare_options(self, options)
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
         _attempt(meter)
@@ -121,11 +129,18 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         return cls._process_response(self, response=response, **how)
 
     def sleep(self: Any, **how: Any) -> None:
-        _retry(meter, how.get("response"))
+        attempts = _mine(meter)
+        if attempts is not None:
+            attempts.failed(how.get("response"), sys.exc_info()[1])
         cls._sleep_for_retry(self, **how)
 
-    hooks = {"request": request, "_prepare_request": prepare, "_process_response": process}
-    return {**hooks, "_sleep_for_retry": sleep} if hasattr(cls, "_sleep_for_retry") else hooks
+    return {
+        "request": request,
+        "_prepare_options": prepare_options,
+        "_prepare_request": prepare,
+        "_process_response": process,
+        "_sleep_for_retry": sleep,
+    }
 
 
 def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
@@ -133,19 +148,26 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         call = _planned(self, meter, options, how)
         if call is None:
             return await cls.request(self, cast_to, options, **how)
-        before = _current.get()
-        try:
+        attempts, before = Attempts(call), _current.get()
+        try:  # around all of it: a signal handler may raise at any point
             cap = await open_call_async(call)
-            _current.set(call)
+            _current.set(attempts)
             result = await cls.request(self, cast_to, _limited(options, call, cap), **how)
-            if not call.streams:
-                await end_call_async(call)
+            if not attempts.call.streams:
+                await end_call_async(attempts.call)
         except BaseException as error:
-            await end_call_async(call, None, error)
+            await end_call_async(attempts.call, None, error)
             raise
         finally:
             _current.set(before)
         return result
+
+    async def prepare_options(self: Any, options: Any) -> Any:
+        attempts = _mine(meter)
+        if attempts is not None and attempts.is_lost:
+            cap = await attempts.reserve_next_async()
+            options = _limited_again(options, attempts.call, cap)
+        return await cls._prepare_options(self, options)
 
     async def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
         _attempt(meter)
@@ -156,33 +178,36 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
         return await cls._process_response(self, response=response, **how)
 
     async def sleep(self: Any, **how: Any) -> None:
-        _retry(meter, how.get("response"))
+        attempts = _mine(meter)
+        if attempts is not None:
+            await attempts.failed_async(how.get("response"), sys.exc_info()[1])
         await cls._sleep_for_retry(self, **how)
 
-    hooks = {"request": request, "_prepare_request": prepare, "_process_response": process}
-    return {**hooks, "_sleep_for_retry": sleep} if hasattr(cls, "_sleep_for_retry") else hooks
+    return {
+        "request": request,
+        "_prepare_options": prepare_options,
+        "_prepare_request": prepare,
+        "_process_response": process,
+        "_sleep_for_retry": sleep,
+    }
 
 
-def _mine(meter: Meter) -> Call | None:
-    call = _current.get()
-    return call if call is not None and call.meter is meter else None
+def _mine(meter: Meter) -> Attempts | None:
+    attempts = _current.get()
+    return attempts if attempts is not None and attempts.call.meter is meter else None
 
 
 def _attempt(meter: Meter) -> None:
-    if (call := _mine(meter)) is not None:
-        call.attempts += 1
-
-
-def _retry(meter: Meter, response: object) -> None:
-    if (call := _mine(meter)) is not None:
-        call.retried(response, sys.exc_info()[1])
+    if (attempts := _mine(meter)) is not None:
+        attempts.call.attempts += 1
 
 
 def _receive(meter: Meter, response: Any) -> None:
     """Read a whole response, or watch one that is still to be read; error responses are not paid."""
-    call = _mine(meter)
-    if call is None or not response.is_success:
+    attempts = _mine(meter)
+    if attempts is None or not response.is_success:
         return
+    call = attempts.call
     if response.is_closed:
         call.whole(response.content)
         return
@@ -252,6 +277,20 @@ def _limited(options: Any, call: Call, cap: int | None) -> Any:
         changed.extra_json = with_limits(extra, in_extra)
     if in_body:
         changed.json_data = with_limits(options.json_data or {}, in_body)
+    return changed
+
+
+def _limited_again(options: Any, call: Call, cap: int | None) -> Any:
+    """Return a copy of the options of a lost attempt with the output limits that the next one has reserved."""
+    limits, names = call.limits(cap), () if call.endpoint is None else call.endpoint.limits
+    call.with_usage_event()  # its member is in the body already
+    extra = options.extra_json if isinstance(options.extra_json, Mapping) else {}
+    in_extra, in_body = [n for n in names if n in extra], [n for n in names if n not in extra]
+    changed, original = copy.copy(options), call.request.body
+    if in_extra:
+        changed.extra_json = with_other_limits(extra, in_extra, limits, original)
+    if in_body:
+        changed.json_data = with_other_limits(options.json_data or {}, in_body, limits, original)
     return changed
 
 

@@ -119,6 +119,7 @@ class App:
             max_output_tokens=settings.max_output_tokens,
             within="own",
             unmetered="refuse",
+            lost_attempt=settings.lost_attempt,
             wait=settings.wait,
             min_output_tokens=settings.min_output_tokens,
             options={},

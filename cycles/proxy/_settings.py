@@ -12,7 +12,7 @@ from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError
 from cycles.prices import PriceBook, read_price_file
 from cycles.providers._hosts import FreeHost
-from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S
+from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S, LostAttempt
 from cycles.proxy._asking import Asking
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
@@ -35,6 +35,7 @@ class ProxySettings:
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
         unmetered: Whether requests that may cost money and cannot be metered are rejected or passed.
+        lost_attempt: What a call costs that was sent and got no status: its bound, or an estimate of its prompt.
         wait: Seconds to wait for budget while nothing of it ends.
         min_output_tokens: The lowest output limit to which a request is lowered; None: never.
         tunnel: Whether CONNECT is accepted.
@@ -61,6 +62,7 @@ class ProxySettings:
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None
     unmetered: Literal["refuse", "allow"] = "refuse"
+    lost_attempt: LostAttempt = "bound"
     wait: float = WAIT_S
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS
     tunnel: bool = False

@@ -238,12 +238,14 @@ def test_a_provider_that_is_down_is_502_and_the_reservation_released() -> None:
         assert place.releases == ["provider_call_failed:ConnectError"]
 
 
-def test_a_request_that_was_sent_and_got_no_response_costs_its_prompt() -> None:
-    with proxied() as place:
+@pytest.mark.parametrize("lost_attempt", ["bound", "prompt"])
+def test_a_request_that_was_sent_and_got_no_response_costs_its_bound_or_its_prompt(lost_attempt: str) -> None:
+    with proxied(lost_attempt=lost_attempt) as place:
         place.provider.reply(drop_after=0)
         assert place.post().status_code == 502
         [(amount, metadata)] = place.commits
-        assert 0 < amount < 100 * 100
+        (bound,) = [request.json["estimate"]["amount"] for request in place.server.requests.of("reserve")]
+        assert amount == bound if lost_attempt == "bound" else 0 < amount < 100 * 100
         assert metadata == {"actual_source": "estimate", "outcome": "error", "attempts": 1}
 
 
@@ -309,7 +311,7 @@ def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
         assert place.spent == EXACT
 
 
-def test_a_program_that_leaves_while_it_waits_pays_the_prompt() -> None:
+def test_a_program_that_leaves_while_it_waits_pays_the_bound() -> None:
     with proxied() as place:
         gate = threading.Event()
         place.provider.reply(usage=USED, gate=gate)
@@ -318,7 +320,7 @@ def test_a_program_that_leaves_while_it_waits_pays_the_prompt() -> None:
         place.arrivals.wait_for("commit")
         gate.set()
         [(amount, metadata)] = place.commits
-        assert 0 < amount < 100 * 100
+        assert amount > EXACT
         assert metadata["actual_source"] == "estimate"
 
 

@@ -4,7 +4,7 @@
 # only installs, and fails if a package cannot be installed.
 set -u
 LOWEST="httpx==0.28.1 openai==2.0.0 anthropic==0.76.0 google-genai==1.40.0 genai-prices==0.2.3"
-NEWEST="openai>=2,<4 anthropic>=0.76,<3 google-genai>=1.40,<4 genai-prices>=0.2.3,<0.3"
+NEWEST="openai>=2,<4 anthropic>=0.76,<3 google-genai>=1.40,<4 aiohttp>=3.10,<4 genai-prices>=0.2.3,<0.3"
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100"
 mode=${1:-test}
 failed=0

@@ -165,7 +165,7 @@ class Gate(threading.Event):
         return super().wait(timeout)
 
 
-def test_a_request_that_is_cancelled_in_flight_is_estimated(desk: Desk) -> None:
+def test_a_request_that_is_cancelled_in_flight_costs_its_bound(desk: Desk) -> None:
     gate = Gate()
     desk.provider.reply(usage=USED, gate=gate)
     llm = AsyncOpenAI(desk)
@@ -181,7 +181,7 @@ def test_a_request_that_is_cancelled_in_flight_is_estimated(desk: Desk) -> None:
     gate.set()
     ((amount, metadata),) = desk.commits
     assert metadata == {"actual_source": "estimate", "attempts": 1, "outcome": "error"}
-    assert 200 * 100 <= amount < 300 * 100
+    assert amount == desk.reserved[0]
 
 
 def test_azure(desk: Desk) -> None:

@@ -128,7 +128,7 @@ def test_a_failed_request_is_released_with_its_error(sdk: Sdk) -> None:
     assert sdk.desk.held == 0
 
 
-def test_a_request_without_a_status_is_estimated(sdk: Sdk) -> None:
+def test_a_request_without_a_status_costs_its_bound(sdk: Sdk) -> None:
     if sdk.name == "google" and sdk.is_async:
         pytest.skip("aiohttp retries this connection itself")
     sdk.desk.provider.reply(drop_after=0)
@@ -137,7 +137,7 @@ def test_a_request_without_a_status_is_estimated(sdk: Sdk) -> None:
     assert not isinstance(raised.value, cycles.CyclesError)
     ((amount, metadata),) = sdk.desk.commits
     assert metadata == {"actual_source": "estimate", "outcome": "error", "attempts": 1}
-    assert 200 * 100 <= amount < 300 * 100
+    assert amount == sdk.desk.reserved[0]
 
 
 def test_a_connection_that_is_refused_is_released(sdk: Sdk) -> None:

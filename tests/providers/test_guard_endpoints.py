@@ -211,17 +211,6 @@ def test_one_reservation_covers_all_attempts(desk: Desk) -> None:
     assert desk.commits == [(EXACT, {})] * 2
 
 
-def test_an_attempt_without_a_status_is_added(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    llm = OpenAI(desk)
-    llm.llm = llm.llm.with_options(max_retries=1)
-    desk.provider.reply(drop_after=0).reply(usage=USED)
-    llm.complete(prompt="p" * 600)
-    ((amount, metadata),) = desk.commits
-    assert metadata == {"actual_source": "estimate", "attempts": 2}
-    assert EXACT + 200 * 100 < amount < EXACT + 240 * 100
-
-
 def test_a_middleware_that_responds_itself_is_released(desk: Desk) -> None:
     anthropic: Any = pytest.importorskip("anthropic")
     if "middleware" not in inspect.signature(anthropic.Anthropic).parameters:

@@ -136,7 +136,8 @@ def test_a_response_is_charged_once(kind: type[Sdk], streamed: bool, desk: Desk)
         more = interrupted(desk, sdk.read if streamed else sdk.complete, number)
         settled(desk)
         charged.append(spent(desk) - before)
-        assert 0 < charged[-1] <= EXACT, f"call {number}: {charged[-1]}, {desk.releases}"
+        (bound,) = desk.reserved  # what it costs if it is interrupted before its status is read
+        assert 0 < charged[-1] <= EXACT or charged[-1] == bound, f"call {number}: {charged[-1]}, {desk.releases}"
         assert in_flight(desk) == 0, f"call {number}"
         before, number = spent(desk), number + (1 if kind in EVERY_CALL else 11)
     assert number > 100
@@ -151,7 +152,7 @@ def in_flight(desk: Desk) -> int:
 
 def test_a_guard_around_the_request_pays_for_it_once(desk: Desk) -> None:
     sdk = OpenAI(desk, within="enclosing")
-    number, more = 0, True
+    number, more, bound = 0, True, 0
     while more:
         desk.provider.clear()
         desk.provider.reply(usage=USED)
@@ -159,7 +160,9 @@ def test_a_guard_around_the_request_pays_for_it_once(desk: Desk) -> None:
             more = interrupted(desk, sdk.complete, number)
             until(partial(getattr, guard, "spent"))
             assert guard.spent is not None, f"call {number}"
-            assert 0 < guard.spent.amount <= EXACT, f"call {number}"
+            bound = bound or guard.spent.amount  # the first one is interrupted before its status is read
+            assert 0 < guard.spent.amount <= EXACT or guard.spent.amount == bound, f"call {number}"
             guard.commit()
         number += 1
     assert number > 10
+    assert bound > 2 * EXACT
