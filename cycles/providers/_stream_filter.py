@@ -103,14 +103,16 @@ class StreamFilter:
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the body and return the bytes of the events that are complete now."""
         tail = self._tail
-        searched = tail + chunk  # only new bytes: an event may come in thousands of pieces
+        searched = tail + chunk if tail else chunk  # only new bytes: an event may come in thousands of pieces
         ends = list(_ends(searched))
         if not ends:
             self._rest.append(chunk)
             self._tail = searched[-_LONGEST_END:]
             return b""
-        before = sum(map(len, self._rest)) - len(tail)
-        data = b"".join([*self._rest, chunk])
+        before, data = 0, chunk
+        if self._rest:
+            before = sum(map(len, self._rest)) - len(tail)
+            data = b"".join([*self._rest, chunk])
         forward = []
         start = 0
         for end in ends:
@@ -118,8 +120,9 @@ class StreamFilter:
             start = before + end
             if self._see(event):
                 forward.append(event)
-        self._rest, self._tail = [data[start:]], data[start:][-_LONGEST_END:]
-        return b"".join(forward)
+        rest = data[start:]
+        self._rest, self._tail = [rest] if rest else [], rest[-_LONGEST_END:]
+        return forward[0] if len(forward) == 1 else b"".join(forward)
 
     def flush(self) -> bytes:
         """Return what is left when the body ends."""
@@ -148,7 +151,7 @@ class StreamFilter:
         """Note what an event reports; False if it is not to be forwarded."""
         if self._running:
             return self._see_running(event)
-        self.complete = self.complete or any(last in event for last in _LAST)
+        self.complete = self.complete or _is_last(event)
         error = _may_fail(event)
         if not error and not _reports_usage(event):
             self.finished = self.finished or _finishes(event)
@@ -174,6 +177,10 @@ class StreamFilter:
 
 
 # One event in twenty matters, and searching for a substring is ten times faster than these expressions.
+
+
+def _is_last(event: bytes) -> bool:
+    return (b"[DONE]" in event or b"message_stop" in event) and any(last in event for last in _LAST)
 
 
 def _may_fail(event: bytes) -> bool:
