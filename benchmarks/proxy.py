@@ -124,7 +124,7 @@ def _serve_guarded(upstream: str) -> None:
         upstreams=dict.fromkeys(("openai", "anthropic", "gemini"), upstream),
         prices=cycles.PriceBook({"gpt-4o": cycles.Price("2.50", "10")}),
     )
-    direct = LedgerClient(transport=server.transport())
+    direct = LedgerClient(server)
     proxy = ProxyServer(settings, server.client(tenant="run", async_http_client=direct))
     print(proxy.start("127.0.0.1", 0), flush=True)
     sys.stdin.read()

@@ -337,9 +337,9 @@ class PriceBook:
         images = self._hosted_images(shape, tokens_input or bound.tokens(), origin)
 
         def at(output_tokens: int) -> Amount:
-            limited = evolve(shape, output_tokens=output_tokens)
+            limited = shape if output_tokens == shape.output_tokens else evolve(shape, output_tokens=output_tokens)
             costs = [highest(one, bound, limited, tokens_input=tokens_input, writes_cache=writes) for one in founds]
-            return rounded_up([max(costs) + images])
+            return rounded_up([max(costs) + images if images else max(costs)])
 
         return at
 

@@ -53,6 +53,10 @@ class Async(Protocol):
     async def aclose(self) -> None: ...
 
 
+class InProcess(Async):
+    """Passes exchanges to a server in this process; it takes the place of an `httpx.AsyncClient`."""
+
+
 def blocking(
     endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.Client | None = None
 ) -> Blocking:
@@ -75,6 +79,8 @@ def asynchronous(
     endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.AsyncClient | None = None
 ) -> Async:
     """Return what the tasks of one event loop send through: the user's `client` if there is one."""
+    if isinstance(client, InProcess):
+        return client
     if client is None and not goes_through_a_proxy(endpoint):
         from cycles._http.loop import AsyncConnections
 

@@ -270,10 +270,11 @@ def _at(
     extra = shape.audio_s * _AUDIO_TOKENS_PER_SECOND
     spent = (tokens + extra) * _input_rate(price, bound, shape, writes_cache)
     spent += _output_tokens(shape) * _output_rate(price, shape)
-    calls = Fraction(0)
+    cost = spent * _MICROCENTS_PER_TOKEN
     for name, n in (*shape.searches, ("audio_ms", shape.audio_s * 1000), ("characters_input", shape.characters)):
-        calls += n * Fraction(call_rate(per_call, name) or 0)
-    return spent * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD
+        if n:  # fractions are slow, and most requests have none of these
+            cost += n * Fraction(call_rate(per_call, name) or 0) * MICROCENTS_PER_USD
+    return cost
 
 
 def _output_tokens(shape: Shape) -> int:
@@ -306,7 +307,7 @@ def _output_rate(price: Price, shape: Shape) -> Fraction:
 
 
 def _max(rates: Iterable[Decimal | None]) -> Fraction:
-    return max(Fraction(rate) for rate in rates if rate is not None)
+    return Fraction(max(rate for rate in rates if rate is not None))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -227,7 +227,8 @@ def microcents(price: Price, counts: Mapping[str, int]) -> Fraction:
     rates = at_length(price, counts.get("tokens_input", 0))
     tokens = sum(n * Fraction(rate) for n, rate in (*_input_parts(rates, counts), *_output_parts(rates, counts)) if n)
     calls = _calls(rates.per_call or price.per_call, counts)
-    return Fraction(tokens * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD)
+    cost = tokens * _MICROCENTS_PER_TOKEN
+    return Fraction(cost + calls * MICROCENTS_PER_USD if calls else cost)
 
 
 def call_rate(rates: Mapping[str, Decimal | Fraction], name: str) -> Decimal | Fraction | None:

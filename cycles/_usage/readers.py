@@ -72,6 +72,8 @@ def _completed(read: int | None, written: int | None, total: int | None) -> tupl
 
 
 def _openai_counts(reported: Any) -> dict[str, int]:
+    if reported is None:
+        return {}
     inputs = _first(reported, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     outputs = _first(reported, "completion_tokens_details", "output_tokens_details", "output_token_details")
     cached = _first(inputs, "cached_tokens_details") or _get(reported, "cached_tokens_details")
@@ -331,6 +333,10 @@ def _text(value: Any) -> str | None:
 
 
 def _get(source: Any, name: str) -> Any:
+    if type(source) is dict:  # decoded JSON: the usual case, without the cost of an abstract class
+        return source.get(name)
+    if source is None:
+        return None
     try:
         return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
     except Exception:  # an object of an SDK or of a test, with its own idea of attributes

@@ -34,14 +34,11 @@ _MESSAGES: Final = {
     "models.generate_content": "contents",
 }
 """The member of the body that has the messages, by endpoint."""
-_UNKNOWN: Final = (
-    "previous_response_id",
-    "conversation",
-    "prompt",
-    "cachedContent",
-    "cached_content",
-    "truncation",
-    "context_management",
+_UNKNOWN: Final = frozenset(
+    (
+        *("previous_response_id", "conversation", "prompt"),
+        *("cachedContent", "cached_content", "truncation", "context_management"),
+    )
 )
 """Members that add or remove input which the request does not show."""
 _NO_INPUT: Final = frozenset(
@@ -84,7 +81,7 @@ def chain_of(endpoint: str, origin: tuple[str | None, ...], body: Mapping[str, A
     member = _MESSAGES.get(endpoint)
     given = None if member is None else body.get(member)
     messages = [given] if isinstance(given, str) else given
-    if not isinstance(messages, list) or not messages or any(body.get(name) is not None for name in _UNKNOWN):
+    if not isinstance(messages, list) or not messages or any(body[name] is not None for name in _UNKNOWN & body.keys()):
         return None
     others = {name: _counted(name, value) for name, value in body.items() if name != member and name not in _NO_INPUT}
     try:

@@ -7,11 +7,14 @@ rejected and not passed through. The tables are those of the providers' modules.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Literal
+from functools import cache, lru_cache
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from cycles.providers._provider import Endpoint, provider_named
+
+_MOST_PATHS: Final = 256
+"""How many paths are kept with what they are; those with ids are many."""
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -41,8 +44,13 @@ def find(provider: str, method: str, path: str) -> Endpoint | Literal["free", "u
     """
     if method.upper() != "POST":
         return "free"
+    return _found(provider, normalized(path))
+
+
+@lru_cache(_MOST_PATHS)
+def _found(provider: str, path: str) -> Endpoint | Literal["free", "unmetered"]:
     of = provider_named(provider)
-    name = of.path(normalized(path))
+    name = of.path(path)
     endpoint = of.metered.get(name)
     if endpoint is None and ":" in name:
         endpoint = of.metered.get(f":{name.rpartition(':')[2]}")

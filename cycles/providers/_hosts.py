@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ class FreeHost:
     port: int | None
 
 
+@lru_cache
 def reports_cost(url: str) -> bool:
     """Return whether the host of a base URL, or a subdomain of it, is a gateway that reports what a response cost."""
     host, _ = _place(url)
@@ -69,6 +71,7 @@ def is_free(url: str, hosts: Sequence[FreeHost]) -> bool:
     return any(fnmatchcase(host, free.host) and free.port in (None, port) for free in hosts)
 
 
+@lru_cache
 def _place(url: str) -> tuple[str, int | None]:
     try:
         parts = urlsplit(url)

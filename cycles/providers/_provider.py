@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
@@ -111,6 +112,7 @@ class Provider(Protocol):
         ...
 
 
+@cache
 def provider_named(name: str) -> Provider:
     """Return the module of a provider.
 

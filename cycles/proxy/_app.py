@@ -152,7 +152,7 @@ class App:
             exchange.close()
 
     async def _handle(self, exchange: Exchange) -> None:
-        check_headers(exchange.raw_path, exchange.scope["headers"])
+        check_headers(exchange.raw_path, exchange.scope["headers"], exchange.headers)
         path = self._path(exchange)
         if path == SHARES_PATH and self._shares is not None:
             await self._share(exchange, self._shares)

@@ -238,7 +238,7 @@ def _forward(ledger: RunLedger) -> None:
 
 
 def _client_of(server: EmbeddedServer) -> cycles.Cycles:
-    direct = LedgerClient(transport=server.transport())
+    direct = LedgerClient(server)
     return server.client(tenant=TENANT, async_http_client=direct)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -107,12 +108,8 @@ class Relay:
                 self._totals.released(call)
 
     async def _send(self, exchange: Exchange, target: Target, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
-        headers = upstream_headers(exchange.scope["headers"])
-        if isinstance(content, bytes):
-            headers = [(name, value) for name, value in headers if name != "content-length"]
-        request = httpx.Request(exchange.method, target.url, headers=headers, content=content)
         try:
-            response = await self._upstream.send(request, stream=True)
+            response = await self._upstream.send(_request(exchange, target, content), stream=True)
         except httpx.HTTPError as error:
             kind = "gave no response" if was_sent(error) else "cannot be reached"
             message = f"the provider gave no response: {_host(target.url)} {kind} ({_cause(error)})"
@@ -193,6 +190,24 @@ class Relay:
         finally:  # if the program leaves now, the client continues with the settlement
             self._totals.settled(call)
             self._on_settled()
+
+
+def _request(exchange: Exchange, target: Target, content: bytes | AsyncIterator[bytes]) -> httpx.Request:
+    """Return the request to send upstream."""
+    if not isinstance(content, bytes) or not content:
+        headers = upstream_headers(exchange.scope["headers"], has_length=not isinstance(content, bytes))
+        return httpx.Request(exchange.method, target.url, headers=headers, content=content)
+    url, host = _parsed(target.url) if "?" not in target.url else _parsed.__wrapped__(target.url)  # a key may be there
+    headers = upstream_headers(exchange.scope["headers"], has_length=False)
+    whole = [(b"host", host), *headers, (b"content-length", str(len(content)).encode())]
+    return httpx.Request(exchange.method, url, headers=whole, stream=httpx.ByteStream(content))
+
+
+@lru_cache
+def _parsed(url: str) -> tuple[httpx.URL, bytes]:
+    """Return an address for httpx, and its header Host; parsing it costs a tenth of the relay."""
+    parsed = httpx.URL(url)
+    return parsed, parsed.netloc
 
 
 def _host(url: str) -> str:

@@ -10,7 +10,8 @@ import hmac
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -33,25 +34,24 @@ _RAW_METHODS: Final = {
 """Methods of Vertex that take the bodies of a publisher's own API, and the path that they have there."""
 _REGION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})(?=/)")
 _HOP_BY_HOP: Final = frozenset(
-    (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer".split()
+) | {b"transfer-encoding", b"upgrade"}
+_NOT_CHANGED: Final = _HOP_BY_HOP | {b"content-length", b"content-encoding"}
+"""Headers of a response that are not those of a changed body."""
 KEY_HEADER: Final = "x-cycles-proxy-key"
 _ONCE: Final = ("host", "origin", KEY_HEADER, AGENT_HEADER, "content-length")
 """Headers of which a second one would count for the proxy or the upstream alone."""
-_DECODED: Final = ("gzip", "deflate", "identity")
+_NOT_UPSTREAM: Final = _HOP_BY_HOP | {
+    b"host",
+    KEY_HEADER.encode(),
+    AGENT_HEADER.encode(),
+    b"expect",
+    b"accept-encoding",
+}
+_DECODED: Final = (b"gzip", b"deflate", b"identity")
 """Codings of responses that httpx decodes without another package."""
 
-Headers = list[tuple[str, str]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 @frozen
@@ -103,19 +103,24 @@ def provider_name(raw_path: str) -> str:
     return next(names, "openai")
 
 
-def check_headers(raw_path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def check_headers(raw_path: str, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]) -> None:
     """Check the headers that decide who sends a request and where its body ends: there may be one of each.
+
+    Args:
+        raw_path: The path, for the shape of the error.
+        raw: The headers as they arrived.
+        headers: The same, by their names in lower case.
 
     Raises:
         RejectedError: 400, if there are several, or two lengths of the body.
     """
-    counts = Counter(name.decode("latin-1").lower() for name, _ in headers)
-    twice = next((name for name in _ONCE if counts[name] > 1), None)
-    if twice is not None:
-        raise RejectedError(
-            400, f"the header {twice} is there {counts[twice]} times: send it once", provider_name(raw_path)
-        )
-    if counts["content-length"] and counts["transfer-encoding"]:
+    if len(headers) < len(raw):
+        counts = Counter(name.decode("latin-1").lower() for name, _ in raw)
+        twice = next((name for name in _ONCE if counts[name] > 1), None)
+        if twice is not None:
+            message = f"the header {twice} is there {counts[twice]} times: send it once"
+            raise RejectedError(400, message, provider_name(raw_path))
+    if "content-length" in headers and "transfer-encoding" in headers:
         message = "the body has a Content-Length and a Transfer-Encoding: send one of them"
         raise RejectedError(400, message, provider_name(raw_path))
 
@@ -278,32 +283,38 @@ def _of_vertex(path: str) -> _Found:
     return _Found(publisher, raw, model, method.startswith("stream"), True)
 
 
-def upstream_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return the headers to send upstream: without hop-by-hop headers, Host, and those of the proxy."""
-    headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
-    dropped = _dropped(headers) | {"host", KEY_HEADER, AGENT_HEADER, "expect", "accept-encoding"}
-    kept = [(name, value) for name, value in headers if name not in dropped]
-    accepted = [value for name, value in headers if name == "accept-encoding"]
-    return [*kept, ("accept-encoding", _acceptable(",".join(accepted)))]
+def upstream_headers(raw: Headers, *, has_length: bool) -> list[tuple[bytes, bytes]]:
+    """Return the headers to send upstream: without hop-by-hop headers, Host, and those of the proxy.
+
+    Args:
+        raw: The program's headers; their names are in lower case.
+        has_length: Whether the length of the body stays that of the program.
+    """
+    dropped = _dropped(raw, _NOT_UPSTREAM if has_length else _NOT_UPSTREAM | {b"content-length"})
+    kept = [pair for pair in raw if pair[0] not in dropped]
+    accepted = [value for name, value in raw if name == b"accept-encoding"]
+    return [*kept, (b"accept-encoding", _acceptable(b",".join(accepted)))]
 
 
-def _acceptable(value: str) -> str:
-    codings = [part.strip() for part in value.split(",")]
-    return ", ".join(part for part in codings if part.partition(";")[0].strip().lower() in _DECODED) or "identity"
+@lru_cache
+def _acceptable(value: bytes) -> bytes:
+    codings = [part.strip() for part in value.split(b",")]
+    return b", ".join(part for part in codings if part.partition(b";")[0].strip().lower() in _DECODED) or b"identity"
 
 
-def client_headers(raw: Iterable[tuple[bytes, bytes]], *, changed: bool) -> list[tuple[bytes, bytes]]:
+def client_headers(raw: Headers, *, changed: bool) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response for the program.
 
     Args:
         raw: The upstream's headers.
         changed: Whether the bytes of the body are decoded or filtered.
     """
-    headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
-    dropped = _dropped(headers) | ({"content-length", "content-encoding"} if changed else frozenset())
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers if name not in dropped]
+    headers = [(name.lower(), value) for name, value in raw]
+    dropped = _dropped(headers, _NOT_CHANGED if changed else _HOP_BY_HOP)
+    return [pair for pair in headers if pair[0] not in dropped]
 
 
-def _dropped(headers: Headers) -> frozenset[str]:
-    listed = (word.strip().lower() for name, value in headers if name == "connection" for word in value.split(","))
-    return _HOP_BY_HOP | frozenset(listed)
+def _dropped(headers: Headers, names: frozenset[bytes]) -> frozenset[bytes]:
+    """Return names, and those that the header `Connection` adds to them."""
+    listed = [word.strip().lower() for name, value in headers if name == b"connection" for word in value.split(b",")]
+    return names.union(listed) if listed else names

@@ -136,7 +136,7 @@ def _recording(place: Place) -> Iterator[list[bytes]]:
     send = upstream.send
 
     async def record(request: httpx.Request, **options: Any) -> httpx.Response:
-        sent.append(request.content)
+        sent.append(await request.aread())
         return await send(request, **options)
 
     upstream.send = record  # type: ignore[method-assign]
