@@ -17,7 +17,7 @@ _START: Final = "> Cycles limits what AI agents can spend: reserve an estimate, 
 def write(copied: Path, site: Path) -> None:
     """Write both files, and the Markdown of each page beside its HTML, into the folder `site`."""
     listing, contents = [f"# Cycles for Python\n\n{_START}\n"], []
-    for section, listed in {"Start": [("Overview", "index.md")], **pages.sections()}.items():
+    for section, listed in {"Overview": [("Overview", pages.FIRST)], **pages.sections()}.items():
         lines = []
         for title, page in listed:
             text = (copied / page).read_text(encoding="utf-8")

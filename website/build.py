@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from website import assistants, diagrams, outputs, pages, reference
+from website import assistants, diagrams, front, glossary, outputs, pages, reference
 from website.errors import BuildError
 from website.pages import ROOT
 
@@ -54,6 +54,8 @@ def build(output: Path, work: Path = BUILD) -> None:
     pages.check()
     diagrams.check()
     pages.copy_all(copied)
+    front.fill(copied / pages.FIRST)
+    glossary.link_all(copied)
     outputs.fill(copied)
     titles = reference.write(copied / "api")
     shutil.copytree(ROOT / "website" / "assets", copied / "assets", dirs_exist_ok=True)
@@ -72,7 +74,7 @@ def build(output: Path, work: Path = BUILD) -> None:
 
 
 def _configuration(reference_titles: dict[str, str]) -> str:
-    sections: list[Any] = [{"Home": "index.md"}]
+    sections: list[Any] = [{"Home": pages.FIRST}]
     for section, listed in pages.sections().items():
         entries: list[Any] = [{title: page} for title, page in listed]
         if section == "Reference":

@@ -1,4 +1,4 @@
-"""Which pages the site has, of which kind each is, and how they are copied for the generator of the site."""
+"""Which pages the site has, in which group each is, and how they are copied for the generator of the site."""
 
 from __future__ import annotations
 
@@ -12,111 +12,125 @@ from website.errors import BuildError
 
 ROOT: Final = Path(__file__).parents[1]
 
-# Kind of page -> (title, page). A page is titled as a user names the task.
-SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
-    "Tutorial": [
-        ("From nothing to a guarded agent", "tutorial.md"),
+# Group of the navigation -> its pages. The title of a page is its heading.
+SECTIONS: Final[dict[str, list[str]]] = {
+    "Start": [
+        "run-under-a-budget.md",
+        "install.md",
+        "tutorial.md",
+        "explanations.md",
+        "glossary.md",
     ],
-    "How-to guides": [
-        ("Deny before money is spent", "scripts.md"),
-        ("Guard a service", "services.md"),
-        ("Guard a stream", "streaming.md"),
-        ("Guard an OpenAI, Anthropic or Gemini client", "providers.md"),
-        ("Keep prices right", "prices.md"),
-        ("Guard long work", "heartbeat.md"),
-        ("Guard thousands of small calls", "pools.md"),
-        ("Choose options of the client", "client.md"),
-        ("Run workers that may die", "recovery.md"),
-        ("Share the journal of a fleet", "fleets.md"),
-        ("Test your agent", "testing.md"),
-        ("Run any program under a budget", "run-under-a-budget.md"),
-        ("Share a budget among sub-agents", "sub-agents.md"),
-        ("Use the whole budget, and not more", "exact-budgets.md"),
-        ("Warn and ask before a budget is used up", "soft-limits.md"),
-        ("See and repair from the command line", "command-line.md"),
-        ("Compare the ledger with the bill", "reconcile.md"),
-        ("Watch budgets in a browser", "dashboard.md"),
-        ("From the built-in server to production", "production.md"),
-        ("Introduce budgets step by step", "rollout.md"),
-        ("Watch events and logs", "events.md"),
-        ("Receive webhooks", "webhooks.md"),
-        ("Verify signed evidence", "evidence.md"),
-        ("Manage tenants, budgets and keys", "admin.md"),
-        ("Use a new protocol version", "regenerating.md"),
-        ("Move from runcycles", "from-runcycles.md"),
+    "Guard your code": [
+        "providers.md",
+        "scripts.md",
+        "services.md",
+        "streaming.md",
+        "heartbeat.md",
+        "pools.md",
+        "sub-agents.md",
+        "exact-budgets.md",
+        "soft-limits.md",
+        "prices.md",
+        "client.md",
+        "testing.md",
     ],
-    "Integrations": [],  # every page of docs/integrations/, under its own title
-    "Explanations": [
-        ("Leases, settlement and money", "explanations.md"),
-        ("What happens when something fails", "failures.md"),
-        ("What other clients do at each failure", "comparison.md"),
-        ("How fast it is", "performance.md"),
-        ("How we test", "how-we-test.md"),
-        ("Architecture", "architecture.md"),
+    "Integrations": [],  # every page of docs/integrations/
+    "Operate": [
+        "command-line.md",
+        "dashboard.md",
+        "production.md",
+        "rollout.md",
+        "recovery.md",
+        "failures.md",
+        "fleets.md",
+        "reconcile.md",
+        "admin.md",
+        "events.md",
+        "webhooks.md",
+        "evidence.md",
     ],
     "Reference": [
-        ("The protocol", "protocol.md"),
-        ("Amounts and subjects", "protocol/amounts-and-subjects.md"),
-        ("Decisions and caps", "protocol/decisions-and-caps.md"),
-        ("Guards", "protocol/guards.md"),
-        ("Heartbeat", "protocol/heartbeat.md"),
-        ("Settlement", "protocol/settlement.md"),
-        ("Idempotency", "protocol/idempotency.md"),
-        ("Responses", "protocol/responses.md"),
-        ("The embedded server", "protocol/server.md"),
+        "protocol.md",
+        "protocol/amounts-and-subjects.md",
+        "protocol/decisions-and-caps.md",
+        "protocol/guards.md",
+        "protocol/heartbeat.md",
+        "protocol/settlement.md",
+        "protocol/idempotency.md",
+        "protocol/responses.md",
+        "protocol/server.md",
+    ],
+    "How it is built": [
+        "comparison.md",
+        "performance.md",
+        "how-we-test.md",
+        "architecture.md",
+        "regenerating.md",
+        "from-runcycles.md",
     ],
     "Project": [
-        ("Changes", "changes.md"),
-        ("Contributing", "contributing.md"),
-        ("Security", "security.md"),
-        ("Releasing", "releasing.md"),
+        "changes.md",
+        "contributing.md",
+        "security.md",
+        "releasing.md",
     ],
 }
 
 # Page of the repository's root -> its name in the site.
 ROOT_PAGES: Final = {
-    "README.md": "index.md",
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "RELEASING.md": "releasing.md",
 }
 
+FIRST: Final = "index.md"
+
 _LINK: Final = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)((?:#[^)]*)?\))")
 _FENCE: Final = re.compile(r"(^```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 
 
 def sections() -> dict[str, list[tuple[str, str]]]:
-    """Return the sections with the pages of `docs/integrations/`."""
+    """Return the groups of the navigation, each with the titles and names of its pages."""
     found = sorted(
         (ROOT / "docs" / "integrations").glob("*.md"), key=lambda page: (page.name != "README.md", page.name)
     )
-    titled = [(page.read_text(encoding="utf-8").split("\n")[0].strip("# "), page) for page in found]
-    return {**SECTIONS, "Integrations": [(title, f"integrations/{page.name}") for title, page in titled]}
+    groups = {**SECTIONS, "Integrations": [f"integrations/{page.name}" for page in found]}
+    return {group: [(title(page), page) for page in listed] for group, listed in groups.items()}
+
+
+def title(page: str) -> str:
+    """Return the heading of a page of the site.
+
+    Raises:
+        BuildError: The page does not exist.
+    """
+    source = next((ROOT / name for name, copied in ROOT_PAGES.items() if copied == page), ROOT / "docs" / page)
+    if not source.exists():
+        raise BuildError(f"SECTIONS in website/pages.py lists a page that does not exist: {page}")
+    return source.read_text(encoding="utf-8").partition("\n")[0].strip("# ")
 
 
 def listed() -> list[str]:
-    """Return the pages of all sections, in the order of the site."""
+    """Return the pages of all groups, in the order of the site."""
     return [page for pages in sections().values() for _, page in pages]
 
 
 def unlisted() -> list[str]:
-    """Return the pages below `docs/` that no section lists."""
+    """Return the pages below `docs/` that no group lists. The first page of the site is in none."""
     found = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
-    return sorted(found - set(listed()))
+    return sorted(found - set(listed()) - {FIRST})
 
 
 def check() -> None:
-    """Check that the sections list every page, and only pages.
+    """Check that the groups list every page, and only pages.
 
     Raises:
         BuildError: A page is not listed, or a listed page does not exist.
     """
     if left := unlisted():
-        raise BuildError(f"no section lists {', '.join(left)}: add them to SECTIONS in website/pages.py")
-    gone = [page for page in listed() if page not in ROOT_PAGES.values() and not (ROOT / "docs" / page).exists()]
-    if gone:
-        raise BuildError(f"SECTIONS in website/pages.py lists pages that do not exist: {', '.join(gone)}")
+        raise BuildError(f"no group lists {', '.join(left)}: add them to SECTIONS in website/pages.py")
 
 
 def copy_all(target: Path) -> None:

@@ -85,3 +85,29 @@ def test_the_search_works_without_a_network(tab: Browser, site: Path) -> None:
     tab.press("overdraft")
     for page in ("api/errors", "protocol/"):  # the reference and the pages
         tab.wait_for(f"return [...{_SEARCH}.querySelectorAll('a')].some((found) => found.href.includes('{page}'))")
+
+
+@pytest.mark.parametrize(
+    ("question", "pages"),
+    [
+        ("how do I set a budget", ("run-under-a-budget", "command-line")),
+        ("codex", ("run-under-a-budget",)),
+        ("claude code", ("run-under-a-budget",)),
+        ("stop runaway agent", ("run-under-a-budget",)),
+        ("langgraph", ("integrations/langchain",)),
+        ("streaming", ("streaming",)),
+        ("docker", ("production",)),
+        ("what happens when it crashes", ("failures", "recovery")),
+        ("per-user budget", ("integrations/fastapi", "services")),
+    ],
+)
+def test_the_search_finds_the_right_page_first(tab: Browser, site: Path, question: str, pages: tuple[str, ...]) -> None:
+    tab.open((site / "index.html").as_uri())
+    tab.wait_for("return document.querySelector('.md-search__button')").click()
+    tab.wait_for(f"return {_SEARCH} && {_SEARCH}.activeElement")
+    tab.press(question)
+    words = question.replace(" ", "+")
+    first = tab.wait_for(
+        f"return [...{_SEARCH}.querySelectorAll('a')].map((a) => a.href).find((a) => a.includes('{words}'))"
+    )
+    assert first.partition("?")[0].removesuffix(".html").endswith(pages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 import cycles
 from cycles._core.settlement.lifecycle import TRANSITIONS
-from website import assistants, build, diagrams, outputs, pages, reference, rules
+from website import assistants, build, diagrams, front, glossary, outputs, pages, reference, rules
 from website.errors import BuildError
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +32,81 @@ def test_every_page_is_in_a_section() -> None:
 
 
 def test_a_page_that_no_section_lists_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pages.SECTIONS, "How-to guides", pages.SECTIONS["How-to guides"][1:])
-    with pytest.raises(BuildError, match=r"no section lists .*scripts\.md"):
+    monkeypatch.setitem(pages.SECTIONS, "Guard your code", pages.SECTIONS["Guard your code"][1:])
+    with pytest.raises(BuildError, match=r"no group lists .*providers\.md"):
         pages.check()
+
+
+def test_a_listed_page_that_does_not_exist_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pages.SECTIONS, "Start", ["gone.md"])
+    with pytest.raises(BuildError, match=r"a page that does not exist: gone\.md"):
+        pages.check()
+
+
+def test_the_navigation_has_few_groups_that_fold_and_begins_with_a_program_under_a_budget(site: Path) -> None:
+    assert len(pages.sections()) <= 7
+    assert pages.listed()[0] == "run-under-a-budget.md"
+    first = (site / "index.html").read_text("utf-8")
+    shown = first[first.index('class="md-sidebar__inner"') :]
+    assert shown.index("Run any program under a budget") < shown.index("Install")
+    assert "navigation.sections" not in first
+
+
+def test_the_title_in_the_navigation_is_that_of_the_page(site: Path) -> None:
+    for title, page in (entry for listed in pages.sections().values() for entry in listed):
+        shown = site / page.replace("README.md", "index.md")
+        heading = re.search(r"<h1[^>]*>(.*?)<", shown.with_suffix(".html").read_text("utf-8"))  # a link follows
+        assert heading is not None, page
+        assert html.unescape(heading[1]) == title.replace("`", ""), page
+
+
+def test_the_first_page_can_be_read_in_two_minutes(site: Path) -> None:
+    text = (site / "index.md").read_text("utf-8")
+    assert len(text.split()) <= 600
+    assert f"Version {cycles.__version__}" in text
+    assert text.count("![") == 1
+
+
+def test_the_first_page_links_to_addresses_that_lead_somewhere() -> None:
+    urls = {"Source": "https://code.test/cycles", "Issues": "https://code.test/cycles/issues"}
+    assert "[Source](https://code.test/cycles), [issues](https://code.test/cycles/issues)" in front.line("1.2.3", urls)
+    assert "](" not in front.line("1.2.3", {"Source": "https://cycles.example/source"})
+
+
+def test_the_first_use_of_a_word_links_to_its_entry(site: Path) -> None:
+    words = glossary.terms((site / glossary.PAGE).read_text("utf-8"))
+    assert {
+        "reservation",
+        "lease",
+        "heartbeat",
+        "estimate",
+        "actual",
+        "settlement",
+        "scope",
+        "subject",
+        "action",
+    } < set(words)
+    assert {"caps", "overage policy", "journal"} < set(words)
+    entries = (site / "glossary.html").read_text("utf-8")
+    for word, anchor in words.items():
+        assert f'id="{anchor}"' in entries, word
+    for page in ("recovery.html", "scripts.html", "protocol/guards.html"):
+        text = (site / page).read_text("utf-8")
+        links = re.findall(r'href="(?:\.\./)?glossary\.html#([a-z-]+)"', text)
+        assert "reservation" in links, page
+        assert len(links) == len(set(links)), page
+
+
+def test_only_prose_is_linked_and_each_word_once() -> None:
+    words = {"lease": "lease", "overage policy": "overage-policy"}
+    other = "# A lease\n\n`lease` [a lease](x.md)\n\n```\nlease\n```\n\n| lease |\n\n"
+    text = f"{other}Leases end. A lease, the overage\npolicy.\n"
+    found = glossary.linked(text, words, "glossary.md")
+    assert found.startswith(other)
+    assert found.endswith(
+        "[Leases](glossary.md#lease) end. A lease, the [overage\npolicy](glossary.md#overage-policy).\n"
+    )
+    assert glossary.linked("released, sub-lease", words, "g.md") == "released, sub-lease"
 
 
 def test_every_public_name_has_a_docstring_and_a_page(site: Path) -> None:
