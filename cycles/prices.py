@@ -17,7 +17,7 @@ from cycles._core.amounts import Amount, tokens
 from cycles._core.values.counts import Counts
 from cycles._core.values.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError, did_you_mean
-from cycles._usage.catalogue import Catalogue, Found, without_prefix
+from cycles._usage.catalogue import Catalogue, Found, listed_name
 from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
 from cycles._usage.price_file import PriceFile, parsed_prices
 from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
@@ -469,7 +469,7 @@ class PriceBook:
         return self._nears[model]
 
     def _known(self, model: str, context: Mapping[str, str], origin: Origin) -> Found | None:
-        name = without_prefix(self._aliases.get(model, self._aliases.get(without_prefix(model), model)))
+        name = listed_name(self._aliases.get(model, self._aliases.get(listed_name(model), model)))
         own = self._prices.get(name) or self._prices.get(model)
         if own is None and (dated := _DATED.fullmatch(name)):
             own = self._prices.get(dated.group(1))
@@ -486,7 +486,7 @@ class PriceBook:
 
     def _latest(self, model: str, context: Mapping[str, str], origin: Origin) -> list[Found]:
         """Return the prices of the models that a name with ``-latest`` may be, as far as the data has them."""
-        name = without_prefix(self._aliases.get(model, model))
+        name = listed_name(self._aliases.get(model, model))
         if self._catalogue is None or not name.endswith("-latest") or name in self._prices:
             return []
         at = self._at or origin.at or datetime.now(UTC)

@@ -23,6 +23,7 @@ SECTIONS: Final[dict[str, list[str]]] = {
     ],
     "Guard your code": [
         "providers.md",
+        "more-providers.md",
         "scripts.md",
         "services.md",
         "streaming.md",

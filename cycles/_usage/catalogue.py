@@ -41,6 +41,7 @@ _CALLS: Final = (
 """Counts that are no tokens: the names of their rates, and how many units one rate is for."""
 
 _PREFIX: Final = re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/")
+_ARN: Final = re.compile(r"^arn:[\w-]+:bedrock:[^/]*/")
 _BEDROCK: Final = re.compile(r"(?:[\w-]+\.)?(?P<vendor>[a-z]\w*)\.(?P<name>[a-z][\w.-]*?)(?:-v\d+(?::\w+)*)?")
 _VENDORS: Final = {"mistralai": "mistral", "meta-llama": "meta"}
 _LAST_PROVIDERS: Final = ("openai", "anthropic", "google")
@@ -73,6 +74,11 @@ class Found:
 def without_prefix(model: str) -> str:
     """Return the model's name without the path that Google's APIs put before it."""
     return _PREFIX.sub("", model)
+
+
+def listed_name(model: str) -> str:
+    """Return the model's name as price lists have it: without a path of Google, and the last part of an ARN of AWS."""
+    return _ARN.sub("", without_prefix(model))
 
 
 class Catalogue:

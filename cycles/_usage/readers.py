@@ -208,6 +208,39 @@ def _anthropic_counts(reported: Any) -> dict[str, int]:
     )
 
 
+def bedrock(response: Any, usage: Usage | None = None) -> Usage:
+    """Read a response or a stream event of Amazon Bedrock: of Converse, or of a model that is invoked.
+
+    Args:
+        response: Object or mapping; one without counts changes nothing.
+        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
+
+    Returns:
+        The updated usage.
+    """
+    total = Usage() if usage is None else usage
+    counts = _bedrock_counts(_get(response, "usage"))
+    tier = _word(_get(_get(response, "serviceTier"), "type"))
+    if counts or tier:
+        total.see_response(None, counts, context={"service_tier": tier} if tier else None)
+    return total
+
+
+def _bedrock_counts(reported: Any) -> dict[str, int]:
+    cached, written = (_count(reported, f"cache{kind}InputTokens") for kind in ("Read", "Write"))
+    details = list(_items(_get(reported, "cacheDetails")))
+    parts = [(_get(each, "ttl"), _count(each, "inputTokens") or 0) for each in details]
+    written = _largest(written, sum(n for _, n in parts) if parts else None)
+    read, made = _completed(*(_count(reported, f"{kind}Tokens") for kind in ("input", "output", "total")))
+    return _present(
+        tokens_input=_sum(read, cached, written) if read is not None else None,
+        tokens_output=made,
+        tokens_cached_input=cached,
+        tokens_cache_write=written,
+        tokens_cache_write_1h=sum(n for ttl, n in parts if ttl == "1h") or None,
+    )
+
+
 def google(response: Any, usage: Usage | None = None) -> Usage:
     """Read a response or a stream chunk of the Gemini API, or of Gemini on Vertex.
 

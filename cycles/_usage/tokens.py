@@ -19,7 +19,7 @@ UNSEEN_TOKENS: Final = 8_192
 """Tokens of context that the request names and does not contain, such as an earlier response."""
 
 _UNSEEN: Final = ("previous_response_id", "conversation", "cachedContent", "cached_content")
-_REFERENCES: Final = ("file_id", "file_url", "fileData", "file_uri", "fileUri")
+_REFERENCES: Final = ("file_id", "file_url", "fileData", "file_uri", "fileUri", "s3Location")
 _INLINE: Final = ("inlineData", "inline_data", "input_audio")
 
 
@@ -32,7 +32,8 @@ class Bound:
         media: Number of media, inline or referenced.
         kinds: Which media: ``"audio"``, ``"image"``, ``"video"``.
         unseen: Number of contexts that are named and not contained.
-        cache: How long the provider keeps what the request writes to its cache, if it has `cache_control`.
+        cache: How long the provider keeps what the request writes to its cache, if it has
+            `cache_control` or `cachePoint`.
     """
 
     text_bytes: int = 0
@@ -91,7 +92,7 @@ def _strip(value: Any, bound: Bound) -> Any:
 
 
 def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:
-    _note_cache(value.get("cache_control"), bound)
+    _note_cache(value.get("cache_control") or value.get("cachePoint"), bound)
     kind = value.get("type")
     mime = str(value.get("media_type") or value.get("mimeType") or value.get("mime_type") or kind or "")
     stripped: dict[str, Any] = {}

@@ -56,7 +56,8 @@ def guard(
     """Return a guarded copy of a provider client; the client itself is not changed.
 
     Args:
-        llm: A client of the packages openai, anthropic or google-genai, sync or async; no Bedrock client.
+        llm: A client of the packages openai, anthropic or google-genai, sync or async, or a `bedrock-runtime` client of
+                boto3.
         client: The Cycles client; by default the default client, looked up at each request.
         prices: The price book; by default one `PriceBook.genai()` for the process.
         unit: The unit of the budgets: ``"USD_MICROCENTS"`` (by default), or ``"TOKENS"``, which needs no price of the
@@ -124,6 +125,10 @@ def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:
         from cycles.providers import _stainless
 
         return _stainless.guarded_copy(llm, make(_stainless.pricing_of(llm, provider.prices)))
+    if provider.hook == "botocore":
+        from cycles.providers import _botocore
+
+        return _botocore.guarded_copy(llm, make(provider.prices))
     from cycles.providers import _genai
 
     return _genai.guarded_copy(llm, make(provider.prices))
@@ -134,13 +139,13 @@ def _provider_of(llm: object) -> Provider:
     if getattr(cls, "_cycles_meter", None) is not None:
         raise InvalidRequestError(f"this {cls.__name__} client is guarded already: guard the original client")
     known = [provider_named(name) for name in PROVIDERS]
-    for base in () if any("Bedrock" in base.__name__ for base in cls.__mro__) else cls.__mro__:
+    for base in cls.__mro__:
         for provider in known:
             if any(_is_client(base, client) for client in provider.clients):
                 return provider
-    reason = "; the streams of Bedrock clients cannot be read" if "Bedrock" in cls.__name__ else ""
     raise InvalidRequestError(
-        f"llm must be a client of openai, anthropic or google-genai, got {cls.__module__}.{cls.__name__}{reason}"
+        f"llm must be a client of {', '.join(PROVIDERS)}, got {cls.__module__}.{cls.__name__}; docs/providers.md lists "
+        "the classes"
     )
 
 

@@ -19,11 +19,14 @@ _UNSENT: Final = (
     "InvalidURL",
     "LocalProtocolError",
     "ClientConnectorError",
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ProxyConnectionError",
     "ConnectionTimeoutError",
     "InvalidUrlClientError",
     "GoogleAuthError",
 )
-"""Errors of httpx, aiohttp and google-auth, with their subclasses, after which no byte of the request has left."""
+"""Errors of httpx, aiohttp, botocore and google-auth, with their subclasses, after which no byte has left."""
 _CLOSED: Final = "client has been closed"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed JSON body that are kept to read its usage."""
@@ -45,7 +48,7 @@ def was_sent(error: BaseException | None) -> bool:
     return True
 
 
-def parsed_json(content: bytes) -> Any:
+def parsed_json(content: str | bytes | bytearray) -> Any:
     """Return the JSON of a body; None if it is none, or too large to keep."""
     if len(content) > _LARGEST_BODY:
         return None

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -35,10 +36,11 @@ from cycles.providers._bodies import (
 )
 from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import normalized
+from cycles.providers._frames import FrameFilter
 from cycles.providers._hosts import is_free
 from cycles.providers._meter import Meter, Request
 from cycles.providers._paid import current_payer
-from cycles.providers._provider import Endpoint, StreamRules
+from cycles.providers._provider import Endpoint, StreamRules, price_by
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
 Outcome: TypeAlias = Literal["closed", "error"] | None
@@ -377,10 +379,11 @@ class Call:
         ended = any(isinstance(one, Mapping) and one.get("finishReason") for one in candidates or ())
         self._exact = self._exact or (ended and bool(value.get("usageMetadata")))
 
-    def stream(self) -> StreamFilter:
-        """Begin to read a stream of events, and return its filter."""
+    def stream(self, *, in_frames: bool = False) -> StreamFilter:
+        """Begin to read a stream of events, or of frames of AWS, and return its filter."""
         self.responded = True
-        self._filter = StreamFilter(hide_usage=self.hide_usage, running_totals=self.rules.running_totals)
+        events = partial(StreamFilter, hide_usage=self.hide_usage, running_totals=self.rules.running_totals)
+        self._filter = FrameFilter() if in_frames else events()
         return self._filter
 
     def read_reported(self) -> None:
@@ -519,7 +522,7 @@ class Call:
             more["actual_source"] = "estimate"
             counts = {"tokens_input": self._count_input()}
             self.usage.see_response(("unanswered", number), counts, model=self.request.model)
-        usage = self.billed = self._without_paid_sessions() if self._sessions else self.usage
+        usage = self.billed = self._usage_to_price()
         if self.actual is not None:
             amount = self.actual(usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:
@@ -571,6 +574,12 @@ class Call:
         if self.endpoint is None or self.endpoint.kind != "text":
             return set()
         return {"tokens_input", "tokens_output"}.difference(*(one.counts for one in self.usage.responses()))
+
+    def _usage_to_price(self) -> Usage:
+        """Return the usage with the models whose prices apply, without what is paid already."""
+        if price_by(self.meter.pricing) == "request":
+            return _named(self.usage, self.request.model)
+        return self._without_paid_sessions() if self._sessions else self.usage
 
     def _without_paid_sessions(self) -> Usage:
         """Return the usage without the containers that an earlier request has paid: one costs once in 20 minutes."""
@@ -654,3 +663,11 @@ def _key_of(key: str, number: int) -> str:
         return key  # `reserve` rejects what is no string
     found = f"{key}:{number}"
     return found if len(found) <= _LONGEST_KEY else hashlib.sha256(found.encode()).hexdigest()
+
+
+def _named(usage: Usage, model: str | None) -> Usage:
+    """Return a usage whose responses are all of one model."""
+    found = Usage()
+    for number, one in enumerate(usage.responses()):
+        found.see_response(number, one.counts, model=model, context=one.context)
+    return found

@@ -32,6 +32,8 @@ _MESSAGES: Final = {
     "responses.compact": "input",
     "messages": "messages",
     "models.generate_content": "contents",
+    "converse": "messages",
+    "converse_stream": "messages",
 }
 """The member of the body that has the messages, by endpoint."""
 _UNKNOWN: Final = frozenset(
@@ -46,13 +48,14 @@ _NO_INPUT: Final = frozenset(
         *("temperature", "top_p", "top_k", "topP", "topK", "seed", "stop", "stop_sequences", "stopSequences"),
         *("frequency_penalty", "presence_penalty", "frequencyPenalty", "presencePenalty"),
         *("logit_bias", "logprobs", "top_logprobs", "responseLogprobs"),
-        *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "maxOutputTokens"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
+        *("maxOutputTokens", "maxTokens"),
         *("metadata", "user", "stream", "stream_options"),
     )
 )
 """Sampling, limits, metadata, user and stream options: they do not change what counts as input."""
-_CONFIG: Final = ("generationConfig", "generation_config")
-_ADDRESSES: Final = ('url":"http', 'fileUri"', 'file_uri"')
+_CONFIG: Final = ("generationConfig", "generation_config", "inferenceConfig")
+_ADDRESSES: Final = ('url":"http', 'fileUri"', 'file_uri"', '"s3Location"')
 _CACHE_CONTROL: Final = "cache_control"
 _json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 

@@ -19,12 +19,12 @@ from cycles._core.values.usage import Usage
 from cycles._usage.estimating import Kind
 
 Hook: TypeAlias = Literal["stainless", "google", "botocore", "httpx"]
-Framing: TypeAlias = Literal["sse", "eventstream"]
 
 PROVIDERS: Final[dict[str, str]] = {
     "openai": "cycles.providers._openai",
     "anthropic": "cycles.providers._anthropic",
     "google": "cycles.providers._google",
+    "bedrock": "cycles.providers._bedrock",
 }
 """The module of each provider; it is imported when it is needed."""
 
@@ -59,14 +59,12 @@ class StreamRules:
     """How a response that is streamed reports its usage.
 
     Attributes:
-        framing: Server-sent events, or frames of AWS.
         requested: Members to add to the request, so that the stream reports its usage; the event with the usage
             alone is then hidden from the user.
         is_usage_last: Whether an event with the usage alone follows the finish reason.
         running_totals: Each event reports the totals so far.
     """
 
-    framing: Framing = "sse"
     requested: Mapping[str, Any] = field(factory=dict)
     is_usage_last: bool = False
     running_totals: bool = False
@@ -120,6 +118,13 @@ def provider_named(name: str) -> Provider:
         KeyError: if there is no such provider.
     """
     return cast(Provider, import_module(PROVIDERS[name]))
+
+
+@cache
+def price_by(prices: str) -> Literal["response", "request"]:
+    """Return whose model name has the price, by the provider of the price data."""
+    found = next((one for one in map(provider_named, PROVIDERS) if one.prices == prices), None)
+    return "response" if found is None else found.price_by
 
 
 def exact(value: Any) -> Fraction | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ class Pump:
         self.reading = False
         self.exhausted = False
         kind = content_type.lower()
-        self._filter = call.stream() if "event-stream" in kind else None
+        in_frames = "amazon.eventstream" in kind
+        self._filter = call.stream(in_frames=in_frames) if in_frames or "event-stream" in kind else None
         self._body: list[bytes] | None = [] if "json" in kind else None
         call.responded = True
 
@@ -93,22 +94,13 @@ def guarded_response(cls: type) -> type[Any]:
     base: Any = cls
 
     def iter_bytes(self: Any, chunk_size: int | None = None) -> Iterator[bytes]:
-        return _pump(self._cycles_pump, base.iter_bytes(self, chunk_size))
+        return forwarded(self._cycles_pump, base.iter_bytes(self, chunk_size))
 
     def aiter_bytes(self: Any, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        return _apump(self._cycles_pump, base.aiter_bytes(self, chunk_size))
+        return _aforwarded(self._cycles_pump, base.aiter_bytes(self, chunk_size))
 
     def close(self: Any) -> None:
-        pump: Pump = self._cycles_pump
-        if pump.reading:
-            base.close(self)
-            return
-        if pump.usage_may_follow:
-            _drain(pump, self)
-        try:
-            base.close(self)
-        finally:
-            end_call(pump.call, pump.call.stream_outcome)
+        close_response(self._cycles_pump, lambda: base.close(self), lambda: _socket_of(self))
 
     async def aclose(self: Any) -> None:
         pump: Pump = self._cycles_pump
@@ -129,7 +121,27 @@ def guarded_response(cls: type) -> type[Any]:
     return type(cls.__name__, (cls,), {**names, **members})
 
 
-def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
+def close_response(pump: Pump, close: Callable[[], object], connection: Callable[[], object]) -> None:
+    """Close a response that the user has left, and settle its call.
+
+    Args:
+        pump: What it has forwarded.
+        close: Closes it.
+        connection: Returns its socket, if that is known.
+    """
+    if pump.reading:
+        close()
+        return
+    if pump.usage_may_follow:
+        _drain(pump, connection)
+    try:
+        close()
+    finally:
+        end_call(pump.call, pump.call.stream_outcome)
+
+
+def forwarded(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a response, and settle its call when they end."""
     pump.source = source
     try:
         while not pump.exhausted:
@@ -148,7 +160,7 @@ def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
     end_call(pump.call, pump.outcome)
 
 
-async def _apump(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _aforwarded(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     pump.source = source
     try:
         while not pump.exhausted:
@@ -167,7 +179,7 @@ async def _apump(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[byte
     await end_call_async(pump.call, pump.outcome)
 
 
-def _drain(pump: Pump, response: Any) -> None:
+def _drain(pump: Pump, connection: Callable[[], object]) -> None:
     """Read on for the usage, in a thread: the connection's own buffer cannot be polled."""
 
     def read() -> None:
@@ -184,13 +196,16 @@ def _drain(pump: Pump, response: Any) -> None:
         reader.start()
         reader.join(_DRAIN_S)
         if reader.is_alive():
-            _shut_down(response)
+            _shut_down(connection())
             reader.join(_DRAIN_S)
 
 
-def _shut_down(response: Any) -> None:
+def _socket_of(response: Any) -> object:
     stream = response.extensions.get("network_stream")
-    connection = None if stream is None else stream.get_extra_info("socket")
+    return None if stream is None else stream.get_extra_info("socket")
+
+
+def _shut_down(connection: object) -> None:
     if isinstance(connection, socket.socket):
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

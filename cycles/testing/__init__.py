@@ -1,4 +1,4 @@
-"""Test your own agents without keys: a fake OpenAI, Anthropic and Gemini server on loopback.
+"""Test your own agents without keys: a fake OpenAI, Anthropic, Gemini and Bedrock server on loopback.
 
 `FakeProvider` returns bodies and stream events in the providers' shapes. It needs the standard library only.
 """

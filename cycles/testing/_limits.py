@@ -11,7 +11,9 @@ from cycles._usage.estimating import output_maximum, results_of
 from cycles.testing._reply import Reply
 
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
-_GEMINI: Final = ("maxOutputTokens", "max_output_tokens")
+_CONFIGS: Final = ("generationConfig", "generation_config", "inferenceConfig")
+_INNER: Final = ("maxOutputTokens", "max_output_tokens", "maxTokens")
+"""Limits of Gemini and Bedrock, inside of these members."""
 _OUTPUT: Final = "tokens_output"
 _PARTS: Final = ("tokens_reasoning", "tokens_output_audio", "tokens_output_image", "tokens_output_video")
 """Counts that are part of the output."""
@@ -19,8 +21,9 @@ _PARTS: Final = ("tokens_reasoning", "tokens_output_audio", "tokens_output_image
 
 def limit_of(model: str, request: Mapping[str, Any]) -> int:
     """Return the most tokens that a response may have: the limit of the request, or the maximum of the model."""
-    config = request.get("generationConfig") or request.get("generation_config") or {}
-    found = [request.get(name) for name in _LIMITS] + [config.get(name) for name in _GEMINI]
+    configs = [request.get(name) for name in _CONFIGS]
+    found = [request.get(name) for name in _LIMITS]
+    found += [config.get(name) for config in configs if isinstance(config, Mapping) for name in _INNER]
     limits = [n for n in found if isinstance(n, int) and n > 0]
     return (min(limits) if limits else output_maximum(model)) * results_of(request)
 

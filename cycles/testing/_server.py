@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import threading
 import zlib
@@ -13,13 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from attrs import define
 
 from cycles._core.amounts import Amount, usd
 from cycles._errors import InvalidRequestError
-from cycles.providers._provider import PROVIDERS, provider_named
+from cycles.providers._endpoints import find
+from cycles.providers._provider import PROVIDERS, Endpoint, provider_named
 from cycles.testing import _anthropic, _google, _openai
 from cycles.testing._limits import billed, limited
 from cycles.testing._reply import Received, Reply
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _OF_CLOUDS: Final = (":rawPredict", ":streamRawPredict")
 """Paths of Vertex that take the bodies of a publisher's own API."""
+_OF_BEDROCK: Final = re.compile(r".*/model/(?P<model>[^/]+)/(?:converse|invoke).*")
 _EMBEDS: Final = "mbed"
 """Part of the paths of embeddings, which have no output."""
 _WAIT_S: Final = 30.0
@@ -36,10 +39,11 @@ _WAIT_S: Final = 30.0
 
 
 class FakeProvider:
-    """A fake OpenAI, Anthropic and Gemini server on loopback, for tests.
+    """A fake OpenAI, Anthropic, Gemini and Bedrock server on loopback, for tests.
 
-    ``with FakeProvider() as provider:`` starts it. Give `openai_url`, `anthropic_url` or `google_url` to the SDK's
-    client as its base URL. `reply` queues what the next requests get; without one they get a short text.
+    ``with FakeProvider() as provider:`` starts it. Give `openai_url`, `anthropic_url`, `google_url` or
+    ``url_of("bedrock")`` to the SDK's client as its base URL. `reply` queues what the next requests get; without one
+    they get a short text.
     """
 
     def __init__(self) -> None:
@@ -259,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, request: Received, reply: Reply, made: _Made) -> None:
         self.send_response(reply.status)
-        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-type", getattr(_api(request.path), "STREAM_TYPE", "text/event-stream"))
         self.send_header("transfer-encoding", "chunked")
         squeeze = zlib.compressobj(wbits=31) if reply.gzip else None
         if squeeze:
@@ -318,7 +322,7 @@ def _api(path: str) -> ModuleType:
 
 
 def _streams(request: Received) -> bool:
-    if request.path.endswith((":streamGenerateContent", ":streamRawPredict")):
+    if request.path.endswith((":streamGenerateContent", ":streamRawPredict", "-stream")):
         return True
     body = request.body if isinstance(request.body, Mapping) else {}
     if request.path.endswith("/audio/speech"):
@@ -334,9 +338,9 @@ def _content_type(request: Received) -> str:
 
 def generates(request: Received) -> bool:
     """Return whether a request gets output of a model."""
-    name = _named(request.path)
-    names = PROVIDERS if name is None else (name,)
-    paths = (path.removeprefix("/v1") for each in names for path in provider_named(each).metered)
+    if (name := _named(request.path)) is not None:
+        return isinstance(find(name, request.method, request.path.removeprefix(f"/{name}")), Endpoint)
+    paths = (path.removeprefix("/v1") for each in PROVIDERS for path in provider_named(each).metered)
     return request.path.endswith((*paths, *_OF_CLOUDS))
 
 
@@ -345,6 +349,8 @@ def request_body(request: Received) -> Mapping[str, Any]:
     body = request.body if isinstance(request.body, Mapping) else {}
     if request.path.endswith(_OF_CLOUDS) and "model" not in body:  # the path names it
         return {"model": request.path.rpartition("models/")[2].partition(":")[0], **body}
+    if (found := _OF_BEDROCK.fullmatch(request.path)) is not None:
+        return {"model": unquote(found["model"]), **body}
     return body
 
 

@@ -196,6 +196,31 @@ class Gemini(Sdk):
         return self.llm.models.generate_content_stream(model="m", contents=prompt, **more)
 
 
+class Bedrock(Sdk):
+    name = "bedrock"
+
+    def make(self) -> Any:
+        return bedrock_client(self.desk.provider.url_of("bedrock"))
+
+    def complete(self, prompt: str = "hi", model: str = "m", **more: Any) -> Any:
+        return self.llm.converse(modelId=model, messages=_of_bedrock(prompt), **more)
+
+    def stream(self, prompt: str = "hi", **more: Any) -> Any:
+        return self.llm.converse_stream(modelId="m", messages=_of_bedrock(prompt), **more)["stream"]
+
+
+def bedrock_client(url: str, attempts: int = 1) -> Any:
+    """Return a client of boto3 for a server on loopback."""
+    boto3: Any = pytest.importorskip("boto3")
+    config = boto3.session.Config(retries={"total_max_attempts": attempts}, ignore_configured_endpoint_urls=True)
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    return boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=url, config=config, **keys)
+
+
+def _of_bedrock(prompt: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"text": prompt}]}]
+
+
 class AsyncSdk(Sdk):
     """As `Sdk`, for async clients: the verbs run in the desk's event loop."""
 
@@ -275,7 +300,7 @@ class AsyncGemini(AsyncSdk):
         return await self.llm.aio.models.generate_content_stream(model="m", contents="hi")
 
 
-ALL = (OpenAI, Responses, Anthropic, Gemini, AsyncOpenAI, AsyncAnthropic, AsyncGemini)
+ALL = (OpenAI, Responses, Anthropic, Gemini, Bedrock, AsyncOpenAI, AsyncAnthropic, AsyncGemini)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,8 @@ def limit_of(sdk: Sdk) -> Any:
     body = sent(sdk.desk)
     if sdk.name == "google":
         return body.get("generationConfig", {}).get("maxOutputTokens")
+    if sdk.name == "bedrock":
+        return body.get("inferenceConfig", {}).get("maxTokens")
     names = {"openai": ("max_completion_tokens", "max_tokens"), "responses": ("max_output_tokens",)}
     return next((body[name] for name in names.get(sdk.name, ("max_tokens",)) if name in body), None)
 
@@ -27,6 +29,8 @@ def limit_of(sdk: Sdk) -> Any:
 def with_limit(sdk: Sdk, limit: int) -> dict[str, Any]:
     if sdk.name == "google":
         return {"config": {"max_output_tokens": limit}}
+    if sdk.name == "bedrock":
+        return {"inferenceConfig": {"maxTokens": limit}}
     return {{"openai": "max_completion_tokens", "responses": "max_output_tokens"}.get(sdk.name, "max_tokens"): limit}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,15 +19,17 @@ from tests.providers.conftest import (
     AsyncAnthropic,
     AsyncGemini,
     AsyncOpenAI,
+    Bedrock,
     Desk,
     Gemini,
     OpenAI,
     Responses,
     Sdk,
+    bedrock_client,
 )
 
 LOST = {"actual_source": "estimate", "outcome": "error", "attempts": 1}
-RETRYING = (OpenAI, Responses, Anthropic, Gemini, AsyncOpenAI, AsyncAnthropic, AsyncGemini)
+RETRYING = (OpenAI, Responses, Anthropic, Gemini, Bedrock, AsyncOpenAI, AsyncAnthropic, AsyncGemini)
 
 
 @pytest.fixture(params=RETRYING, ids=lambda cls: cls.__name__)
@@ -36,6 +39,10 @@ def retrying(request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.Mon
 
 
 def with_retries(sdk: Sdk, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Sdk:
+    if sdk.name == "bedrock":
+        monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+        sdk.llm = sdk.desk.guard(bedrock_client(sdk.desk.provider.url_of("bedrock"), attempts=3), **options)
+        return sdk
     if sdk.name != "google":
         cls = next(base for base in type(sdk.original).__mro__ if "_calculate_retry_timeout" in vars(base))
         monkeypatch.setattr(cls, "_calculate_retry_timeout", lambda *args, **kwargs: 0)
@@ -89,15 +96,16 @@ def test_a_retry_that_does_not_fit_is_denied_and_the_lost_attempt_stays_charged(
     assert desk.held == 0
 
 
-@pytest.mark.parametrize("make", [OpenAI, Anthropic, AsyncOpenAI, AsyncAnthropic])
+@pytest.mark.parametrize("make", [OpenAI, Anthropic, Bedrock, AsyncOpenAI, AsyncAnthropic])
 def test_a_retry_gets_the_output_limit_that_it_has_reserved(
     make: type[Sdk], desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdk = with_retries(make(desk), monkeypatch, min_output_tokens=10)
     desk.server.ledger.set_budget("tenant:acme", cycles.Amount("USD_MICROCENTS", 900_000))
     desk.provider.reply(drop_after=0).reply(usage={"tokens_input": 10, "tokens_output": 10})
-    sdk.complete(max_tokens=500)
-    first, second = [request.body["max_tokens"] for request in desk.provider.requests]
+    sdk.complete(**({"inferenceConfig": {"maxTokens": 500}} if sdk.name == "bedrock" else {"max_tokens": 500}))
+    bodies = [request.body.get("inferenceConfig", request.body) for request in desk.provider.requests]
+    first, second = [body.get("maxTokens", body.get("max_tokens")) for body in bodies]
     assert first == 500
     assert 10 <= second < 500
     lost, last = desk.commits

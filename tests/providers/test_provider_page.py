@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+
+import pytest
 
 import cycles
 from cycles.providers import ReserveOptions, guard
+from tests.providers.conftest import Desk
 from tests.providers.tables import PAGE, free, metered, with_tables
 
 
@@ -20,3 +24,18 @@ def test_the_options_of_reserve_are_those_of_guard() -> None:
     own = set(inspect.signature(guard).parameters) | {"self"}
     reserve = set(inspect.signature(cycles.Cycles.reserve).parameters) - own
     assert reserve <= set(ReserveOptions.__annotations__), "a new option of reserve is missing in ReserveOptions"
+
+
+def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("boto3", "genai_prices"):
+        pytest.importorskip(package)
+    monkeypatch.setattr(cycles, "get_default_client", lambda: desk.client)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", desk.provider.url_of("bedrock"))
+    for name, value in {"DEFAULT_REGION": "us-east-1", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    page = (PAGE.parent / "more-providers.md").read_text("utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert len(desk.commits) == desk.provider.count() == len(re.findall(r"^answer = ", page, re.MULTILINE))
+    assert desk.commits

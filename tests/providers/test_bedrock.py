@@ -1,0 +1,220 @@
+"""Guarded clients of boto3 for Amazon Bedrock: sums, retries, operations without a meter, and what the client keeps."""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.providers.conftest import BOOK, EXACT, USED, Bedrock, Desk
+from tests.providers.test_guard_lost import with_retries
+
+boto3: Any = pytest.importorskip("boto3")
+stubs: Any = pytest.importorskip("botocore.stub")
+
+SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+PROFILES = "arn:aws:bedrock:us-east-1:123456789012:inference-profile"
+CACHED = {"tokens_input": 3400, "tokens_cached_input": 2000, "tokens_cache_write": 400, "tokens_output": 100}
+HI: Any = [{"role": "user", "content": [{"text": "hi"}]}]
+LIMIT = {"maxTokens": 500}
+
+
+def prices(**options: Any) -> cycles.PriceBook:
+    pytest.importorskip("genai_prices")
+    return cycles.PriceBook.genai(at=datetime(2026, 11, 1, tzinfo=UTC), **options)
+
+
+@pytest.fixture
+def retrying(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A guarded client that makes three attempts, without a pause between them."""
+    return with_retries(Bedrock(desk), monkeypatch).llm
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("model", "written_1h", "microcents"),
+    [
+        (f"us.{SONNET}", 0, 726_000),
+        (f"global.{SONNET}", 0, 660_000),
+        (f"{PROFILES}/us.{SONNET}", 0, 726_000),
+        (f"us.{SONNET}", 300, 800_250),
+    ],
+    ids=["us", "global", "arn of a profile", "written for an hour"],
+)
+def test_sums(desk: Desk, streamed: bool, model: str, written_1h: int, microcents: int) -> None:
+    sdk = Bedrock(desk, prices=prices())
+    desk.provider.reply(usage={**CACHED, "tokens_cache_write_1h": written_1h})
+    options = {"modelId": model, "messages": HI, "inferenceConfig": LIMIT}
+    if streamed:
+        list(sdk.llm.converse_stream(**options)["stream"])
+    else:
+        sdk.llm.converse(**options)
+    assert desk.commits == [(microcents, {})]
+
+
+def test_cache_points_raise_the_bound() -> None:
+    def bound(*content: dict[str, Any]) -> int:
+        messages = [{"role": "user", "content": [{"text": "hi"}, *content]}]
+        book = prices(provider="aws")
+        return book.estimate(f"us.{SONNET}", messages, max_output_tokens=0, tokens_input=1_000_000).amount
+
+    assert bound() == 200_000 * 330, "the context window"
+    assert bound({"cachePoint": {"type": "default"}}) == 200_000 * 412.5
+    assert bound({"cachePoint": {"type": "default", "ttl": "1h"}}) == 200_000 * 660
+
+
+def test_a_profile_of_an_application_needs_an_alias(desk: Desk) -> None:
+    arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1b2"
+    with pytest.raises(cycles.UnknownModelError, match="aliases="):
+        Bedrock(desk, prices=prices()).complete(model=arn)
+    assert (desk.provider.requests, desk.reserved) == ([], [])
+    for name in (arn, "a1b2"):
+        desk.provider.reply(usage=CACHED)
+        Bedrock(desk, prices=prices(aliases={name: f"global.{SONNET}"})).complete(model=arn)
+    assert desk.commits == [(660_000, {})] * 2
+
+
+def test_operations_that_cannot_be_metered_are_rejected(desk: Desk) -> None:
+    llm = Bedrock(desk).llm
+    with pytest.raises(cycles.InvalidRequestError, match=r"/guardrail/g/version/1/apply .* unmetered='estimate'"):
+        llm.apply_guardrail(guardrailIdentifier="g", guardrailVersion="1", source="INPUT", content=[])
+    if hasattr(llm, "start_async_invoke"):
+        with pytest.raises(cycles.InvalidRequestError, match=r"/async-invoke .* unmetered="):
+            llm.start_async_invoke(modelId="amazon.nova-reel-v1:0", modelInput={}, outputDataConfig={})
+    assert (desk.provider.requests, desk.reserved) == ([], [])
+
+
+def test_counting_tokens_is_free(desk: Desk) -> None:
+    llm = Bedrock(desk).llm
+    if not hasattr(llm, "count_tokens"):
+        pytest.skip("this version of boto3 has no such operation")
+    assert llm.count_tokens(modelId=SONNET, input={"converse": {"messages": HI}})["inputTokens"] > 0
+    assert desk.reserved == []
+
+
+def test_attempts_with_a_status_share_one_reservation(desk: Desk, retrying: Any) -> None:
+    desk.provider.reply(status=503).reply(status=429).reply(usage=USED)
+    retrying.converse(modelId="m", messages=HI)
+    assert (desk.provider.count(), len(desk.reserved), desk.commits) == (3, 1, [(EXACT, {})])
+
+
+def test_the_errors_of_the_provider_are_those_of_boto3(desk: Desk, retrying: Any) -> None:
+    llm = retrying
+    desk.provider.reply(status=429, times=3, headers={"x-amzn-errortype": "ThrottlingException"})
+    with pytest.raises(llm.exceptions.ThrottlingException):
+        llm.converse(modelId="m", messages=HI)
+    assert desk.releases == ["provider_call_failed:ThrottlingException"]
+
+
+def test_wrong_parameters_are_an_error_of_boto3_and_released(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    with pytest.raises(Exception, match="Unknown parameter"):
+        sdk.complete(size=7)
+    assert desk.releases == ["provider_call_failed:ParamValidationError"]
+
+
+def test_the_client_and_its_events_are_not_changed(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    original, llm, seen = sdk.original, sdk.llm, list[str]()
+    assert type(llm) is not type(original)
+    assert isinstance(llm, type(original))
+    assert llm.meta is original.meta
+    llm.meta.events.register("before-send.bedrock-runtime.Converse", lambda request, **_: seen.append(request.url))
+    desk.provider.reply(usage=USED).reply(usage=USED)
+    original.converse(modelId="m", messages=HI)
+    assert desk.reserved == []
+    llm.converse(modelId="m", messages=HI)
+    assert (len(seen), desk.commits) == (2, [(EXACT, {})])
+    assert all(request.headers["authorization"].startswith("AWS4-HMAC-SHA256 ") for request in desk.provider.requests)
+
+
+def test_a_stubbed_response_costs_nothing(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    message = {"role": "assistant", "content": [{"text": "hi"}]}
+    usage = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+    stubbed = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}}
+    with stubs.Stubber(sdk.llm) as stubber:
+        stubber.add_response("converse", stubbed)
+        assert sdk.complete()["output"]["message"] == message
+    assert (desk.releases, desk.provider.requests) == (["provider_not_called"], [])
+
+
+def test_a_stream_left_after_its_stop_reason_is_exact(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    desk.provider.reply(text="one two", usage=USED)
+    stream = sdk.stream()
+    for event in stream:
+        if "messageStop" in event:
+            stream.close()
+            break
+    assert desk.commits == [(EXACT, {})]
+
+
+def test_arguments_of_tools_and_reasoning_count_as_output_of_a_stream_that_is_left(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    call = cycles.testing.ToolCall("search", {"query": "q" * 600})
+    desk.provider.reply(text="", reasoning="r" * 300, tool_calls=[call], usage=USED)
+    stream = sdk.stream()
+    for event in stream:
+        if "toolUse" in event.get("contentBlockDelta", {}).get("delta", {}):
+            stream.close()
+            break
+    ((amount, metadata),) = desk.commits
+    assert metadata["actual_source"] == "estimate"
+    assert amount > 300 * 1000
+
+
+def test_a_thinking_budget_is_not_lowered(desk: Desk) -> None:
+    sdk = Bedrock(desk, max_output_tokens=1_000)
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1_500}}
+    with pytest.raises(cycles.InvalidRequestError, match=r"thinking\.budget_tokens=1500"):
+        sdk.complete(inferenceConfig={"maxTokens": 2_000}, additionalModelRequestFields=thinking)
+    assert (desk.provider.requests, desk.held) == ([], 0)
+
+
+def test_a_conversation_is_bounded_by_what_was_counted(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    long: Any = [{"role": "user", "content": [{"text": "word " * 2_000}]}]
+    for size, message in ((500, {"role": "assistant", "content": [{"text": "ok"}]}), (400, HI[0])):
+        desk.provider.reply(usage={"tokens_input": 2_100, "tokens_output": 5})
+        sdk.llm.converse(modelId="m", messages=list(long), inferenceConfig={"maxTokens": size})
+        long.append(message)
+    first, second = desk.reserved
+    assert second < first - 5_000 * 100, "the second request begins like the first"
+
+
+def test_an_unread_stream_releases_its_connection(desk: Desk) -> None:
+    sdk = Bedrock(desk)
+    desk.provider.reply(text="one two three", usage=USED)
+    stream = sdk.stream()
+    raw = stream._raw_stream
+    body = raw._raw
+    del stream, raw
+    gc.collect()
+    desk.settle_dropped()
+    assert body.closed
+    assert len(desk.commits) == 1
+
+
+def test_a_missing_hook_is_an_error_and_no_unguarded_client(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Bedrock(desk).original
+    monkeypatch.setattr(type(original._endpoint), "_send", None)
+    with pytest.raises(cycles.ConfigurationError, match=r"botocore \d.*has no _send"):
+        desk.guard(original)
+
+
+def test_clients_of_other_services_are_rejected(desk: Desk) -> None:
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    with pytest.raises(cycles.InvalidRequestError, match=r"must be a client of .*bedrock.* got botocore\.client\.S3"):
+        desk.guard(boto3.client("s3", **keys))
+
+
+def test_budgets_in_tokens_count_what_was_read_from_the_cache(desk: Desk) -> None:
+    sdk = Bedrock(desk, prices=None, unit="TOKENS")
+    desk.provider.reply(usage=CACHED)
+    sdk.complete(model="nobody-knows")
+    assert desk.commits == [(3_500, {})]
+    assert BOOK.has("m")

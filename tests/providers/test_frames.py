@@ -1,0 +1,81 @@
+"""Frames of AWS event streams: in any pieces, with usage, errors and packed events; bytes are forwarded unchanged."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from cycles.providers._frames import FrameFilter
+from cycles.testing._bedrock import events, frame
+from cycles.testing._reply import Reply
+
+USED = {"tokens_input": 1000, "tokens_output": 100}
+CONVERSE = list(events("/model/m/converse-stream", {}, Reply(text="one two", usage=USED)))
+
+
+def packed(value: Any) -> bytes:
+    return frame("chunk", {"bytes": base64.b64encode(json.dumps(value).encode()).decode(), "p": "abc"})
+
+
+def fed(*pieces: bytes) -> FrameFilter:
+    found = FrameFilter()
+    for piece in pieces:
+        assert found.feed(piece) == piece
+    assert found.flush() == b""
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+def test_frames_in_pieces(size: int) -> None:
+    data = b"".join(CONVERSE)
+    seen = fed(*(data[at : at + size] for at in range(0, len(data), size)))
+    assert [event["usage"]["inputTokens"] for event in seen.reported()] == [1000]
+    assert (seen.finished, seen.complete, seen.usage_seen, seen.failed) == (True, True, True, False)
+    assert [json.loads(event)["delta"]["text"] for event in seen.kept if b"delta" in event] == ["one", " two"]
+
+
+def test_the_usage_may_follow_the_stop_reason() -> None:
+    seen = fed(*CONVERSE[:-1])
+    assert (seen.finished, seen.complete, seen.usage_seen) == (True, False, False)
+
+
+def test_an_exception_is_an_error() -> None:
+    seen = fed(CONVERSE[0], frame("throttlingException", {"message": "slow down"}, "exception"))
+    assert (seen.failed, seen.complete) == (True, False)
+
+
+def test_packed_events_are_read() -> None:
+    start = {"type": "message_start", "message": {"id": "m1", "model": "c", "usage": {"input_tokens": 7}}}
+    metrics = {"inputTokenCount": 7, "outputTokenCount": 3}
+    delta = {"type": "message_delta", "usage": {"output_tokens": 3}, "delta": {"stop_reason": "end_turn"}}
+    stop = {"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics}
+    seen = fed(packed(start), packed(delta), packed(stop))
+    assert seen.reported() == [start, delta]
+    assert (seen.complete, seen.usage_seen) == (True, True)
+    last = {"generation": "x", "amazon-bedrock-invocationMetrics": metrics}
+    seen = fed(packed({"generation": "x"}), packed(last))
+    assert seen.reported() == [last]
+    assert seen.usage_seen
+
+
+def test_what_is_no_frame_is_forwarded() -> None:
+    seen = fed(b"event: message\ndata: {}\n\n" * 10, CONVERSE[-1])
+    assert (seen.reported(), seen.usage_seen) == ([], False)
+
+
+def test_headers_of_other_types_are_skipped() -> None:
+    last = CONVERSE[-1]
+    length = int.from_bytes(last[4:8], "big")
+    others = b"\x01a\x00" + b"\x01b\x04" + bytes(4) + b"\x01c\x06\x00\x02xy" + b"\x01d\x09" + bytes(16)
+    headers, payload = others + last[12 : 12 + length], last[12 + length : -4]
+    begun = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big") + bytes(4)
+    assert fed(begun + headers + payload + bytes(4)).usage_seen
+
+
+def test_the_cost_of_a_large_frame_is_linear() -> None:
+    data = packed({"type": "content_block_delta", "delta": {"text": "x" * 3_000_000}})
+    seen = fed(*(data[at : at + 512] for at in range(0, len(data), 512)))
+    assert len(list(seen.kept)) == 1
