@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import threading
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
@@ -15,6 +16,7 @@ _LEAST_MS: Final = 60_000
 _LEAST_COMMITS: Final = 3
 _HOUR_MS: Final = 3_600_000
 _AHEAD_MS: Final = 1_000  # a time from a header Date is rounded down to a second
+_SLOT_MS: Final = 5_000  # commits of so much time are one entry: a pace is a few hundred numbers for each budget
 _LATEST_MS: Final = 366 * 24 * _HOUR_MS  # later is no forecast
 
 Place = tuple[str, str]
@@ -43,12 +45,17 @@ class Forecast:
         return {name: getattr(self, name) for name in names}
 
 
-@define
+@define(eq=False)
 class Pace:
-    """The commits of the last 15 minutes, by scope and unit."""
+    """The commits of the last 15 minutes, by scope and unit. Any thread may use it.
+
+    Attributes:
+        now_ms: The server's time; code that keeps a pace sets it before each use.
+    """
 
     now_ms: int
-    _commits: dict[Place, list[tuple[int, int]]] = Factory(lambda: defaultdict(list))
+    _commits: dict[Place, deque[tuple[int, int, int]]] = Factory(lambda: defaultdict(deque))
+    _lock: threading.Lock = Factory(threading.Lock)
 
     @property
     def places(self) -> Collection[Place]:
@@ -57,9 +64,16 @@ class Pace:
 
     def add(self, scopes: Iterable[str], unit: str, at_ms: int | None, amount: int) -> None:
         """Add one commit of some scopes; an older one is left out."""
-        if at_ms is not None and self.now_ms - PACE_MS <= at_ms <= self.now_ms + _AHEAD_MS:
+        if at_ms is None or not self.now_ms - PACE_MS <= at_ms <= self.now_ms + _AHEAD_MS:
+            return
+        with self._lock:
             for scope in scopes:
-                self._commits[scope, unit].append((at_ms, amount))
+                commits = self._commits[scope, unit]
+                since_ms, total, count = commits[-1] if commits else (at_ms, 0, 0)
+                if commits and 0 <= at_ms - since_ms < _SLOT_MS:
+                    commits[-1] = (since_ms, total + amount, count + 1)
+                else:
+                    commits.append((at_ms, amount, 1))
 
     def of(self, scope: str, unit: str, remaining: int, spent: int, *, ends_ms: int | None = None) -> Forecast | None:
         """Return the forecast of a budget; None if there is none.
@@ -71,11 +85,11 @@ class Pace:
             spent: What was spent of it; more than the commits of 15 minutes means that there were earlier ones.
             ends_ms: When its window ends; a forecast after that is none.
         """
-        commits = self._commits.get((scope, unit), [])
-        total = sum(amount for _, amount in commits)
-        if len(commits) < _LEAST_COMMITS or total <= 0 or remaining <= 0:
+        commits = self._recent(scope, unit)
+        total = sum(amount for _, amount, _ in commits)
+        if sum(count for *_, count in commits) < _LEAST_COMMITS or total <= 0 or remaining <= 0:
             return None
-        since_ms = self.now_ms - PACE_MS if spent > total else min(at_ms for at_ms, _ in commits)
+        since_ms = self.now_ms - PACE_MS if spent > total else min(at_ms for at_ms, *_ in commits)
         took_ms = self.now_ms - since_ms
         if took_ms < _LEAST_MS:
             return None
@@ -83,6 +97,15 @@ class Pace:
         if exhausted_at_ms >= (self.now_ms + _LATEST_MS if ends_ms is None else ends_ms):
             return None
         return Forecast(scope, unit, total * _HOUR_MS // took_ms, exhausted_at_ms)
+
+    def _recent(self, scope: str, unit: str) -> list[tuple[int, int, int]]:
+        with self._lock:
+            commits = self._commits.get((scope, unit))
+            if commits is None:
+                return []
+            while commits and commits[0][0] < self.now_ms - PACE_MS:
+                commits.popleft()
+            return list(commits)
 
 
 def forecasts(pace: Pace, budgets: Iterable[Any], windows: Mapping[Any, Any] | None = None) -> list[Forecast]:

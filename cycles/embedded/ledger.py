@@ -308,7 +308,11 @@ class Ledger:
             if charge.amount < actual["amount"]:
                 response["charged"] = {"unit": actual["unit"], "amount": charge.amount}
             response["balances"] = _balances(charge.budgets)
-            self.tables.apply(*charge.budgets, self._idempotency.entry("event", tenant, request, response, now))
+            entry = self._idempotency.entry("event", tenant, request, response, now)
+            action = " ".join(filter(None, (request["action"].get("kind"), request["action"].get("name"))))
+            place = {"at_ms": now, "scope_path": derived[-1], "action": action}
+            made = {**place, "unit": actual["unit"], "amount": charge.amount}
+            self.tables.apply(*charge.budgets, evolve(entry, charge=made))
             return response
 
     # --- rules shared by the operations -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from cycles._errors import InvalidRequestError
 from cycles.embedded.forecast import Forecast, Pace, forecasts
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator_policies import PolicyOperator
-from cycles.embedded.records import ApiKey, Budget, BudgetWindow, Record, Reservation, Tenant
+from cycles.embedded.records import ApiKey, Budget, BudgetWindow, Record, Reservation, StoredResponse, Tenant
 from cycles.embedded.scopes import leaf, normalise
 from cycles.embedded.windows import Window, end_of
 
@@ -276,10 +276,16 @@ class Operator(PolicyOperator):
         """Call `observer` with the records before and after each change, while the ledger is locked."""
         self._tables.observers.append(observer)
 
-    def records(self) -> tuple[list[Budget], list[Reservation]]:
-        """Return the records of all budgets and reservations, each in the order in which they were first saved."""
+    def records(self) -> tuple[list[Budget], list[Reservation], list[StoredResponse]]:
+        """Return budgets, reservations and stored responses, each in the order in which they were first saved."""
         with self._ledger.locked():
-            return list(self._tables.budgets.values()), list(self._tables.reservations.values())
+            tables = self._tables
+            return list(tables.budgets.values()), self.reservations(), list(tables.responses.values())
+
+    def reservations(self) -> list[Reservation]:
+        """Return the records of all reservations in the order in which they were first saved."""
+        with self._ledger.locked():
+            return list(self._tables.reservations.values())
 
     def forecasts(self) -> list[Forecast]:
         """Return when budgets are used up at the pace of their last commits, by the clock of the ledger."""

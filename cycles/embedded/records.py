@@ -221,6 +221,8 @@ class StoredResponse(Record):
     reservation_id: str | None = None
     # True for a live reservation in observe mode.
     observed: bool = False
+    # What an event charged: at_ms, scope_path, unit, amount, action. An event has no record of its own.
+    charge: Body | None = None
 
     @property
     def key(self) -> Key:

@@ -15,7 +15,8 @@ from cycles.embedded.dashboard.redaction import REDACTED, Redactor
 from cycles.embedded.dashboard.static_files import static_files
 
 ACTION = ("llm.completion", "small-model")
-STATE = {"last_event_id", "at_ms", "budget_count", "budgets", "reservations", "decisions", "requests", "faults"}
+LISTS = {"budgets", "reservations", "decisions", "requests", "faults"}
+STATE = {"last_event_id", "at_ms", "kept_since_ms", "budget_count", *LISTS}
 KEY = "a-key-that-was-set"
 
 
@@ -66,10 +67,10 @@ def test_the_state_has_budgets_with_their_status(http: httpx.Client, server: cyc
     found = state(http)
     assert found["budget_count"] == 3
     assert found["at_ms"] == 1_700_000_000_000
-    first = found["budgets"][0]
-    assert (first["scope_path"], first["status"]) == ("tenant:acme/agent:bot", "FROZEN")
-    assert first["remaining"] == {"unit": "USD_MICROCENTS", "amount": 100_000_000}
-    assert [budget["status"] for budget in found["budgets"][1:]] == ["ACTIVE", "ACTIVE"]
+    last = found["budgets"][-1]
+    assert (last["scope_path"], last["status"]) == ("tenant:acme/agent:bot", "FROZEN")
+    assert last["remaining"] == {"unit": "USD_MICROCENTS", "amount": 100_000_000}
+    assert [budget["status"] for budget in found["budgets"][:2]] == ["ACTIVE", "ACTIVE"]
 
 
 def test_a_reservation_is_shown_until_and_after_it_is_settled(http: httpx.Client, client: cycles.Cycles) -> None:
@@ -167,18 +168,28 @@ def test_a_scope_selects_what_is_in_it(http: httpx.Client, client: cycles.Cycles
     assert state(http, "?scope=tenant:other")["budget_count"] == 0
 
 
-def test_of_many_budgets_the_500_that_changed_last_are_in_a_state_below_1_mb(
+def test_of_many_budgets_the_first_500_of_an_order_are_in_a_state_below_1_mb(
     http: httpx.Client, server: cycles.EmbeddedServer
 ) -> None:
+    team = "tenant:acme/workspace:team"
     for number in range(10_000):
-        server.ledger.set_budget(f"tenant:acme/workspace:team/agent:bot-{number}", cycles.usd(1))
-    server.ledger.fund("tenant:acme/workspace:team/agent:bot-3", cycles.usd(1))
+        server.ledger.set_budget(f"{team}/agent:bot-{number}", cycles.usd(5), spent=number)
+    server.ledger.set_budget(f"{team}/agent:empty", cycles.usd(0))
+    server.ledger.set_budget("tenant:acme/agent:small", cycles.usd("0.5"))
     response = http.get("/dashboard/state")
     found = response.json()
-    assert found["budget_count"] == 10_003
-    assert [row["scope"] for row in found["budgets"][:2]] == ["agent:bot-3", "agent:bot-9999"]
+    assert found["budget_count"] == 10_005
+    assert [row["scope"] for row in found["budgets"][:3]] == ["agent:empty", "agent:bot-9999", "agent:bot-9998"]
     assert len(found["budgets"]) == 500
     assert len(response.content) < 1_000_000
+    first = [row["scope_path"] for row in state(http, "?sort=left")["budgets"]]
+    assert first[:3] == [f"{team}/agent:empty", "tenant:acme/agent:small", "tenant:acme/agent:bot"]
+    first = [row["scope_path"] for row in state(http, "?sort=name")["budgets"]]
+    assert first[:2] == ["tenant:acme", "tenant:acme"]
+    assert first == sorted(first, key=lambda path: path.split("/"))
+    assert http.get("/dashboard/state?sort=colour").json() == {
+        "message": "unknown sort: 'colour'; use share, name, left"
+    }
 
 
 def test_the_lock_of_the_ledger_is_never_held_to_make_or_encode_rows(
@@ -218,13 +229,25 @@ def test_no_byte_of_the_dashboard_has_an_api_key_or_the_token(
         http.post(f"/v1/{key}?key={key}", content=json.dumps({"key": key}), headers={"X-Cycles-API-Key": key})
         client.decide(cycles.usd(1), action=(key[:64], key), metadata={"key": key})
     found = state(http)
-    paths = ["state", *(f"requests/{row['id']}" for row in found["requests"]), *(p for p in static_files() if p)]
+    paths = [
+        "state",
+        "summary",
+        "denials",
+        *(f"requests/{row['id']}" for row in found["requests"]),
+        *(p for p in static_files() if p),
+    ]
     content = b"".join(http.get(f"/dashboard/{path.lstrip('/')}").content for path in paths)
     assert server._dashboard is not None
     server._dashboard.feed.publish()
     content += b"".join(server._dashboard.feed.since(found["last_event_id"]))
     assert [secret for secret in (*keys, token_of(server)) if secret.encode() in content] == []
     assert content.count(REDACTED.encode()) >= 6
+
+
+def test_the_root_leads_to_the_dashboard(http: httpx.Client) -> None:
+    found = http.get("/")
+    assert (found.status_code, found.headers["location"]) == (302, "/dashboard")
+    assert http.post("/").status_code == 405
 
 
 def test_the_redactor_leaves_everything_else_alone() -> None:
@@ -243,7 +266,9 @@ def test_the_controls_change_budgets_clock_and_faults(http: httpx.Client, server
     server.ledger.set_budget(bot, cycles.usd(1), spent=5, caps={})
     for form in (
         {"do": "fund", "scope": bot, "amount": "2USD"},
-        {"do": "set", "scope": "tenant:acme/agent:new", "amount": "50 tokens"},
+        {"do": "set", "scope": "tenant:acme/agent:new", "amount": "50", "unit": "TOKENS"},
+        {"do": "fund", "scope": "tenant:acme/agent:new", "amount": "1_000"},
+        {"do": "fund", "scope": "tenant:acme", "amount": "0.5", "unit": "USD"},
         {"do": "freeze", "scope": "tenant:acme", "unit": "USD"},
         {"do": "freeze", "scope": bot},
         {"do": "unfreeze", "scope": bot, "unit": "USD_MICROCENTS"},
@@ -256,7 +281,8 @@ def test_the_controls_change_budgets_clock_and_faults(http: httpx.Client, server
         done = control(http, server, **form)
         assert (done.status_code, list(done.json())) == (200, ["message"]), form
     assert server.ledger.balance(bot).allocated == cycles.usd(3)
-    assert server.ledger.balance("tenant:acme/agent:new").allocated == cycles.tokens(50)
+    assert server.ledger.balance("tenant:acme/agent:new").allocated == cycles.tokens(1_050)
+    assert server.ledger.balance("tenant:acme", "USD_MICROCENTS").allocated == cycles.usd("10.5")
     found = state(http)
     assert found["at_ms"] == 1_700_000_005_000
     statuses = {(row["scope_path"], row["spent"]["unit"]): row["status"] for row in found["budgets"]}
@@ -281,6 +307,8 @@ def test_the_controls_change_budgets_clock_and_faults(http: httpx.Client, server
         ({}, "unknown do: None; use fund, set, freeze"),
         ({"do": "fund", "scope": "tenant:acme"}, "amount must be a string, got None"),
         ({"do": "fund", "scope": "tenant:acme", "amount": "ten"}, "cannot read an amount from 'ten'"),
+        ({"do": "fund", "scope": "tenant:x", "amount": "5"}, "'5' names no unit; use USD"),
+        ({"do": "fund", "scope": "tenant:acme", "amount": "5"}, "tenant:acme has budgets in USD_MICROCENTS, TOKENS"),
         ({"do": "fund", "scope": "acme", "amount": "1USD"}, "'acme' is not level:value"),
         ({"do": "fund", "scope": "tenant:x", "amount": "1USD"}, "no budget for tenant:x in USD_MICROCENTS; use set"),
         ({"do": "freeze", "scope": "tenant:acme"}, "tenant:acme has budgets in USD_MICROCENTS, TOKENS; pass unit="),

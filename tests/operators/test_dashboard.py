@@ -19,6 +19,7 @@ pytestmark = processes
 ACTION: Final = ("llm.completion", "small-model")
 TENANT: Final = "tenant:acme"
 BOT: Final = "tenant:acme/agent:bot"
+AGENT: Final = {"agent": "bot"}
 # Chromium reports a rejected control in the console, and no page can prevent that.
 REJECTED: Final = "/dashboard/control - Failed to load resource"
 
@@ -71,7 +72,7 @@ def test_budgets_and_reservations_change_live(page: Browser, server: cycles.Embe
         guard.commit(cycles.usd("0.20"))
     page.wait_for_text("charged $0.20, released $0.30", "reservation", **found)
     page.wait_for_text("$1.80 left", "budget", scope=BOT, unit="USD_MICROCENTS")
-    page.wait_for_text("$0.20 spent and $0.00 reserved in USD", "spend")
+    page.wait_for_text("$0.20 spent in the last 5 minutes, $0.00 reserved now, in USD", "spend")
     server.ledger.set_budget("tenant:acme/agent:new", cycles.tokens(7))
     page.wait_for_text("7 left", "budget", scope="tenant:acme/agent:new", unit="TOKENS")
     page.wait_for_text("4", "budget-count")
@@ -85,7 +86,12 @@ def test_a_denial_says_which_rule_and_what_was_missing(page: Browser, server: cy
     with pytest.raises(cycles.BudgetExceededError) as denied:
         client.reserve(cycles.usd(5), action=ACTION, subject={"agent": "bot"}).acquire()
     page.wait_for_text(f"{BOT}: the remaining budget is too small, $3.00 missing", "decision", decision="DENY")
-    page.wait_for_text(f"request {denied.value.request_id}", "decision", decision="DENY")
+    assert str(denied.value.request_id) not in page.part("decision", decision="DENY").text  # ids are in the details
+    page.part("decision", decision="DENY").click()
+    page.wait_for_text(f'"request_id": "{denied.value.request_id}"', "details")
+    page.wait_for_text('"error": "BUDGET_EXCEEDED"', "details")
+    page.press("\ue00c")  # Escape
+    page.wait_for("return !document.getElementById('details').open")
     page.wait_for_text("caps: max_tokens 7", "decision", decision="ALLOW_WITH_CAPS")
     page.part("decision", decision="ALLOW")
     page.wait_for_text("409", "request")
@@ -96,8 +102,162 @@ def test_a_request_shows_its_bodies_and_a_replay_is_marked(page: Browser, server
         server.client(tenant="acme").record(cycles.tokens(3), action=ACTION, idempotency_key="key-1")
     page.wait_for_text("replay", "request")
     page.part("request").click()
-    page.wait_for("return document.getElementById('request-text').innerText.includes('\"idempotency_key\": \"key-1\"')")
-    assert "APPLIED" in page.run("return document.getElementById('request-text').innerText")
+    page.wait_for("return document.getElementById('details-text').innerText.includes('\"idempotency_key\": \"key-1\"')")
+    page.wait_for_text("APPLIED", "details")
+
+
+def select(page: Browser, name: str, value: str) -> None:
+    """Select a value as a user does."""
+    found = page.driver.find_element("id", name)
+    page.run("arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))", found, value)
+
+
+def figures(page: Browser) -> dict[str, list[str]]:
+    """Return the lines of the four figures: the name, the figure and its period."""
+    found: dict[str, list[str]] = page.run(
+        "return Object.fromEntries([...document.querySelectorAll('[data-testid=figure]')]"
+        ".map((it) => [it.dataset.figure, it.innerText.split('\\n').filter(Boolean)]))"
+    )
+    return found
+
+
+def legend(page: Browser) -> dict[str, str]:
+    """Return the amounts of the legend by name."""
+    lines = page.run("return [...document.querySelectorAll('#spend-legend li')].map((it) => it.innerText.split('\\n'))")
+    return {line[0]: line[1] for line in lines}
+
+
+def test_the_figures_and_the_legend_of_a_busy_scope_are_the_sums_of_the_ledger(
+    page: Browser, server: cycles.EmbeddedServer
+) -> None:
+    """More reservations than the page has rows, over three hours; the figures have their periods."""
+    clock, client = server._clock, server.client(tenant="acme")
+    assert isinstance(clock, cycles.ManualClock)
+    server.ledger.set_budget(BOT, cycles.usd(9))
+    for number in range(260):
+        with client.reserve(
+            cycles.usd("0.02"), action=("llm.completion", f"model-{number % 3}"), subject=AGENT
+        ) as guard:
+            guard.commit(cycles.usd_microcents(1_000_000 + number))
+        clock.advance(40_000)
+    page.part("budget", scope=BOT).click()
+    page.wait_for("return location.search.includes('agent%3Abot')")
+    rows = [row for row in server.ledger.reservations() if BOT in row.scopes and row.charged]
+    assert len(rows) == 260
+    hour_ms = 59 * 60_000 + clock.now_ms() % 60_000  # 60 steps of a minute; the last one is not over
+    for period, words, longest_ms in (("1h", "in the last hour", hour_ms), ("all", "since", 1 << 50)):
+        page.run("document.querySelector(`#periods [value='${arguments[0]}']`).click()", period)
+        page.wait_for("return document.getElementById('spent-period').innerText.startsWith(arguments[0])", words)
+        since = clock.now_ms() - longest_ms
+        spent = sum(row.charged or 0 for row in rows if (row.finalized_at_ms or 0) >= since)
+        shown = page.driver.execute_async_script(
+            "import('/dashboard/format.js').then(({ number }) => arguments[1](number(arguments[0], 'USD_MICROCENTS')))",
+            spent,
+        )
+        page.wait_for("return document.getElementById('spent').innerText === arguments[0]", shown)
+        assert legend(page)["spent"] == shown
+        select(page, "spend-by", "action")
+        page.wait_for("return document.querySelectorAll('#spend-legend li').length === 4")
+        assert page.part("figure", figure="spent").text.split("\n")[1] == shown
+        amounts = [float(text[1:]) for name, text in legend(page).items() if name != "reserved"]
+        assert round(sum(amounts) * 10**8) == spent
+        select(page, "spend-by", "unit")
+        page.wait_for("return document.querySelectorAll('#spend-legend li').length === 2")
+    found = figures(page)
+    left = server.ledger.balance(BOT).remaining.amount
+    assert found["left"][1:] == [f"${left / 10**8:.2f}", "now, of $9.00"]
+    assert found["reserved"][1:] == ["$0.00", "now, by active reservations"]
+    assert found["denied"][1] == "0"
+    assert page.run("return document.querySelectorAll('[data-testid=reservation]').length") == 200
+
+
+def test_denials_are_grouped_and_the_page_names_the_scope_that_was_denied_most(
+    page: Browser, server: cycles.EmbeddedServer
+) -> None:
+    client = server.client(tenant="acme")
+    for _ in range(3):
+        client.decide(cycles.usd(3), action=ACTION, subject=AGENT)
+    client.decide(cycles.usd(30), action=ACTION)
+    page.wait_for_text("3 times", "denials")
+    assert page.part("denials").text.split("\n") == [
+        BOT,
+        "3 times",
+        "BUDGET_EXCEEDED",
+        TENANT,
+        "1 time",
+        "BUDGET_EXCEEDED",
+    ]
+    name, count, period = figures(page)["denied"]
+    assert (name, count) == ("Denied", "4")
+    assert period.endswith(f"; most: {BOT} (3)")
+    assert "4 a minute" in page.run("return document.getElementById('denials-sum').innerText")
+
+
+def test_budgets_are_sorted_by_the_used_share_and_one_that_is_used_up_is_marked(
+    page: Browser, server: cycles.EmbeddedServer
+) -> None:
+    shares = {"a": 50, "b": 85, "c": 97, "d": 100}
+    for name, cents in shares.items():
+        server.ledger.set_budget(f"{TENANT}/agent:{name}", cycles.usd(1), spent=cents * 1_000_000)
+    page.wait_for_text("7", "budget-count")
+    page.wait_for("return document.querySelectorAll('[data-testid=budget]').length === 7")
+    script = "return [...document.querySelectorAll('[data-testid=budget]')].map((it) => [it.dataset.scope.at(-1), "
+    found = page.run(f"{script}it.dataset.level, it.querySelector('.share').innerText])")
+    assert found[:4] == [
+        ["d", "out", "USED UP"],
+        ["c", "red", "97% used"],
+        ["b", "amber", "85% used"],
+        ["a", "", "50% used"],
+    ]
+    server.ledger.fund(f"{TENANT}/agent:d", cycles.usd(9))
+    page.wait_for("return document.querySelector('[data-testid=budget]').dataset.scope.endsWith('agent:c')")
+    select(page, "sort", "left")
+    page.wait_for("return document.querySelector('[data-testid=budget]').innerText.includes('$0.03 left')")
+    select(page, "sort", "name")
+    page.wait_for("return document.querySelector('[data-testid=budget]').dataset.scope === 'tenant:acme'")
+    assert page.run(f"{script}it.getAttribute('aria-level')])")[-1] == ["d", "2"]
+
+
+def test_a_list_of_many_budgets_scrolls_with_the_page_and_names_how_many_are_hidden(
+    page: Browser, server: cycles.EmbeddedServer
+) -> None:
+    for number in range(600):
+        server.ledger.set_budget(f"{TENANT}/agent:bot-{number}", cycles.usd(1), spent=number)
+    page.wait_for_text("603", "budget-count")
+    page.wait_for_text("The 50 with the largest share used are shown, 553 are not.", "budgets-note")
+    assert page.run("return getComputedStyle(document.getElementById('budgets')).overflowY") == "visible"
+    for _ in range(5):
+        page.run("document.getElementById('budgets-more').click()")
+    page.wait_for_text("The 500 with the largest share used are shown, 103 are not. Search", "budgets-note")
+    first = f"{TENANT}/agent:bot-599"
+    assert page.run("return document.querySelector('[data-testid=budget]').dataset.scope") == first
+
+
+def test_the_text_of_an_empty_list_is_true(page: Browser, server: cycles.EmbeddedServer) -> None:
+    """The page keeps the last requests of all scopes; reservations are those of the ledger."""
+    client = server.client(tenant="acme")
+    client.reserve(cycles.usd("0.1"), action=ACTION, subject=AGENT).acquire().release()
+    for _ in range(210):
+        client.decide(cycles.usd("0.1"), action=ACTION)
+    page.part("budget", scope=BOT).click()
+    page.wait_for("return document.querySelectorAll('[data-testid=decision]').length === 1")
+    assert page.run("return document.querySelectorAll('[data-testid=reservation]').length") == 1
+    server.ledger.set_budget("tenant:acme/agent:idle", cycles.usd(1))
+    page.driver.get(page.driver.current_url.replace("agent%3Abot", "agent%3Aidle"))
+    page.wait_for("return document.getElementById('reservations-note').innerText !== ''")
+    notes = "return ['reservations', 'decisions'].map((it) => document.getElementById(`${it}-note`).innerText)"
+    reservations, decisions = page.run(notes)
+    assert reservations == "The ledger has no reservation of tenant:acme/agent:idle."
+    assert decisions.startswith("No decision of tenant:acme/agent:idle since ")
+    assert decisions.endswith(": earlier ones are not kept.")
+
+
+def test_the_root_leads_to_the_dashboard_and_keeps_the_token(tab: Browser, server: cycles.EmbeddedServer) -> None:
+    with server.listen():
+        tab.open(address(server).replace("/dashboard#", "/#"))
+        tab.wait_for_text("live", "connection")
+        assert tab.driver.current_url.endswith("/dashboard")
+        assert tab.driver.find_element("id", "controls").is_enabled()
 
 
 def test_the_chart_has_the_same_numbers_as_text(page: Browser, server: cycles.EmbeddedServer) -> None:
@@ -107,9 +267,7 @@ def test_the_chart_has_the_same_numbers_as_text(page: Browser, server: cycles.Em
             guard.commit(cycles.usd(amount))
     page.wait_for_text("$1.25 spent", "spend")
     assert page.run("return document.querySelectorAll('#spend-chart canvas').length") == 1
-    page.run(
-        "const by = document.getElementById('spend-by'); by.value = 'action'; by.dispatchEvent(new Event('change'))"
-    )
+    select(page, "spend-by", "action")
     page.wait_for_text("llm.completion large\n$1.00", "spend")
     page.wait_for_text("llm.completion small\n$0.25", "spend")
 
@@ -180,7 +338,9 @@ def test_the_controls_work_with_the_token_and_it_leaves_the_address_bar(
     page.wait_for_text("frozen", "budget", scope=BOT)
     use(page, "budget-form", "set", scope="tenant:new", amount="50TOKENS")
     page.part("budget", scope="tenant:new", unit="TOKENS")
-    use(page, "budget-form", "fund", scope=BOT, amount="three")
+    use(page, "budget-form", "fund", scope="tenant:new", amount="7", unit="TOKENS")
+    page.wait_for_text("57 left of 57 tokens", "budget", scope="tenant:new", unit="TOKENS")
+    use(page, "budget-form", "fund", scope=BOT, amount="three", unit="")
     page.wait_for_text("Not done: cannot read an amount from 'three'", "control-result")
     use(page, "fault-form", "fault", operation="commit", kind="status", status="429", times="2")
     page.wait_for_text("status 429: the next 2 requests of commit", "controls")
@@ -311,7 +471,7 @@ def show_everything(page: Browser, server: cycles.EmbeddedServer) -> None:
     server.faults.delay("commit", 1)
     page.wait_for_text("delay of 1 s", "controls")
     page.part("request").click()
-    page.wait_for("return document.getElementById('request-text').innerText.includes('response')")
+    page.wait_for("return document.getElementById('details-text').innerText.includes('response')")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (400, False), (400, True)])
@@ -344,8 +504,8 @@ def test_every_list_is_one_tab_stop(page: Browser, server: cycles.EmbeddedServer
     show_everything(page, server)
     for number in range(100):
         server.ledger.set_budget(f"tenant:acme/agent:bot-{number}", cycles.usd(1))
-    page.wait_for("return document.querySelectorAll('[data-testid=budget]').length > 100")
-    stops = "return [...document.querySelectorAll('.list')].map((it) => [it, ...it.querySelectorAll('*')]"
+    page.wait_for("return document.querySelectorAll('[data-testid=budget]').length === 50")
+    stops = "return [...document.querySelectorAll('.whole, .list')].map((it) => [it, ...it.querySelectorAll('*')]"
     assert page.run(f"{stops}.filter((part) => part.tabIndex >= 0).length)") == [1, 1, 1, 1]
     page.run("document.activeElement.blur(); document.querySelector('[data-testid=budget]').focus()")
     page.press("\ue015", "\ue015")  # ArrowDown

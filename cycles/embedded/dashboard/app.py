@@ -27,8 +27,8 @@ class DashboardApp:
         self._is_closed = False
 
     def serves(self, path: str) -> bool:
-        """Return whether a path belongs to the dashboard."""
-        return path == PATH or path.startswith(f"{PATH}/")
+        """Return whether a path belongs to the dashboard; the root leads to it."""
+        return path in ("/", PATH) or path.startswith(f"{PATH}/")
 
     def handle(self, request: Request, address: str) -> Response | Stream | None:
         """Return the response to a request, or what to stream, or None if the server is closed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Final
@@ -53,14 +54,24 @@ class Controls:
             raise InvalidRequestError(f"{missing.args[0].partition(';')[0]}; use set to create one") from None
 
     def _fund(self, form: dict[str, Any]) -> str:
-        scope, amount = _string(form, "scope"), Amount.parse(_string(form, "amount"))
+        scope, amount = _string(form, "scope"), self._amount(form)
         self._operator.fund(scope, amount)
         return f"funded {scope} with {amount}"
 
     def _set(self, form: dict[str, Any]) -> str:
-        scope, amount = _string(form, "scope"), Amount.parse(_string(form, "amount"))
+        scope, amount = _string(form, "scope"), self._amount(form)
         self._operator.set_allocated(scope, amount)
         return f"set the budget of {scope} to {amount}"
+
+    def _amount(self, form: dict[str, Any]) -> Amount:
+        """Return the amount of a form. A number without a unit takes the unit beside it, or that of the only budget."""
+        text, unit = _string(form, "amount"), form.get("unit")
+        if text.replace(".", "", 1).replace(",", "").replace("_", "").isdecimal():
+            with contextlib.suppress(KeyError):
+                unit = unit or self._operator.balance(_string(form, "scope")).remaining.unit
+            if unit is not None:
+                text += "USD" if unit == Unit.USD_MICROCENTS else _string({"unit": unit}, "unit")
+        return Amount.parse(text)
 
     def _set_status(self, form: dict[str, Any], status: str) -> str:
         scope = _string(form, "scope")

@@ -6,6 +6,7 @@ they parse nothing; `publish` and `state` do that, outside of the lock.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 import time
@@ -17,9 +18,11 @@ from cycles.embedded.clock import Clock, ManualClock
 from cycles.embedded.dashboard import rows
 from cycles.embedded.dashboard.event_log import EventLog
 from cycles.embedded.dashboard.handled import Handled
+from cycles.embedded.dashboard.history import Charge, History, is_within
 from cycles.embedded.dashboard.latest import Latest, drained
+from cycles.embedded.dashboard.summary import View, changes_of, denials, ended_ms, event_of, summary
 from cycles.embedded.faults import Fault, Faults
-from cycles.embedded.forecast import Pace, forecasts
+from cycles.embedded.forecast import Pace
 from cycles.embedded.http import Request, Response
 from cycles.embedded.operator import Operator
 from cycles.embedded.records import Body, Budget, Key, Record, Reservation, StoredResponse
@@ -32,8 +35,8 @@ MIN_SETTLED: Final = 50
 EVENT_PAUSE_S: Final = 0.1
 # More changed records than this are not merged into one event: the page reads the state again.
 MAX_MERGED: Final = 2_000
-# Settled reservations that are kept, so that a narrowed page has some too.
-KEPT_SETTLED: Final = 1_000
+# Requests that are kept, so that a narrowed page has some too.
+KEPT_REQUESTS: Final = 10_000
 # Longest shown part of a body.
 MAX_SHOWN_BYTES: Final = 100_000
 _STORING: Final = ("decide", "reserve", "commit", "release", "extend", "event")
@@ -69,8 +72,7 @@ class Feed:
         self._clock = clock
         self._timer = timer
         self._numbers = itertools.count(1)
-        self._decisions: deque[Handled] = deque(maxlen=MAX_ROWS)
-        self._requests: deque[Handled] = deque(maxlen=MAX_ROWS)
+        self._requests: deque[Handled] = deque(maxlen=KEPT_REQUESTS)
         self._new_decisions: deque[Handled] = deque(maxlen=MAX_ROWS)
         self._new_requests: deque[Handled] = deque(maxlen=MAX_ROWS)
         self._thread = threading.local()
@@ -78,21 +80,23 @@ class Feed:
         self._next_s = 0.0
         self._log = EventLog(time.time_ns() // 1_000_000, encode)  # higher than the ids of every earlier server
         self.is_closed: bool = False
+        self._began_ms = clock.now_ms()
+        self._history, self._denials, self._pace = History(), History(), Pace(self._began_ms)
         self._start_observing()
         self._published: Body = {"faults": rows.fault_rows(faults), "budget_count": len(self._budgets)}
         self._at_ms = clock.now_ms()
 
     def _start_observing(self) -> None:
         self._changes = _Changes()
-        self._budgets: Latest[Key, Budget] = Latest()
-        self._active: Latest[Key, Reservation] = Latest()
-        self._settled: Latest[Key, Reservation] = Latest(KEPT_SETTLED)
+        self._budgets: dict[Key, Budget] = {}
+        self._active: dict[Key, Reservation] = {}
         with self._operator.locked():
-            budgets, reservations = self._operator.records()
-            for budget in budgets:
-                self._budgets.put(budget.key, budget)
-            for row in sorted(reservations, key=lambda row: row.finalized_at_ms or row.created_at_ms):
-                self._keep(row)
+            budgets, reservations, responses = self._operator.records()
+            self._budgets.update((budget.key, budget) for budget in budgets)
+            for row in reservations:
+                self._count(None, row)
+            for stored in responses:
+                self._add(event_of(stored))
             self._operator.observe(self.changed)
 
     # --- called while requests are handled ------------------------------------------------------------------------
@@ -106,23 +110,31 @@ class Feed:
         for before, after in changes:
             if isinstance(after, StoredResponse):
                 self._thread.stored = True
+                self._add(event_of(after))
             elif isinstance(after, Budget):
-                self._budgets.put(after.key, after)
+                self._budgets[after.key] = after
                 self._changes.budgets.put(after.key, after)
             elif isinstance(after, Reservation):
-                self._keep(after)
+                self._count(before if isinstance(before, Reservation) else None, after)
                 self._changes.reservations.put(after.key, after)
             elif after is None and isinstance(before, Budget):
-                self._budgets.discard(before.key)
+                self._budgets.pop(before.key, None)
                 self._changes.budgets.discard(before.key)
                 self._changes.needs_reset = True
 
-    def _keep(self, row: Reservation) -> None:
+    def _count(self, before: Reservation | None, row: Reservation) -> None:
         if row.status == "ACTIVE":
-            self._active.put(row.key, row)
+            self._active[row.key] = row
         else:
-            self._active.discard(row.key)
-            self._settled.put(row.key, row)
+            self._active.pop(row.key, None)
+        self._add(changes_of(before, row))
+        if row.charged is not None and (before is None or before.charged is None):
+            self._pace.now_ms = self._clock.now_ms()
+            self._pace.add(row.budgeted, row.unit, row.finalized_at_ms, row.charged)
+
+    def _add(self, changes: Sequence[Charge]) -> None:
+        for one in changes:
+            self._history.add(one)
 
     def finished(
         self,
@@ -144,12 +156,13 @@ class Feed:
             took_ms=took_ms,
             is_replay=succeeded and operation in _STORING and not getattr(self._thread, "stored", False),
         )
-        if handled.is_denial and handled.wanted is not None:
-            handled.budgets = self._operator.budgets_of(handled.scopes, handled.wanted[0])
+        if handled.is_denial:
+            if handled.wanted is not None:
+                handled.budgets = self._operator.budgets_of(handled.scopes, handled.wanted[0])
+            self._denials.add(Charge(handled.at_ms, (rows.scope_path(handled) or "", "", handled.reason), 1))
         for kept in (self._requests, self._new_requests):
             kept.append(handled)
         if handled.is_decision:
-            self._decisions.append(handled)
             self._new_decisions.append(handled)
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -183,12 +196,11 @@ class Feed:
         with self._operator.locked() as now_ms:
             changes, self._changes = self._changes, _Changes()
             count = len(self._budgets)
-            settled = self._settled.values()
         is_advanced = isinstance(self._clock, ManualClock) and now_ms != self._at_ms
         self._at_ms = now_ms
         data: Body = {"at_ms": now_ms} if is_advanced else {}
         lists: dict[str, list[Body]] = {
-            "budgets": self._budget_rows(now_ms, changes.budgets.values()[::-1], settled),
+            "budgets": self._budget_rows(now_ms, changes.budgets.values()[::-1]),
             "reservations": [rows.reservation_row(row) for row in reversed(changes.reservations.values())],
             "decisions": [rows.decision_row(handled) for handled in reversed([*drained(self._new_decisions)])],
             "requests": [rows.request_row(handled) for handled in reversed([*drained(self._new_requests)])],
@@ -200,40 +212,64 @@ class Feed:
         has_dropped = changes.budgets.has_dropped or changes.reservations.has_dropped
         return changes.needs_reset or has_dropped, data
 
-    def _budget_rows(self, now_ms: int, budgets: Sequence[Budget], settled: Sequence[Reservation]) -> list[Body]:
+    def _budget_rows(self, now_ms: int, budgets: Sequence[Budget]) -> list[Body]:
         """Return the rows of budgets, with when those are used up that have a pace."""
-        pace = Pace(now_ms)
-        for row in settled:
-            if row.charged is not None:
-                pace.add(row.budgeted, row.unit, row.finalized_at_ms, row.charged)
-        windows = {key: window for key in pace.places if (window := self._operator.window(*key)) is not None}
-        used_up = {(each.scope, each.unit): each.exhausted_at_ms for each in forecasts(pace, budgets, windows)}
+        self._pace.now_ms = now_ms
         found = []
         for budget in budgets:
-            at_ms = used_up.get((budget.scope, budget.unit))
-            found.append(rows.budget_row(budget) | ({} if at_ms is None else {"exhausted_at_ms": at_ms}))
+            row, place = rows.budget_row(budget), (budget.scope, budget.unit)
+            forecast = self._pace.of(*place, budget.remaining, budget.spent)
+            if forecast is not None:
+                window = self._operator.window(*place)
+                if window is None or forecast.exhausted_at_ms < window.ends_ms:
+                    row["exhausted_at_ms"] = forecast.exhausted_at_ms
+            found.append(row)
         return found
 
     # --- the state ------------------------------------------------------------------------------------------------
 
-    def state(self, scope: str = "", search: str = "") -> Body:
-        """Return everything that a page shows, narrowed to a scope and to budgets whose scope contains `search`."""
+    def state(self, scope: str = "", search: str = "", sort: str = "share") -> Body:
+        """Return the lists of a page, narrowed to a scope and to budgets whose scope contains `search`.
+
+        Args:
+            sort: A key of `rows.SORTS`.
+        """
         last_event_id = self.last_event_id  # first: the state may be newer than this event, never older
         with self._operator.locked() as now_ms:
-            budgets, active, settled = self._budgets.values(), self._active.values(), self._settled.values()
+            budgets, reservations = list(self._budgets.values()), self._operator.reservations()
         found = [row for row in budgets if is_within(row.scope, scope) and search in row.scope]
-        decisions = [row for row in list(self._decisions) if is_within(rows.scope_path(row), scope)]
-        requests = [row for row in list(self._requests) if is_within(rows.scope_path(row), scope)]
+        requests = [each for each in list(self._requests) if is_within(rows.scope_path(each), scope)][::-1]
+        decisions = list(itertools.islice((each for each in requests if each.is_decision), MAX_ROWS))
+        first = heapq.nsmallest(MAX_BUDGETS, found, key=rows.SORTS[sort])
         return {
             "last_event_id": last_event_id,
             "at_ms": now_ms,
+            "kept_since_ms": self._kept_since_ms(),
             "budget_count": len(found),
-            "budgets": self._budget_rows(now_ms, found[-MAX_BUDGETS:][::-1], settled),
-            "reservations": _reservation_rows(active, settled, scope),
-            "decisions": [rows.decision_row(handled) for handled in reversed(decisions)],
-            "requests": [rows.request_row(handled) for handled in reversed(requests)],
+            "budgets": self._budget_rows(now_ms, first),
+            "reservations": _reservation_rows([row for row in reservations if is_within(row.scope_path, scope)]),
+            "decisions": [rows.decision_row(handled) for handled in decisions],
+            "requests": [rows.request_row(handled) for handled in requests[:MAX_ROWS]],
             "faults": rows.fault_rows(self._faults),
         }
+
+    def _kept_since_ms(self) -> int:
+        kept = list(self._requests)
+        return kept[0].at_ms if len(kept) == KEPT_REQUESTS else self._began_ms
+
+    def summary(self, view: View) -> Body:
+        """Return the figures, the chart and the denials of a scope in a period."""
+        with self._operator.locked() as now_ms:
+            budgets, active = list(self._budgets.values()), list(self._active.values())
+        shown = summary(view, now_ms, self._history, budgets, active)
+        return shown | {"denied": denials(view, now_ms, self._denials, self._began_ms)}
+
+    def denied(self) -> Body:
+        """Return how often each scope was denied since the dashboard was opened."""
+        counts: dict[str, int] = {}
+        for (scope, _), count in self._denials.counts("all", "", self.now_ms()).items():
+            counts[scope] = counts.get(scope, 0) + count
+        return {"since_ms": self._began_ms, "denied": counts}
 
     def request(self, number: int) -> Body | None:
         """Return the bodies of a request and its response, or None if it is not kept any more."""
@@ -253,14 +289,9 @@ def _text(body: bytes) -> str:
     return body[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
 
 
-def is_within(path: str | None, scope: str) -> bool:
-    """Return whether a scope is `scope` or below it; every one is within an empty scope."""
-    return not scope or (path is not None and (path == scope or path.startswith(f"{scope}/")))
-
-
-def _reservation_rows(active: Sequence[Reservation], settled: Sequence[Reservation], scope: str) -> list[Body]:
-    """Return the active reservations, then the settled ones, of each the latest change first."""
-    ended = [row for row in settled if is_within(row.scope_path, scope)]
-    alive = [row for row in active if is_within(row.scope_path, scope)][-(MAX_ROWS - min(MIN_SETTLED, len(ended))) :]
-    ended = ended[-(MAX_ROWS - len(alive)) :]
-    return [rows.reservation_row(row) for row in (*reversed(alive), *reversed(ended))]
+def _reservation_rows(found: Sequence[Reservation]) -> list[Body]:
+    """Return the active reservations, then the ended ones, of each the latest first."""
+    alive = [row for row in found if row.status == "ACTIVE"]
+    ended = heapq.nlargest(MAX_ROWS, (row for row in found if row.status != "ACTIVE"), key=ended_ms)
+    alive = alive[-(MAX_ROWS - min(MIN_SETTLED, len(ended))) :]
+    return [rows.reservation_row(row) for row in (*reversed(alive), *ended[: MAX_ROWS - len(alive)])]

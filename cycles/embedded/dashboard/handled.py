@@ -55,20 +55,27 @@ class Handled:
             return False
         return self.response.status >= 400 or b'"decision":"DENY"' in self.response.body
 
-    @cached_property
+    @property
     def form(self) -> Body:
         """Return the body of the request, empty if it is no JSON object."""
         return json_object(self.request.body)
 
-    @cached_property
+    @property
     def result(self) -> Body:
         """Return the body of the response, empty if it is no JSON object."""
         return json_object(b"" if self.response is None else self.response.body)
 
     @property
+    def reason(self) -> str:
+        """Return why a request was denied: the reason code or the error code."""
+        result = self.result
+        return str(result.get("reason_code", result.get("error")))
+
+    @property
     def wanted(self) -> tuple[str, int] | None:
         """Return unit and amount that the request names, or None."""
-        named = self.form.get("estimate", self.form.get("actual"))
+        form = self.form
+        named = form.get("estimate", form.get("actual"))
         if not isinstance(named, dict) or not isinstance(named.get("amount"), int):
             return None
         return str(named.get("unit")), named["amount"]

@@ -14,8 +14,11 @@ from cycles.embedded.clock import Clock, ManualClock
 from cycles.embedded.dashboard import checks
 from cycles.embedded.dashboard.control import Controls
 from cycles.embedded.dashboard.feed import Feed
+from cycles.embedded.dashboard.history import PERIODS
 from cycles.embedded.dashboard.redaction import Redactor
+from cycles.embedded.dashboard.rows import SORTS
 from cycles.embedded.dashboard.static_files import static_files
+from cycles.embedded.dashboard.summary import GROUPINGS, View
 from cycles.embedded.faults import Faults
 from cycles.embedded.http import JSON, Request, Response
 from cycles.embedded.operator import Operator
@@ -53,6 +56,8 @@ class Dashboard:
         problem = checks.problem_of(request.headers, listening)
         if problem is not None:
             return self._message(403, problem)
+        if request.path == "/" and request.method in ("GET", "HEAD"):
+            return Response(302, checks.HEADERS | {"Location": PATH}, b"")
         below = request.path.removeprefix(PATH)
         found = static_files().get(below)
         allowed = ("GET", "HEAD") if found is not None else (("POST",) if below == "/control" else ("GET",))
@@ -74,14 +79,29 @@ class Dashboard:
         if below == "/state":
             query = parse_qs(request.target.partition("?")[2])
             scope, search = (query.get(name, [""])[-1].strip().lower() for name in ("scope", "search"))
+            sort = query.get("sort", ["share"])[-1]
+            if sort not in SORTS:
+                return self._message(400, f"unknown sort: {sort!r:.80}; use {', '.join(SORTS)}")
             clock = {"X-Cycles-Clock": "manual" if self._is_manual else "system"}
-            return self._json(200, self.feed.state(scope.strip("/"), search), **clock)
+            return self._json(200, self.feed.state(scope.strip("/"), search, sort), **clock)
+        if below == "/summary":
+            return self._summary(parse_qs(request.target.partition("?")[2]))
+        if below == "/denials":
+            return self._json(200, self.feed.denied())
         name, _, number = below[1:].partition("/")
         if name == "requests" and number.isdecimal() and len(number) < 20:
             bodies = self.feed.request(int(number))
             if bodies is not None:
                 return self._json(200, bodies)
         return self._message(404, "the dashboard has no such path, or does not keep this request any more")
+
+    def _summary(self, query: dict[str, list[str]]) -> Response:
+        given = {name: query[name][-1] for name in ("unit", "period", "by") if name in query}
+        view = View(query.get("scope", [""])[-1].strip().lower().strip("/"), **given)
+        for name, value, known in (("period", view.period, tuple(PERIODS)), ("by", view.by, GROUPINGS)):
+            if value not in known:
+                return self._message(400, f"unknown {name}: {value!r:.80}; use {', '.join(known)}")
+        return self._json(200, self.feed.summary(view))
 
     def _last_event_id(self, given: str | None) -> int:
         if given is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+from cycles._core.amounts import Unit
 from cycles.embedded import listing
 from cycles.embedded.dashboard.handled import Handled
 from cycles.embedded.faults import Faults
@@ -11,6 +13,21 @@ from cycles.embedded.records import Body, Budget, Reservation
 
 # Longest path and query that is shown.
 MAX_TARGET: Final = 200
+
+
+def _share(budget: Budget) -> float:
+    """Return the used share of a budget: what is spent, reserved and owed."""
+    if budget.allocated <= 0:
+        return 1.0 if budget.remaining <= 0 else 0.0
+    return 1 - budget.remaining / budget.allocated
+
+
+SORTS: Final[dict[str, Callable[[Budget], tuple[Any, ...]]]] = {
+    "share": lambda budget: (-_share(budget), budget.scope, budget.unit),
+    "name": lambda budget: (budget.scope.split("/"), budget.unit),
+    "left": lambda budget: (budget.unit != Unit.USD_MICROCENTS, budget.unit, budget.remaining, budget.scope),
+}
+"""The orders of the list of budgets."""
 
 
 def budget_row(budget: Budget) -> Body:
@@ -31,7 +48,7 @@ def reservation_row(row: Reservation) -> Body:
 
 def decision_row(handled: Handled) -> Body:
     """Return a decision: what was wanted, what the ledger decided, and of a denial the rule and what was missing."""
-    result = handled.result
+    form, result = handled.form, handled.result
     denied = handled.is_denial
     shown: Body = {
         "id": handled.number,
@@ -39,16 +56,16 @@ def decision_row(handled: Handled) -> Body:
         "operation": handled.operation,
         "decision": "DENY" if denied else result.get("decision", "ALLOW"),
         "request_id": request_id(handled),
-        "subject": handled.form.get("subject"),
+        "subject": form.get("subject"),
         "scope_path": scope_path(handled),
-        "action": handled.form.get("action"),
-        "amount": handled.form.get("estimate", handled.form.get("actual")),
-        "dry_run": True if handled.form.get("dry_run") is True else None,
+        "action": form.get("action"),
+        "amount": form.get("estimate", form.get("actual")),
+        "dry_run": True if form.get("dry_run") is True else None,
         "reservation_id": result.get("reservation_id"),
         "caps": result.get("caps"),
     }
     if denied:
-        shown |= {"reason": result.get("reason_code", result.get("error")), **_missing(handled)}
+        shown |= {"reason": handled.reason, **_missing(handled)}
     return {name: value for name, value in shown.items() if value is not None}
 
 

@@ -14,6 +14,7 @@ export class Connection {
     this.handlers = handlers;
     this.query = "";
     this.lastId = null;
+    this.readAtMs = Infinity;
     this.failures = 0;
   }
 
@@ -21,10 +22,9 @@ export class Connection {
     return this.token ? { Authorization: `Bearer ${this.token}`, ...more } : more;
   }
 
-  /** Narrow the state to a scope and a search, and read it again once it was read. */
-  select(scope, search) {
-    const query = new URLSearchParams(Object.entries({ scope, search }).filter(([, value]) => value));
-    this.query = query.size ? `?${query}` : "";
+  /** Narrow the state to a scope and a search, sort its budgets, and read it again once it was read. */
+  select(choices) {
+    this.query = queryOf(choices);
     if (this.lastId !== null) this.read().catch(() => {});
   }
 
@@ -53,12 +53,23 @@ export class Connection {
     this.handlers.state(state, response.headers.get("X-Cycles-Clock") === "manual");
   }
 
-  /** Read the state soon, at most once a second. */
-  readSoon() {
-    this.reading ??= setTimeout(() => {
-      this.reading = undefined;
+  /** Read the state after a pause, or earlier if another caller wants it earlier. */
+  readSoon(pauseMs = READ_PAUSE_MS) {
+    const atMs = performance.now() + pauseMs;
+    if (this.readAtMs <= atMs) return;
+    clearTimeout(this.reading);
+    this.readAtMs = atMs;
+    this.reading = setTimeout(() => {
+      this.readAtMs = Infinity;
       this.read().catch(() => {});
-    }, READ_PAUSE_MS);
+    }, pauseMs);
+  }
+
+  /** Return the figures, the chart and the denials of a scope. */
+  async summary(choices) {
+    const response = await fetch(`/dashboard/summary${queryOf(choices)}`, { headers: this.headers(), cache: "no-store" });
+    await requireOk(response);
+    return response.json();
   }
 
   async stream() {
@@ -105,6 +116,11 @@ export class Connection {
     await requireOk(response);
     return response.json();
   }
+}
+
+function queryOf(choices) {
+  const query = new URLSearchParams(Object.entries(choices).filter(([, value]) => value));
+  return query.size ? `?${query}` : "";
 }
 
 async function requireOk(response) {

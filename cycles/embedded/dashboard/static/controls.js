@@ -61,7 +61,6 @@ function formOf(event) {
     form[element.name] = INTEGERS.includes(element.name) || element.name === "seconds" ? numberOf(value) : value;
   }
   if (form.do === "clear_faults") return { do: form.do };
-  if (form.do === "fund" || form.do === "set") delete form.unit;
   return form;
 }
 

@@ -15,6 +15,11 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Set a scope as text that breaks after a slash. */
+export function setPath(element, path) {
+  if (element.textContent !== path) element.replaceChildren(...path.split(/(?<=\/)/).flatMap((part) => [part, make("wbr")]));
+}
+
 /** Set a property or data attribute if it differs. */
 export function setData(element, name, value) {
   if (element.dataset[name] !== value) element.dataset[name] = value;

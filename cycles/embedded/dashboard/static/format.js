@@ -20,6 +20,9 @@ export function minute(ms) {
   return (ms - Date.now() < 86400000 ? minutes : days).format(ms);
 }
 
+/** The begin of a period: "since 10:02", "since 28 Nov 2026, 10:02". */
+export const since = (ms) => `since ${(Date.now() - ms < 43200000 ? minutes : days).format(ms)}`;
+
 /** An amount with its unit: "$0.05", "1,200 tokens". */
 export function amount(value) {
   if (!value) return "";

@@ -1,18 +1,21 @@
 // The page: token, scope and search, and when to draw what.
 
 import { Budgets } from "./budgets.js";
-import { Chart } from "./chart.js";
+import { Summary } from "./summary.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { byId, make, setHidden, setText } from "./dom.js";
 import { time } from "./format.js";
-import { Decisions, Requests, Reservations } from "./lists.js";
+import { Decisions, Details, Requests, Reservations } from "./lists.js";
 import { Model } from "./model.js";
 
 const TOKEN = "cycles-dashboard-token";
 const BUDGETS_MS = 200;
 const LISTS_MS = 300;
-const CHART_MS = 1_000;
+const SUMMARY_MS = 1_000;
+const IDLE_SUMMARY_MS = 5_000; // the period moves on without an event too
+const FORECAST_MS = 60_000; // a forecast ends when nothing more is spent, and no event says so
+const RESORT_MS = 10_000; // budgets that are not shown may belong to the first ones now
 
 /** The token of the fragment, which leaves the address bar, or the one that this tab used before a reload. */
 function takeToken() {
@@ -27,25 +30,32 @@ function takeToken() {
 const model = new Model();
 const connection = new Connection(takeToken(), { state: onState, event: onEvent, alive: onAlive, status: onStatus });
 const budgets = new Budgets((scope) => narrow(scope));
-const reservations = new Reservations();
-const decisions = new Decisions(() => drawNow());
-const requests = new Requests((id) => connection.bodies(id));
-const chart = new Chart();
+const details = new Details((id) => connection.bodies(id));
+const reservations = new Reservations(details);
+const decisions = new Decisions(() => drawNow(), details);
+const requests = new Requests(details);
+const summary = new Summary(() => readSummary());
 const controls = new Controls(connection, () => drawNow());
 let isLive = false;
 let isPaused = false;
 let lastContactMs = null;
 let problem = "";
+let hasChanged = false;
+let readings = 0;
 
 // --- what arrives ---------------------------------------------------------------------------------------------------
 
 function onState(state, isManual) {
   model.read(state, isManual);
   drawNow();
+  readSummary();
+  if (state.budgets.some((budget) => budget.exhausted_at_ms)) connection.readSoon(FORECAST_MS);
 }
 
 function onEvent(changes) {
   if (model.merge(changes)) connection.readSoon();
+  else if (changes.budgets && model.budgets.size < model.count) connection.readSoon(RESORT_MS);
+  hasChanged = true;
 }
 
 function onAlive(atMs) {
@@ -68,9 +78,18 @@ function showConnection() {
   setHidden(byId("alert"), isLive);
 }
 
+async function readSummary() {
+  hasChanged = false;
+  drawn.summary = performance.now();
+  readings += 1;
+  const reading = readings;
+  const found = await connection.summary({ scope: model.scope, ...summary.query }).catch(() => null);
+  if (found && reading === readings) summary.show(found);
+}
+
 // --- drawing --------------------------------------------------------------------------------------------------------
 
-const drawn = { budgets: 0, lists: 0, chart: 0 };
+const drawn = { budgets: 0, lists: 0, summary: 0 };
 
 function draw(nowMs) {
   const isDue = (name, everyMs) => {
@@ -86,11 +105,11 @@ function draw(nowMs) {
     controls.show(model);
     setText(byId("clock"), `${model.isManual ? "manual clock" : "server"} ${time(model.now())}`);
   }
-  if (isDue("chart", CHART_MS)) chart.show(model);
+  if (isDue("summary", hasChanged ? SUMMARY_MS : IDLE_SUMMARY_MS)) readSummary();
 }
 
 function drawNow() {
-  Object.assign(drawn, { budgets: -Infinity, lists: -Infinity, chart: -Infinity });
+  Object.assign(drawn, { budgets: -Infinity, lists: -Infinity });
   draw(performance.now());
 }
 
@@ -107,8 +126,7 @@ function narrow(scope, { remember = true } = {}) {
   if (remember) history.pushState(null, "", address);
   controls.setScope(scope);
   showCrumbs();
-  chart.restart();
-  connection.select(scope, model.search);
+  select();
 }
 
 function showCrumbs() {
@@ -123,7 +141,6 @@ function showCrumbs() {
     return button;
   });
   crumbs.replaceChildren(...buttons);
-  setHidden(crumbs, !model.scope);
 }
 
 let typing;
@@ -131,9 +148,18 @@ byId("search").addEventListener("input", (event) => {
   clearTimeout(typing);
   typing = setTimeout(() => {
     model.search = event.target.value.trim().toLowerCase();
-    connection.select(model.scope, model.search);
+    select();
   }, 150);
 });
+
+byId("sort").addEventListener("change", (event) => {
+  model.sort = event.target.value;
+  select();
+});
+
+function select() {
+  connection.select({ scope: model.scope, search: model.search, sort: model.sort });
+}
 
 byId("pause").addEventListener("click", (event) => {
   isPaused = !isPaused;

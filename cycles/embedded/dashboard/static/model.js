@@ -1,14 +1,28 @@
 // What the page knows: the state that was read, with the changes of each event merged into it.
 
-import { isWithin } from "./format.js";
+import { isWithin, UNITS } from "./format.js";
 
 const MAX_BUDGETS = 500;
 const MAX_ROWS = 200;
 const MIN_ENDED = 50;
-// In a storm of changes the list of budgets keeps its rows; otherwise a changed budget takes the place of the oldest.
-const MAX_SWAPS = 5;
 
-const keyOf = (budget) => `${budget.scope_path}\n${budget.spent.unit}`;
+/** The used share of a budget: what is spent, reserved and owed. */
+export function share({ allocated, remaining }) {
+  if (allocated.amount <= 0) return remaining.amount <= 0 ? 1 : 0;
+  return 1 - remaining.amount / allocated.amount;
+}
+
+const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+const path = (budget) => budget.scope_path.replaceAll("/", "\0");
+const unit = (budget) => UNITS.indexOf(budget.spent.unit);
+const byName = (a, b) => compare(path(a), path(b)) || unit(a) - unit(b);
+const ORDERS = {
+  share: (a, b) => share(b) - share(a) || byName(a, b),
+  name: byName,
+  left: (a, b) => unit(a) - unit(b) || a.remaining.amount - b.remaining.amount || byName(a, b),
+};
+
+export const keyOf = (budget) => `${budget.scope_path}\n${budget.spent.unit}`;
 
 export class Model {
   constructor() {
@@ -18,7 +32,8 @@ export class Model {
     this.atMs = 0;
     this.receivedMs = 0;
     this.count = 0;
-    this.budgets = new Map(); // the latest change last
+    this.sort = "share";
+    this.budgets = new Map();
     this.reservations = new Map();
     this.decisions = [];
     this.requests = [];
@@ -39,7 +54,8 @@ export class Model {
     this.isManual = isManual;
     this.setTime(state.at_ms);
     this.count = state.budget_count;
-    this.budgets = new Map(state.budgets.toReversed().map((budget) => [keyOf(budget), budget]));
+    this.keptSinceMs = state.kept_since_ms;
+    this.budgets = new Map(state.budgets.map((budget) => [keyOf(budget), budget]));
     this.reservations = new Map(state.reservations.map((row) => [row.reservation_id, row]));
     this.decisions = state.decisions;
     this.requests = state.requests;
@@ -67,18 +83,17 @@ export class Model {
   }
 
   mergeBudgets(changed) {
-    const fits = (budget) => isWithin(budget.scope_path, this.scope) && budget.scope_path.includes(this.search);
-    const fitting = changed.toReversed().filter(fits);
-    const swaps = fitting.filter((budget) => !this.budgets.has(keyOf(budget))).length;
-    for (const budget of fitting) {
-      const key = keyOf(budget);
-      const isNew = !this.budgets.delete(key);
-      if (isNew && this.budgets.size >= MAX_BUDGETS) {
-        if (swaps > MAX_SWAPS) continue;
-        this.budgets.delete(this.budgets.keys().next().value);
-      }
-      this.budgets.set(key, budget);
+    for (const budget of changed) {
+      const fits = isWithin(budget.scope_path, this.scope) && budget.scope_path.includes(this.search);
+      if (fits) this.budgets.set(keyOf(budget), budget);
     }
+    const extra = this.budgets.size - MAX_BUDGETS;
+    if (extra > 0) this.budgets = new Map(this.sorted().slice(0, MAX_BUDGETS).map((budget) => [keyOf(budget), budget]));
+  }
+
+  /** The known budgets in the selected order. */
+  sorted() {
+    return [...this.budgets.values()].sort(ORDERS[this.sort]);
   }
 
   /** Keep 200 reservations, at least 50 of them ended ones if there are so many; the oldest go first. */
