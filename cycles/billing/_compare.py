@@ -15,6 +15,8 @@ from cycles.billing._rows import BillRow
 
 DAY_EDGE: Final = "day_edge"
 NOT_A_MODEL: Final = "not_a_model"
+_ANOTHER_PRICE: Final = "nothing else holds: the provider has charged another price"
+_UNKNOWN_CALLS: Final = "another price, or calls outside the guard: the bill has no number of calls"
 
 
 @frozen
@@ -161,7 +163,7 @@ def causes_of(row: Row, neighbours: Iterable[Row], tolerance: Fraction) -> list[
     if row.listed is not None and row.listed != row.bill:
         found.append(Cause("discount", row.listed - row.bill, "the bill is not the list price"))
     if not found:
-        found.append(Cause("price", None, "nothing else holds: the provider has charged another price"))
+        found.append(Cause("price", None, _ANOTHER_PRICE if row.bill_calls is not None else _UNKNOWN_CALLS))
     return found
 
 

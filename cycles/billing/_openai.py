@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from cycles._errors import ProtocolError
 from cycles.billing._admin_api import AdminApi
 from cycles.billing._ledger import NAMES
 from cycles.billing._rows import (
@@ -31,6 +32,9 @@ VARIABLE: Final = "OPENAI_ADMIN_KEY"
 BASE: Final = "https://api.openai.com"
 COSTS: Final = "/v1/organization/costs"
 USAGE: Final = "/v1/organization/usage/completions"
+EMBEDDINGS: Final = "/v1/organization/usage/embeddings"
+_EMBEDDING: Final = "embedding"
+"""A part of the names of models whose calls are in a report of their own, which is read only if the bill has one."""
 _OTHER: Final = "(other)"
 
 
@@ -55,6 +59,9 @@ def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
     groups = [("group_by[]", name) for name in ("model", "service_tier", "batch")]
     usage = merged(_rows(api, USAGE, [*times, *groups, ("limit", "31")], _usage))
     known = {(row.day, row.model): row for row in usage}
+    if any(_EMBEDDING in row.model and (row.day, row.model) not in known for row in costs):
+        usage = merged([*usage, *_embeddings(api, [*times, groups[0], ("limit", "31")])])
+        known = {(row.day, row.model): row for row in usage}
     models = {row.model for row in usage}
     found = []
     for row in costs:
@@ -65,6 +72,16 @@ def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
         found.append(evolve(row, is_model=is_model))
     found += known.values()  # calls that cost nothing, or whose cost is not there yet
     return [row for row in merged(found) if since.isoformat() <= row.day < until.isoformat()]
+
+
+def _embeddings(api: AdminApi, query: list[tuple[str, str]]) -> list[BillRow]:
+    """Return the usage of embeddings; none if a gateway does not have that report."""
+    try:
+        return list(_rows(api, EMBEDDINGS, query, _usage))
+    except ProtocolError as error:
+        if error.status != 404:
+            raise
+        return []
 
 
 def _rows(api: AdminApi, path: str, query: list[tuple[str, str]], read_one: Any) -> Iterator[BillRow]:

@@ -59,6 +59,7 @@ class AdminApis:
 
     bill: list[Billed] = Factory(list)
     has_analytics: bool = True
+    has_embeddings: bool = True
     respond: Callable[[Seen], tuple[int, dict[str, str], bytes] | None] = lambda seen: None
     requests: list[Seen] = Factory(list)
     url: str = ""
@@ -73,7 +74,9 @@ class AdminApis:
         if seen.path == "/v1/organization/costs":
             return self._paged(seen, self._openai(seen, _cost))
         if seen.path == "/v1/organization/usage/completions":
-            return self._paged(seen, self._openai(seen, _usage))
+            return self._paged(seen, self._openai(seen, _of_texts))
+        if seen.path == "/v1/organization/usage/embeddings" and self.has_embeddings:
+            return self._paged(seen, self._openai(seen, _of_embeddings))
         if seen.path == "/v1/organizations/analytics/cost" and self.has_analytics:
             return self._paged(seen, self._anthropic(seen, flat=True))
         if seen.path == "/v1/organizations/cost_report":
@@ -139,6 +142,14 @@ def _usage(each: Billed) -> Iterator[str]:
                 "output_tokens": 1,
             }
         )
+
+
+def _of_texts(each: Billed) -> Iterator[str]:
+    yield from () if "embedding" in (each.model or "") else _usage(each)
+
+
+def _of_embeddings(each: Billed) -> Iterator[str]:
+    yield from _usage(each) if "embedding" in (each.model or "") else ()
 
 
 def _cents(dollars: str) -> str:

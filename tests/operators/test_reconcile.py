@@ -17,6 +17,9 @@ from tests.operators.kit import Ran
 DOLLAR = 100 * CENT
 
 
+EMBEDDINGS = "/v1/organization/usage/embeddings"
+
+
 @pytest.fixture
 def apis() -> Iterator[AdminApis]:
     with serving(AdminApis()) as made:
@@ -292,6 +295,35 @@ def test_calls_outside_the_guard(reconcile: Reconcile, apis: AdminApis, ledger: 
     ]
     assert causes(all_outside) == [("outside_guard", 2 * DOLLAR)]
     assert all_outside["causes"][0]["calls"] == 2
+
+
+def test_embeddings_have_their_own_report_of_calls(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    ledger.spend(ago(1), "text-embedding-3-small", "0.1")
+    apis.bill = [Billed(day=ago(1), model="text-embedding-3-small", amount="0.3", calls=3)]
+    [row] = reconcile.rows()
+    assert (row["bill_calls"], causes(row)) == (3, [("outside_guard", None)])
+    assert [seen.path for seen in apis.requests if "embeddings" in seen.path] == [EMBEDDINGS] * 4  # two days a page
+    assert {tuple(seen.query["group_by[]"]) for seen in apis.requests if seen.path == EMBEDDINGS} == {("model",)}
+    apis.requests.clear()
+    apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="0.3")]
+    reconcile.rows()
+    assert EMBEDDINGS not in [seen.path for seen in apis.requests]
+
+
+def test_without_a_number_of_calls_no_price_is_blamed_alone(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    """A gateway without the report of embeddings, and images: the bill does not say how many calls it has."""
+    apis.has_embeddings = False
+    for model in ("text-embedding-3-small", "gpt-image-1"):
+        ledger.spend(ago(1), model, "0.1")
+    apis.bill = [
+        Billed(day=ago(1), model="text-embedding-3-small", amount="0.3"),
+        Billed(day=ago(1), model="gpt-image-1", amount="0.3", calls=None),
+    ]
+    for row in reconcile.rows():
+        assert (row["bill_calls"], causes(row)) == (None, [("price", None)])
+        assert "calls outside the guard" in row["causes"][0]["detail"]
 
 
 def test_a_line_without_a_model(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
