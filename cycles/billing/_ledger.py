@@ -31,7 +31,7 @@ NAMES: Final[Mapping[str, re.Pattern[str]]] = {
 """Names of models by which a reservation without the member `provider` belongs to a provider."""
 _OTHERS: Final = (
     *("openai", "anthropic", "google", "azure", "aws", "bedrock", "groq", "mistral", "x-ai", "openrouter"),
-    *("deepseek", "ollama", "cohere", "perplexity"),
+    *("deepseek", "ollama", "cohere", "perplexity", "together", "fireworks", "cerebras"),
 )
 """Values of the member `provider` that say that another provider bills the call."""
 

@@ -37,7 +37,7 @@ from cycles.providers._bodies import (
 from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import normalized
 from cycles.providers._frames import FrameFilter
-from cycles.providers._hosts import is_free
+from cycles.providers._hosts import billed_by, is_free
 from cycles.providers._meter import Meter, Request
 from cycles.providers._paid import current_payer
 from cycles.providers._provider import Endpoint, StreamRules, price_by
@@ -297,7 +297,10 @@ class Call:
         """Return the metadata of the user with what joins a reservation with the provider's bill."""
         if given is not None and not isinstance(given, Mapping):
             return given  # `reserve` rejects it
-        return {"provider": self.meter.pricing, **self.notes, **(given or {})}
+        meter = self.meter
+        is_own = meter.pricing == meter.api.prices  # a client of a cloud is billed by that cloud
+        provider = billed_by(self._url, meter.pricing) if is_own else meter.pricing
+        return {**({} if provider is None else {"provider": provider}), **self.notes, **(given or {})}
 
     def limits(self, max_tokens: int | None) -> dict[str, int]:
         """Return the output limits to set in the body, by their names in the endpoint table.

@@ -1,4 +1,4 @@
-"""Hosts whose responses report their cost, and hosts that cost nothing because the user says so."""
+"""What the host of a request says: whose bill it is on, whether responses report their cost, whether it is free."""
 
 from __future__ import annotations
 
@@ -13,6 +13,28 @@ from attrs import frozen
 from cycles._errors import InvalidRequestError
 
 _REPORTING: Final = ("openrouter.ai", "api.perplexity.ai", "api.x.ai")
+_PROVIDERS: Final = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure",
+    "services.ai.azure.com": "azure",
+    "cognitiveservices.azure.com": "azure",
+    "api.anthropic.com": "anthropic",
+    "googleapis.com": "google",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.x.ai": "x-ai",
+    "openrouter.ai": "openrouter",
+    "api.deepseek.com": "deepseek",
+    "api.perplexity.ai": "perplexity",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+}
+"""Hosts with the wire format of an SDK, and who sends the bill, as `genai-prices` names it."""
+_COPIED: Final = ("openai", "anthropic")
+"""Providers whose wire format others have: an unknown host says nothing."""
+_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+_OLLAMA_PORT: Final = 11434
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -27,6 +49,21 @@ class FreeHost:
 
     host: str
     port: int | None
+
+
+@lru_cache
+def billed_by(url: str, own: str) -> str | None:
+    """Return the provider on whose bill a request is, by the host of its base URL; None if the host is not known.
+
+    Args:
+        url: The base URL; without a host it is that of the SDK.
+        own: The provider of the SDK, which is assumed for gateways and fakes on this machine.
+    """
+    host, port = _place(url)
+    if not host or (host in _LOCAL and port != _OLLAMA_PORT):
+        return own
+    found = next((name for known, name in _PROVIDERS.items() if host == known or host.endswith(f".{known}")), None)
+    return found or (None if own in _COPIED else own)
 
 
 @lru_cache

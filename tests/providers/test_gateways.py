@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -162,3 +163,37 @@ def test_latest_is_reserved_at_the_dearest_model_that_begins_so() -> None:
     )
     assert PRICES.estimate("claude-3-latest", "x", max_output_tokens=1000).amount >= dearest
     assert spent("gpt-4o-2024-08-06", Origin(model="chatgpt-4o-latest", provider="openai")) == 350_000
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        ("https://eu.api.openai.com/v1", "openai"),
+        ("https://api.groq.com/openai/v1", "groq"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://mine.openai.azure.com/openai/v1", "azure"),
+        ("http://localhost:4000/v1", "openai"),
+        ("http://localhost:11434/v1", None),
+        ("https://llm.mine.example/v1", None),
+        ("https://api.openai.com.evil.example/v1", None),
+    ],
+)
+def test_the_metadata_names_who_bills_the_call_by_its_host(desk: Desk, url: str, provider: str | None) -> None:
+    """A client of OpenAI may talk to any provider with its wire format; `cycles reconcile` compares one bill."""
+    sent: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.host)
+        return httpx.Response(200, json=chat({}))
+
+    from openai import OpenAI as Client
+
+    transport = httpx.MockTransport(respond)
+    http: Any  # the SDK's own type depends on its version
+    with httpx.Client(transport=transport) as http:
+        llm = guard(Client(base_url=url, api_key="k", http_client=http), client=desk.client, prices=BOOK)
+        llm.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], max_tokens=5)
+    assert sent == [httpx.URL(url).host]
+    (reserved,) = desk.server.requests.of("reserve")
+    assert reserved.json.get("metadata", {}).get("provider") == provider
