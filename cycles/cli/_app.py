@@ -165,7 +165,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _explain(wrong: click.ClickException, *, as_document: bool) -> None:
-    message = wrong.format_message().rstrip(".")
+    message = " ".join(wrong.format_message().rstrip(".").split())  # click lists choices on lines of their own
     bounded = getattr(getattr(wrong, "param", None), "type", None)
     if isinstance(bounded, click.IntRange | click.FloatRange):
         message = _RANGE_ERROR.sub(f"is not {_bounds(bounded)}", message)

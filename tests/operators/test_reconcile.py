@@ -446,7 +446,7 @@ def test_reading_changes_nothing(reconcile: Reconcile, apis: AdminApis, ledger: 
     ("arguments", "message"),
     [
         (["--provider", "acme"], "openai"),
-        ([], "--provider"),
+        ([], "--provider'. Choose from: openai, anthropic"),
         (["--provider", "openai", "--since", "yesterday"], "7d"),
         (["--provider", "openai", "--since", "2026-13-01"], "is no day"),
         (["--provider", "openai", "--since", "20260101"], "is no day"),
