@@ -167,7 +167,9 @@ class Journal:
         name = file_name(record.reservation_id)
         try:
             self._files.remove(name)
+            self._commits.removed(record, is_removed=True)
         except OSError as error:
+            self._commits.removed(record, is_removed=False)
             self._report_once(
                 "unreadable",
                 self._files.known_folder,
@@ -175,6 +177,11 @@ class Journal:
                 " at every start, which charges nothing twice; make the directory writable for this user",
                 error,
             )
+
+    def delete_again(self, record: Record) -> None:
+        """Delete a commit that could not be deleted, before the event that replaces it is sent."""
+        if self._commits.is_unremoved(record):
+            self.delete(record)
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""

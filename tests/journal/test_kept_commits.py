@@ -116,6 +116,36 @@ def test_a_file_that_could_neither_be_put_into_place_nor_removed_is_no_record(
     assert [record.reservation_id for record in settle_all(open_journal())] == ["another"]
 
 
+@posix_only
+@pytest.mark.parametrize("name", ["stat", "lseek", "write"])
+def test_a_settled_record_never_comes_back(open_journal: Callable[..., Journal], name: str) -> None:
+    """Its file has no name of a record any more, and what comes then fails: a start took it for one to put into place.
+
+    The commit of an event that was charged would be sent again, and after seven days be charged a second time.
+    """
+    journal = open_journal()
+    journal.save(COMMIT)
+    with failing(name, errno.EIO) as calls:
+        journal.delete(COMMIT)
+    assert calls == [1]
+    assert settle_all(open_journal()) == []
+    journal.close()
+    assert settle_all(open_journal()) == []
+
+
+def test_a_commit_that_cannot_be_deleted_counts(journal: Journal) -> None:
+    """As when a shared store has the event, and the commit that an outage left on the disk stays there."""
+    journal.save(COMMIT)
+    with failing("replace", errno.EACCES), failing("unlink", errno.EACCES):
+        journal.delete(COMMIT)
+        assert journal.keeps_commit(EVENT)
+        journal.delete_again(EVENT)
+        assert journal.keeps_commit(EVENT)
+    journal.delete_again(EVENT)
+    assert not journal.keeps_commit(EVENT)
+    assert settle_all(journal) == []
+
+
 def test_a_commit_that_may_still_be_saved_counts(directory: HangingDirectory, journal: Journal) -> None:
     directory.hangs = True
     assert not journal.save(COMMIT)

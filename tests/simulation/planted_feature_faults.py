@@ -88,6 +88,14 @@ FEATURE_FAULTS: Final = (
         disks=True,
     ),
     Fault(
+        "a settled record keeps its content if its file cannot be examined",
+        "cycles/_journal/files/record_files.py",
+        "        # Whatever fails now, a start must not take the spare for a record that was saved.\n",
+        "        try:\n            os.stat(spare.path)\n        except OSError:\n            return False\n",
+        most=2_000,
+        disks=True,
+    ),
+    Fault(
         "members of a newer version are dropped when a record is saved again",
         "cycles/_core/settlement/record.py",
         "    members |= record.extra\n",

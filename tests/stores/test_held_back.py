@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import cycles
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
-from tests.journal.kit import a_record
+from tests.journal.kit import a_record, failing
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, shared, spent, tick
 from tests.support.waiting import until
 
@@ -135,3 +136,24 @@ def test_what_changes_while_an_outage_is_cleaned_up_does_not_go_back(
     journal.tick(0)
     kept = {record.reservation_id: record.mode for record in records(store)}
     assert kept == {"one": "commit"} | ({} if is_settled else {"two": "event"})
+
+
+def test_an_event_waits_until_the_commit_in_a_local_file_is_deleted(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, time: cycles.ManualClock
+) -> None:
+    """The store has the event then, but a start on this disk eight days later would find the commit."""
+    client = worker()
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    store.fails = "it is down"
+    server.faults.refuse("commit", times=None)
+    assert guard.commit(THREE).status == "pending"
+    assert len(files(client)) == 1
+    time.advance(HOUR_MS)
+    server.faults.clear()
+    store.fails = None
+    with failing("replace", errno.EACCES), failing("unlink", errno.EACCES):
+        tick(client)
+        assert client.flush(timeout=0.2).pending == 1
+        assert (spent(server), len(files(client))) == (0, 1)
+    assert client.flush(timeout=60).pending == 0
+    assert (spent(server), files(client)) == (3, [])

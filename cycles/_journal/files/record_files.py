@@ -346,16 +346,17 @@ class SpareFiles:
             return False
         try:
             os.replace(path, spare.path)
-            # If another process has replaced the record, the name is of its file, which must not be overwritten here.
-            if os.stat(spare.path).st_ino == spare.inode:
-                os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
-                os.write(spare.file.descriptor, b"\0")
-                if self._keep(spare):
-                    return True
         except FileNotFoundError:  # another process has settled it
             return True
         except OSError:
             return False
+        # Whatever fails now, a start must not take the spare for a record that was saved.
+        with contextlib.suppress(OSError):
+            os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
+            os.write(spare.file.descriptor, b"\0")
+            # If another process has replaced the record, the name is of its file, which is not used again.
+            if os.stat(spare.path).st_ino == spare.inode and self._keep(spare):
+                return True
         spare.discard()
         return True
 

@@ -159,6 +159,8 @@ class StoreJournal:
         saved = self._try_put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
         if saved is None:
             saved = self._put_elsewhere(key, raw, record)
+        elif record.replaces_commit:
+            self.local.delete_again(record)
         if self.is_taken(record):  # the put has found it, or a tick of another thread while the put was on its way
             return PutResult.TAKEN
         if record.replaces_commit and self.keeps_commit(record):
