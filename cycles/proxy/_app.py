@@ -206,17 +206,18 @@ class App:
         if "websocket" in exchange.headers.get("upgrade", "").lower():
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
             raise RejectedError(426, message, target.provider)
-        agent = _agent_of(exchange, target)
         found = find(target.provider, exchange.method, target.path)
         if found == "free":
+            _agent_of(exchange, target)  # checks it
             self.totals.passed += 1
             await self._relay.untouched(exchange, target)
         elif found == "unmetered":
             await self._unmetered(exchange, target)
         else:
-            await self._metered(exchange, target, found, agent)
+            await self._metered(exchange, target, found)
 
     async def _unmetered(self, exchange: Exchange, target: Target) -> None:
+        _agent_of(exchange, target)  # checks it
         if self._settings.unmetered == "refuse":
             message = f"a request to {target.path} may cost money and cannot be metered"
             detail = f"{exchange.method} {urlsplit(target.url).path:.80}"
@@ -225,9 +226,9 @@ class App:
         self.totals.paths[target.path] += 1
         await self._relay.untouched(exchange, target)
 
-    async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint, agent: str | None) -> None:
+    async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
         try:
-            await self._send(exchange, target, endpoint, agent)
+            await self._send(exchange, target, endpoint, _agent_of(exchange, target))
         except RejectedError as rejected:
             if rejected.status == 400:
                 rejected.failure = "invalid request"

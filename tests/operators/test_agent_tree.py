@@ -57,6 +57,7 @@ def test_what_is_no_path_is_rejected(path: str) -> None:
     with proxied() as place:
         response = place.post(headers={"X-Cycles-Agent": path.encode("utf-8")})
         assert response.status_code == 400
+        assert place.proxy.app.totals.failed_by == {"invalid request": 1}  # so the summary names it
         assert "X-Cycles-Agent" in response.text
         assert place.provider.requests == []
         assert reserved(place) == []
