@@ -13,6 +13,7 @@ import cycles
 
 _STEPS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 BAR_WIDTH: Final = 12
+_LEAST: Final = 10_000  # microcents of $0.0001
 STATUS_STYLES: Final = {"ACTIVE": "yellow", "COMMITTED": "green", "RELEASED": "dim", "EXPIRED": "red"}
 
 
@@ -60,6 +61,24 @@ def number_of(value: cycles.SignedAmount | None) -> str:
         whole, _, cents = dollars.partition(".")
         return f"{'-' if value.amount < 0 else ''}${whole}.{cents.ljust(2, '0')}"
     return f"{value.amount:,}"
+
+
+def short_of(value: cycles.SignedAmount | None) -> str:
+    """Return an amount as `number_of` does, with at most four digits after the point."""
+    if value is None or value.unit != cycles.Unit.USD_MICROCENTS or value.amount == 0:
+        return number_of(value)
+    if abs(value.amount) < _LEAST:
+        return "<$0.0001" if value.amount > 0 else "-<$0.0001"
+    return number_of(cycles.SignedAmount(value.unit, round(value.amount / _LEAST) * _LEAST))
+
+
+def used(balance: cycles.Balance) -> float:
+    """Return the used share of a budget: what is spent, reserved and owed. Without an allocated amount it is 0."""
+    if balance.allocated is None:
+        return 0.0
+    if balance.allocated.amount <= 0:
+        return 1.0 if balance.remaining.amount <= 0 else 0.0
+    return 1 - balance.remaining.amount / balance.allocated.amount
 
 
 def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Text:

@@ -7,7 +7,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 import httpx
-from attrs import evolve, frozen
+from attrs import define, evolve
 from rich.live import Live
 
 import cycles
@@ -24,6 +24,7 @@ from cycles.cli import _frame as frame, _top_view
 from cycles.cli._format import now_ms
 from cycles.cli._frame import Cli
 from cycles.cli._options import Seconds
+from cycles.cli._top_keys import Controls
 from cycles.cli._top_view import Snapshot
 from cycles.embedded.forecast import PACE_MS, Forecast, Pace
 from cycles.journal import inspect
@@ -38,13 +39,13 @@ SETTLED: Final = 20  # settled reservations that are read
 @click.option("--interval", type=Seconds(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Print one view and exit.")
 def command(cli: Cli, interval: float, once: bool) -> None:
-    """Watch budgets, spend rate, live reservations and pending records. The key q exits."""
+    """Watch budgets, spend rate, denials, live reservations and pending records. Arrows scroll, / filters, q exits."""
     clock = ServerClock()
     with (
         httpx.Client(verify=httpx.create_ssl_context(), event_hooks={"response": [clock.note]}) as http,
         cli.client(http_client=http) as plain,
     ):
-        client = Watched(plain, clock)
+        client = Watched(plain, clock, http)
         snapshot = _read(client)
         if once or cli.out.json or not cli.out.is_terminal:
             _stream(cli, client, snapshot, None if once else interval)
@@ -66,13 +67,17 @@ def _stream(cli: Cli, client: Watched, snapshot: Snapshot, interval: float | Non
 
 
 def _watch(cli: Cli, client: Watched, snapshot: Snapshot, interval: float) -> None:
-    rates = _top_view.Rates()
-    with _keys() as pressed, Live(console=cli.out.console, screen=True, auto_refresh=False) as live:
+    rates, controls = _top_view.Rates(), Controls()
+    with _keys() as typed, Live(console=cli.out.console, screen=True, auto_refresh=False) as live:
         while True:
-            height = cli.out.console.size.height
-            live.update(_top_view.draw(cli.out, snapshot, rates.after(snapshot), height=height), refresh=True)
-            if pressed(interval):
-                return
+            shown, due_s = rates.after(snapshot), time.monotonic() + interval
+            while (left_s := due_s - time.monotonic()) > 0:
+                width, height = cli.out.console.size
+                view = _top_view.draw(cli.out, snapshot, shown, controls, width=width, height=height)
+                live.update(view, refresh=True)
+                keys = typed(left_s)
+                if keys is not None and controls.take(keys, _top_view.count_rows(snapshot, controls.text)):
+                    return
             snapshot = _read_again(client, snapshot)
 
 
@@ -92,12 +97,29 @@ class ServerClock:
         return now_ms() if self._date_ms is None else self._date_ms
 
 
-@frozen
+@define
 class Watched:
-    """A client, and the clock of its server."""
+    """A client, the clock of its server, and whether the server may be the built-in one, which counts denials."""
 
     client: cycles.Cycles
     clock: ServerClock
+    http: httpx.Client
+    may_count_denials: bool = True
+
+    def denied(self, roots: Collection[str]) -> dict[str, int] | None:
+        """Return how often the built-in server denied calls of each scope below some outermost ones; else None."""
+        if not self.may_count_denials:
+            return None
+        try:
+            response = self.http.get(f"{self.client.config.base_url}/dashboard/denials")
+            self.may_count_denials = response.status_code == 200
+            counts = response.json()["denied"] if self.may_count_denials else {}
+            own = {scope: count for scope, count in counts.items() if scope.partition("/")[0] in roots}
+        except httpx.HTTPError:
+            return None  # the other requests say why
+        except (ValueError, KeyError, TypeError, AttributeError):  # of another server
+            self.may_count_denials = False
+        return own if self.may_count_denials else None
 
 
 def _read(watched: Watched) -> Snapshot:
@@ -111,6 +133,7 @@ def _read(watched: Watched) -> Snapshot:
         forecast=_forecast(watched, balances),
         active=sorted(active, key=lambda row: row.expires_at_ms),
         settled=sorted(settled, key=lambda row: row.finalized_at_ms or 0, reverse=True),
+        denied=watched.denied({balance.scope_path.partition("/")[0] for balance in balances}),
         records=[record for record in inspect(client.config.journal_dir) if record.state != "rejected"],
     )
 
@@ -149,14 +172,13 @@ def _read_again(client: Watched, last: Snapshot) -> Snapshot:
         return evolve(last, at_ms=now_ms(), error=str(error))
 
 
-def _wait(seconds: float) -> bool:
+def _wait(seconds: float) -> None:
     time.sleep(seconds)
-    return False
 
 
 @contextmanager
-def _keys() -> Iterator[Callable[[float], bool]]:
-    """Yield a function that waits some seconds and returns whether `q` was pressed."""
+def _keys() -> Iterator[Callable[[float], bytes | None]]:
+    """Yield a function that waits some seconds for keys, and returns them or None. A closed terminal types `q`."""
     try:
         import termios
         import tty
@@ -170,17 +192,11 @@ def _keys() -> Iterator[Callable[[float], bool]]:
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
     try:
-        yield lambda seconds: _quits(descriptor, seconds)
+        yield lambda seconds: _typed(descriptor, seconds)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _quits(descriptor: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        ready, _, _ = select.select([descriptor], [], [], left)
-        if ready:
-            typed = os.read(descriptor, 64)
-            if not typed or b"q" in typed.lower():
-                return True
-    return False
+def _typed(descriptor: int, seconds: float) -> bytes | None:
+    ready, _, _ = select.select([descriptor], [], [], seconds)
+    return (os.read(descriptor, 64) or b"q") if ready else None

@@ -14,7 +14,7 @@ from tests.operators.journals import a_record, journal
 from tests.operators.kit import processes
 from tests.operators.test_commands import commit, reserve
 
-MEMBERS = {"at_ms", "balances", "forecast", "reservations", "records"}
+MEMBERS = {"at_ms", "balances", "denied", "forecast", "reservations", "records"}
 
 
 @pytest.fixture
@@ -39,6 +39,61 @@ def test_one_view(run: Cycles, busy: cycles.EmbeddedServer) -> None:
     for text in ("tenant:acme", "agent:bot", "$0.05", "llm.completion/gpt-4o", "rsv-pending", "#"):
         assert text in shown
     assert run("top", "--interval", "0").status == 2
+
+
+def test_denials_of_the_built_in_server_are_counted_by_scope(
+    run: Cycles, busy: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = busy.client(tenant="acme", journal=False)
+    busy.ledger.set_budget("tenant:other", cycles.usd(1))
+    assert run("top", "--once", "--json").document["denied"] == {}
+    for amount in (900, 901):
+        client.decide(cycles.usd(amount), action=("a", "b"), subject={"agent": "bot"})
+    client.decide(cycles.usd(900), action=("a", "b"))
+    busy.client(tenant="other", journal=False).decide(cycles.usd(9), action=("a", "b"))
+    assert run("top", "--once", "--json").document["denied"] == {"tenant:acme/agent:bot": 2, "tenant:acme": 1}
+    lines = [line.split() for line in run("top", "--once").out.splitlines()]
+    place = lines.index(["denied", "times"])
+    assert lines[place + 1 : place + 3] == [["tenant:acme/agent:bot", "2"], ["tenant:acme", "1"]]
+    with busy.listen(dashboard=False) as url:  # like another server
+        monkeypatch.setenv("CYCLES_BASE_URL", url)
+        assert run("top", "--once", "--json").document["denied"] is None
+
+
+def test_budgets_are_sorted_by_the_used_share_and_amounts_have_four_digits(
+    run: Cycles, busy: cycles.EmbeddedServer
+) -> None:
+    for name, spent in (("half", 50_000_049), ("full", 100_000_000), ("most", 96_123_456), ("tiny", 40)):
+        busy.ledger.set_budget(f"tenant:acme/agent:{name}", cycles.usd(1), spent=spent)
+    rows = [line.split() for line in run("top", "--once").out.splitlines() if line.startswith("tenant:acme/agent:")]
+    shown = {row[0].partition("agent:")[2]: row[1:] for row in rows}
+    assert list(shown)[:3] == ["full", "most", "half"]
+    assert shown["full"] == ["$1.00", "-", "$0.00", "$0.00", "#" * 12, "used", "up"]
+    assert shown["most"] == ["$0.9612", "-", "$0.00", "$0.0388", "#" * 11 + ".", "96%"]
+    assert shown["half"][0] == "$0.50"
+    assert shown["tiny"][0] == "<$0.0001"
+
+
+def test_keys_scroll_filter_and_exit() -> None:
+    from cycles.cli._top_keys import Controls
+
+    controls = Controls()
+    assert not controls.take(b"\x1b[B\x1b[Bj\x1b[A", 50)
+    assert controls.offset == 2
+    assert not controls.take(b"\x1b[6~", 50)
+    assert controls.offset == 12
+    assert not controls.take(b"G\x1b[B", 50)
+    assert controls.offset == 49
+    assert not controls.take(b"\x1b[H\x1bOA", 50)
+    assert controls.offset == 0
+    assert not controls.take(b"j/Qg\x7fk", 50)
+    assert (controls.text, controls.offset, controls.is_typing) == ("qk", 0, True)
+    assert not controls.take(b"\r", 50)
+    assert (controls.text, controls.is_typing) == ("qk", False)
+    assert not controls.take(b"\x1b\xc3\xa4", 50)
+    assert controls.text == ""
+    assert controls.take(b"xQ", 50)
+    assert not Controls().take(b"\x1b[B", 0)
 
 
 def test_lines_are_shared_fairly() -> None:
@@ -84,6 +139,34 @@ def test_top_is_live_and_ends_with_q(busy: cycles.EmbeddedServer) -> None:
         terminal.type("q")
         assert terminal.wait() == 0
         assert "\x1b[?1049l" in terminal.output, "the screen of before is shown again"
+        assert "Traceback" not in terminal.output
+
+
+@processes
+def test_the_view_scrolls_and_filters(busy: cycles.EmbeddedServer) -> None:
+    from tests.operators.terminal import in_terminal
+
+    for number in range(60):
+        busy.ledger.set_budget(
+            f"tenant:acme/agent:bot-{number:02}", cycles.usd(1), spent=100_000_000 - number * 1_000_000
+        )
+    with in_terminal("top", "--interval", "600") as terminal:
+        terminal.read_until("rsv-pending")
+        assert "bot-00" in terminal.text
+        assert "bot-40" not in terminal.text
+        for _ in range(4):
+            terminal.type("\x1b[6~")
+        terminal.read_until("bot-40")
+        terminal.read_until("40 above")
+        seen = len(terminal.text)
+        terminal.type("/bot-33")
+        terminal.read_until("/bot-33_ (Enter: done)", since=seen)
+        terminal.read_until("agent:bot-33", since=seen)
+        seen = len(terminal.text)
+        terminal.type("-q\r")
+        terminal.read_until("nothing contains 'bot-33-q'", since=seen)
+        terminal.type("\x1bq")
+        assert terminal.wait() == 0
         assert "Traceback" not in terminal.output
 
 
