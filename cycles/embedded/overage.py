@@ -61,7 +61,8 @@ def require_remaining(budget: Budget, wanted: int) -> None:
     """Raise BUDGET_EXCEEDED if less than `wanted` remains."""
     if budget.remaining < wanted:
         left, needed = SignedAmount(budget.unit, budget.remaining), SignedAmount(budget.unit, wanted)
-        raise ApiError("BUDGET_EXCEEDED", f"{budget.scope} has {left} left, and {needed} is needed; fund the budget")
+        message = f"the budget is too small: {budget.scope} has {left} left, and {needed} is needed"
+        raise ApiError("BUDGET_EXCEEDED", message)
 
 
 def _if_available(budgets: Sequence[Budget], wanted: int) -> Charge:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.messages.denial_message import rounded_up, written
 from cycles._core.messages.outcome import RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
 from cycles._core.messages.reserve_request import ReserveRequest
@@ -266,19 +267,30 @@ class Admission:
             except BudgetExceededError as error:
                 self._error = error
         denial = self._error
-        denial.hint = f"{self._explained(left)}; {denial.hint}" if denial.hint else self._explained(left)
+        explained = self._explained(left, denial.message)
+        denial.hint = f"{explained}; {denial.hint}" if denial.hint else explained
         raise denial
 
-    def _explained(self, left: Left) -> str:
-        """Return "it needs at least $0.0113, at an output limit of 1024 tokens, and $0.01 is left in tenant:acme"."""
-        unit = self._request.estimate.unit
-        needs = f"it needs at least {Amount(unit, self._need.least)}"
-        if self._need.bound is not None:
-            needs += f", at an output limit of {self._need.lowest} tokens"
+    def _explained(self, left: Left, message: str) -> str:
+        """Return what the call needs and what is left, if the server has not said it, and what would let it pass."""
+        unit, name, least = self._request.estimate.unit, left.name, self._need.least
         if left.left == float("inf"):
+            return f"it needs at least {Amount(unit, least)}{self._at_limit()}"
+        remaining = max(0, int(left.left))
+        is_scope = isinstance(name, str) and name != ""
+        where = f" in {name:.200}" if is_scope else ""
+        needs = (
+            f"it needs at least {Amount(unit, least)}{self._at_limit()}, and {Amount(unit, remaining)} is left{where}"
+        )
+        if not is_scope or least <= left.left:  # the limit of the run denies, or another client was faster
             return needs
-        where = f" in {left.name:.200}" if isinstance(left.name, str) and left.name else ""
-        return f"{needs}, and {Amount(unit, max(0, int(left.left)))} is left{where}"
+        passes = f"cycles fund {name:.200} {written(rounded_up(least - int(left.left), unit))}"
+        if self._need.bound is not None and self._need.bound(1) <= remaining:
+            passes = f"an output limit below {self._need.lowest} tokens or {passes}"
+        return f"{passes} lets it pass" if str(Amount(unit, least)) in message else f"{needs}; {passes} lets it pass"
+
+    def _at_limit(self) -> str:
+        return "" if self._need.bound is None else f", at an output limit of {self._need.lowest} tokens"
 
     async def _attempt(self, amount: int, limit: int | None) -> Admitted:
         request = self._request

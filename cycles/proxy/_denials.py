@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from cycles._core.amounts import Amount
-
-_CENT_OF_A_CENT = 10_000  # microcents: amounts for people are rounded up to it
+from cycles._core.messages.denial_message import rounded_up, written
 
 
 @frozen
@@ -87,20 +85,8 @@ def _highest(bound: Callable[[int], int] | None, lowest: int, left: int) -> int 
 def _raised(payer: Payer, unit: str, least: int) -> str:
     missing = least - payer.left
     if payer.is_scope:
-        amount = _rounded(missing, unit)
+        amount = rounded_up(missing, unit)
         return f"raise the budget of {payer.name} by {amount}: cycles fund {payer.name} {written(amount)}"
-    whole = _rounded(payer.whole + missing, unit)
+    whole = rounded_up(payer.whole + missing, unit)
     option = "--budget" if payer.name == "this run" else "its limit"
     return f"raise the budget of {payer.name} to {whole}: {option} {written(whole)}"
-
-
-def _rounded(amount: int, unit: str) -> Amount:
-    step = _CENT_OF_A_CENT if unit == "USD_MICROCENTS" else 1
-    return Amount(unit, -(-amount // step) * step)
-
-
-def written(amount: Amount) -> str:
-    """Return an amount as options take it, like ``0.0012USD`` or ``500TOKENS``."""
-    if amount.unit == "USD_MICROCENTS":
-        return f"{str(amount).removeprefix('$')}USD"
-    return f"{amount.amount}{amount.unit}"

@@ -13,6 +13,8 @@ HINT_OF: Final[dict[type[errors.CyclesError], str]] = {
     errors.BudgetExceededError: "the remaining budget is smaller than that; client.balances() lists what is left, "
     "cycles fund SCOPE AMOUNT adds to it",
 }
+FUND_HINT: Final = "a larger budget lets it pass: cycles fund SCOPE AMOUNT; client.balances() lists what is left"
+"""For a denial whose message has the amounts already."""
 # The messages of a 401, by which the reference server says why it rejects a key (docs/protocol/server.md#api-keys).
 _BY_KEY_MESSAGE: Final = {
     "TENANT_SUSPENDED": "the tenant of this key is suspended; the key is right, an operator can reactivate the tenant",

@@ -7,7 +7,7 @@ from typing import Any
 
 from cycles import _errors as errors
 from cycles._core.messages.denial_message import denial_message
-from cycles._core.messages.error_hints import HINT_OF, hint_for
+from cycles._core.messages.error_hints import FUND_HINT, HINT_OF, hint_for
 from cycles._core.messages.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import CREATE_RESERVATION, DENY, ERROR_CODES, ERROR_OF_STATUS, SPENDING, error_code
@@ -52,7 +52,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     hint = hint_for(kind, response, spending=operation in SPENDING)
     if request is not None and issubclass(kind, errors.ReservationDeniedError):
-        hint = _joined(denial_message(request, response.details), hint)
+        hint = _denial_hint(request, response, kind, hint)
     hint = _with_fix(hint, response.details)
     return kind(
         response.message,
@@ -67,6 +67,18 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         retryable=response.transient,
         deny_detail=_deny_detail(response.details),
     )
+
+
+def _denial_hint(
+    request: ReserveRequest, response: RejectedResponse, kind: type[errors.ProtocolError], hint: str | None
+) -> str | None:
+    """Return what the message of the server does not say: what was requested, and what would let it pass."""
+    if issubclass(kind, errors.BudgetExceededError):
+        if not request.reports_denial:
+            return None  # the caller says it
+        if str(request.estimate) in response.message:
+            return FUND_HINT
+    return _joined(denial_message(request, response.details), hint)
 
 
 def _joined(first: str, hint: str | None) -> str:
