@@ -14,6 +14,7 @@ import pytest
 import cycles
 from cycles.embedded.dashboard import history
 from cycles.embedded.dashboard.history import Charge, History, Steps
+from cycles.embedded.http import Request
 
 BOT: Final = "tenant:acme/agent:bot"
 MINUTE_MS: Final = 60_000
@@ -132,11 +133,34 @@ def test_the_forecast_counts_every_commit_of_its_15_minutes(
 def test_an_event_is_spent_once_and_with_its_action(http: httpx.Client, server: cycles.EmbeddedServer) -> None:
     client = server.client(tenant="acme")
     for _ in range(2):
-        client.record(cycles.tokens(7), action=("tool", "search"), subject={"agent": "bot"}, idempotency_key="k-1")
-    [group] = summary(http, unit="TOKENS", by="action", scope=BOT + "")["groups"] or [None]
-    assert group is None  # the agent has no budget in tokens, so the page of its scope has no such unit
+        client.record(cycles.tokens(7), action=("tool", "search"), subject={"workspace": "w"}, idempotency_key="k-1")
     [group] = summary(http, unit="TOKENS", by="action")["groups"]
     assert (group["name"], group["spent"]) == ("tool search", 7)
+    below = summary(http, scope="tenant:acme/workspace:w")  # it has no budget, and its spend has a unit
+    assert (below["units"], below["spent"], below["has_budget"]) == (["TOKENS"], 7, False)
+
+
+def test_reads_with_large_responses_do_not_push_out_decisions(
+    http: httpx.Client, server: cycles.EmbeddedServer
+) -> None:
+    client = server.client(tenant="acme")
+    client.decide(cycles.usd(1), action=("a", "b"), subject={"agent": "bot"})
+    for _ in range(400):
+        server.handle(Request(method="GET", target="/v1/reservations", headers={"x-cycles-api-key": server.api_key}))
+    assert server._dashboard is not None
+    assert len(server._dashboard.feed._kept()) == 201
+    state = http.get("/dashboard/state").json()
+    assert [row["operation"] for row in state["requests"][-2:]] == ["list", "list"]
+    narrowed = http.get(f"/dashboard/state?scope={BOT}").json()
+    assert [row["operation"] for row in narrowed["requests"]] == ["decide"]
+
+
+def test_a_budget_with_a_window_names_the_period_of_its_spend(
+    http: httpx.Client, server: cycles.EmbeddedServer
+) -> None:
+    server.ledger.set_window(BOT, cycles.window(cycles.usd(500), "day"))
+    periods = {row["scope_path"]: row.get("period") for row in http.get("/dashboard/state").json()["budgets"]}
+    assert periods == {"tenant:acme": None, BOT: "day"}
 
 
 def test_denials_are_counted_by_scope_and_reason(

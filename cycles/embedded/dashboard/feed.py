@@ -35,8 +35,9 @@ MIN_SETTLED: Final = 50
 EVENT_PAUSE_S: Final = 0.1
 # More changed records than this are not merged into one event: the page reads the state again.
 MAX_MERGED: Final = 2_000
-# Requests that are kept, so that a narrowed page has some too.
+# Requests that change something and are kept, so that a narrowed page has some too. A read has a large response.
 KEPT_REQUESTS: Final = 10_000
+KEPT_READS: Final = 200
 # Longest shown part of a body.
 MAX_SHOWN_BYTES: Final = 100_000
 _STORING: Final = ("decide", "reserve", "commit", "release", "extend", "event")
@@ -73,6 +74,7 @@ class Feed:
         self._timer = timer
         self._numbers = itertools.count(1)
         self._requests: deque[Handled] = deque(maxlen=KEPT_REQUESTS)
+        self._reads: deque[Handled] = deque(maxlen=KEPT_READS)
         self._new_decisions: deque[Handled] = deque(maxlen=MAX_ROWS)
         self._new_requests: deque[Handled] = deque(maxlen=MAX_ROWS)
         self._thread = threading.local()
@@ -160,7 +162,7 @@ class Feed:
             if handled.wanted is not None:
                 handled.budgets = self._operator.budgets_of(handled.scopes, handled.wanted[0])
             self._denials.add(Charge(handled.at_ms, (rows.scope_path(handled) or "", "", handled.reason), 1))
-        for kept in (self._requests, self._new_requests):
+        for kept in (self._requests if operation in _STORING else self._reads, self._new_requests):
             kept.append(handled)
         if handled.is_decision:
             self._new_decisions.append(handled)
@@ -218,11 +220,11 @@ class Feed:
         found = []
         for budget in budgets:
             row, place = rows.budget_row(budget), (budget.scope, budget.unit)
-            forecast = self._pace.of(*place, budget.remaining, budget.spent)
-            if forecast is not None:
-                window = self._operator.window(*place)
-                if window is None or forecast.exhausted_at_ms < window.ends_ms:
-                    row["exhausted_at_ms"] = forecast.exhausted_at_ms
+            forecast, window = self._pace.of(*place, budget.remaining, budget.spent), self._operator.window(*place)
+            if window is not None:
+                row["period"] = window.period
+            if forecast is not None and (window is None or forecast.exhausted_at_ms < window.ends_ms):
+                row["exhausted_at_ms"] = forecast.exhausted_at_ms
             found.append(row)
         return found
 
@@ -238,7 +240,7 @@ class Feed:
         with self._operator.locked() as now_ms:
             budgets, reservations = list(self._budgets.values()), self._operator.reservations()
         found = [row for row in budgets if is_within(row.scope, scope) and search in row.scope]
-        requests = [each for each in list(self._requests) if is_within(rows.scope_path(each), scope)][::-1]
+        requests = [each for each in self._kept() if is_within(rows.scope_path(each), scope)]
         decisions = list(itertools.islice((each for each in requests if each.is_decision), MAX_ROWS))
         first = heapq.nsmallest(MAX_BUDGETS, found, key=rows.SORTS[sort])
         return {
@@ -252,6 +254,10 @@ class Feed:
             "requests": [rows.request_row(handled) for handled in requests[:MAX_ROWS]],
             "faults": rows.fault_rows(self._faults),
         }
+
+    def _kept(self) -> list[Handled]:
+        """Return the kept requests, the latest first."""
+        return sorted([*list(self._requests), *list(self._reads)], key=lambda handled: -handled.number)
 
     def _kept_since_ms(self) -> int:
         kept = list(self._requests)
@@ -273,7 +279,7 @@ class Feed:
 
     def request(self, number: int) -> Body | None:
         """Return the bodies of a request and its response, or None if it is not kept any more."""
-        for handled in list(self._requests):
+        for handled in self._kept():
             if handled.number == number:
                 response = b"" if handled.response is None else handled.response.body
                 return {"id": number, "body": _text(handled.request.body), "response": _text(response)}

@@ -125,6 +125,13 @@ class History:
             for steps in self.periods.values():
                 steps.add(one)
 
+    def units(self, scope: str) -> set[str]:
+        """Return the units in which a scope has changes."""
+        with self.lock:
+            return {
+                name[1] for sums in self.periods["all"].steps.values() for name in sums if is_within(name[0], scope)
+            }
+
     def counts(self, period: str, scope: str, now_ms: int) -> Counter[tuple[str, str]]:
         """Return how often each scope was denied for each reason in a period."""
         found: Counter[tuple[str, str]] = Counter()

@@ -57,7 +57,7 @@ def summary(
     """Return spent, reserved and left of a scope, and what was spent in each step of the period, by group."""
     found = [each for each in budgets if is_within(each.scope, view.scope)]
     held = [row for row in active if is_within(row.scope_path, view.scope)]
-    known = {each.unit for each in found} | {row.unit for row in held}
+    known = {each.unit for each in found} | {row.unit for row in held} or history.units(view.scope)
     units = [unit for unit in UNITS if unit in known]
     unit = view.unit if view.unit in units else next(iter(units), UNITS[0])
     reserved = sum(row.reserved for row in held if row.unit == unit)
@@ -69,6 +69,7 @@ def summary(
         "reserved": reserved,
         "remaining": sum(each.remaining for each in outer),
         "allocated": sum(each.allocated for each in outer),
+        "has_budget": bool(outer),
         **_chart(view, unit, now_ms, history, reserved),
     }
 

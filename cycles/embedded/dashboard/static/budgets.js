@@ -117,7 +117,7 @@ function drawBar(parts, budget) {
 function numbers(budget, unit) {
   const shown = [
     `${number(budget.remaining.amount, unit)} left of ${number(budget.allocated.amount, unit)}${unit === "USD_MICROCENTS" ? "" : ` ${unitName(unit)}`}`,
-    `${number(budget.spent.amount, unit)} spent`,
+    `${number(budget.spent.amount, unit)} spent${budget.period ? ` this ${budget.period}` : ""}`,
     budget.reserved.amount ? `${number(budget.reserved.amount, unit)} reserved` : "",
     budget.debt ? `${number(budget.debt.amount, unit)} debt` : "",
     budget.overdraft_limit ? `(overdraft up to ${number(budget.overdraft_limit.amount, unit)})` : "",

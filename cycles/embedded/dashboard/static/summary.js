@@ -75,13 +75,13 @@ export class Summary {
     this.unit.value = unit;
   }
 
-  figures({ unit, spent, reserved, remaining, allocated }, spentIn) {
+  figures({ unit, spent, reserved, remaining, allocated, has_budget: hasBudget }, spentIn) {
     setText(byId("spent"), number(spent, unit));
     setText(byId("spent-period"), spentIn);
     setText(byId("reserved"), number(reserved, unit));
     setText(byId("reserved-period"), "now, by active reservations");
-    setText(byId("left"), number(remaining, unit));
-    setText(byId("left-period"), `now, of ${number(allocated, unit)}`);
+    setText(byId("left"), hasBudget ? number(remaining, unit) : "none");
+    setText(byId("left-period"), hasBudget ? `now, of ${number(allocated, unit)}` : "no budget at this scope or below");
     setClass(byId("left"), "bad", allocated > 0 && remaining <= allocated * 0.05);
   }
 
