@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.messages.denial_message import rounded_up, written
 from cycles._core.messages.outcome import RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
 from cycles._core.messages.reserve_request import ReserveRequest
@@ -36,6 +35,7 @@ from cycles._flows.retry import send_read, send_write
 from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles._flows.signal import Signal
 from cycles.providers._queue import Admissions, BudgetQueue, Left, Source, Ticket, pays
+from cycles.providers._typed import rounded_up, written
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from cycles._core.messages.denial_message import rounded_up, written
+from cycles.providers._typed import rounded_up, written
 
 
 @frozen

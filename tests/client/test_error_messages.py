@@ -178,14 +178,14 @@ def test_a_denial_says_what_was_requested_and_for_which_subject() -> None:
 def test_a_denial_does_not_repeat_what_the_server_says() -> None:
     """The built-in server names what is left and what is needed."""
     with (
-        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}) as server,
-        server.client(tenant="acme") as client,
+        cycles.EmbeddedServer({"tenant:told": cycles.usd(1)}) as server,
+        server.client(tenant="told") as client,
         pytest.raises(cycles.BudgetExceededError) as caught,
     ):
         client.reserve(cycles.usd(2), action=("a", "b")).acquire()
     said, _, ids = str(caught.value).partition(" [")
     assert said == (
-        "the budget is too small: tenant:acme has $1.00 left, and $2.00 is needed; "
+        "the budget is too small: tenant:told has $1.00 left, and $2.00 is needed; "
         "a larger budget lets it pass: cycles fund SCOPE AMOUNT; client.balances() lists what is left"
     )
     assert ids.startswith("BUDGET_EXCEEDED, HTTP 409, request ")

@@ -147,8 +147,6 @@ def test_reads_with_large_responses_do_not_push_out_decisions(
     client.decide(cycles.usd(1), action=("a", "b"), subject={"agent": "bot"})
     for _ in range(400):
         server.handle(Request(method="GET", target="/v1/reservations", headers={"x-cycles-api-key": server.api_key}))
-    assert server._dashboard is not None
-    assert len(server._dashboard.feed._kept()) == 201
     state = http.get("/dashboard/state").json()
     assert [row["operation"] for row in state["requests"][-2:]] == ["list", "list"]
     narrowed = http.get(f"/dashboard/state?scope={BOT}").json()

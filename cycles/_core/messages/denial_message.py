@@ -10,7 +10,6 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import Balance
 from cycles._core.subjects import LEVELS, Subject
 
-_CENT_OF_A_CENT = 10_000  # microcents: amounts for people are rounded up to it
 _LEFT: tuple[str, ...] = ("remaining", "available")
 
 
@@ -74,16 +73,3 @@ def _from_balances(estimate: Amount, balances: Iterable[Balance], scope: str | N
         if left.unit == estimate.unit and left.amount < estimate.amount:
             return f"{balance.scope_path or balance.scope} has {left} left"
     return None
-
-
-def rounded_up(amount: int, unit: str) -> Amount:
-    """Return an amount that people can type, dollars in hundredths of a cent."""
-    step = _CENT_OF_A_CENT if unit == "USD_MICROCENTS" else 1
-    return Amount(unit, -(-amount // step) * step)
-
-
-def written(amount: Amount) -> str:
-    """Return an amount as options take it, like ``0.0012USD`` or ``500TOKENS``."""
-    if amount.unit == "USD_MICROCENTS":
-        return f"{str(amount).removeprefix('$')}USD"
-    return f"{amount.amount}{amount.unit}"

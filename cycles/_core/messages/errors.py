@@ -52,7 +52,13 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     hint = hint_for(kind, response, spending=operation in SPENDING)
     if request is not None and issubclass(kind, errors.ReservationDeniedError):
-        hint = _denial_hint(request, response, kind, hint)
+        is_of_budget = issubclass(kind, errors.BudgetExceededError)
+        if is_of_budget and not request.reports_denial:
+            hint = None  # the caller says what would let it pass
+        elif is_of_budget and str(request.estimate) in response.message:
+            hint = FUND_HINT
+        else:
+            hint = _joined(denial_message(request, response.details), hint)
     hint = _with_fix(hint, response.details)
     return kind(
         response.message,
@@ -67,18 +73,6 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         retryable=response.transient,
         deny_detail=_deny_detail(response.details),
     )
-
-
-def _denial_hint(
-    request: ReserveRequest, response: RejectedResponse, kind: type[errors.ProtocolError], hint: str | None
-) -> str | None:
-    """Return what the message of the server does not say: what was requested, and what would let it pass."""
-    if issubclass(kind, errors.BudgetExceededError):
-        if not request.reports_denial:
-            return None  # the caller says it
-        if str(request.estimate) in response.message:
-            return FUND_HINT
-    return _joined(denial_message(request, response.details), hint)
 
 
 def _joined(first: str, hint: str | None) -> str:
