@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ from cycles.journal import inspect
 LIVE: Final = 200  # active reservations that are read; a page of the server
 PAGE: Final = 200
 PACE_ROWS: Final = 5_000  # commits that are read for the forecast
+KEYS_S: Final = 0.05  # how long keys are waited for while a read runs
 SETTLED: Final = 20  # settled reservations that are read
 
 
@@ -70,15 +73,43 @@ def _watch(cli: Cli, client: Watched, snapshot: Snapshot, interval: float) -> No
     rates, controls = _top_view.Rates(), Controls()
     with _keys() as typed, Live(console=cli.out.console, screen=True, auto_refresh=False) as live:
         while True:
-            shown, due_s = rates.after(snapshot), time.monotonic() + interval
-            while (left_s := due_s - time.monotonic()) > 0:
+            shown, due_s, reading = rates.after(snapshot), time.monotonic() + interval, None
+            while reading is None or not reading.is_done:
                 width, height = cli.out.console.size
                 view = _top_view.draw(cli.out, snapshot, shown, controls, width=width, height=height)
                 live.update(view, refresh=True)
-                keys = typed(left_s)
+                left_s = due_s - time.monotonic()
+                if left_s <= 0 and reading is None:
+                    reading = _Reading(client, snapshot)
+                keys = typed(left_s if left_s > 0 else KEYS_S)
                 if keys is not None and controls.take(keys, _top_view.count_rows(snapshot, controls.text)):
                     return
-            snapshot = _read_again(client, snapshot)
+            snapshot = reading.result()
+
+
+class _Reading:
+    """One read in a thread, so that keys work while thousands of budgets are read. Leaving does not wait for it."""
+
+    def __init__(self, client: Watched, last: Snapshot) -> None:
+        self._results: queue.SimpleQueue[Snapshot | BaseException] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(client, last), name="cycles-top", daemon=True).start()
+
+    def _read(self, client: Watched, last: Snapshot) -> None:
+        try:
+            self._results.put(_read_again(client, last))
+        except BaseException as error:  # raised by `result`
+            self._results.put(error)
+
+    @property
+    def is_done(self) -> bool:
+        return not self._results.empty()
+
+    def result(self) -> Snapshot:
+        """Return what was read. Raises what reading raised."""
+        found = self._results.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
 
 class ServerClock:
