@@ -94,6 +94,16 @@ class Runtime:
         if self._ahead is not None:
             self._ahead.spent(guard)
 
+    def note_sent(self, guard: GuardState, bound: int) -> None:
+        """Write the bound of a request ahead before it is sent to a provider; without a journal do nothing."""
+        if self._ahead is not None:
+            self._ahead.sent(guard, bound)
+
+    def note_ended(self, guard: GuardState, bound: int) -> None:
+        """Note that a request of a guard has ended, which goes on: its cost is added to the spend next."""
+        if self._ahead is not None:
+            self._ahead.ended(guard, bound)
+
     def tasks(self) -> TaskIo:
         """Return the operations for tasks of the running loop."""
         import asyncio  # late, everywhere here: scripts without an event loop start a tenth faster without it

@@ -1,4 +1,8 @@
-"""Write known spend ahead: each guard's first spend before `spend` returns, later ones at most once a second."""
+"""Write known spend ahead: each guard's first spend before `spend` returns, later ones at most once a second.
+
+The bounds of requests whose cost is unknown are written ahead too, each before its request is sent to the provider. If
+the process is killed, the next one charges them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from cycles._core.amounts import Amount
 from cycles._core.settlement.record import RecordError, encode
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.scheduler import WorkerPool
@@ -96,6 +101,17 @@ class WriteAhead:
             return
         self._write(guard, now_s)
 
+    def sent(self, guard: GuardState, bound: int) -> None:
+        """Write the bound of a request ahead that is about to be sent."""
+        with self._lock:
+            guard.sent += bound
+        self._write(guard, time.monotonic())
+
+    def ended(self, guard: GuardState, bound: int) -> None:
+        """Note that a request has ended whose bound was written ahead; the next write leaves the bound out."""
+        with self._lock:
+            guard.sent -= bound
+
     def counted(self, guard: GuardState) -> None:
         """Note that the usage of a guard has grown, whose callable `actual` says what it costs.
 
@@ -118,8 +134,13 @@ class WriteAhead:
             self._log.close()
 
     def _write(self, guard: GuardState, now_s: float) -> None:
-        known = guard.known or guard.counted
-        if known is None or guard.sends_nothing or self._failed:
+        known, sent = guard.known or guard.counted, guard.sent
+        if (
+            (known is None and not sent and guard.ahead is None)
+            or guard.sends_nothing
+            or guard.settler is not None
+            or self._failed
+        ):
             return
         if self._log is None:
             self._fail("this system has no file locks")
@@ -131,7 +152,8 @@ class WriteAhead:
         entry = guard.ahead
         if isinstance(entry, Entry) and not guard.finalized:
             try:
-                record = encode(ahead_record(self._io, guard, known))
+                amount = Amount(guard.estimate.unit, sent + (0 if known is None else known.amount))
+                record = encode(ahead_record(self._io, guard, amount, sent=sent > 0))
                 with self._lock:
                     if not entry.write(record, now_s, self._log.open_slot):
                         self._note_too_large(guard, len(record))
@@ -146,13 +168,13 @@ class WriteAhead:
 
     def _fail(self, why: str) -> None:
         self._failed = True
-        self._report(f"known spend is not written ahead ({why}); `kill -9` loses what is not committed")
+        self._report(f"spend is not written ahead ({why}); `kill -9` loses what is not committed")
 
     def _note_too_large(self, guard: GuardState, length: int) -> None:
         if not self._too_large:
             self._too_large = True
             self._report(
-                f"the known spend of {guard.name} is not written ahead: its record has {length} bytes, more than "
+                f"the spend of {guard.name} is not written ahead: its record has {length} bytes, more than "
                 f"{LARGE.half_bytes}; `kill -9` loses it until it is committed"
             )
 

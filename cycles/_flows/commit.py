@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from attrs import evolve
+
 from cycles._core.amounts import Amount
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.requests import CallOptions, new_key
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
+from cycles._core.settlement.lifecycle import ESTIMATED
 from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.rules import rejected_excess
 from cycles._core.settlement.settlement import (
@@ -113,19 +116,23 @@ def record_of(
     return _record(io, guard, commit_body(guard.commit_key or new_key(), amount, used, metadata), amount)
 
 
-def ahead_record(io: Io, guard: GuardState, amount: Amount) -> Record:
-    """Return the record that settles the known spend so far; the later commit has the same key."""
+def ahead_record(io: Io, guard: GuardState, amount: Amount, *, sent: bool = False) -> Record:
+    """Return the record that settles the known spend so far; the later commit has the same key.
+
+    With `sent` the amount contains the upper bounds of requests whose cost is unknown.
+    """
     if guard.commit_key is None:
         guard.commit_key = new_key()
-    commit = commit_body(guard.commit_key, amount, None, {**guard.request.settlement_metadata})
-    return _record(io, guard, commit, amount)
+    metadata = {**guard.request.settlement_metadata, **(ESTIMATED if sent else {})}
+    return _record(io, guard, commit_body(guard.commit_key, amount, None, metadata), amount, sent=sent)
 
 
-def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount) -> Record:
+def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount, *, sent: bool = False) -> Record:
     request, reservation_id, estimate = guard.request, guard.reservation_id, guard.estimate
-    event_of = partial(event_body, commit, request.subject, request.action, reservation_id, request.overage_policy)
+    of_guard = request.subject, request.action, reservation_id, request.overage_policy
+    event_of = partial(event_body, commit, *of_guard, sent=sent)
     if reservation_id is None:  # no server could be reached to reserve: there is nothing to commit, only an event
-        return event_record(io, event_of())
+        return evolve(event_record(io, event_of()), sent=sent)
     return Record(
         reservation_id=reservation_id,
         base_url=io.settings.base_url,
@@ -134,6 +141,7 @@ def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount) -
         recorded_at_ms=io.clock.wall_ms(),
         made=Made(io.clock.boot_ms()),
         estimate=estimate.amount if amount.amount > estimate.amount else None,
+        sent=sent,
     )
 
 

@@ -112,6 +112,7 @@ class GuardState:
         attached: The guard that continues this one, which was detached.
         counted_usage: The value of `usage`; None if it was never read.
         counted: What a callable `actual` returned for the usage so far, written ahead.
+        sent: The sum of the bounds of requests that were sent and whose cost is unknown; it is written ahead.
         commit_key: Of the commit, and of the spend that is written ahead.
         claimed: What its caller does that ends it.
         is_stream: Closing a stream early is a normal end, not an error.
@@ -138,6 +139,7 @@ class GuardState:
     steps: int = 0
     counted_usage: Usage | None = None
     counted: Amount | None = None
+    sent: int = 0
     commit_key: str | None = None
     ahead: WrittenAhead | None = None
     claimed: str | None = None

@@ -109,7 +109,9 @@ class Io(Protocol):
         """End a record: delete it, or keep what was rejected of it. None: nothing of it is to be settled."""
 
     async def ensure_journal(self) -> None:
-        """Check that the journal's store responds, if no reservation may be made without it.
+        """Return when something may be reserved: requests of dead processes whose cost is unknown were charged before.
+
+        Checks that the journal's store responds, if no reservation may be made without it.
 
         Raises:
             JournalUnavailableError: it does not.

@@ -18,7 +18,7 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, partition
+from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
 from cycles._journal.files.chunk_cells import ChunkLogs, recover_chunks
 from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.record_files import SETTLED_KEPT_MS, RecordFiles
@@ -212,25 +212,41 @@ class Journal:
         """Return the slot logs of the chunks of this process."""
         return ChunkLogs(self._files.locate, sync=self._sync)
 
-    def recover_spend(self, is_known: Callable[[str], bool] = lambda reservation_id: False) -> None:
+    def recover_spend(self, is_known: Callable[[str], bool] = lambda reservation_id: False) -> list[Record]:
         """Save the records of what dead processes left in logs, unless the journal has their settlement.
+
+        Returns the records that were saved.
 
         Args:
             is_known: Returns whether another place has the record of a reservation.
         """
+        saved: list[Record] = []
         with self._unreadable_reported(unread=True):
             recover_chunks(self._files.locate(), self._files.has, self.save)
         with self._unreadable_reported(unread=True), left_entries(self._files.locate()) as entries:
             for record in latest_records(entries):
                 has_record = self._files.has(file_name(record.reservation_id))
-                if not has_record and not is_known(record.reservation_id) and not self.save(record):
+                if has_record or is_known(record.reservation_id):
+                    continue
+                if not self.save(record):
                     raise OSError(errno.EIO, "its entries cannot be saved as records")
+                saved.append(record)
+        return saved
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""
         with self._unreadable_reported(unread=True):
             return [Entry(name) for name in self._files.names()]
         return []
+
+    def sent(self, entries: list[Entry]) -> set[Entry]:
+        """Return which records are of requests whose cost is unknown, because their process has ended."""
+        found = set()
+        for entry in entries:
+            with contextlib.suppress(OSError):  # `load` reports it
+                if is_sent(self._files.read(entry)):
+                    found.add(entry)
+        return found
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records of this server, with the reason of each. Changes nothing."""

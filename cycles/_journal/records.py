@@ -44,8 +44,13 @@ class NoJournal:
     def remove_settled(self, now_ms: int) -> None:
         """Do nothing."""
 
-    def recover_spend(self) -> None:
-        """Do nothing: no process has written anything ahead."""
+    def recover_spend(self) -> list[Record]:
+        """Return nothing: no process has written anything ahead."""
+        return []
+
+    def sent(self, entries: list[Entry]) -> set[Entry]:
+        """Return nothing: there are no entries."""
+        return set()
 
     def pending(self) -> list[Entry]:
         """Return nothing."""
@@ -182,13 +187,20 @@ class Records:
         if self.shared is None:
             self._journal.close()
 
+    def recover_spend(self) -> set[Entry]:
+        """Save what dead processes wrote ahead, and return the records of requests whose cost is unknown."""
+        return {Entry(file_name(record.reservation_id)) for record in self._journal.recover_spend() if record.sent}
+
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         self._files.remove_settled(now_ms)
-        self._journal.recover_spend()
         found = self._journal.pending()
         in_progress = self.in_progress()  # now: a guard may have begun to settle one while the journal was read
         return [entry for entry in found if entry not in in_progress]
+
+    def sent(self, entries: list[Entry]) -> set[Entry]:
+        """Return which entries are of requests whose cost is unknown: they are settled before anything is reserved."""
+        return self._journal.sent(entries)
 
     def in_progress(self) -> set[str]:
         """Return the file names of the records that are being settled, or are pending, in this process."""

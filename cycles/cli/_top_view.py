@@ -248,6 +248,6 @@ def _pending(record: InspectedRecord) -> list[Cell]:
     return [
         record.id[:_ID],
         _short(record.amount),
-        styled(record.state, "yellow" if record.state in ("pending", "deferred") else "red"),
+        styled(record.state, "yellow" if record.state in ("pending", "sent", "deferred") else "red"),
         record.reservation_id or record.path,
     ]

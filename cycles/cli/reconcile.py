@@ -204,7 +204,9 @@ def _print(
     differ = "differs" if len(differing) == 1 else "differ"
     part = f"{len(differing)} of {_count(len(rows), 'row')} {differ} by more than {float(tolerance * 100):g}%"
     cli.out.line(f"{counted}, ledger {_dollars(sums['ledger'])}{imported}; {part}")
-    pending = [record for record in inspect(cli.config().journal_dir) if record.state in ("pending", "deferred")]
+    pending = [
+        record for record in inspect(cli.config().journal_dir) if record.state in ("pending", "sent", "deferred")
+    ]
     if pending:
         verb = "is" if len(pending) == 1 else "are"
         cli.out.line(f"{_count(len(pending), 'record')} of this machine {verb} pending and not in the ledger yet")

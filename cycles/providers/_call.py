@@ -120,6 +120,7 @@ class Call:
         self.admissions: Any = None  # of the client that has reserved
         self._ends: dict[None, End] = {}
         self.ending: Ending | None = None  # set by `conclude`
+        self.noted = 0  # of its bound, in what its enclosing guard has written ahead
         self.spends = False  # an enclosing guard pays, and had spent `spent_before` until then
         self.spent_before: Amount | None = None
         self.rules: StreamRules = meter.api.stream(self.request.body)

@@ -107,6 +107,7 @@ async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEven
     admitted = await admission.run()
     call.guard = admitted.guard
     call.admitted(admitted.amount, admitted.limit)
+    call.runtime.note_sent(admitted.guard, admitted.amount.amount)
     return admitted.guard
 
 
@@ -243,7 +244,8 @@ def _enclose(call: Call) -> int | None:
         if found is None:
             return None
         calls[call] = found[0]
-    call.guard = guard
+    guard._runtime.note_sent(guard._state, found[0])
+    call.noted, call.guard = found[0], guard
     call.admitted(Amount(call.reserved.unit, found[0]), found[1])
     return None if guard.caps is None else guard.caps.max_tokens
 
@@ -264,6 +266,8 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     if call.payer is not None:
         call.payer.ended(call)
         return None
+    noted, call.noted = call.noted, 0
+    guard._runtime.note_ended(guard._state, noted)
     try:
         if ending.amount is None:
             return None
@@ -276,6 +280,7 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     finally:  # after `spend`, so that no other request sees the amount as free in between
         with shared:
             _in_flight.get(guard, {}).pop(call, None)
+        guard._runtime.note_sent(guard._state, 0)  # what is written ahead has the cost in place of the bound now
     call.add_usage(guard.usage)
     return None
 

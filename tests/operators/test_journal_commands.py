@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.settlement.record import file_name
+from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.operators import by_hand
 from cycles.journal import __main__ as module, inspect
@@ -348,3 +349,29 @@ def test_the_module_needs_no_extra(root: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert (ran.returncode, ran.stdout) == (0, '{"records": []}\n'), ran.stderr
+
+
+def test_a_request_of_a_killed_process_is_listed_as_sent_and_can_be_discarded(
+    run_here: Cycles, root: Path, url: str
+) -> None:
+    own = journal(root, url)
+    log = own.spend_log()
+    for name in ("rsv-sent", "rsv-other"):
+        slot = log.open_slot()
+        assert slot is not None
+        assert slot.write(encode(a_record(url, name, cents=7, sent=True)))
+    (live,) = root.glob("*/spend-*.log")
+    dead = live.with_name("spend-of-a-killed-process.log")
+    dead.write_bytes(live.read_bytes())
+    log.close()
+    listed = run_here("pending", "--json")
+    records = json.loads(listed.out)["records"]
+    assert listed.status == 4
+    assert [(each["state"], each["path"]) for each in records] == [("sent", str(dead))] * 2
+    assert "7" in run_here("journal", "show", "rsv-sent").out
+    discarded = run_here("journal", "discard", "rsv-sent", "--yes", "--json")
+    assert discarded.status == 0
+    kept = Path(json.loads(discarded.out)["path"])
+    assert (kept.name, decode(kept.read_bytes()).sent) == (f"{file_name('rsv-sent')}.discarded", True)
+    left = json.loads(run_here("journal", "list", "--json").out)["records"]
+    assert [each["reservation_id"] for each in left] == ["rsv-other"]

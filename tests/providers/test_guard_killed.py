@@ -1,4 +1,4 @@
-"""A process that is killed while calls wait and run: what waits holds nothing, and what was committed is settled."""
+"""A process that is killed while calls wait and run: what waits holds nothing, what was sent is charged its bound."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ def test_after_a_kill_only_the_call_in_flight_holds_something(tmp_path: Path) ->
                 "tenant": "acme",
                 "journal_dir": str(tmp_path),
             }
-            with cycles.Cycles(cycles.Config(**settings)) as again:
-                assert again.flush(20).pending == 0
-            assert server.spent("tenant:acme").amount == 100_000
+            (left,) = cycles.journal.inspect(tmp_path)
+            assert (left.state, left.amount) == ("sent", cycles.usd_microcents(6_000_000))
+            with cycles.Cycles(cycles.Config(**settings)) as again, pytest.raises(cycles.BudgetExceededError):
+                again.reserve(cycles.usd_microcents(5_000_000), action=("test", "next")).acquire()
+            assert server.spent("tenant:acme").amount == 100_000 + 6_000_000
 
 
 def _reads(server: cycles.EmbeddedServer) -> bool:

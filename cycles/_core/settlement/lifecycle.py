@@ -74,6 +74,7 @@ ESTIMATED: Final = {ACTUAL_SOURCE: "estimate"}
 RECOVERED_ID: Final = "recovered_reservation_id"
 RECOVERY_REASON: Final = "recovery_reason"
 EXPIRED_REASON: Final = "commit_after_reservation_expired"
+PROCESS_ENDED: Final = "process_ended"
 LOST_REASON: Final = "reservation_not_found"
 ACTUAL_AMOUNT: Final = "actual_amount"  # of a commit whose excess the server rejected
 

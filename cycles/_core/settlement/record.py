@@ -64,6 +64,8 @@ class Record:
             `message`. None if nothing was.
         previous_body: The body of the request before it was changed, which the server may have. None otherwise.
         rejected: Why the server rejected the amount; such a record is kept and never sent. None for all others.
+        sent: Its amount is the upper bound of a request that was sent to a provider and whose cost is unknown, because
+            the process ended. It is charged unless the server has charged the reservation already.
         settled: What is charged of it; such a record stays in a shared store for a time, so that no late put brings it
             back. None for all others.
         extra: Members of the file that this version does not know.
@@ -83,6 +85,7 @@ class Record:
     excess: dict[str, Any] | None = None
     previous_body: dict[str, Any] | None = None
     rejected: str | None = None
+    sent: bool = False
     settled: int | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)
     made: Made | None = attrs.field(default=None, eq=False)
@@ -194,7 +197,16 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-_ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "previous_body", "rejected", "settled")
+_ADDED: Final = (
+    "attempt_unknown",
+    "event_since_ms",
+    "estimate",
+    "excess",
+    "previous_body",
+    "rejected",
+    "sent",
+    "settled",
+)
 """Members that this SDK adds to the format of the recovery profile. See `docs/recovery.md`."""
 
 
@@ -224,6 +236,11 @@ def encode(record: Record) -> bytes:
         return compact({CHECK: check_of(members), **members})
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the record of {record.reservation_id!r:.120} cannot be written as JSON: {error}") from error
+
+
+def is_sent(raw: bytes) -> bool:
+    """Return whether these bytes are a record with `sent`, as far as that can be told without decoding it."""
+    return b'"sent":true' in raw
 
 
 def check_of(members: Mapping[str, Any]) -> str:
@@ -261,6 +278,7 @@ def decode(raw: bytes) -> Record:
         excess=_body(members, "excess"),
         previous_body=_body(members, "previous_body"),
         rejected=_text(members, "rejected", absent="") or None,
+        sent=members.pop("sent", None) is True,
         settled=_time(members, "settled"),
         extra=members,
     )

@@ -209,7 +209,8 @@ def _remembering(record: Record, changed: Record) -> Record:
 def _sent_before(record: Record, found: bool) -> bool:
     """Return whether the server may know the record. That of a chunk may be in a store from which others commit it."""
     is_commit_of_chunk = record.mode == "commit" and guards_of(record) is not None
-    return found or record.attempt_unknown or record.previous_body is not None or is_commit_of_chunk
+    is_known = record.sent or record.attempt_unknown or record.previous_body is not None
+    return found or is_known or is_commit_of_chunk
 
 
 def _may_be_reduced(record: Record) -> bool:
@@ -222,6 +223,8 @@ def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
         return Lookup(response)
     if record.previous_body:
         return Resend(evolve(record.with_body(record.previous_body), previous_body=BOTH_SENT))
+    if record.sent:  # its process has recorded what the request cost, under the same key
+        return Settled(Settlement(status="recorded_as_event", actual=record.actual, request_id=response.request_id))
     return Rejected(response, MAY_BE_CHARGED)
 
 
@@ -264,6 +267,8 @@ def after_lookup(
         rest = late(record, charged.amount, now_ms)
         settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
         return Settled(settlement) if rest is None else Resend(rest)
+    if record.sent:  # its process has committed what the request cost
+        return Settled(Settlement(status="committed", actual=charged, charged=charged, **outcome.ids))
     may_cap = (record.event_fallback_body or {}).get("overage_policy") in FORGIVING_POLICIES
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))

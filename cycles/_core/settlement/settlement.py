@@ -16,7 +16,7 @@ from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, FORGIVING_POLICIES
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
-from cycles._core.settlement.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
+from cycles._core.settlement.lifecycle import EXPIRED_REASON, PROCESS_ENDED, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.settlement.record import Record
 from cycles._core.subjects import Action, Subject
 from cycles._core.values.result_base import HttpResponse
@@ -131,6 +131,8 @@ def event_body(
     action: Action,
     reservation_id: str | None,
     overage_policy: str | None = None,
+    *,
+    sent: bool = False,
 ) -> dict[str, Any]:
     """Return the body of the event that settles the amount of a commit without its reservation.
 
@@ -144,6 +146,7 @@ def event_body(
         reservation_id: The reservation that has expired, or None if there was none.
         overage_policy: The policy of the reservation. The event has it only if it charges more than the budget has
             without an error: otherwise an overdraft would be charged short.
+        sent: The event is for a request whose cost is unknown, because its process has ended.
     """
     body: dict[str, Any] = {"idempotency_key": commit["idempotency_key"], "actual": commit["actual"]}
     if "metrics" in commit:
@@ -152,6 +155,8 @@ def event_body(
     # An auditor who looks for the amount of this reservation finds it in the event.
     if reservation_id is not None:
         metadata = {**metadata, RECOVERED_ID: reservation_id, RECOVERY_REASON: EXPIRED_REASON}
+    if sent:
+        metadata = {**metadata, RECOVERY_REASON: PROCESS_ENDED}
     if metadata:
         body["metadata"] = metadata
     body |= {"subject": subject.to_dict(), "action": action.to_dict()}

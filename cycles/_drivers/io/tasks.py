@@ -99,7 +99,9 @@ class TaskIo(BaseIo):
         await self._writer.finish(record, result)
 
     async def ensure_journal(self) -> None:
-        """Check the journal's store, on the journal's thread."""
+        """Settle what is to be charged first in a thread, and check the journal's store on the journal's thread."""
+        if not self._queue.may_reserve:
+            await call_in_thread(self._queue.settle_sent)
         if self._records.shared is not None and self._records.shared.refuses:
             await self._writer.run(self._records.shared.ensure_available)
 

@@ -83,7 +83,9 @@ class BlockingIo(BaseIo):
         self._records.finish(record, result)
 
     async def ensure_journal(self) -> None:
-        """Check the journal's store in this thread."""
+        """Settle what is to be charged first, and check the journal's store, in this thread."""
+        if not self._queue.may_reserve:
+            self._queue.settle_sent()
         if self._records.shared is not None:
             self._records.shared.ensure_available()
 

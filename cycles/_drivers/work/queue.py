@@ -63,6 +63,7 @@ CREATE_CLEANUPS: Final = 1_024  # maximum waiting cleanups of creates; the oldes
 BUGGY_ATTEMPTS: Final = 5  # after so many attempts work that raises is dropped; its record stays in the journal
 SLOW_S: Final = 0.05  # when the oldest due item has waited this long, one more worker helps
 BUSY_S: Final = 0.2  # how often to look for that while items are being done: a look wakes two threads
+SCAN_S: Final = 1.0  # how long a reservation waits for the list of the journal, whose disk may be slow
 LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
 
 
@@ -111,8 +112,11 @@ class WorkQueue:
         self._done = self._done_before = 0  # how many attempts have ended, now and at the last look
         self._scan_begun = False
         self._is_scan_stalled = False  # no thread could be started for it
+        self._recovered = threading.Event()  # what dead processes wrote ahead is known
         self._scanned = threading.Event()
         self._scan_finished = False  # all that an earlier process left is known
+        self._sent: set[str] = set()  # found, of requests whose cost is unknown, and not tried yet
+        self._may_reserve = False
         self._settled = 0
         self._pools_settle = pools_settle
         self.ends: GuardEnds = GuardEnds()
@@ -226,9 +230,16 @@ class WorkQueue:
                 return
             self._scan_begun = True
         try:
-            self._add_found(self._records.left_by_others(self._io.clock.wall_ms()))
+            recovered = self._records.recover_spend()
+            if self._records.shared is None:  # else they are put into the store first
+                self._add_sent(recovered)
+                self._recovered.set()
+            found = self._records.left_by_others(self._io.clock.wall_ms())
+            self._add_sent(self._records.sent(found))
+            self._add_found(found)
             self._scan_finished = not self._records.unread
         finally:
+            self._recovered.set()
             self._scanned.set()
         self._claims.start()
         self._wake()
@@ -237,6 +248,39 @@ class WorkQueue:
         if self._is_scan_stalled:
             self._scan()
         self._scanned.wait(timeout_s)
+
+    def _add_sent(self, entries: set[Entry]) -> None:
+        with self._lock:
+            self._sent |= {entry for entry in entries if self._schedule.get(entry) is None}
+            self._add_found(list(entries))
+
+    @property
+    def may_reserve(self) -> bool:
+        """Whether nothing of an earlier process has to be settled before something is reserved."""
+        self._may_reserve = self._may_reserve or (self._scanned.is_set() and not self._sent)
+        return self._may_reserve
+
+    def settle_sent(self) -> None:
+        """Settle requests of earlier processes whose cost is unknown, and return when each was tried once.
+
+        Until they are charged, their money may seem to be left. It works on them in this thread too, for a bounded
+        time: if the server does not respond, it makes no reservation either.
+        """
+        longest_s = max(self._config.flush_timeout, self._config.timeout)
+        end = time.monotonic() + longest_s
+        self._recovered.wait(0.0 if self._is_scan_stalled else longest_s)
+        self._wait_for_scan(
+            min(longest_s, SCAN_S)
+        )  # for what a process has recovered that was killed before it settled
+        io = self._until(end)
+        while self._sent and not self._closed and time.monotonic() < end:
+            if self._schedule.is_outage:
+                break
+            if not self._work(io):
+                with self._changed:
+                    if self._sent:
+                        self._changed.wait(LOOK_AGAIN_S)
+        self._may_reserve = True
 
     def _take_claimed(self, entries: list[Entry]) -> None:
         """Settle records that this client has claimed."""
@@ -431,6 +475,7 @@ class WorkQueue:
         now = time.monotonic()
         with self._lock:
             self._done += 1
+            self._sent.discard(item.key)
             if not self._schedule.is_current(item):
                 return  # a flush has taken it over
             self._untried.discard(item.key)

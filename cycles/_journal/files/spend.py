@@ -9,6 +9,7 @@ files, with larger slots. The next process that gets the lock moves the entries 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -50,6 +51,15 @@ class Layout(NamedTuple):
     def start(self, index: int, half: int) -> int:
         """Return where a half of a slot begins."""
         return self.slots + (2 * index + half - 1) * self.half_bytes
+
+    def entries(self, content: bytes | mmap.mmap) -> Iterator[tuple[int, bytes]]:
+        """Yield the slots in use, with their records."""
+        for index in range(self.slots):
+            half = content[index]
+            if half in (_FIRST, _SECOND):
+                start = self.start(index, half) + _LENGTH_BYTES
+                length = int.from_bytes(content[start - _LENGTH_BYTES : start], "big")
+                yield index, content[start : start + min(length, self.half_bytes - _LENGTH_BYTES)]
 
 
 SMALL: Final = Layout(256, 1_024)
@@ -194,13 +204,8 @@ class _SlotFile:
         if not self.memory.closed:
             self.memory[index] = _EMPTY
 
-    def entries(self) -> Iterator[bytes]:
-        for index in range(self.layout.slots):
-            half = self.memory[index]
-            if half in (_FIRST, _SECOND):
-                start = self.layout.start(index, half) + _LENGTH_BYTES
-                length = int.from_bytes(self.memory[start - _LENGTH_BYTES : start], "big")
-                yield self.memory[start : start + min(length, self.layout.half_bytes - _LENGTH_BYTES)]
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        return self.layout.entries(self.memory)
 
     def is_empty(self) -> bool:
         return not any(self.memory[: self.layout.slots])
@@ -216,12 +221,47 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
         files = []
         for file in locked_file.left(folder, PREFIX):
             locked.callback(file.close)
-            layout = next((layout for layout in _LAYOUTS if layout.file_bytes == len(file.map())), None)
-            if layout is not None:
+            if (layout := _layout_of(len(file.map()))) is not None:
                 files.append(_SlotFile(file, layout))
-        yield [entry for file in files for entry in file.entries()]
+        yield [entry for file in files for _, entry in file.entries()]
         for each in files:
             each.remove()
+
+
+def _layout_of(length: int) -> Layout | None:
+    return next((layout for layout in _LAYOUTS if layout.file_bytes == length), None)
+
+
+def read_entries(content: bytes) -> list[bytes]:
+    """Return the entries in the content of a file; none if it has another layout."""
+    layout = _layout_of(len(content))
+    return [] if layout is None else [entry for _, entry in layout.entries(content)]
+
+
+def remove_entries(path: str, reservation_id: str, keep: Callable[[bytes], object]) -> bool:
+    """Pass the entries of a reservation in the file of a dead process to `keep`, then delete them.
+
+    Return whether there is one.
+
+    Raises:
+        BlockingIOError: the process lives.
+        OSError: the file cannot be used.
+    """
+    with contextlib.closing(locked_file.lock(path)) as locked:
+        layout = _layout_of(len(locked.map()))
+        file = None if layout is None else _SlotFile(locked, layout)
+        found = [] if file is None else [(i, raw) for i, raw in file.entries() if _is_of(raw, reservation_id)]
+        for index, entry in found:
+            keep(entry)
+            locked.map()[index] = _EMPTY
+    return bool(found)
+
+
+def _is_of(entry: bytes, reservation_id: str) -> bool:
+    try:
+        return decode(entry).reservation_id == reservation_id
+    except RecordError:
+        return False
 
 
 def latest_records(entries: list[bytes]) -> list[Record]:

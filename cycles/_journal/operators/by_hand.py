@@ -19,7 +19,7 @@ from attrs import evolve
 from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
 from cycles._journal.files.record_files import REJECTED, SETTLED_AT
-from cycles._journal.files.spend import PREFIX, SUFFIX, left_entries
+from cycles._journal.files.spend import PREFIX, SUFFIX, left_entries, remove_entries
 from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
 
 _ENDINGS: Final = (".json", ".quarantined", DISCARDED, ".tmp")
@@ -29,14 +29,26 @@ _PARTITION: Final = re.compile(r"[0-9a-f]{16}")
 def discard(entry: InspectedRecord) -> str:
     """Rename a record so that no client settles it, and return its new path. The file is kept.
 
+    A record that was written ahead is moved to a file of its own.
+
     Raises:
+        BlockingIOError: the process that has written it ahead lives.
         OSError: it cannot be renamed.
     """
-    target = entry.path + DISCARDED
+    written_ahead = entry.path.endswith(SUFFIX)
+    own_path = str(Path(entry.path).parent / file_name(entry.reservation_id or ""))
+    target = (own_path if written_ahead else entry.path) + DISCARDED
     if os.path.lexists(target):  # the reservation had another record, which was discarded before
         target = f"{entry.path}.{secrets.token_hex(4)}{DISCARDED}"
-    move_to_free_name(entry.path, target)
+    if not written_ahead:
+        move_to_free_name(entry.path, target)
+    elif not remove_entries(entry.path, entry.reservation_id or "", lambda content: _keep(target, content)):
+        raise FileNotFoundError(errno.ENOENT, "a client has settled it in the meantime", entry.path)
     return target
+
+
+def _keep(path: str, content: bytes) -> None:
+    write_whole(path, f"{path}.{secrets.token_hex(4)}.tmp", content, sync=True)
 
 
 def requeue(entry: InspectedRecord, record: Record) -> None:

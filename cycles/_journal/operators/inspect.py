@@ -6,6 +6,7 @@ finds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,15 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.settlement.record import Record, RecordError, decode
+from cycles._core.settlement.record import Record, RecordError, decode, file_name, is_sent
 from cycles._journal.files.bounded import BoundedCalls
 from cycles._journal.files.file_calls import NOTHING_THERE, read_whole
 from cycles._journal.files.record_files import REJECTED, SETTLED_AT
+from cycles._journal.files.spend import PREFIX, SUFFIX, read_entries
 
-State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
+State: TypeAlias = Literal["pending", "sent", "deferred", "quarantined", "rejected", "unfinished"]
 
 DISCARDED: Final = ".discarded"
 _SHOWN: Final = (
@@ -47,7 +49,8 @@ class InspectedRecord:
 
     Attributes:
         id: The key of the record: 64 hex digits, or the file's name if it has none.
-        state: ``pending``; ``deferred`` (by a 429, until `not_before_ms`); ``quarantined`` (cannot be read);
+        state: ``pending``; ``sent`` (a request to a provider whose process ended before its cost was known; the amount
+            is its upper bound); ``deferred`` (by a 429, until `not_before_ms`); ``quarantined`` (cannot be read);
             ``rejected`` (by the server); ``unfinished`` (a temporary file).
         reservation_id: The reservation, or ``event:<idempotency key>``.
         base_url: The server it belongs to.
@@ -55,7 +58,7 @@ class InspectedRecord:
         amount: The amount that it settles.
         recorded_at_ms: When it was first saved, milliseconds since the epoch.
         not_before_ms: No attempt before this time, milliseconds since the epoch.
-        path: The file.
+        path: The file; one of spend that was written ahead has several records.
         reason: Why the server rejected it, or why it cannot be read.
         settled_at_ms: When a rejected amount was settled by hand, milliseconds since the epoch.
         record: The JSON object of the record, unchanged; None if it is none.
@@ -97,6 +100,7 @@ def inspect(root: Path) -> list[InspectedRecord]:
     now_ms = time.time_ns() // 1_000_000
     calls = BoundedCalls()
     found = [entry for path, rejected in _paths(root) if (entry := _read(calls, path, rejected, now_ms)) is not None]
+    found += _sent(calls, root, {entry.path for entry in found}, now_ms)
     return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
 
 
@@ -108,6 +112,33 @@ def select(records: list[InspectedRecord], wanted: str) -> list[InspectedRecord]
     if exact or len(wanted) < _SHORTEST_PREFIX:
         return exact
     return [entry for entry in records if entry.id.startswith(wanted.removeprefix("v2-"))]
+
+
+def _sent(calls: BoundedCalls, root: Path, known: set[str], now_ms: int) -> Iterator[InspectedRecord]:
+    """Yield the requests of dead processes that no client has found yet; those of live ones are in flight."""
+    live = _locked_files()
+    for path, _ in _paths(root):
+        folder, _, name = path.rpartition("/")
+        if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
+            continue
+        with contextlib.suppress(OSError):  # a client has removed it since the directory was read
+            if calls.call(path, os.stat).st_ino in live:
+                continue
+            for content in filter(is_sent, read_entries(calls.call(path, read_whole))):
+                entry = entry_of("", "pending", path, content, now_ms)
+                own_name = file_name(entry.reservation_id or "")
+                if entry.state == "sent" and f"{folder}/{own_name}" not in known:
+                    known.add(f"{folder}/{own_name}")
+                    yield evolve(entry, id=own_name[3:-5])
+
+
+def _locked_files() -> set[int]:
+    """Return the inodes of the files that processes have locked, as far as the system shows them (Linux)."""
+    try:
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except OSError:
+        return set()
+    return {int(inode) for line in lines if (inode := line.split()[-3].rpartition(":")[2]).isdecimal()}
 
 
 def _paths(root: Path) -> Iterator[tuple[str, bool]]:
@@ -171,7 +202,7 @@ def entry_of(identity: str, state: State, path: str, content: bytes, now_ms: int
     return InspectedRecord(
         **shown,
         **{name: getattr(record, name) for name in _OF_A_RECORD},
-        state="deferred" if deferred else state,
+        state="deferred" if deferred else "sent" if record.sent and state == "pending" else state,
         amount=record.actual,
         settled_at_ms=settled_at_ms,
     )

@@ -19,6 +19,7 @@ from cycles._config import without_password
 from cycles._core.settlement.record import Record, encode
 from cycles._errors import StoreError
 from cycles._journal.files.record_files import SETTLED_KEPT_MS
+from cycles._journal.files.spend import SUFFIX, remove_entries
 from cycles._journal.open import bound, open_store
 from cycles._journal.operators.inspect import InspectedRecord, entry_of, inspect
 from cycles._journal.stores.files import FileStore
@@ -190,9 +191,11 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> tuple[int, int]
 
 
 def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
-    if entry.state not in ("pending", "deferred", "rejected") or entry.record is None:
+    if entry.state not in ("pending", "sent", "deferred", "rejected") or entry.record is None:
         return False
     path = Path(entry.path)
+    if path.suffix == SUFFIX:
+        return _written_ahead_into_store(store, entry)
     put = Put(entry.id, path.read_bytes() if entry.state != "rejected" else _rejected(entry))
     if entry.settled_at_ms is not None:
         put = settled_by_hand(entry.id, put.record, entry.settled_at_ms - time.time_ns() // 1_000_000)
@@ -202,6 +205,16 @@ def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
         return False
     path.unlink(missing_ok=True)
     return True
+
+
+def _written_ahead_into_store(store: JournalStore, entry: InspectedRecord) -> bool:
+    def keep(content: bytes) -> None:
+        if not _put_new(store, [Put(entry.id, content)])[0]:
+            raise FileExistsError(entry.id)
+
+    with contextlib.suppress(FileExistsError, BlockingIOError):
+        return remove_entries(entry.path, entry.reservation_id or "", keep)
+    return False
 
 
 def _put_new(store: JournalStore, puts: Sequence[Put]) -> list[bool]:

@@ -44,7 +44,7 @@ from attrs import define, evolve
 from cycles._config import JournalOutage
 from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name
+from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent
 from cycles._core.settlement.rules import MAY_BE_CHARGED
 from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
@@ -448,6 +448,13 @@ class StoreJournal:
                 self.local.delete(record)
         return late
 
+    def sent(self, entries: list[Entry]) -> set[Entry]:
+        """Return which records are of requests whose cost is unknown, because their process has ended."""
+        with self._lock:
+            held = {entry: self._held.get(entry[3:-5]) for entry in entries}
+        of_store = {entry for entry, each in held.items() if each is not None and is_sent(each.record)}
+        return of_store | self.local.sent([entry for entry, each in held.items() if each is None])
+
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records, with the reason of each."""
         found = self.local.rejected()
@@ -458,9 +465,9 @@ class StoreJournal:
                     found.append((record, record.rejected or "rejected"))
         return found
 
-    def recover_spend(self) -> None:
-        """Save the records of the spend that dead processes of this machine wrote ahead."""
-        self.local.recover_spend(self._store_has)
+    def recover_spend(self) -> list[Record]:
+        """Save and return the records of the spend that dead processes of this machine wrote ahead."""
+        return self.local.recover_spend(self._store_has)
 
     def _store_has(self, reservation_id: str) -> bool:
         """Return whether the store has a record; False also if it does not respond."""
