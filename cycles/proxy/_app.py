@@ -87,6 +87,7 @@ class App:
         self._forwarding = forwarding
         self.totals = Totals(settings.unit)
         self._relay = Relay(upstream, self.totals, on_settled)
+        self.whole = self._relay.whole
         self._on_denied = on_denied
         self._on_no_decision = on_no_decision
         self._shares = shares

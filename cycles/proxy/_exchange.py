@@ -27,7 +27,8 @@ class Exchange:
         captured_host: The host whose connection was captured, or None.
         host_url: Its address, if that is where the request goes.
         share: The share whose secret the request has; None: the run.
-        left: The program has disconnected, and only the usage at the end of the stream is still read.
+        left: The program has disconnected, and only what its call costs is still read.
+        reads_on: If the program leaves, the response is read to its end: it is a whole one, which the provider bills.
         started: The head of the response was sent.
     """
 
@@ -44,6 +45,7 @@ class Exchange:
         self.host_url: str | None = None if captured is None else captured["url"]
         self.share: Share | None = None
         self.left = False
+        self.reads_on = False
         self.started = False
         self._receive = receive
         self._send = send
@@ -84,6 +86,9 @@ class Exchange:
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        if self.reads_on:
+            self.left = True
+            return
         if self._usage_may_follow():
             self.left = True
             await asyncio.sleep(_DRAIN_S)
@@ -98,7 +103,8 @@ class Exchange:
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Send the head of the response."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        if not self.left:
+            await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def send(self, data: bytes) -> None:
         """Send a part of the body; nothing if the program has left."""

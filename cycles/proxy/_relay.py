@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -41,6 +42,28 @@ class StatusError(Exception):
         self.status_code = status
 
 
+class InFlight:
+    """Counts the calls with whole responses, for the end of the run. The event loop changes it, other threads wait."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = threading.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *raised: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for at most so many seconds until none is in flight; return whether none is."""
+        return self._none.wait(seconds)
+
+
 class Relay:
     """Sends requests upstream and counts what they cost.
 
@@ -48,12 +71,16 @@ class Relay:
         upstream: Sends them.
         totals: The counts.
         on_settled: Called after a call is settled.
+
+    Attributes:
+        whole: Calls in flight whose responses are no streams.
     """
 
     def __init__(self, upstream: httpx.AsyncClient, totals: Totals, on_settled: Callable[[], None]) -> None:
         self._upstream = upstream
         self._totals = totals
         self._on_settled = on_settled
+        self.whole: Final = InFlight()
 
     async def untouched(self, exchange: Exchange, target: Target) -> None:
         """Relay a request that is not metered."""
@@ -66,10 +93,19 @@ class Relay:
     async def metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> bool:
         """Relay a metered request, settle its call, and return whether the proxy of another run denied it.
 
+        A whole response is read to its end also if the program leaves: the provider makes and bills it anyway.
+
         Raises:
             RejectedError: 502 if there is no response, or one that redirects.
             BrokenUpstreamError: if the response broke off after its head was sent.
         """
+        if call.request.stream:
+            return await self._metered(exchange, target, call, content)
+        exchange.reads_on = True
+        with self.whole:
+            return await self._metered(exchange, target, call, content)
+
+    async def _metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> bool:
         try:
             response = await self._send(exchange, target, content)
         except RejectedError as rejected:
@@ -166,12 +202,12 @@ class Relay:
             drained = 0
             async for chunk in response.aiter_bytes():
                 await exchange.send(reader.feed(chunk))
-                if exchange.left:
+                if exchange.left and not exchange.reads_on:
                     drained += len(chunk)
                     if drained > DRAIN_BYTES or not reader.usage_may_follow():
                         break
             rest = reader.finish()
-            outcome = call.stream_outcome if exchange.left else reader.outcome
+            outcome = call.stream_outcome if exchange.left and not exchange.reads_on else reader.outcome
         except asyncio.CancelledError:
             outcome = call.stream_outcome
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from cycles.proxy._descriptors import current_limit, restored_limit
 from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
 from cycles.proxy._errors import no_decision_line
 from cycles.proxy._ledger import RunLedger
+from cycles.proxy._relay import InFlight
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._shown import shown
@@ -35,7 +37,9 @@ _PORT: Final = "PORT-OF-RELAY"
 NO_DECISION: Final = 3
 """The exit status of a command that ended with 0, if the ledger decided none of its calls."""
 DRAIN_S: Final = 30
-"""How long running calls may take after a signal to stop."""
+"""How long running calls may take after a signal to stop, and whole responses after the end of the command."""
+_LOOK_S: Final = 0.1
+"""How often a wait looks for a signal: they are blocked, and none interrupts it."""
 
 
 @frozen
@@ -231,9 +235,21 @@ class Run:
             self._say(self._stopped)
             self._child.stop()
 
+    def _await_whole(self, whole: InFlight) -> None:
+        """Let the proxy read the responses that the command has left to their end; another signal ends the wait."""
+        if whole.wait(0):
+            return
+        self._say(f"waiting for responses that the command has left, at most {DRAIN_S} s; Ctrl-C ends the wait")
+        ends_at_s = time.monotonic() + DRAIN_S
+        while time.monotonic() < ends_at_s and not signal.sigpending() & {signal.SIGINT, signal.SIGTERM}:
+            if whole.wait(_LOOK_S):
+                return
+
     def _ended(self, status: int, notes: list[str], *, seconds: int, cycles_env: bool = False) -> Ended:
         assert self._server is not None
         took = time.monotonic() - self._started
+        if self._child is not None:
+            self._await_whole(self._server.app.whole)
         self._server.stop(seconds)
         totals = self._server.app.totals
         if totals.is_stuck and self._child is not None and status == 0:

@@ -311,17 +311,42 @@ def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
         assert place.spent == EXACT
 
 
-def test_a_program_that_leaves_while_it_waits_pays_the_bound() -> None:
+def test_a_program_that_leaves_while_it_waits_pays_exactly() -> None:
     with proxied() as place:
         gate = threading.Event()
         place.provider.reply(usage=USED, gate=gate)
         with _sent(place, f"{place.openai_url.removeprefix(place.url)}/chat/completions"):
             until(lambda: place.provider.requests)
-        place.arrivals.wait_for("commit")
         gate.set()
+        place.arrivals.wait_for("commit")
         [(amount, metadata)] = place.commits
-        assert amount > EXACT
-        assert metadata["actual_source"] == "estimate"
+        assert (amount, "actual_source" in metadata) == (EXACT, False)
+        assert place.proxy.app.whole.wait(60)
+        assert place.proxy.app.totals.document(0, 0)["estimated"] == 0
+
+
+def test_an_error_after_the_program_has_left_is_released() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(status=500, gate=gate)
+        with _sent(place, f"{place.openai_url.removeprefix(place.url)}/chat/completions"):
+            until(lambda: place.provider.requests)
+        gate.set()
+        place.arrivals.wait_for("release")
+        assert (place.commits, place.releases) == ([], ["provider_call_failed:StatusError"])
+
+
+def test_a_whole_response_that_is_left_when_the_proxy_stops_costs_its_bound() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, gate=gate)
+        with _sent(place, f"{place.openai_url.removeprefix(place.url)}/chat/completions"):
+            until(lambda: place.provider.requests)
+        assert not place.proxy.app.whole.wait(0)
+        place.proxy.stop(0)
+        gate.set()
+        (bound,) = [request.json["estimate"]["amount"] for request in place.server.requests.of("reserve")]
+        assert [amount for amount, _ in place.commits] == [bound]
 
 
 def test_a_ledger_that_does_not_respond_is_503_and_nothing_is_sent() -> None:

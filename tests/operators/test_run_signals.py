@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import cycles
 from cycles.testing import FakeProvider
 from tests.operators.kit import ROOT, environment, processes, run_process
 from tests.operators.running import GPT_4O, USED, agent, read_line, start, upstreams
+from tests.support.waiting import until
 
 pytestmark = processes
 
@@ -200,3 +202,51 @@ def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path / "up")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment())
     assert (ran.stdout, ran.stderr) == ("137\n", "")
+
+
+LEAVES = """
+import os, threading, time, urllib.request
+def ask():
+    body = b'{"model": "gpt-4o", "messages": [], "max_tokens": 5000}'
+    request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body, method="POST")
+    request.add_header("content-type", "application/json")
+    urllib.request.urlopen(request)
+threading.Thread(target=ask, daemon=True).start()
+print("asks", flush=True)
+input()
+os._exit(7)
+"""
+
+
+def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provider: FakeProvider) -> None:
+    gate = threading.Event()
+    provider.reply(usage=USED, gate=gate)
+    command = ["--", sys.executable, "-c", LEAVES]
+    process = start("run", "--budget", "1USD", *upstreams(provider), *command, stdin=subprocess.PIPE)
+    assert read_line(process).startswith("asks")
+    until(lambda: provider.requests)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    print(file=process.stdin, flush=True)
+    assert "waiting for responses that the command has left" in process.stderr.readline()
+    gate.set()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 7
+    assert "1 calls, $0.0035 of $1.00 spent" in err.replace("1 call,", "1 calls,")
+
+
+def test_another_signal_ends_the_wait_for_a_response_that_costs_its_bound_then(provider: FakeProvider) -> None:
+    gate = threading.Event()
+    provider.reply(usage=USED, gate=gate)
+    command = ["--", sys.executable, "-c", LEAVES]
+    process = start("run", "--budget", "1USD", *upstreams(provider), *command, stdin=subprocess.PIPE)
+    assert read_line(process).startswith("asks")
+    until(lambda: provider.requests)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    print(file=process.stdin, flush=True)
+    assert "waiting for responses" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    gate.set()
+    assert "$0.05" in err
