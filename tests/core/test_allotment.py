@@ -344,3 +344,21 @@ def test_a_chunk_changes_as_its_table_says_and_not_otherwise() -> None:
             chunk.state = state
             assert chunk.change(event) is (event in row)
             assert chunk.state == row.get(event, state)
+
+
+def test_the_last_chunk_takes_the_rest() -> None:
+    pool = Allotment(100, 30)
+    for _ in range(3):
+        step = pool.next_step(5, 0)
+        assert step == (Move.OPEN, 30)
+        pool.begin(step.amount)
+        pool.opened(Chunk(step.amount))
+    assert pool.next_step(11, 0).move is Move.DIRECT
+    assert pool.next_step(10, 0) == (Move.OPEN, 10)
+    pool.open[-1].sums = pool.open[-1].sums.admitted(30)
+    assert pool.ahead(0) == 10
+    pool.begin(10)
+    pool.opened(Chunk(10))
+    assert pool.held == 100
+    assert pool.next_step(0, 0).move is Move.DIRECT
+    assert pool.ahead(0) == 0

@@ -96,6 +96,11 @@ class Allotment:
         self.sending: set[Chunk] = set()  # chunks whose commit or release is in its first attempt
         self.denied_until_ms: float = 0.0
 
+    @property
+    def _smallest(self) -> int:
+        """The least that is worth a chunk of its own, if no caller waits for it."""
+        return -(-self.chunk // SMALLEST_PART)
+
     def too_small(self, estimate: int) -> list[Chunk]:
         """Return the open chunks that can never admit this estimate, because of what is spent."""
         return [chunk for chunk in self.open if chunk.amount - chunk.sums.totals.spent < estimate]
@@ -110,8 +115,8 @@ class Allotment:
             return Step(Move.WAIT)
         if now_ms < self.denied_until_ms:
             return Step(Move.DENY)
-        amount = max(self.size, estimate)
-        if self.held + amount <= self.max_held:
+        amount = min(max(self.size, estimate), self.max_held - self.held)  # the last chunk takes the rest
+        if amount >= max(1, estimate):
             return Step(Move.OPEN, amount)
         # A commit in progress gives its amount back within a request. Live guards may last for ever.
         return Step(Move.WAIT if self.sending else Move.DIRECT)
@@ -120,7 +125,8 @@ class Allotment:
         """Return the amount of a chunk to open ahead of need, or 0."""
         if self.opening or now_ms < self.denied_until_ms or not self.open or not self.open[-1].is_half_used:
             return 0
-        return self.size if self.held + self.size <= self.max_held else 0
+        amount = min(self.size, self.max_held - self.held)
+        return amount if amount >= min(self.size, self._smallest) else 0
 
     def begin(self, amount: int) -> None:
         """Count a chunk that is being reserved."""
@@ -130,7 +136,7 @@ class Allotment:
     def smaller(self, floor: int) -> int | None:
         """Return half of the opening chunk, after a denial; None if it is as small as `floor` already."""
         # Halving finds what is left of the budget in a few requests; below a sixteenth a chunk saves too little.
-        amount = max(self.opening // 2, floor, -(-self.chunk // SMALLEST_PART))
+        amount = max(self.opening // 2, floor, self._smallest)
         if amount >= self.opening:
             return None
         self.held -= self.opening - amount
