@@ -8,6 +8,18 @@ from tests.simulation.planted_faults import Fault
 
 FEATURE_FAULTS: Final = (
     Fault(
+        "the bound of a request in flight is not written ahead",
+        "cycles/_drivers/write_ahead.py",
+        "            guard.sent += bound\n        self._write(guard, time.monotonic())",
+        "            guard.sent += bound",
+    ),
+    Fault(
+        "the bound of a request that is released stays written ahead",
+        "cycles/_flows/settle.py",
+        '    guard.apply("release_started", if_accepted=True)\n    guard.end_written_ahead()\n',
+        '    guard.apply("release_started", if_accepted=True)\n',
+    ),
+    Fault(
         "a store saves whatever fence it is given",
         "cycles/_journal/stores/memory.py",
         "        if (None if row is None else row.fence) != item.fence:\n",

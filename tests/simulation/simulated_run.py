@@ -26,6 +26,7 @@ from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.swarm import Swarm
 from tests.simulation.uses_async import ASYNC
+from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
@@ -117,8 +118,13 @@ class SimulatedRun:
         most = PLAIN_USES if self.swarm.plain else 4
         sync = [random.choices(list(SYNC), k=random.randrange(1, most)) for _ in range(random.randrange(3))]
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
+        requests = requests_of(self.hub.seed, len(self._programs))
         endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
         ending = random.choice((*endings, "aclose") if tasks and not sync else endings)
+        if tasks and requests % 2:
+            tasks += [REQUEST] * requests
+        elif requests:
+            sync.append([REQUEST] * requests)
         self._programs.append(program)
         body = partial(program.main, sync if is_first else [], tasks if is_first else [], ending)
         self.hub.start(process, body, "main")

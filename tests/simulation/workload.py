@@ -202,7 +202,7 @@ class Program:
             self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
 
     def _in_thread(self, number: int, kinds: list[str]) -> None:
-        from tests.simulation import uses_sync  # its functions take a Program
+        from tests.simulation import uses_requests, uses_sync  # their functions take a Program
 
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
@@ -210,7 +210,7 @@ class Program:
             is_main = number == 0 and kind in uses_sync.INTERRUPTIBLE
             main = points(self.hub, self.server.swarm, len(self.ops)) if is_main else contextlib.nullcontext()
             with self._watched(op), main:
-                uses_sync.SYNC[kind](self, op)
+                uses_sync.SYNC.get(kind, uses_requests.request_sync)(self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
         loop.run(self.hub, self._tasks(kinds))
@@ -242,12 +242,12 @@ class Program:
             self._note_closed()
 
     async def _in_task(self, kind: str, delay_s: float) -> None:
-        from tests.simulation import uses_async
+        from tests.simulation import uses_async, uses_requests
 
         await asyncio.sleep(delay_s)
         op = self._note(kind)
         with self._watched(op):
-            await uses_async.ASYNC[kind](self, op)
+            await uses_async.ASYNC.get(kind, uses_requests.request_async)(self, op)
 
     def _note(self, kind: str) -> Op:
         op = Op(next(self.accounts), kind, self.process)
@@ -375,10 +375,13 @@ class TimedReservation:
     def _reserves(self) -> contextlib.AbstractContextManager[None]:
         program, op = self._program, self._op
         before = program.server.answers[op.agent]
+        # The first reservation of a process waits for the requests that a killed one has left.
+        is_first = not program.client._runtime().background.may_reserve
+        first_s = 2 * max(FLUSH_S, TIMEOUT_S) if is_first else 0.0
 
         def limit_s() -> float:
             has_answer = program.server.answers[op.agent] > before
-            return RESERVE_S + (TIMEOUT_S if self._one_more and has_answer else 0.0)
+            return RESERVE_S + first_s + (TIMEOUT_S if self._one_more and has_answer else 0.0)
 
         return program.within(op, "reserve", limit_s)
 
