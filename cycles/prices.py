@@ -19,10 +19,11 @@ from cycles._core.values.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError, did_you_mean
 from cycles._usage.catalogue import Catalogue, Found, listed_name
 from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
+from cycles._usage.openai_tokens import counter_for, request_tokens
 from cycles._usage.price_file import PriceFile, parsed_prices
 from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
 from cycles._usage.readers import any_response
-from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, Bound, bound_of
+from cycles._usage.tokens import Bound, bound_of
 from cycles._usage.tool_prices import checked_tools
 from cycles._version import install_extra, public, readable
 
@@ -149,7 +150,8 @@ class PriceBook:
             default_model: The model to assume if a usage or a response names none.
             provider: The provider whose prices apply, for example ``"azure"``.
             at: The time whose prices apply; by default that of each request.
-            count_tokens: Counts the input tokens of ``(model, content)`` for `estimate`, in place of the byte bound.
+            count_tokens: Counts the input tokens of ``(model, content)`` for `estimate`, in place of the byte bound and
+                of the extra `tokens`. The content is a string, or lists and dicts without inline media.
             file: A file of newer prices, see `docs/prices.md`; by default the one that CYCLES_PRICES_FILE names. It
                 wins over the package and loses against the other arguments.
             tools: USD for one of a count, for all models, in place of the package's prices and the table of tool
@@ -362,14 +364,22 @@ class PriceBook:
 
     def _input_of(self, model: str, content: Any, bound: Bound, known_input: int | None) -> int | None:
         """Return the input tokens of a request, if the book counts them or a lower bound is known."""
-        if self._count_tokens is not None and content is not None:
-            counted = checked_count(self._count_tokens(model, content), "count_tokens")
-            return counted + MEDIA_TOKENS * bound.media + UNSEEN_TOKENS * bound.unseen
-        return None if known_input is None else min(known_input, bound.tokens())
+        text = None if content is None else self._text_of(model, bound)
+        if self._count_tokens is not None and text is not None:
+            return bound.tokens(text)
+        bounds = [n for n in (known_input, None if text is None else bound.tokens(text)) if n is not None]
+        return min(*bounds, bound.tokens()) if bounds else None
+
+    def _text_of(self, model: str, bound: Bound) -> int | None:
+        """Return the tokens of a request's text, counted; None if this book does not count those of the model."""
+        if self._count_tokens is not None:
+            return checked_count(self._count_tokens(model, bound.content), "count_tokens")
+        counter = counter_for(self._aliases.get(model, model)) if self._catalogue is not None else None
+        return None if counter is None else request_tokens(counter, bound.content)
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether this book counts the input tokens of requests, in place of their byte bound."""
+        """Whether a function of the user counts the input tokens of requests, in place of every other bound."""
         return self._count_tokens is not None
 
     def check(self, model: str, origin: Origin = _NO_ORIGIN) -> None:
@@ -381,17 +391,20 @@ class PriceBook:
         self._found(model, {}, origin)
 
     def count_input(self, model: str, content: Any) -> int:
-        """Return the input tokens of a request whose response did not report them: a third of its bound, or counted."""
+        """Return the input tokens of a request whose response did not report them: counted, or a third of its bound."""
         bound = bound_of(content)
-        if self._count_tokens is not None:
-            return max(1, checked_count(self._count_tokens(model, content), "count_tokens"))
-        return max(1, -(-bound.tokens() // 3))
+        text = self._text_of(model, bound)
+        if text is None:
+            return max(1, -(-bound.tokens() // 3))
+        return max(1, text + bound.tokens(0) // 3)
 
     def count_output(self, model: str, text: bytes) -> int | None:
-        """Return the tokens of output text if this book counts tokens; otherwise None."""
-        if self._count_tokens is None:
-            return None
-        return checked_count(self._count_tokens(model, text.decode("utf-8", "replace")), "count_tokens")
+        """Return the tokens of output text if this book counts those of the model; otherwise None."""
+        made = text.decode("utf-8", "replace")
+        if self._count_tokens is not None:
+            return checked_count(self._count_tokens(model, made), "count_tokens")
+        counter = counter_for(self._aliases.get(model, model)) if self._catalogue is not None else None
+        return None if counter is None else counter.text(made)
 
     def __call__(self, spent: Any) -> Amount:
         """Return what a `Usage`, or a response that reports its usage, cost.

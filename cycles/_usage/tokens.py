@@ -21,6 +21,17 @@ UNSEEN_TOKENS: Final = 8_192
 _UNSEEN: Final = ("previous_response_id", "conversation", "cachedContent", "cached_content")
 _REFERENCES: Final = ("file_id", "file_url", "fileData", "file_uri", "fileUri", "s3Location")
 _INLINE: Final = ("inlineData", "inline_data", "input_audio")
+NO_INPUT: Final = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "topP", "topK", "seed", "stop", "stop_sequences", "stopSequences"),
+        *("frequency_penalty", "presence_penalty", "frequencyPenalty", "presencePenalty"),
+        *("logit_bias", "logprobs", "top_logprobs", "responseLogprobs"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
+        *("maxOutputTokens", "maxTokens"),
+        *("metadata", "user", "stream", "stream_options"),
+    )
+)
+"""Sampling, limits, metadata, user and stream options: they do not change what counts as input."""
 
 
 @define
@@ -34,6 +45,7 @@ class Bound:
         unseen: Number of contexts that are named and not contained.
         cache: How long the provider keeps what the request writes to its cache, if it has
             `cache_control` or `cachePoint`.
+        content: The content without inline media, of strings, numbers, lists and dicts only.
     """
 
     text_bytes: int = 0
@@ -41,6 +53,7 @@ class Bound:
     kinds: set[str] = field(factory=set)
     unseen: int = 0
     cache: Literal["5m", "1h"] | None = None
+    content: Any = None
 
     def tokens(self, text_tokens: int | None = None) -> int:
         """Return the bound; `text_tokens` replaces the bytes of text, if they were counted."""
@@ -63,10 +76,11 @@ def bound_of(content: Any) -> Bound:
             f"the content is a {type(content).__name__}, which can be read only once; pass a list"
         )
     if isinstance(content, str):
+        bound.content = content
         bound.text_bytes = len(content.encode("utf-8", "surrogatepass"))
         return bound
-    stripped = _strip(content, bound)
-    encoded = json.dumps(stripped, ensure_ascii=False, separators=(",", ":"), default=str)
+    bound.content = _strip(content, bound)
+    encoded = json.dumps(bound.content, ensure_ascii=False, separators=(",", ":"))
     bound.text_bytes = len(encoded.encode("utf-8", "surrogatepass"))
     if isinstance(content, Mapping):
         bound.unseen = sum(1 for name in _UNSEEN if content.get(name))
@@ -88,7 +102,7 @@ def _strip(value: Any, bound: Bound) -> Any:
         return _strip_mapping(value, bound)
     if isinstance(value, Sequence):
         return [_strip(item, bound) for item in value]
-    return value
+    return value if isinstance(value, int | float | None) else str(value)
 
 
 def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles._usage.tokens import bound_of
+from cycles._usage.tokens import NO_INPUT, bound_of
 from cycles.providers._shared import shared
 
 MOST_KEPT: Final = 4_096
@@ -43,17 +43,6 @@ _UNKNOWN: Final = frozenset(
     )
 )
 """Members that add or remove input which the request does not show."""
-_NO_INPUT: Final = frozenset(
-    (
-        *("temperature", "top_p", "top_k", "topP", "topK", "seed", "stop", "stop_sequences", "stopSequences"),
-        *("frequency_penalty", "presence_penalty", "frequencyPenalty", "presencePenalty"),
-        *("logit_bias", "logprobs", "top_logprobs", "responseLogprobs"),
-        *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
-        *("maxOutputTokens", "maxTokens"),
-        *("metadata", "user", "stream", "stream_options"),
-    )
-)
-"""Sampling, limits, metadata, user and stream options: they do not change what counts as input."""
 _CONFIG: Final = ("generationConfig", "generation_config", "inferenceConfig")
 _ADDRESSES: Final = ('url":"http', 'fileUri"', 'file_uri"', '"s3Location"')
 _CACHE_CONTROL: Final = "cache_control"
@@ -86,7 +75,7 @@ def chain_of(endpoint: str, origin: tuple[str | None, ...], body: Mapping[str, A
     messages = [given] if isinstance(given, str) else given
     if not isinstance(messages, list) or not messages or any(body[name] is not None for name in _UNKNOWN & body.keys()):
         return None
-    others = {name: _counted(name, value) for name, value in body.items() if name != member and name not in _NO_INPUT}
+    others = {name: _counted(name, value) for name, value in body.items() if name != member and name not in NO_INPUT}
     try:
         state = hashlib.sha256(_encoded([endpoint, *origin, others]))
         hashes = []
@@ -101,7 +90,7 @@ def chain_of(endpoint: str, origin: tuple[str | None, ...], body: Mapping[str, A
 
 def _counted(name: str, value: Any) -> Any:
     if name in _CONFIG and isinstance(value, Mapping):
-        return {inner: each for inner, each in value.items() if inner not in _NO_INPUT}
+        return {inner: each for inner, each in value.items() if inner not in NO_INPUT}
     return value
 
 

