@@ -173,6 +173,10 @@ bench: $(BENCH)/.installed  ## measure, side by side, in one interleaved run (BE
 bench-exact: $(STAMP)  ## measure how much of a budget calls can use, and what is denied (BENCH_ARGS=--quick for a short one)
 	$(PY) -m benchmarks.exact $(BENCH_ARGS)
 
+.PHONY: overspend
+overspend: $(STAMP)  ## run this product and other tools against a provider that keeps the bill (TOOLS=G,R CASES=parallel QUICK=1 WRITE=1)
+	VENV=$(VENV) $(PY) -m benchmarks.overspend --tools "$(TOOLS)" --cases "$(CASES)" $(if $(QUICK),--quick) $(if $(WRITE),--write)
+
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python $(PIP) -e .

@@ -64,6 +64,7 @@ SECTIONS: Final[dict[str, list[str]]] = {
     ],
     "How it is built": [
         "comparison.md",
+        "overspend.md",
         "performance.md",
         "how-we-test.md",
         "architecture.md",
