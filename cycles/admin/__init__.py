@@ -19,8 +19,11 @@ from cycles.admin.results import (
     NewApiKey,
     NewWebhook,
     Onboarded,
+    Overview,
+    Policy,
     QuotaCounter,
     Tenant,
+    WebhookSecurity,
 )
 
 __all__ = [
@@ -36,6 +39,9 @@ __all__ = [
     "NewApiKey",
     "NewWebhook",
     "Onboarded",
+    "Overview",
+    "Policy",
     "QuotaCounter",
     "Tenant",
+    "WebhookSecurity",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.methods import blocking, iterating, iterating_async, suspending
 from cycles._version import public
-from cycles.admin import _budgets, _funding, _keys, _onboarding, _others, _tenants
+from cycles.admin import _budgets, _bulk, _funding, _keys, _onboarding, _others, _overview, _policies, _tenants
 from cycles.admin._channel import AsyncChannel, Channel, Channels, configured
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Admin(ClosedByItsBlock):
     suspend_tenant: Final = blocking(_tenants.suspend_tenant)
     reactivate_tenant: Final = blocking(_tenants.reactivate_tenant)
     close_tenant: Final = blocking(_tenants.close_tenant)
+    change_tenants: Final = blocking(_bulk.change_tenants)
     create_budget: Final = blocking(_budgets.create_budget)
     budget: Final = blocking(_budgets.budget)
     budgets: Final = iterating(_budgets.budgets)
@@ -56,7 +57,14 @@ class Admin(ClosedByItsBlock):
     api_keys: Final = iterating(_keys.api_keys)
     revoke_api_key: Final = blocking(_keys.revoke_api_key)
     rotate_api_key: Final = blocking(_keys.rotate_api_key)
+    create_policy: Final = blocking(_policies.create_policy)
+    policies: Final = iterating(_policies.policies)
+    update_policy: Final = blocking(_policies.update_policy)
     create_webhook: Final = blocking(_others.create_webhook)
+    change_webhooks: Final = blocking(_bulk.change_webhooks)
+    webhook_security: Final = blocking(_overview.webhook_security)
+    set_webhook_security: Final = blocking(_overview.set_webhook_security)
+    overview: Final = blocking(_overview.overview)
     audit: Final = iterating(_others.audit)
     quota_counters: Final = iterating(_others.quota_counters)
     reset_quota_counter: Final = blocking(_others.reset_quota_counter)
@@ -105,6 +113,7 @@ class AsyncAdmin:
     suspend_tenant: Final = suspending(_tenants.suspend_tenant)
     reactivate_tenant: Final = suspending(_tenants.reactivate_tenant)
     close_tenant: Final = suspending(_tenants.close_tenant)
+    change_tenants: Final = suspending(_bulk.change_tenants)
     create_budget: Final = suspending(_budgets.create_budget)
     budget: Final = suspending(_budgets.budget)
     budgets: Final = iterating_async(_budgets.budgets)
@@ -121,7 +130,14 @@ class AsyncAdmin:
     api_keys: Final = iterating_async(_keys.api_keys)
     revoke_api_key: Final = suspending(_keys.revoke_api_key)
     rotate_api_key: Final = suspending(_keys.rotate_api_key)
+    create_policy: Final = suspending(_policies.create_policy)
+    policies: Final = iterating_async(_policies.policies)
+    update_policy: Final = suspending(_policies.update_policy)
     create_webhook: Final = suspending(_others.create_webhook)
+    change_webhooks: Final = suspending(_bulk.change_webhooks)
+    webhook_security: Final = suspending(_overview.webhook_security)
+    set_webhook_security: Final = suspending(_overview.set_webhook_security)
+    overview: Final = suspending(_overview.overview)
     audit: Final = iterating_async(_others.audit)
     quota_counters: Final = iterating_async(_others.quota_counters)
     reset_quota_counter: Final = suspending(_others.reset_quota_counter)

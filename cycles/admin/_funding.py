@@ -8,9 +8,10 @@ from typing import Any, Unpack
 from cycles._client.call_options import RequestOptions
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import Call, new_key, without_none
-from cycles._errors import BulkActionError, InvalidRequestError
+from cycles._errors import InvalidRequestError
 from cycles.admin._arguments import lowered
 from cycles.admin._budgets import amount_body, budgets
+from cycles.admin._bulk import report_of
 from cycles.admin._channel import Channel, change
 from cycles.admin._scopes import checked_scope, funding_key, tenant_of
 from cycles.admin.results import BulkReport, Funding
@@ -186,14 +187,7 @@ async def start_periods(
         "idempotency_key": _bulk_key(period, label, amount["unit"]),
     }
     success = await change(channel, Call("bulkActionBudgets", body=body))
-    report = BulkReport.read(success.body, **success.ids)
-    if report.failed:
-        shown = "; ".join(f"{row.id}: {row.message or row.error_code}" for row in report.failed[:3])
-        raise BulkActionError(
-            f"{len(report.failed)} of {report.total_matched} budgets are unchanged: {shown}; see error.report.failed",
-            report=report,
-        )
-    return report
+    return report_of(BulkReport.read(success.body, **success.ids))
 
 
 _LONGEST_BULK_KEY = 128

@@ -158,6 +158,53 @@ class ApiKey(Result):
     _read: ClassVar[Readers] = _TIMES
 
 
+@frozen(kw_only=True)
+class Policy(Result):
+    """A policy. `status` is ACTIVE or DISABLED."""
+
+    policy_id: str
+    scope_pattern: str
+    status: str
+    tenant_id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    priority: int | None = None
+    caps: Mapping[str, Any] | None = None
+    commit_overage_policy: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    _read: ClassVar[Readers] = _TIMES
+
+
+@frozen(kw_only=True)
+class Overview(Result):
+    """The state of a deployment. Counts are by status; lists have what needs a look, as the server shows it."""
+
+    as_of: datetime
+    event_window_seconds: int
+    tenant_counts: Mapping[str, Any]
+    budget_counts: Mapping[str, Any]
+    webhook_counts: Mapping[str, Any]
+    event_counts: Mapping[str, Any]
+    over_limit_scopes: list[Mapping[str, Any]] = field(factory=list)
+    debt_scopes: list[Mapping[str, Any]] = field(factory=list)
+    failing_webhooks: list[Mapping[str, Any]] = field(factory=list)
+    recent_denials: list[Mapping[str, Any]] = field(factory=list)
+    recent_expiries: list[Mapping[str, Any]] = field(factory=list)
+
+    _read: ClassVar[Readers] = {"as_of": _time}
+
+
+@frozen(kw_only=True)
+class WebhookSecurity(Result):
+    """Which addresses webhooks may have."""
+
+    allow_http: bool = False
+    blocked_cidr_ranges: list[str] = field(factory=list)
+    allowed_url_patterns: list[str] = field(factory=list)
+
+
 class HiddenSecret:
     """Access to a secret that is in no repr, no pickle and no copy of its object."""
 

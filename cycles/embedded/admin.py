@@ -15,6 +15,8 @@ from cycles.embedded import (
     admin_budgets as budgets,
     admin_forms as forms,
     admin_keys as keys,
+    admin_overview,
+    admin_policies as policies,
     admin_quotas as quotas,
     admin_tenants as tenants,
 )
@@ -24,8 +26,11 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.http import Request, Response
 from cycles.embedded.records import Body
 from cycles.embedded.routes import find_admin
+from cycles.embedded.webhooks import Webhooks
 
+_SEARCHED: Final = ("operation", "resource_id", "tenant_id", "log_id", "key_id", "request_id", "trace_id")
 Operation = Callable[[AdminState, AdminCall], Result]
+_INTROSPECT: Final = ("GET", "/v1/auth/introspect")
 _QUOTAS: Final = "/v1/admin/action-quota-counters"  # of protocol 0.1.26
 
 
@@ -35,6 +40,7 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
     "listTenants": (tenants.listed, None),
     "getTenant": (tenants.get, None),
     "updateTenant": (tenants.update, None),
+    "bulkActionTenants": (tenants.bulk, None),
     "createBudget": (budgets.create, "budgets:write"),
     "listBudgets": (budgets.listed, "budgets:read"),
     "updateBudget": (budgets.update, None),
@@ -47,6 +53,10 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
     "listApiKeys": (keys.listed, None),
     "updateApiKey": (keys.update, None),
     "revokeApiKey": (keys.revoke, None),
+    "createPolicy": (policies.create, "policies:write"),
+    "listPolicies": (policies.listed, "policies:read"),
+    "updatePolicy": (policies.update, "policies:write"),
+    "validateApiKey": (admin_overview.validate, None),
     "listActionQuotaCounters": (quotas.listed, "action_quotas:read"),
     "resetActionQuotaCounter": (quotas.reset, None),
 }
@@ -55,37 +65,46 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
 class AdminRoutes:
     """Handles the requests of admin operations; `serves` says which ones those are."""
 
-    def __init__(self, access: AdminAccess, *, is_next: bool = False) -> None:
+    def __init__(self, access: AdminAccess, webhooks: Webhooks, *, is_next: bool = False) -> None:
         self._access = access
+        self._webhooks = webhooks
         self._ledger = access.ledger
         self._is_next = is_next
-        self._operations = {**_OPERATIONS, "listAuditLogs": (self._audit_logs, None)}
+        own = {"listAuditLogs": self._audit_logs, "getAdminOverview": self._overview}
+        self._operations = {**_OPERATIONS, **{name: (run, None) for name, run in own.items()}}
 
     def serves(self, path: str) -> bool:
         """Return whether a path belongs to admin operations."""
-        return path.startswith("/v1/admin/")
+        return path.startswith(("/v1/admin/", "/v1/auth/"))
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
         ids = new_ids(request)
         headers = response_headers(ids)
         with self._ledger.locked() as now_ms:
-            name, tenant, error = f"{request.method}:{request.path}", None, None
+            name, error = f"{request.method}:{request.path}", None
             result = Result(500, None)
             try:
-                operation, path_id, permission, run = self._find(request)
-                tenant, more = self._access.caller(permission, request, now_ms)
-                query = dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
-                form = forms.body_of(operation, request.body) if request.method in ("POST", "PATCH") else {}
-                result = run(self._access.state, AdminCall(tenant, path_id, query, form, now_ms))
-                name, headers = operation, headers | more
+                if (request.method, request.path) == _INTROSPECT:
+                    result = admin_overview.introspect(self._access.state, self._access.secret_of(request, now_ms))
+                else:
+                    name, result, more = self._run(request, now_ms)
+                    headers |= more
             except ApiError as raised:
                 error = raised
                 headers |= raised.headers
-                result = Result(error.status, error_body(error, ids), tenant)
+                result = Result(error.status, error_body(error, ids), self._access.tenant_of(request))
             if error is not None or request.method != "GET":
                 self._access.log(name, request, result, error, ids)
         return Response(result.status, headers, json.dumps(result.body, separators=(",", ":")).encode())
+
+    def _run(self, request: Request, now_ms: int) -> tuple[str, Result, dict[str, str]]:
+        """Return the operation of a request, its result, and further headers of the response."""
+        operation, path_id, permission, run = self._find(request)
+        tenant, headers = self._access.caller(permission, request, now_ms)
+        query = dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
+        form = forms.body_of(operation, request.body) if request.method in ("POST", "PATCH") else {}
+        return operation, run(self._access.state, AdminCall(tenant, path_id, query, form, now_ms)), headers
 
     def _find(self, request: Request) -> tuple[str, str, str | None, Operation]:
         route = find_admin(request.method, request.path)
@@ -98,6 +117,9 @@ class AdminRoutes:
         raise ApiError(
             "NOT_FOUND", f"unknown path: {request.path[:200]}; the embedded server has no such admin operation"
         )
+
+    def _overview(self, state: AdminState, call: AdminCall) -> Result:
+        return admin_overview.overview(state, call, self._webhooks.subscriptions(), self._webhooks.events())
 
     def _audit_logs(self, state: AdminState, call: AdminCall) -> Result:
         """Return one page of the audit log, newest first."""
@@ -116,6 +138,9 @@ def _matches(entry: Body, query: Mapping[str, str]) -> bool:
         if name in query and entry.get(name) not in query[name].split(","):
             return False
     if entry.get("error_code") in query.get("error_code_exclude", "").split(","):
+        return False
+    search = query.get("search", "").lower()
+    if not any(search in str(entry.get(name, "")).lower() for name in _SEARCHED):
         return False
     exact = ("tenant_id", "resource_id", "key_id", "request_id", "trace_id", "status")
     if any(name in query and str(entry.get(name)) != query[name] for name in exact):

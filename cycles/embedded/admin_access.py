@@ -44,14 +44,7 @@ class AdminAccess:
         if permission is None or (given and not tenant_only):
             self._require_admin(given)
             return None, {}
-        secret = request.headers.get("x-cycles-api-key", "")
-        if not secret:
-            raise ApiError("UNAUTHORIZED", "the API key is missing; send it in the header X-Cycles-API-Key")
-        try:
-            authenticator = Authenticator(self.ledger.tables, None)
-            tenant = authenticator.authenticate(Route("admin"), request.headers, now_ms).tenant
-        except ApiError as error:
-            raise ApiError("FORBIDDEN", f"invalid API key: {error.message}") from None
+        secret, tenant = self._tenant(request, now_ms)
         permissions = self.state.permissions_of(secret)
         if permissions is None or permission in permissions:
             return tenant, {}
@@ -60,6 +53,32 @@ class AdminAccess:
             return tenant, {"X-Cycles-Permission-Deprecated": f"{former}; use {permission}"}
         message = f"the API key lacks the permission {permission}; use a key that has it, or the admin key"
         raise ApiError("INSUFFICIENT_PERMISSIONS", message, status=403)
+
+    def secret_of(self, request: Request, now_ms: int) -> str | None:
+        """Return the tenant's key of a request, or None for the admin key.
+
+        Raises:
+            ApiError: The request has no key, or one that does not work.
+        """
+        if given := request.headers.get("x-admin-api-key", ""):
+            self._require_admin(given)
+            return None
+        return self._tenant(request, now_ms)[0]
+
+    def tenant_of(self, request: Request) -> str | None:
+        """Return the tenant of a tenant's key, without a check, or None."""
+        key = self.ledger.tables.api_keys.get((request.headers.get("x-cycles-api-key", ""),))
+        return None if key is None or request.headers.get("x-admin-api-key") else key.tenant
+
+    def _tenant(self, request: Request, now_ms: int) -> tuple[str, str | None]:
+        secret = request.headers.get("x-cycles-api-key", "")
+        if not secret:
+            raise ApiError("UNAUTHORIZED", "the API key is missing; send it in the header X-Cycles-API-Key")
+        try:
+            authenticator = Authenticator(self.ledger.tables, None)
+            return secret, authenticator.authenticate(Route("admin"), request.headers, now_ms).tenant
+        except ApiError as error:
+            raise ApiError("FORBIDDEN", f"invalid API key: {error.message}") from None
 
     def _require_admin(self, given: str) -> None:
         if not given:

@@ -7,17 +7,17 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from cycles.embedded import admin_forms as forms
+from cycles.embedded import admin_bulk, admin_forms as forms
 from cycles.embedded.admin_state import AdminCall, AdminState, Result, budget_name, ledger_id, owner_of
 from cycles.embedded.errors import ApiError
-from cycles.embedded.idempotency import digest
-from cycles.embedded.records import DAY_MS, Body, Budget, StoredResponse
+from cycles.embedded.records import DAY_MS, Body, Budget
 
 _STATUSES: Final = ("ACTIVE", "FROZEN", "CLOSED")
 _SORTS: Final = ("tenant_id", "scope", "unit", "status", "utilization", "debt")
+_BEFORE_AND_AFTER: Final = tuple(
+    f"{when}_{name}" for name in ("allocated", "remaining", "debt", "spent") for when in ("previous", "new")
+)
 _INFO: Final = ("commit_overage_policy", "rollover_policy", "period_start", "period_end")
-_BULK_MS: Final = 15 * 60_000
-_MOST_ROWS: Final = 500
 
 
 def _result(status: int, body: Body, budget: Budget, **audit: Any) -> Result:
@@ -164,30 +164,16 @@ def fund(state: AdminState, call: AdminCall) -> Result:
         raise ApiError("FORBIDDEN", "the budget belongs to another tenant; use a key of that tenant")
     audit = {"scope": budget.scope, "unit": budget.unit, "funding_operation": call.form["operation"]}
     key = call.form.get("idempotency_key")
-    replay = None if key is None else _replayed(state, "fund", key, call)
+    audit |= {name: call.form[name] for name in ("reason", "idempotency_key") if name in call.form}
+    replay = None if key is None else state.stored_response("fund", key, call)
     if replay is not None:
         return _result(200, replay | {"timestamp": call.now}, budget, **audit)
     state.require_tenant(owner_of(budget))
     body = _change(state, budget, call.form["operation"], call.form, call.now)
     if key is not None:
-        _store(state, "fund", key, call, body, DAY_MS)
-    return _result(200, body, budget, **audit, amount=call.form["amount"]["amount"])
-
-
-def _replayed(state: AdminState, operation: str, key: str, call: AdminCall) -> Body | None:
-    """Return the stored response of a key. As on the reference server, only the bodies are compared."""
-    known = state.tables.responses.get((operation, "", key))
-    if known is None:
-        return None
-    if known.digest != digest(call.form):
-        raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another body; send a new key")
-    return known.response
-
-
-def _store(state: AdminState, operation: str, key: str, call: AdminCall, body: Body, lifetime_ms: int) -> None:
-    until_ms = call.now_ms + lifetime_ms
-    stored: dict[str, Any] = {"operation": operation, "owner": "", "idempotency_key": key, "digest": digest(call.form)}
-    state.tables.apply(StoredResponse(**stored, response=body, until_ms=until_ms))
+        state.store_response("fund", key, call, body, DAY_MS)
+    moved = {name: body[name]["amount"] for name in _BEFORE_AND_AFTER}
+    return _result(200, body, budget, **audit, amount=call.form["amount"]["amount"], **moved)
 
 
 def _change(state: AdminState, budget: Budget, operation: str, form: Body, now: str) -> Body:
@@ -232,38 +218,14 @@ def _funded(budget: Budget, operation: str, amount: int, spent: int) -> Budget:
 
 def bulk(state: AdminState, call: AdminCall) -> Result:
     """Fund several budgets. Rows are not one transaction: a row may fail although others are changed."""
-    form = call.form
-    replay = _replayed(state, "bulk", form["idempotency_key"], call)
-    if replay is not None:
-        return Result(200, replay, form["filter"]["tenant_id"])
-    if "amount" not in form:
-        raise ApiError("INVALID_REQUEST", f"amount: is required for {form['action']}")
-    chosen = matching(list(state.budgets_of(form["filter"]["tenant_id"])), form["filter"])
-    if len(chosen) > _MOST_ROWS:
-        raise ApiError(
-            "LIMIT_EXCEEDED",
-            f"{len(chosen)} budgets match, but at most {_MOST_ROWS} may; narrow the filter",
-            status=400,
-        )
-    if form.get("expected_count", len(chosen)) != len(chosen):
-        details = {"total_matched": len(chosen)}
-        message = f"expected_count is {form['expected_count']}, but {len(chosen)} budgets match; nothing was changed"
-        raise ApiError("COUNT_MISMATCH", message, status=409, details=details)
-    body = {"action": form["action"], "total_matched": len(chosen), **_rows(state, chosen, call), "skipped": []}
-    body["idempotency_key"] = form["idempotency_key"]
-    _store(state, "bulk", form["idempotency_key"], call, body, _BULK_MS)
-    return Result(200, body, form["filter"]["tenant_id"], ("budget", "bulk"), {"action": form["action"]})
 
+    def change(budget: Budget) -> bool:
+        state.require_tenant(owner_of(budget))
+        _change(state, budget, call.form["action"], call.form, call.now)
+        return True
 
-def _rows(state: AdminState, chosen: list[Budget], call: AdminCall) -> Body:
-    rows: dict[str, list[Body]] = {"succeeded": [], "failed": []}
-    for budget in chosen:
-        row: Body = {"id": ledger_id(budget)}
-        try:
-            state.require_tenant(owner_of(budget))
-            _change(state, budget, call.form["action"], call.form, call.now)
-            rows["succeeded"].append(row)
-        except ApiError as error:
-            code = error.code if error.code == "BUDGET_EXCEEDED" else "INVALID_TRANSITION"
-            rows["failed"].append(row | {"error_code": code, "message": error.message})
-    return rows
+    if "amount" not in call.form:
+        raise ApiError("INVALID_REQUEST", f"amount: is required for {call.form['action']}")
+    return admin_bulk.run(
+        state, call, "budget", lambda wanted: matching(state.budgets_of(wanted["tenant_id"]), wanted), ledger_id, change
+    )

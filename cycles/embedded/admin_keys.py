@@ -9,7 +9,7 @@ from typing import Final
 from attrs import evolve
 
 from cycles.embedded import admin_forms as forms
-from cycles.embedded.admin_state import AdminCall, AdminState, Result, key_id_of
+from cycles.embedded.admin_state import AdminCall, AdminState, Result
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import DAY_MS, ApiKey
 
@@ -27,7 +27,7 @@ def create(state: AdminState, call: AdminCall) -> Result:
     key = ApiKey(secret=f"cyc_live_{secrets.token_urlsafe(24)}", tenant=tenant, expires_at_ms=expires_at_ms)
     members = {name: form.get(name) for name in ("name", "description", "scope_filter", "metadata")}
     members["permissions"] = form.get("permissions", list(forms.DEFAULT_PERMISSIONS))
-    info = state.with_info("api_key", key_id_of(key), created_at=call.now, **members)
+    info = state.with_info("api_key", key.key_id, created_at=call.now, **members)
     state.tables.apply(key, info)
     shown = state.key_body(key)
     names = ("key_id", "key_prefix", "tenant_id", "permissions", "created_at", "expires_at")
@@ -57,8 +57,8 @@ def update(state: AdminState, call: AdminCall) -> Result:
     """Change name, description, permissions, scopes or metadata of an API key."""
     key = state.key_of(call.path_id)
     state.require_tenant(key.tenant or "")
-    state.tables.apply(state.with_info("api_key", key_id_of(key), **call.form))
-    return Result(200, state.key_body(key), key.tenant, ("api_key", key_id_of(key)))
+    state.tables.apply(state.with_info("api_key", key.key_id, **call.form))
+    return Result(200, state.key_body(key), key.tenant, ("api_key", key.key_id))
 
 
 def revoke(state: AdminState, call: AdminCall) -> Result:
@@ -69,6 +69,6 @@ def revoke(state: AdminState, call: AdminCall) -> Result:
         raise ApiError("KEY_REVOKED", f"API key {call.path_id} is revoked already; nothing was changed", status=409)
     key = evolve(key, status="REVOKED")
     members = {"revoked_at": call.now, "revoked_reason": call.query.get("reason")}
-    state.tables.apply(key, state.with_info("api_key", key_id_of(key), **members))
+    state.tables.apply(key, state.with_info("api_key", key.key_id, **members))
     audit = {"reason": call.query["reason"]} if "reason" in call.query else None
-    return Result(200, state.key_body(key), key.tenant, ("api_key", key_id_of(key)), audit)
+    return Result(200, state.key_body(key), key.tenant, ("api_key", key.key_id), audit)

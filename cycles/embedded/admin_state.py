@@ -9,10 +9,13 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from cycles.embedded.errors import ApiError
+from cycles.embedded.idempotency import digest
 from cycles.embedded.ledger import Ledger
-from cycles.embedded.records import AdminInfo, ApiKey, Body, Budget, Tenant
+from cycles.embedded.records import AdminInfo, ApiKey, Body, Budget, StoredResponse, Tenant
 from cycles.embedded.tenants import DEFAULT_POLICY, DEFAULT_TTL_MS, MAX_EXTENSIONS, MAX_TTL_MS
 from cycles.embedded.webhook_events import timestamp
+
+_NEVER: Final = "9999-12-31T23:59:59.000Z"  # a key that a test made does not expire
 
 
 @frozen
@@ -62,6 +65,25 @@ class AdminState:
         return AdminInfo(
             about=about, name=name, values={key: value for key, value in values.items() if value is not None}
         )
+
+    def stored_response(self, operation: str, key: str, call: AdminCall) -> Body | None:
+        """Return the response that an idempotency key has. As on the reference server, only the bodies are compared.
+
+        Raises:
+            ApiError: IDEMPOTENCY_MISMATCH: the key was used with another body.
+        """
+        known = self.tables.responses.get((operation, "", key))
+        if known is None:
+            return None
+        if known.digest != digest(call.form):
+            raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another body; send a new key")
+        return known.response
+
+    def store_response(self, operation: str, key: str, call: AdminCall, body: Body, lifetime_ms: int) -> None:
+        """Store the response to a request with an idempotency key."""
+        stored: dict[str, Any] = {"operation": operation, "owner": "", "idempotency_key": key}
+        stored |= {"digest": digest(call.form), "until_ms": call.now_ms + lifetime_ms}
+        self.tables.apply(StoredResponse(**stored, response=body))
 
     # --- tenants ------------------------------------------------------------------------------------------------
 
@@ -152,25 +174,26 @@ class AdminState:
     def key_of(self, key_id: str) -> ApiKey:
         """Return the API key with an id, or raise NOT_FOUND."""
         for key in self.tables.api_keys.values():
-            if key_id_of(key) == key_id:
+            if key.key_id == key_id:
                 return key
         raise ApiError("NOT_FOUND", f"API key not found: {key_id[:60]}")
 
     def key_body(self, key: ApiKey) -> Body:
         """Return an API key as responses show it, without its secret."""
         return {
-            "key_id": key_id_of(key),
+            "key_id": key.key_id,
             "tenant_id": key.tenant or "",
             "key_prefix": key.secret[:14],
             "status": key.status,
-            **({} if key.expires_at_ms is None else {"expires_at": timestamp(key.expires_at_ms)}),
-            **self.info("api_key", key_id_of(key)),
+            "created_at": timestamp(0),
+            "expires_at": _NEVER if key.expires_at_ms is None else timestamp(key.expires_at_ms),
+            **self.info("api_key", key.key_id),
         }
 
     def permissions_of(self, secret: str) -> list[str] | None:
         """Return the permissions of a key; None for a key without any, which may do everything."""
         key = self.tables.api_keys.get((secret,))
-        return None if key is None else self.info("api_key", key_id_of(key)).get("permissions")
+        return None if key is None else self.info("api_key", key.key_id).get("permissions")
 
 
 def budget_name(budget: Budget) -> str:
@@ -186,8 +209,3 @@ def owner_of(budget: Budget) -> str:
 def ledger_id(budget: Budget) -> str:
     """Return the id of a budget. It follows from scope and unit, so a budget that a test made has one too."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, budget_name(budget)))
-
-
-def key_id_of(key: ApiKey) -> str:
-    """Return the id of a key. It follows from the key, so a key that a test made has one too."""
-    return f"key_{uuid.uuid5(uuid.NAMESPACE_URL, key.secret).hex[:16]}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import evolve
 
-from cycles.embedded import admin_forms as forms
-from cycles.embedded.admin_state import AdminCall, AdminState, Result, key_id_of
+from cycles.embedded import admin_bulk, admin_forms as forms
+from cycles.embedded.admin_state import AdminCall, AdminState, Result
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body, Record, Tenant
 
@@ -64,21 +65,45 @@ def listed(state: AdminState, call: AdminCall) -> Result:
     descending = (forms.choice(query, "sort_dir", ("asc", "desc")) or "desc") == "desc"
     rows = [state.tenant_body(tenant_id) for tenant_id in state.tenant_ids()]
     rows.sort(key=lambda row: (row.get(sort_by, ""), row["tenant_id"]), reverse=descending)
-    search = query.get("search", "").lower()
-    chosen = [
+    return Result(200, forms.page("tenants", _matching(rows, query), lambda row: str(row["tenant_id"]), query))
+
+
+def _matching(rows: Iterable[Body], wanted: Mapping[str, Any]) -> list[Body]:
+    """Return the tenants that a filter or a query chooses."""
+    search = wanted.get("search", "").lower()
+    return [
         row
         for row in rows
-        if query.get("status") in (None, row["status"])
-        and query.get("parent_tenant_id") in (None, row.get("parent_tenant_id"))
+        if wanted.get("status") in (None, row["status"])
+        and wanted.get("parent_tenant_id") in (None, row.get("parent_tenant_id"))
         and (search in row["tenant_id"].lower() or search in row["name"].lower())
     ]
-    return Result(200, forms.page("tenants", chosen, lambda row: str(row["tenant_id"]), query))
+
+
+def bulk(state: AdminState, call: AdminCall) -> Result:
+    """Suspend, reactivate or close several tenants."""
+
+    def change(row: Body) -> bool:
+        if row["status"] == status:
+            return False
+        _update(state, row["tenant_id"], {"status": status}, call)
+        return True
+
+    status = {"SUSPEND": "SUSPENDED", "REACTIVATE": "ACTIVE", "CLOSE": "CLOSED"}[call.form["action"]]
+    rows = [state.tenant_body(tenant_id) for tenant_id in state.tenant_ids()]
+    return admin_bulk.run(
+        state, call, "tenant", lambda wanted: _matching(rows, wanted), lambda row: str(row["tenant_id"]), change
+    )
 
 
 def update(state: AdminState, call: AdminCall) -> Result:
     """Change a tenant. Closing it closes its budgets, revokes its keys and releases its reservations."""
-    tenant_id, form = call.path_id, call.form
-    _require(state, tenant_id)
+    _require(state, call.path_id)
+    _update(state, call.path_id, call.form, call)
+    return _result(state, 200, call.path_id)
+
+
+def _update(state: AdminState, tenant_id: str, form: Body, call: AdminCall) -> None:
     record = state.tenant_record(tenant_id)
     status = form.get("status", record.status)
     if record.status == "CLOSED" and status != "CLOSED":
@@ -93,7 +118,6 @@ def update(state: AdminState, call: AdminCall) -> Result:
         state.with_info("tenant", tenant_id, **times, **members),
         *owned,
     )
-    return _result(state, 200, tenant_id)
 
 
 def _closed(state: AdminState, tenant_id: str, call: AdminCall) -> list[Record]:
@@ -112,5 +136,5 @@ def _closed(state: AdminState, tenant_id: str, call: AdminCall) -> list[Record]:
         if key.tenant == tenant_id and key.status == "ACTIVE":
             records.append(evolve(key, status="REVOKED"))
             reason = {"revoked_at": call.now, "revoked_reason": "tenant_closed"}
-            records.append(state.with_info("api_key", key_id_of(key), **reason))
+            records.append(state.with_info("api_key", key.key_id, **reason))
     return records

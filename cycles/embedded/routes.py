@@ -36,6 +36,11 @@ _TABLE: Final[dict[tuple[str, ...], dict[str, str]]] = {
 }
 # Method and path below /v1/admin, with "*" for an id -> operation.
 ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
+    ("GET", "overview"): "getAdminOverview",
+    ("POST", "tenants/bulk-action"): "bulkActionTenants",
+    ("POST", "policies"): "createPolicy",
+    ("GET", "policies"): "listPolicies",
+    ("PATCH", "policies/*"): "updatePolicy",
     ("POST", "tenants"): "createTenant",
     ("GET", "tenants"): "listTenants",
     ("GET", "tenants/*"): "getTenant",
@@ -56,10 +61,18 @@ ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "action-quota-counters"): "listActionQuotaCounters",
     ("POST", "action-quota-counters/reset"): "resetActionQuotaCounter",
 }
+# Method and path below /v1/auth: what a key may do.
+AUTH_TABLE: Final[dict[tuple[str, str], str]] = {
+    ("GET", "introspect"): "introspectAuth",
+    ("POST", "validate"): "validateApiKey",
+}
 # Method and path below /v1/admin: the webhooks and events of the operator.
 OPERATOR_TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "webhooks"): "createWebhookSubscription",
     ("GET", "webhooks"): "listWebhookSubscriptions",
+    ("POST", "webhooks/bulk-action"): "bulkActionWebhooks",
+    ("GET", "config/webhook-security"): "getWebhookSecurityConfig",
+    ("PUT", "config/webhook-security"): "updateWebhookSecurityConfig",
     ("GET", "webhooks/*"): "getWebhookSubscription",
     ("PATCH", "webhooks/*"): "updateWebhookSubscription",
     ("DELETE", "webhooks/*"): "deleteWebhookSubscription",
@@ -82,6 +95,7 @@ TENANT_TABLE: Final[dict[tuple[str, str], str]] = {
 OPERATIONS: Final = (
     *(operation for methods in _TABLE.values() for operation in methods.values()),
     *ADMIN_TABLE.values(),
+    *AUTH_TABLE.values(),
     *OPERATOR_TABLE.values(),
     *TENANT_TABLE.values(),
 )
@@ -115,6 +129,8 @@ def find(method: str, path: str) -> Route:
 
 def find_admin(method: str, path: str) -> Route:
     """Return the route of a request for an admin operation, except for those of `find_webhook`."""
+    if path.startswith("/v1/auth/"):
+        return _below(AUTH_TABLE, "/v1/auth/", method, path)
     return _below(ADMIN_TABLE, "/v1/admin/", method, path)
 
 

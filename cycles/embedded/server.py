@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -16,13 +17,15 @@ from cycles._errors import InvalidRequestError
 from cycles._version import public
 from cycles.embedded.admin import AdminRoutes
 from cycles.embedded.admin_access import AdminAccess
+from cycles.embedded.admin_state import Result
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
 from cycles.embedded.http import Application, Request, Response
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator import Operator
+from cycles.embedded.records import Body
 from cycles.embedded.request_log import ReceivedRequest, RequestLog
-from cycles.embedded.routes import operation_of
+from cycles.embedded.routes import find, operation_of
 from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
 from cycles.embedded.webhook_routes import WebhookRoutes
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 Budgets: TypeAlias = Mapping[str, Amount | Window | Iterable[Amount | Window]]
 
 # Clients in this process need a base URL; names below .invalid never resolve (RFC 2606).
+_HEALTH: Final = ("/actuator/health/liveness", "/actuator/health/readiness")
 BASE_URL: Final = "http://embedded.cycles.invalid"
 DEFAULT_TENANT: Final = "default"
 PROTOCOLS: Final = ("0.1.25", "0.1.26")
@@ -83,8 +87,9 @@ class EmbeddedServer:
         self._application = Application(self._ledger, admin_api_key, is_next=is_next)
         self.webhooks: Webhooks = Webhooks(clock)
         access = AdminAccess(self._ledger, admin_api_key)
+        self._access = access
         self._webhook_routes = WebhookRoutes(self.webhooks, access)
-        self._admin_routes = AdminRoutes(access, is_next=is_next)
+        self._admin_routes = AdminRoutes(access, self.webhooks, is_next=is_next)
         self._admin_api_key = admin_api_key
         self._clock = clock
         self._dashboard: Dashboard | None = None
@@ -144,6 +149,8 @@ class EmbeddedServer:
         return (response if fault is None else _replaced(response, fault)), fault
 
     def _respond(self, request: Request) -> Response:
+        if request.path in _HEALTH and request.method in ("GET", "HEAD"):
+            return Response(200, {"Content-Type": "application/json"}, b'{"status":"UP"}')
         if self._webhook_routes.serves(request.path):
             return self._webhook_routes.handle(request)
         handler = self._admin_routes if self._admin_routes.serves(request.path) else self._application
@@ -151,7 +158,23 @@ class EmbeddedServer:
             response = handler.handle(request)
             happening.request_id = response.headers.get("X-Request-Id")
             happening.trace_id = response.headers.get("X-Cycles-Trace-Id")
+        if response.status == 200 and request.headers.get("x-admin-api-key"):
+            self._log_release(request, response)
         return response if self._signer is None else self._signer.attested(request, response)
+
+    def _log_release(self, request: Request, response: Response) -> None:
+        """Write to the audit log that an operator has released a reservation."""
+        route = find(request.method, request.path)
+        if route.operation != "release" or route.path_id is None:
+            return
+        names = {"request_id": "X-Request-Id", "trace_id": "X-Cycles-Trace-Id"}
+        ids = {name: response.headers[header] for name, header in names.items()}
+        with self._ledger.locked():
+            row = self._ledger.tables.reservations.get((route.path_id,))
+            audit = {"actor_type": "admin_on_behalf_of", **_reason(request)}
+            about = ("reservation", route.path_id)
+            result = Result(200, None, None if row is None else row.tenant, about, audit)
+            self._access.log("releaseReservation", request, result, None, ids)
 
     def listen(self, host: str = "127.0.0.1", port: int = 0, dashboard: bool | None = None) -> Listener:
         """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.
@@ -294,6 +317,12 @@ def _tenants(budgets: Budgets) -> list[str]:
     """Return the tenants with their original case: keys and subjects compare case-sensitively, scopes do not."""
     outermost = (scope.partition("/")[0].partition(":") for scope in budgets)
     return [value for level, _, value in outermost if level == "tenant"]
+
+
+def _reason(request: Request) -> Body:
+    """Return the reason in the body of a release that was accepted."""
+    reason = json.loads(request.body or b"{}").get("reason")
+    return {} if reason is None else {"reason": reason}
 
 
 def _replaced(response: Response | None, fault: Fault) -> Response | None:

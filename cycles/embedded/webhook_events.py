@@ -1,6 +1,7 @@
 """The events of this server, made from changes of its records. See `docs/webhooks.md`.
 
-The reference servers send more types. Here are those of the runtime operations, and of what `server.ledger` changes.
+The reference servers send more types. Here are those of the runtime operations, of what `server.ledger` changes, and of
+API keys and policies.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from cycles.embedded.records import Body, Budget, Record, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import AdminInfo, ApiKey, Body, Budget, Record, Reservation, StoredResponse, Tenant
 
 Change: TypeAlias = tuple[Record | None, Record | None]
 """A record before and after a change; None if there is none."""
@@ -78,6 +79,10 @@ def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[E
             yield from _of_budget(before if isinstance(before, Budget) else None, after, settled, form)
         elif isinstance(after, Tenant):
             yield from _of_tenant(before if isinstance(before, Tenant) else None, after)
+        elif isinstance(after, ApiKey):
+            yield from _of_key(before if isinstance(before, ApiKey) else None, after, changes)
+        elif isinstance(after, AdminInfo) and after.about == "policy":
+            yield _of_policy(before, after)
         elif isinstance(after, StoredResponse):
             if after.observed:
                 yield _observed(after, form())
@@ -215,6 +220,25 @@ def _of_tenant(before: Tenant | None, after: Tenant) -> Iterator[EventDraft]:
     names = {"SUSPENDED": "suspended", "CLOSED": "closed", "ACTIVE": "reactivated"}
     name = "updated" if after.status == before.status else names.get(str(after.status), "updated")
     yield _draft(f"tenant.{name}", after.name, None, data | {"previous_status": before.status})
+
+
+def _of_key(before: ApiKey | None, after: ApiKey, changes: Sequence[Change]) -> Iterator[EventDraft]:
+    """Yield the event of a key. One that a test made has no members of the admin operations, and no event."""
+    info = next((each.values for _, each in changes if isinstance(each, AdminInfo) and each.about == "api_key"), {})
+    data: Body = {"key_id": after.key_id, "new_status": after.status}
+    if before is None and "name" in info:
+        yield _draft("api_key.created", after.tenant or "", None, data | {"key_name": info["name"]})
+    elif before is not None and (before.status, after.status) == ("ACTIVE", "REVOKED"):
+        is_cascade = info.get("revoked_reason") == "tenant_closed"
+        name = "api_key.revoked_via_tenant_cascade" if is_cascade else "api_key.revoked"
+        reason = {"failure_reason": info["revoked_reason"]} if "revoked_reason" in info else {}
+        yield _draft(name, after.tenant or "", None, data | {"previous_status": before.status, **reason})
+
+
+def _of_policy(before: Record | None, after: AdminInfo) -> EventDraft:
+    scope = after.values["scope_pattern"]
+    data = {"policy_id": after.name, "scope_pattern": scope, "name": after.values["name"]}
+    return _draft(f"policy.{'created' if before is None else 'updated'}", after.values["tenant"], scope, data)
 
 
 def _operation(budget: Budget, operation: str, before: Budget | None) -> Body:

@@ -6,7 +6,7 @@ They belong to the admin plane of a deployment. Here they are on the port of the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -14,16 +14,18 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from cycles._errors import InvalidRequestError
+from cycles.embedded import admin_bulk, admin_forms as forms, webhook_security as security
 from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
-from cycles.embedded.admin_state import Result
+from cycles.embedded.admin_state import AdminCall, Result
 from cycles.embedded.errors import ApiError
 from cycles.embedded.http import Request, Response
-from cycles.embedded.records import Body
+from cycles.embedded.records import AdminInfo, Body
 from cycles.embedded.routes import find_webhook
 from cycles.embedded.webhook_subscriptions import SYSTEM, InvalidUrlError, Subscription, checked
 from cycles.embedded.webhooks import Webhooks
 
-_BASES: Final = ("/v1/admin/webhooks", "/v1/admin/events", "/v1/webhooks")
+_BASES: Final = ("/v1/admin/webhooks", "/v1/admin/events", "/v1/admin/config/webhook-security", "/v1/webhooks")
+_SEARCHED: Final = ("event_id", "tenant_id", "scope", "request_id", "trace_id", "correlation_id")
 _PAGE: Final = 50
 _MAX_PAGE: Final = 100
 
@@ -102,6 +104,10 @@ class WebhookRoutes:
                     return self._list(call)
                 case "listEvents" | "getEvent":
                     return self._events(call)
+                case "bulkActionWebhooks":
+                    return self._bulk(call)
+                case "getWebhookSecurityConfig" | "updateWebhookSecurityConfig":
+                    return self._security(call)
                 case _:
                     return self._one(call, self._subscription(call))
         except InvalidUrlError as error:
@@ -124,13 +130,46 @@ class WebhookRoutes:
             wanted = call.query.get("tenant_id" if call.by_operator else "tenant")
             if wanted is None and not call.by_operator:
                 raise ApiError("INVALID_REQUEST", "the query parameter tenant is missing; send it with the admin key")
-        status = call.query.get("status")
-        rows = [
-            each.to_dict()
-            for each in self._webhooks.subscriptions()
-            if wanted in (None, each.tenant_id) and status in (None, each.status)
-        ]
-        return Result(200, _page("subscriptions", rows, call.query))
+        chosen = _matching(self._webhooks.subscriptions(), {**call.query, "tenant_id": wanted})
+        return Result(200, _page("subscriptions", [each.to_dict() for each in chosen], call.query))
+
+    def _bulk(self, call: _Call) -> Result:
+        """Pause, resume or delete several subscriptions."""
+        form = forms.body_of(call.operation, call.request.body)
+
+        def change(one: Subscription) -> bool:
+            if one.status == status:
+                return False
+            if status is None:
+                self._webhooks.unsubscribe(one.subscription_id)
+            else:
+                self._webhooks.update(one.subscription_id, status=status)
+            return True
+
+        status = {"PAUSE": "PAUSED", "RESUME": "ACTIVE", "DELETE": None}[form["action"]]
+        with self._access.ledger.locked() as now_ms:
+            return admin_bulk.run(
+                self._access.state,
+                AdminCall(None, "", call.query, form, now_ms),
+                "webhook",
+                lambda wanted: _matching(self._webhooks.subscriptions(), wanted),
+                lambda one: one.subscription_id,
+                change,
+            )
+
+    def _config(self) -> Body:
+        with self._access.ledger.locked():
+            return self._access.state.info(*security.PLACE) or security.DEFAULT
+
+    def _security(self, call: _Call) -> Result:
+        """Return, or replace, the configuration of allowed addresses."""
+        if call.operation == "getWebhookSecurityConfig":
+            return Result(200, self._config())
+        config = security.replaced(forms.body_of(call.operation, call.request.body))
+        with self._access.ledger.locked():
+            self._access.state.tables.apply(AdminInfo(about=security.PLACE[0], name=security.PLACE[1], values=config))
+        audit = {"allow_http": config["allow_http"], "blocked_cidr_count": len(config["blocked_cidr_ranges"])}
+        return Result(200, config, None, security.PLACE, audit)
 
     def _one(self, call: _Call, subscription: Subscription) -> Result:
         one, audit = subscription.subscription_id, {"url": subscription.url}
@@ -139,7 +178,9 @@ class WebhookRoutes:
             case "getWebhookSubscription" | "getTenantWebhook":
                 body = subscription.to_dict()
             case "updateWebhookSubscription" | "updateTenantWebhook":
-                body = self._webhooks.update(one, **_json(call.request)).to_dict()
+                form = _json(call.request)
+                self._check_url(form.get("url"))
+                body = self._webhooks.update(one, **form).to_dict()
             case "deleteWebhookSubscription" | "deleteTenantWebhook":
                 self._webhooks.unsubscribe(one)
                 status = 204
@@ -157,9 +198,14 @@ class WebhookRoutes:
     def _create(self, call: _Call) -> Result:
         tenant = call.tenant or call.query.get("tenant_id") or SYSTEM
         form = checked("create", _json(call.request))
+        self._check_url(form["url"])
         made = self._webhooks.subscribe(form.pop("url"), form.pop("event_types"), tenant=tenant, **form)
         body = {"subscription": made.to_dict(masked=False), "signing_secret": made.secret}
         return Result(201, body, tenant, ("webhook", made.subscription_id), {"url": made.url})
+
+    def _check_url(self, url: Any) -> None:
+        if isinstance(url, str):
+            security.check(url, self._config())
 
     def _replay(self, subscription_id: str, form: Body) -> Body:
         return self._webhooks.replay(
@@ -178,8 +224,27 @@ class WebhookRoutes:
                 raise ApiError("EVENT_NOT_FOUND", f"event not found: {call.one}", status=404)
             return Result(200, found)
         names = ("event_type", "category", "tenant_id", "trace_id", "request_id")
-        chosen = [each for each in events if all(call.query.get(name) in (None, each.get(name)) for name in names)]
+        search = call.query.get("search", "").lower()
+        chosen = [
+            each
+            for each in events
+            if all(call.query.get(name) in (None, each.get(name)) for name in names)
+            and any(search in str(each.get(name, "")).lower() for name in _SEARCHED)
+        ]
         return Result(200, _page("events", chosen, call.query))
+
+
+def _matching(subscriptions: Iterable[Subscription], wanted: Mapping[str, Any]) -> list[Subscription]:
+    """Return the subscriptions that a query or a filter chooses. `search` looks at id and URL."""
+    search, event_type = wanted.get("search", "").lower(), wanted.get("event_type")
+    return [
+        each
+        for each in subscriptions
+        if wanted.get("tenant_id") in (None, each.tenant_id)
+        and wanted.get("status") in (None, each.status)
+        and (event_type is None or event_type in each.event_types)
+        and (search in each.subscription_id or search in each.url.lower())
+    ]
 
 
 def _page(name: str, rows: list[Body], query: Mapping[str, str]) -> Body:

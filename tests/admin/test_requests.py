@@ -127,7 +127,7 @@ def test_bulk_periods_count_first_and_name_period_tenant_and_unit_in_the_key() -
 def test_a_failed_row_of_a_bulk_action_is_an_error_with_the_report() -> None:
     failed = [{"id": "b", "error_code": "INVALID_TRANSITION", "message": "Budget is frozen"}]
     body = {"action": "RESET_SPENT", "total_matched": 2, "succeeded": rows("a"), "failed": failed, "skipped": []}
-    with pytest.raises(cycles.BulkActionError, match="1 of 2 budgets are unchanged: b: Budget is frozen") as raised:
+    with pytest.raises(cycles.BulkActionError, match="1 of 2 rows are unchanged: b: Budget is frozen") as raised:
         Script(ok(body)).admin.start_periods("acme", FIVE, period="2026-01", expected_count=2)
     assert [row.id for row in raised.value.report.succeeded] == ["a"]
 

@@ -20,6 +20,7 @@ from .reference import has_ended, wait_until
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = "tests/contract"
+ADMIN = "tests/admin"
 FAULTS = "tests/live/test_reference.py"
 EXPORT = re.compile(r"export (CYCLES_CONTRACT_\w+)=(.*)")
 
@@ -45,12 +46,12 @@ def call(script: Path, *arguments: str) -> str:
 
 
 def with_servers(script: Path) -> int:
-    """Start the reference servers, run the contract and the fault runs, and stop the servers."""
+    """Start the reference servers, run contract, administration and fault runs, and stop the servers."""
     call(script, "need")
     with tempfile.TemporaryDirectory(prefix="cycles-live-") as folder:
         try:
             settings = dict(EXPORT.findall(call(script, "start", folder)))
-            contract = run_tests(CONTRACT, settings)
+            contract = run_tests(CONTRACT, settings) or run_tests(ADMIN, settings)
             return run_tests(FAULTS, settings | {"CYCLES_REFERENCE_FOLDER": folder}) or contract
         finally:
             processes = [int(file.read_text()) for file in Path(folder).glob("*.pid")]
