@@ -55,6 +55,39 @@ PAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
 }
 # Page -> modules whose names it shows after those of its own.
 FURTHER: Final = {"admin": ("cycles.admin.results",)}
+# What the reader of an error can do -> the errors. The page of the errors has these headings.
+ERRORS: Final = {
+    "All errors": "CyclesError ProtocolError TransportError",
+    "Correct the call or a setting: nothing was sent": (
+        "ConfigurationError InvalidRequestError UnknownModelError ToolNotAllowedError StepsExhaustedError "
+        "GuardFinalizedError UncommittedGuardWarning"
+    ),
+    "Stop, or raise the budget: the action must not run": (
+        "ReservationDeniedError BudgetExceededError BudgetFrozenError BudgetClosedError DebtOutstandingError "
+        "OverdraftLimitExceededError ActionNotPermittedError ActionQuotaExceededError ApprovalDeniedError "
+        "ObservedReservationError"
+    ),
+    "Try again later: the server was not reached or is busy": (
+        "AmbiguousResponseError ServerError RateLimitedError JournalUnavailableError StoreError"
+    ),
+    "Ask who manages keys and tenants": (
+        "UnauthorizedError ForbiddenError InsufficientPermissionsError TenantClosedError NotFoundError "
+        "DuplicateResourceError BulkActionError"
+    ),
+    "Look at what happened before: the reservation or the key was used": (
+        "ReservationExpiredError ReservationFinalizedError ReservationNotActiveError ReservationKeyReusedError "
+        "IdempotencyMismatchError MaxExtensionsExceededError LeaseLostError UnitMismatchError"
+    ),
+    "Do not trust what was received": (
+        "WebhookError WebhookSignatureError WebhookPayloadError WebhookReplayError EvidenceError EvidenceRejectedError"
+    ),
+}
+_ERROR_OPTIONS: Final = """
+    options:
+      heading_level: 3
+      merge_init_into_class: false
+      inherited_members: false
+"""
 INTEGRATIONS: Final = Path(cycles.__file__).parent / "integrations"
 # Modules that are public as a whole.
 MODULES: Final = ("events", "providers", "usage", "kinds", "journal", "testing")
@@ -75,7 +108,10 @@ def write(target: Path) -> dict[str, str]:
     for page, (title, about, modules) in PAGES.items():
         names = [name for module in modules for name in homes.pop(module)]
         shown = [f"cycles.{name}" for name in names if _has_signature(name)]
-        _page(target / f"{page}.md", title, about, [*shown, *FURTHER.get(page, ())])
+        if page == "errors":
+            _error_page(target / "errors.md", title, about, names)
+        else:
+            _page(target / f"{page}.md", title, about, [*shown, *FURTHER.get(page, ())])
         titles[f"{page}.md"] = title
     if homes:
         _page(target / "more.md", "More", "Other public names.", [f"cycles.{name}" for name in chain(*homes.values())])
@@ -108,8 +144,12 @@ def missing(contents: str) -> Iterator[str]:
 
 
 def _members(value: Any) -> Iterator[str]:
-    """Yield the public methods and properties of a class that this package defines."""
-    for home in value.__mro__ if inspect.isclass(value) else ():
+    """Yield the public methods and properties of a class that this package defines.
+
+    An error shows its own: what all errors have is at their common base.
+    """
+    homes = value.__mro__ if inspect.isclass(value) else ()
+    for home in homes[:1] if homes and issubclass(value, Exception) else homes:
         if home.__module__.split(".")[0] == "cycles":
             yield from (name for name, found in vars(home).items() if not name.startswith("_") and _is_code(found))
 
@@ -139,6 +179,22 @@ def _has_signature(name: str) -> bool:
 
 def _is_code(value: Any) -> bool:
     return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod)
+
+
+def _error_page(path: Path, title: str, about: str, names: list[str]) -> None:
+    """Write the page of the errors, in groups, without the constructor that all of them share.
+
+    Raises:
+        BuildError: An error is in no group, or in two.
+    """
+    grouped = [name for listed in ERRORS.values() for name in listed.split()]
+    if wrong := sorted(set(names) ^ set(grouped)) or sorted({name for name in grouped if grouped.count(name) > 1}):
+        raise BuildError(f"ERRORS in website/reference.py does not list each error once: {', '.join(wrong)}")
+    parts = [f"# {title}\n\n{about}\n"]
+    for heading, listed in ERRORS.items():
+        parts.append(f"\n## {heading}\n")
+        parts += [f"\n::: cycles.{name}{_ERROR_OPTIONS}" for name in listed.split()]
+    path.write_text("".join(parts), encoding="utf-8")
 
 
 def _page(path: Path, title: str, about: str, names: list[str]) -> None:

@@ -19,7 +19,10 @@ from cycles_admin_client.protocol import OPERATIONS as DOCUMENT
 
 URL, KEY = os.environ.get("CYCLES_CONTRACT_ADMIN_URL"), os.environ.get("CYCLES_CONTRACT_ADMIN_KEY")
 NEXT = {"listActionQuotaCounters", "resetActionQuotaCounter"}  # of protocol 0.1.26, which the reference has not
-MISSING = {"listTenantEvents", "getBalances"}  # docs/admin.md: what the embedded server has not, or has on the runtime plane
+MISSING = {
+    "listTenantEvents",
+    "getBalances",
+}  # docs/admin.md: what the embedded server has not, or has on the runtime plane
 UNIT, SCOPE = "TOKENS", "tenant:{tenant}"
 TEN: dict[str, Any] = {"unit": UNIT, "amount": 10}
 PLACE = f"scope={SCOPE}&unit={UNIT}"

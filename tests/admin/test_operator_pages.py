@@ -154,7 +154,11 @@ def test_addresses_of_webhooks_can_be_forbidden(target: AdminTarget, call: Any) 
     shown = target.admin.set_webhook_security(allow_http=False, blocked_cidr_ranges=["10.0.0.0/8"])
     assert (shown.allow_http, shown.blocked_cidr_ranges) == (False, ["10.0.0.0/8"])
     assert target.admin.webhook_security().blocked_cidr_ranges == ["10.0.0.0/8"]
-    assert [status("http://192.0.2.1/x"), status("https://10.1.2.3/x"), status("https://192.0.2.1/x")] == [400, 400, 201]
+    assert [status("http://192.0.2.1/x"), status("https://10.1.2.3/x"), status("https://192.0.2.1/x")] == [
+        400,
+        400,
+        201,
+    ]
     patterns = ["https://ok.test/*"]
     target.admin.set_webhook_security(allow_http=True, blocked_cidr_ranges=[], allowed_url_patterns=patterns)
     assert status("https://192.0.2.1/x") == 400

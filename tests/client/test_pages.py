@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import attrs
 
 import cycles
+from cycles._config import Config
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -42,3 +44,20 @@ def test_the_tree_of_errors_in_the_page_is_complete() -> None:
         if name.endswith("Error") and issubclass(getattr(cycles, name), cycles.CyclesError)
     }
     assert set(parents) == errors
+
+
+def test_every_setting_of_the_client_is_documented_with_its_default_and_an_example() -> None:
+    settings = (DOCS / "client.md").read_text("utf-8").partition("## Settings")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \| .+ \| `(.+)` \|$", settings, re.MULTILINE)
+    shown = {name: default for names, default, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    fields = attrs.fields_dict(Config)
+    assert set(shown) == set(fields)
+    for name, default in shown.items():
+        expected = "none: required" if name in ("base_url", "api_key") else f"`{fields[name].default!r}`"
+        assert default.replace('"', "'") == expected.replace('"', "'"), name
+    for names, _, example in rows:
+        if example not in ("ask_a_person",):
+            name = re.findall(r"`(\w+)`", names)[0]
+            Config(base_url="https://cycles.example.com", api_key="k").with_settings(
+                **{name: ast.literal_eval(example)}
+            )

@@ -64,6 +64,14 @@ def test_a_page_fits_its_window_and_loads_nothing_from_elsewhere(
         tab.driver.save_screenshot(str(SCREENSHOTS / f"{page.replace('/', '-').removesuffix('.html')}-{width}.png"))
 
 
+def test_no_line_of_code_is_cut(tab: Browser, site: Path) -> None:
+    for page in ("run-under-a-budget.html", "webhooks.html", "tutorial.html"):
+        tab.open((site / page).as_uri(), width=690)
+        tab.wait_for("return document.readyState === 'complete'")
+        cut = "[...document.querySelectorAll('pre > code')].filter((code) => code.scrollWidth > code.clientWidth + 1)"
+        assert tab.run(f"return {cut}.map((code) => code.innerText.slice(0, 80))") == [], page
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_pictures_are_drawn(tab: Browser, site: Path, dark: bool) -> None:
     tab.open((site / "explanations.html").as_uri(), dark=dark)

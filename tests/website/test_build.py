@@ -146,6 +146,17 @@ def test_every_public_member_is_shown_and_a_missing_one_is_found(site: Path) -> 
     assert set(reference.missing(without)) == {"cycles.Admin.fund", "cycles.usd"}
 
 
+def test_errors_are_grouped_and_show_their_common_constructor_once(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (site / "api" / "errors.html").read_text("utf-8")
+    headings = [html.unescape(found) for found in re.findall(r"<h2[^>]*>(.*?)<", text)]
+    assert headings == list(reference.ERRORS)
+    words = re.sub(r"<[^>]+>", "", text)
+    assert words.count("The server's id of the request") <= 2  # 40 times when each error showed its constructor
+    monkeypatch.delitem(reference.ERRORS, "All errors")
+    with pytest.raises(BuildError, match="CyclesError, ProtocolError, TransportError"):
+        reference._error_page(site / "errors.md", "Errors", "", list(reference.names_by_module()["cycles._errors"]))
+
+
 def test_a_name_links_to_its_rule(site: Path) -> None:
     text = (site / "api" / "guards.html").read_text(encoding="utf-8")
     shown = re.search(r'id="cycles\.Guard\.release".*?id="cycles\.Guard\.', text, re.DOTALL)[0]  # type: ignore[index]
