@@ -178,8 +178,8 @@ class Cycles(ClosedByItsBlock, MakesViews):
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
-        checked_amount(estimate)
-        checked_actual(actual, estimate)
+        if estimate.__class__ is not Amount or actual is not None:
+            checked_actual(actual, checked_amount(estimate))
         runtime = self._runtime()
         others = grace_period_ms, metadata, idempotency_key, shadow, on_unavailable, wait, timeout, extra_headers
         observing = on_observed, observe is not False or None

@@ -21,12 +21,12 @@ from cycles._version import public
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_subject: Final[ContextVar[Subject | None]] = ContextVar("cycles_subject", default=None)
+SUBJECT: Final[ContextVar[Subject | None]] = ContextVar("cycles_subject", default=None)
 
 
 def current_subject() -> Subject | None:
     """Return the merged subject of the `cycles.subject(...)` blocks around this code, or None if there is none."""
-    return _subject.get()
+    return SUBJECT.get()
 
 
 @contextmanager
@@ -44,13 +44,13 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
         InvalidRequestError: There is no such level.
     """
     given = as_subject(levels).over(as_subject(_subject_))
-    outer = _subject.get()
-    token = _subject.set(given if outer is None else given.over(outer))
+    outer = SUBJECT.get()
+    token = SUBJECT.set(given if outer is None else given.over(outer))
     try:
-        yield _subject.get() or given
+        yield SUBJECT.get() or given
     finally:
         with contextlib.suppress(ValueError):  # left in another context than it was entered in
-            _subject.reset(token)
+            SUBJECT.reset(token)
 
 
 def run(run_id: str) -> AbstractContextManager[Subject]:

@@ -7,6 +7,7 @@ read without waiting is in `guard_properties.py`.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 import weakref
@@ -110,11 +111,12 @@ class GuardBase(GuardProperties):
             self._runtime.end_later(self._state, raised)
 
     def _check_process(self) -> None:
-        if self._inert():
+        if self._runtime.pid != os.getpid():
             raise InvalidRequestError(
                 f"{self._state.name} belongs to the parent process, which settles it: reserve again in this process"
             )
-        self._see_lease()
+        if self._runtime.scheduler.short_of_threads:
+            self._see_lease()
 
     def _check_active(self, what: str) -> None:
         self._check_process()
@@ -193,7 +195,8 @@ class Guard(GuardBase):
             ProtocolError: The server rejected the commit, for example BudgetExceededError under REJECT.
         """
         self._check_process()
-        checked_flag("wait", wait)
+        if wait.__class__ is not bool:
+            checked_flag("wait", wait)
         return run(committing.commit(self._runtime.blocking, self._state, actual, metrics, metadata, wait=wait))
 
     def settled(self, timeout: float | None = None) -> Settlement:
@@ -317,7 +320,8 @@ class AsyncGuard(GuardBase):
     ) -> Settlement:
         """As `Guard.commit`. If the caller is cancelled, the client continues the settlement."""
         self._check_process()
-        checked_flag("wait", wait)
+        if wait.__class__ is not bool:
+            checked_flag("wait", wait)
         io = self._runtime.tasks()
         return await io.to_the_end(committing.commit(io, self._state, actual, metrics, metadata, wait=wait))
 

@@ -43,7 +43,7 @@ from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import PooledOptions, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import create_call
-from cycles._flows.run_limit import limits_apply
+from cycles._flows.run_limit import LIMITS
 from cycles._http.first_use import loading
 from cycles._version import public
 
@@ -108,7 +108,7 @@ class _InPool(GuardBase):
         """Admit the guard if a chunk has space for it now."""
         place, state = self._place, self._state
         pool, sub = place.pool, place.options.sub
-        if sub is None or limits_apply() or pool.pool_io.is_traced or pool.is_inside():
+        if sub is None or LIMITS.get() or pool.pool_io.is_traced or pool.is_inside():
             return False
         try:
             is_admitted = pool.admit(sub, state, place, state.opened_ms)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve
 
-from cycles._client.context import current_subject
+from cycles._client.context import SUBJECT
 from cycles._core.amounts import Amount
 from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.subjects import Subject
@@ -61,7 +61,7 @@ def cache_key(
         choices: Options that are part of the key.
         others: The other options: a call that has one of them has no key.
     """
-    around = current_subject()
+    around = SUBJECT.get()
     if (
         type(action) is not tuple
         or len(action) != 2

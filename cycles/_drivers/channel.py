@@ -93,8 +93,9 @@ class Channel:
         """
         tracer = self._reporter.trace
         trace: SafeTrace | None = None if tracer is None else call.options.trace or tracer
-        if trace is None:
-            return await self._send(call, loop, ends_at_s)
+        if trace is None:  # the usual case: without a tracer, and with a key that stays
+            sent = self._attempt if self._keys is None else self._send
+            return await sent(call, loop, ends_at_s)
         with trace.sending(call) as (traced, received):
             outcome = await self._send(traced, loop, ends_at_s)
             received(outcome)
@@ -128,11 +129,15 @@ class Channel:
         except ExchangeError as error:
             if loop is None and error.kind is FailureKind.CLOSED and was_open and self._closed:
                 return await self._attempt(call, loop, ends_at_s)  # closed on its way to a connection
-            return self._logged(request, started, self._unreachable(call, error))
+            outcome: Outcome = self._unreachable(call, error)
+        else:
+            outcome = self._classify(call, reply)
         finally:
             if self._closed and (loop is None or loop not in self._loops):
                 await connections.aclose() if loop is not None else connections.close()
-        return self._logged(request, started, self._classify(call, reply))
+        if self._log is not None:
+            self._log(request.method, request.target, time.monotonic() - started, outcome)
+        return outcome
 
     def close(self) -> None:
         """Close the idle connections of threads. A guard that ends later gets a new connection for each request."""
@@ -156,12 +161,6 @@ class Channel:
         queue_timeout_s = min(timeout_s, QUEUE_TIMEOUT_S) if call.operation == EXTEND_RESERVATION else QUEUE_TIMEOUT_S
         return self.wire.prepare(call), timeout_s, queue_timeout_s
 
-    def _logged(self, request: Prepared, started: float, outcome: Outcome) -> Outcome:
-        """Write the line of `CYCLES_LOG`, if it is set, and return the outcome."""
-        if self._log is not None:
-            self._log(request.method, request.target, time.monotonic() - started, outcome)
-        return outcome
-
     def _timeout_of(self, call: Call) -> float:
         if call.timeout_s is not None:
             return call.timeout_s
@@ -172,7 +171,8 @@ class Channel:
         outcome = self.wire.classify_response(call, reply)
         if isinstance(outcome, Success):
             self._on_success()
-            self.soft_limits.see(call.operation, outcome.body)
+            if self._reporter.watchers or self.soft_limits.approvals is not None:
+                self.soft_limits.see(call.operation, outcome.body)
         elif isinstance(outcome, RejectedResponse) and outcome.status in (404, 500) and self.base_url.endswith("/v1"):
             return evolve(outcome, message=f"{outcome.message}; {_V1}")
         return outcome

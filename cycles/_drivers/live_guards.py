@@ -1,41 +1,88 @@
-"""The guards of one client that no caller has ended. Nothing in this file needs a thread."""
+"""The guards of one client that no caller has ended, and the threads that end them."""
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet, ref
 
 from cycles._core.lease.planner import Stop, StopReason
-from cycles._drivers.io.threads import BlockingIo
+from cycles._drivers.reporting import logger
 from cycles._errors import CyclesError
 from cycles._flows.block_end import drop, end_dropped
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
-from cycles._flows.io import run
+from cycles._flows.io import Io, run
 
 MOST_ENDED: Final = 1_000
-EXITED = "the interpreter exits and the guard was not committed or released"
+LOOK_AGAIN_S: Final = 0.02
+EXITED: Final = "the interpreter exits and the guard was not committed or released"
+
+
+class GuardEnds:
+    """Calls that end guards for which no caller waits, in new threads.
+
+    No lock: the garbage collector may add one while its thread holds any lock.
+    """
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], object]] = deque()
+        self._running: deque[None] = deque()  # one item for each thread that ends a guard
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread ends a guard at this moment."""
+        return bool(self._running)
+
+    def add(self, end: Callable[[], object]) -> None:
+        """Call `end` in a new thread, or in the next `run` if none can be started."""
+        self._calls.append(end)
+        with contextlib.suppress(RuntimeError):  # no thread can be started, or the interpreter ends
+            _thread.start_new_thread(self.run, ())
+
+    def run(self) -> None:
+        """Call in this thread what no thread has called."""
+        while True:
+            self._running.append(None)
+            try:
+                end = self._calls.popleft()
+            except IndexError:
+                self._running.pop()
+                return
+            try:
+                end()
+            except Exception:  # a bug, which must not keep the other guards from ending
+                logger.exception(
+                    "a guard was not ended in the background because of a bug in cycles; report this traceback"
+                )
+            self._running.pop()
+
+    def finish(self, timeout_s: float) -> None:
+        """Call what no thread has called, and wait for the threads."""
+        ends_at_s = time.monotonic() + timeout_s
+        self.run()
+        while self._running and time.monotonic() < ends_at_s:
+            time.sleep(LOOK_AGAIN_S)
 
 
 class LiveGuards:
-    """Knows the live guards of one client, and ends them when the interpreter exits.
+    """Knows the live guards of one client, and ends them when the interpreter exits. Needs no thread.
 
     Args:
         io: The operations of threads.
     """
 
-    def __init__(self, io: BlockingIo) -> None:
+    def __init__(self, io: Io) -> None:
         self._io = io
         self._guards: WeakSet[GuardState] = WeakSet()
+        self.add: Final = self._guards.add
+        """Add a guard that a caller is about to get."""
         # Written without a lock: the garbage collector may add to it. Guards that were not ended by a caller are few.
         self._ended: deque[tuple[str | None, str, ref[GuardState]]] = deque(maxlen=MOST_ENDED)
-
-    def add(self, guard: GuardState) -> None:
-        """Add a guard that a caller is about to get."""
-        self._guards.add(guard)
 
     def stop_heartbeats(self) -> None:
         """Report the leases of live guards as lost: the client is closed and renews them no longer."""

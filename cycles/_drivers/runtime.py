@@ -67,11 +67,13 @@ class Runtime:
         self._config = config
         self._reporter = reporter
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        self.channel: Channel = Channel(config, self._note_success, reporter, http_client, async_http_client)
-        self.records: Records = Records(open_journal(config, reporter.journal_issue))
-        self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
+        base_url, _ = config.endpoint()
+        self.scheduler: Scheduler = Scheduler(urlsplit(base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
+        self.records: Records = Records(open_journal(config, reporter.journal_issue))
         self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config, self._pools_settle)
+        responded = self.background.server_responded
+        self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self._ahead: WriteAhead | None = None
@@ -239,9 +241,6 @@ class Runtime:
                 writer = LoopWriter(self._journal_writer, loop) if is_kept else DirectWriter(self.records)
                 self._loops[loop] = TaskIo(self.blocking, writer, loop)
             return self._loops[loop]
-
-    def _note_success(self) -> None:
-        self.background.server_responded()
 
 
 def _counted(ahead: WriteAhead, reference: weakref.ref[GuardState]) -> None:

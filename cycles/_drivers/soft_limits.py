@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from cycles._config import Config
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.events.used_fraction import HYSTERESIS, WITH_BALANCES, Used, used_of
-from cycles._core.messages.reserve_request import ReserveRequest
 
 if TYPE_CHECKING:
     from cycles._core.events.threshold import BudgetThreshold, ThresholdWatcher
     from cycles._drivers.reporting import Reporter
-    from cycles._flows.approval import Approvals, CallsUser
+    from cycles._flows.approval import Approvals
 
 
 class SoftLimits:
@@ -29,19 +28,22 @@ class SoftLimits:
         self._known: dict[tuple[str, str], Used] = {}
         self._reached: dict[tuple[ThresholdWatcher | None, str, str, float], object] = {}
         self._sources: tuple[Callable[[], Used], ...] = ()
-        self._approvals: Approvals | None = None
+        self.approvals: Approvals | None = None
         if config.approve is not None:
             from cycles._flows.approval import Approvals
 
-            self._approvals = Approvals(config.approve, config.approve_above, self._budgets)
+            self.approvals = Approvals(config.approve, config.approve_above, self._budgets)
 
     def add(self, source: Callable[[], Used]) -> None:
         """Treat what `source` returns as one more budget, for example the limit of a run."""
         self._sources = (*self._sources, source)
 
     def see(self, operation: str, body: Mapping[str, Any]) -> None:
-        """Read the response to a request, and report the thresholds that it reaches."""
-        if (self._reporter.watchers or self._approvals is not None) and operation in WITH_BALANCES:
+        """Read the response to a request, and report the thresholds that it reaches.
+
+        Needed only if a caller watches a threshold, or if reservations may need an approval.
+        """
+        if operation in WITH_BALANCES:
             self._note([*used_of(body.get("balances")), *(source() for source in self._sources)])
 
     def see_sources(self) -> None:
@@ -62,15 +64,6 @@ class SoftLimits:
                 self._reporter.emit(event)
             else:
                 self._reporter.call(target.callback, event)
-
-    async def approve(self, io: CallsUser, request: ReserveRequest) -> None:
-        """Return if the reservation may be sent.
-
-        Raises:
-            ApprovalDeniedError: it may not.
-        """
-        if self._approvals is not None and not request.shadow:
-            await self._approvals.check(io, request)
 
     def _budgets(self) -> list[Used]:
         for used in [source() for source in self._sources]:

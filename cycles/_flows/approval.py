@@ -57,7 +57,7 @@ class Approvals:
             ApprovalDeniedError: it may not. Nothing was sent.
         """
         is_exempt = _exempt.get()
-        used = None if request.is_approved or is_exempt else self._most_used(request)
+        used = None if request.is_approved or request.shadow or is_exempt else self._most_used(request)
         if used is None or used.fraction < self._above:
             return
         gate, turn = self._gate(request), _Turn()

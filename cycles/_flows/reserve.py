@@ -19,7 +19,7 @@ from cycles._core.messages.errors import denial, error_of, observed_error
 from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions, is_id, new_key, new_keys
 from cycles._core.messages.reserve_request import ReserveRequest
-from cycles._core.protocol import ALLOWING, CREATE_RESERVATION, DENY, GET_RESERVATION, is_allowed
+from cycles._core.protocol import ALLOWING, CREATE_RESERVATION, DENY, GET_RESERVATION
 from cycles._core.results import ReservationCreateResponse, ReservationDetail
 from cycles._core.settlement.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.settlement.record import Record, file_name
@@ -45,7 +45,7 @@ from cycles._flows.retry import (
     send_write,
     uncertain,
 )
-from cycles._flows.run_limit import HeldByLimits, limits_apply
+from cycles._flows.run_limit import LIMITS, HeldByLimits
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
@@ -101,7 +101,7 @@ async def open_with(
     """
     if request.shadow:
         return await _open_shadow(io, request, options)
-    if not limits_apply():
+    if not LIMITS.get():
         return await _open(io, request, options, take, keys)
     held = HeldByLimits(request.estimate)
     try:
@@ -160,12 +160,12 @@ class _Create:
 
     async def run(self) -> GuardState:
         """Reserve; wait for budget as long as `wait=` says."""
-        wait = BudgetWait(self.io, self.request.wait)
+        wait = None if self.request.wait is None else BudgetWait(self.io, self.request.wait)
         while True:
             try:
                 return await self._guard_of(await self._send())
             except (ReservationDeniedError, RateLimitedError) as error:
-                delay_s = None if isinstance(error, _PERMANENT) else wait.next_s(error)
+                delay_s = None if wait is None or isinstance(error, _PERMANENT) else wait.next_s(error)
                 if delay_s is None:
                     if self.request.reports_denial:
                         report_denied(self.io, self.request, error)
@@ -185,7 +185,7 @@ class _Create:
         """Send the create; while its outcome is unknown, send it again."""
         outcome = await self._attempt()
         for number in range(self.request.max_retries):
-            if not uncertain(outcome):
+            if isinstance(outcome, Success) or not uncertain(outcome):
                 break
             await pause_before_retry(self.io, number)
             outcome = await self._attempt()
@@ -218,7 +218,7 @@ class _Create:
             if not (request.observe or request.on_observed == "run"):
                 raise observed_error(_created(outcome, options))
             return GuardState(request, self.key, options, io.clock.now_ms(), outcome, observed=True)
-        if not is_allowed(body["decision"]):
+        if body["decision"] not in ALLOWING:
             raise await self._denial(outcome)
         reservation_id = body["reservation_id"]
         if request.idempotency_key is not None:
@@ -277,7 +277,7 @@ def _with_id(outcome: Outcome) -> Outcome:
     if (
         isinstance(outcome, Success)
         and not is_id(outcome.body.get("reservation_id"))
-        and is_allowed(outcome.body["decision"])
+        and outcome.body["decision"] in ALLOWING
         and not _is_observed(outcome)
     ):
         message = "the server allowed the reservation but returned no usable reservation_id"

@@ -20,7 +20,8 @@ from cycles._version import readable
 
 RUN_LIMIT: Final = "RUN_LIMIT"
 """The code of a denial by a limit of the run: nothing was sent."""
-_limits: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
+LIMITS: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
+"""The limits around this code, outermost first; one that was entered twice is in it twice."""
 
 
 class _Counted(NamedTuple):
@@ -138,17 +139,17 @@ class RunLimit:
         return True
 
     def __enter__(self) -> Self:
-        _limits.set((*_limits.get(), self))
+        LIMITS.set((*LIMITS.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        around = list(_limits.get())
+        around = list(LIMITS.get())
         if self in around:  # else the block was entered in another context
             around.reverse()
             around.remove(self)
-            _limits.set(tuple(reversed(around)))
+            LIMITS.set(tuple(reversed(around)))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -183,14 +184,9 @@ class HeldByLimits:
             limit.opened(self._key, guard)
 
 
-def limits_apply() -> bool:
-    """Return whether this code is inside a limit."""
-    return bool(_limits.get())
-
-
 def limits_around() -> tuple[RunLimit, ...]:
     """Return the limits around this code, outermost first; one that was entered twice counts once."""
-    return tuple(dict.fromkeys(_limits.get()))
+    return tuple(dict.fromkeys(LIMITS.get()))
 
 
 readable(RunLimit)

@@ -159,7 +159,7 @@ def _compete(server: cycles.EmbeddedServer, queue: Queue, count: int) -> list[st
         first.start()
         assert queue.asked.wait(60)
         others = [threading.Thread(target=work) for _ in range(count - 1)]
-        gates = runtime_of(client).channel.soft_limits._approvals._gates  # type: ignore[union-attr]
+        gates = runtime_of(client).channel.soft_limits.approvals._gates  # type: ignore[union-attr]
         [gate] = gates.values()
         entered = _counting(gate, count - 1)
         for thread in others:

@@ -33,7 +33,7 @@ def test_an_outage_of_an_hour_costs_few_requests_and_one_success_opens_the_gate(
             backlog.failed(item, now + 0.01, "down", outage=True)
     assert requests < 3600 / (LONGEST / 2) + 20  # a probe each 30 to 60 s, after the first quick ones
     back = now
-    while len(backlog):
+    while len(backlog.items):
         now = advance(backlog, now)
         item = backlog.take(now)
         assert item is not None
@@ -95,7 +95,7 @@ def test_the_same_key_is_pending_once() -> None:
     assert item is not None
     assert item.value == "new"
     backlog.settled(item, 0.0)
-    assert len(backlog) == 0
+    assert len(backlog.items) == 0
     assert backlog.take(1e9) is None
 
 
@@ -105,7 +105,7 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
     for n in range(5):
         backlog.add(f"r{n}", "debt", 0.0)
     for answer, floor in script:
-        if not len(backlog):
+        if not len(backlog.items):
             return
         now = advance(backlog, now)
         item = backlog.take(now)
@@ -118,7 +118,7 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
         else:
             backlog.failed(item, now, answer, outage=answer == "down", floor=now + floor if answer == "busy" else 0.0)
             assert now < item.due <= now + max(LONGEST, floor) + 1e-9
-    while len(backlog):  # the server recovers: everything gets through
+    while len(backlog.items):  # the server recovers: everything gets through
         now = advance(backlog, now)
         item = backlog.take(now)
         assert item is not None
@@ -225,9 +225,9 @@ def test_the_result_of_a_worker_whose_item_was_taken_over_counts_no_longer() -> 
     backlog.failed(stopped, 0.0, "late", outage=True)
     assert not backlog.is_outage
     backlog.drop(stopped)
-    assert (len(backlog), backlog.is_current(taken)) == (1, True)
+    assert (len(backlog.items), backlog.is_current(taken)) == (1, True)
     backlog.settled(taken, 0.0)
-    assert len(backlog) == 0
+    assert len(backlog.items) == 0
 
 
 def test_what_a_lane_has_tried_without_success_is_tried_by_threads() -> None:

@@ -47,7 +47,7 @@ def test_no_thread_before_the_first_job(scheduler: Scheduler) -> None:
 def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 4)
     scheduler.at(1040.0, lambda: None, worker_pool)
-    time.until(lambda: scheduler._wakes_at_s == 1040.0)
+    time.until(lambda: scheduler.wakes_at_s == 1040.0)
     for later in range(100):
         scheduler.at(1041.0 + later, lambda: None, worker_pool).cancel()
         scheduler.at(1040.0, lambda: None, worker_pool)
@@ -60,9 +60,9 @@ def test_an_earlier_job_wakes_the_scheduler(time: VirtualTime, scheduler: Schedu
     worker_pool = scheduler.worker_pool("beats", 4)
     ran = threading.Event()
     scheduler.at(1040.0, lambda: None, worker_pool)
-    time.until(lambda: scheduler._wakes_at_s == 1040.0)
+    time.until(lambda: scheduler.wakes_at_s == 1040.0)
     scheduler.at(1010.0, ran.set, worker_pool)
-    time.until(lambda: scheduler._wakes_at_s == 1010.0)
+    time.until(lambda: scheduler.wakes_at_s == 1010.0)
     time.advance(9.5)
     assert not ran.is_set()
     time.advance(0.5)
@@ -97,7 +97,7 @@ def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime,
     scheduler.at(1000.0, lambda: go.wait(PATIENCE_S), worker_pool)
     waiting = scheduler.at(1000.0, ran.set, worker_pool)
     scheduler.at(1000.0, last.set, worker_pool)
-    time.until(lambda: scheduler.scheduled == 2 and len(scheduler._timetable) == 0)
+    time.until(lambda: scheduler.scheduled == 2 and len(scheduler.timetable) == 0)
     assert waiting.cancel()
     go.set()
     assert last.wait(PATIENCE_S)
@@ -110,7 +110,7 @@ def test_cancelled_jobs_leave_memory(scheduler: Scheduler) -> None:
     for _ in range(10_000):
         scheduler.at(5000.0, lambda: None, worker_pool).cancel()
     assert scheduler.scheduled == 1
-    assert scheduler._timetable.kept < 200
+    assert scheduler.timetable.kept < 200
 
 
 def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> None:
@@ -119,7 +119,7 @@ def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> 
     scheduler.soon(lambda: release.wait(PATIENCE_S), beats)
     scheduler.soon(lambda: release.wait(PATIENCE_S), recovery)
     scheduler.soon(ran.release, beats)
-    time.until(lambda: math.isclose(scheduler._wakes_at_s, 1000.0 + GROW_AFTER_S))
+    time.until(lambda: math.isclose(scheduler.wakes_at_s, 1000.0 + GROW_AFTER_S))
     assert scheduler.threads == 3  # the pool grows only when the second job has waited for a moment
     grow(time)
     assert ran.acquire(timeout=PATIENCE_S)
@@ -152,7 +152,7 @@ def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, sched
         scheduler.at(1010.0, heartbeat, worker_pool)
     time.advance(10)
     for _ in range(12):
-        time.until(lambda: scheduler._wakes_at_s > time.now_s)
+        time.until(lambda: scheduler.wakes_at_s > time.now_s)
         grow(time)
     time.until(lambda: len(running) == 8)
     assert scheduler.threads == 9
@@ -202,7 +202,7 @@ def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: 
     ran = threading.Semaphore(0)
     scheduler.at(time.now_s, ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
-    time.until(lambda: scheduler._wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
+    time.until(lambda: scheduler.wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
     time.advance(IDLE_S)
     time.until(lambda: scheduler_threads() == [])
     assert scheduler.threads == 0
@@ -214,7 +214,7 @@ def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, scheduler: Sc
     worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Event()
     scheduler.at(2000.0, ran.set, worker_pool)
-    time.until(lambda: scheduler._wakes_at_s == 2000.0)
+    time.until(lambda: scheduler.wakes_at_s == 2000.0)
     time.advance(999)
     assert scheduler.threads == 1
     time.advance(1)
@@ -318,7 +318,7 @@ def test_a_worker_that_cannot_start_is_tried_again(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     scheduler.at(time.now_s, ran.set, scheduler.worker_pool("beats", 1))
-    time.until(lambda: scheduler._wakes_at_s == time.now_s + 1.0)
+    time.until(lambda: scheduler.wakes_at_s == time.now_s + 1.0)
     assert not ran.is_set()
     time.advance(1.0)
     assert ran.wait(PATIENCE_S)

@@ -60,5 +60,5 @@ class VirtualClock:
         with scheduler._lock:
             scheduler._sooner.notify_all()
             pools = scheduler._pools
-            is_due = scheduler._timetable.next_s() <= self.monotonic()
+            is_due = scheduler.timetable.next_s() <= self.monotonic()
             return is_due or any(pool._waiting or len(pool._workers) > pool._idle for pool in pools)

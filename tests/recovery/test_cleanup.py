@@ -83,7 +83,7 @@ def test_a_request_that_was_not_sent_needs_no_cleanup(world: Setup) -> None:
     with world.client(base_url=url) as client:
         with pytest.raises(cycles.TransportError):
             client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        assert len(runtime_of(client).background._schedule) == 0
+        assert len(runtime_of(client).background._schedule.items) == 0
 
 
 def test_a_denied_create_needs_no_cleanup(world: Setup) -> None:
@@ -191,8 +191,8 @@ def test_at_most_1024_cleanups_wait(world: Setup, caplog: pytest.LogCaptureFixtu
             background.hand_over(CleanUp(create_call(f"k{number}")), now=True)
         waiting = [item for item in background._schedule if isinstance(item.value, CleanUp)]
         assert len(waiting) == CREATE_CLEANUPS
-        assert background._schedule.get("create:k0") is None
-        assert background._schedule.get(f"create:k{CREATE_CLEANUPS + 2}") is not None
+        assert background._schedule.items.get("create:k0") is None
+        assert background._schedule.items.get(f"create:k{CREATE_CLEANUPS + 2}") is not None
     assert "create cleanup dropped" in caplog.text
 
 

@@ -14,7 +14,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.record import Record, decode, encode, file_name
-from cycles._drivers.work.ends import GuardEnds
+from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record
 from cycles._journal.files.spend import LARGE, SMALL, Slot, latest_records, left_entries
@@ -50,7 +50,7 @@ def test_a_close_settles_a_dropped_guard_at_any_point_of_its_end(world: Setup, m
     """The thread that ends the guard stops at one point after the other, until the close has looked for it."""
     for number in range(100):
         client, ends = world.client(), Ends()
-        monkeypatch.setattr("cycles._drivers.work.ends._thread", SimpleNamespace(start_new_thread=ends.hold))
+        monkeypatch.setattr("cycles._drivers.live_guards._thread", SimpleNamespace(start_new_thread=ends.hold))
         monkeypatch.setattr(GuardEnds, "running", property(ends.is_running))
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         guard.spend(cycles.tokens(7))
@@ -95,7 +95,7 @@ class Ends:
             closing.start()
             assert self.was_seen.wait(60)
 
-        more = run_at("/cycles/_drivers/work/ends.py", number, act, self._run)
+        more = run_at("/cycles/_drivers/live_guards.py", number, act, self._run)
         if not more:
             closing.start()
         closing.join()

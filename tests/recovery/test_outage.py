@@ -55,6 +55,7 @@ class VirtualKeeper:
         self._clock = clock
         self._jobs: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = itertools.count()
+        self.stalled = False
 
     def worker_pool(self, name: str, workers: int) -> str:
         return name
@@ -66,9 +67,6 @@ class VirtualKeeper:
     def soon(self, job: Callable[[], object], worker_pool: str) -> bool:
         self.at(self._clock.now, job, worker_pool)
         return True
-
-    def resume(self) -> None:
-        """Nothing to start: there is no thread."""
 
     def close(self, timeout_s: float) -> None:
         self._jobs.clear()

@@ -124,7 +124,7 @@ def test_ten_thousand_due_records_are_settled_by_bounded_workers(
 
     def is_settled() -> bool:
         nonlocal most
-        most = max(most, len(runtime_of(successor).background._schedule))
+        most = max(most, len(runtime_of(successor).background._schedule.items))
         return spent(server) == count
 
     until(is_settled, 240)

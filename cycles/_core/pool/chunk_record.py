@@ -119,7 +119,10 @@ def chunk_record(
         base_url=header.base_url,
         commit_body=commit,
         event_fallback_body=event_body(
-            commit, header.subject, header.action, header.reservation_id, header.overage_policy
+            commit,
+            {"subject": header.subject.to_dict(), "action": header.action.to_dict()},
+            header.reservation_id,
+            header.overage_policy,
         ),
         recorded_at_ms=now_ms,
     )

@@ -47,7 +47,7 @@ class Item(Generic[T]):
 
 
 class RetrySchedule(Generic[T]):
-    """The pending items, by key.
+    """The pending items, by key: `items`, which only this class changes. Iterating over it takes a copy.
 
     Args:
         initial_delay: Seconds before a failed item is tried again; doubled with each failure.
@@ -59,7 +59,7 @@ class RetrySchedule(Generic[T]):
         self._initial = initial_delay
         self._max = max_delay
         self._random = random
-        self._items: dict[str, Item[T]] = {}
+        self.items: Final[dict[str, Item[T]]] = {}
         self._heaps: dict[object, list[tuple[float, int, str]]] = {}  # by lane
         self._serial = count()
         self._busy = 0
@@ -67,23 +67,16 @@ class RetrySchedule(Generic[T]):
         self._gate = 0.0
         self._next_response = 0.0
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def __iter__(self) -> Iterator[Item[T]]:
-        return iter(list(self._items.values()))
-
-    def get(self, key: str) -> Item[T] | None:
-        """Return the item of a key, or None."""
-        return self._items.get(key)
+        return iter(list(self.items.values()))
 
     def add(self, key: str, value: T, due: float, *, floor: float = 0.0, lane: object = None) -> Item[T]:
         """Add an item and return it. If its key is pending already, only its value is replaced."""
-        item = self._items.get(key)
+        item = self.items.get(key)
         if item is not None:
             item.value = value
             return item
-        item = self._items[key] = Item(key, value, due, floor, lane)
+        item = self.items[key] = Item(key, value, due, floor, lane)
         self._push(item)
         return item
 
@@ -111,11 +104,11 @@ class RetrySchedule(Generic[T]):
 
     def move(self, lane: object, *, busy: bool) -> None:
         """Give the items of a lane to the threads; with `busy` also those that its workers will not finish."""
-        for item in [each for each in self._items.values() if each.lane is lane and (busy or not each.busy)]:
+        for item in [each for each in self.items.values() if each.lane is lane and (busy or not each.busy)]:
             self._busy -= item.busy
             moved = Item(item.key, item.value, item.due, item.floor)  # a worker that continues finds another one
             moved.attempts, moved.since, moved.outcome = item.attempts, item.since, item.outcome
-            self._items[item.key] = moved
+            self.items[item.key] = moved
             self._push(moved)
         self._heaps.pop(lane, None)
 
@@ -126,16 +119,16 @@ class RetrySchedule(Generic[T]):
 
     def lanes(self) -> set[Any]:
         """Return the lanes that have items, but for that of the threads."""
-        return {item.lane for item in self._items.values()} - {None}
+        return {item.lane for item in self.items.values()} - {None}
 
     def is_current(self, item: Item[T]) -> bool:
         """Return whether this item is pending: neither removed nor moved to another lane."""
-        return self._items.get(item.key) is item
+        return self.items.get(item.key) is item
 
     def drop(self, item: Item[T]) -> None:
         """Remove an item whose attempt says nothing about the server."""
         if self.is_current(item):
-            del self._items[item.key]
+            del self.items[item.key]
             self._busy -= item.busy
 
     def settled(self, item: Item[T], now: float) -> None:
@@ -146,7 +139,7 @@ class RetrySchedule(Generic[T]):
 
     def server_responded(self, now: float) -> bool:
         """Note that another request succeeded. Return True if an item is due now, at most once per interval."""
-        if not self._items or now < self._next_response:
+        if not self.items or now < self._next_response:
             return False
         self._next_response = now + RESPONSE_INTERVAL_S
         return self._succeeded(now)
@@ -199,7 +192,7 @@ class RetrySchedule(Generic[T]):
     def expedite(self, now: float) -> None:
         """Make every item due now, except those that wait for a 429."""
         self._gate = now
-        for item in self._items.values():
+        for item in self.items.values():
             due = max(now, item.floor)
             item.expedited = item.busy
             if not item.busy and due < item.due:
@@ -211,7 +204,7 @@ class RetrySchedule(Generic[T]):
         heap = self._heaps.get(lane)
         while heap:
             due, _, key = heap[0]
-            item = self._items.get(key)
+            item = self.items.get(key)
             if item is not None and not item.busy and item.due == due and item.lane is lane:
                 return item
             heapq.heappop(heap)  # removed, taken, rescheduled or moved since it was pushed

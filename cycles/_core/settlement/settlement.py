@@ -18,7 +18,6 @@ from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, FORGIVING_PO
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
 from cycles._core.settlement.lifecycle import EXPIRED_REASON, PROCESS_ENDED, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.settlement.record import Record
-from cycles._core.subjects import Action, Subject
 from cycles._core.values.result_base import HttpResponse
 from cycles._version import public
 
@@ -127,8 +126,7 @@ def commit_body(
 
 def event_body(
     commit: Mapping[str, Any],
-    subject: Subject,
-    action: Action,
+    subject_and_action: Mapping[str, Any],
     reservation_id: str | None,
     overage_policy: str | None = None,
     *,
@@ -141,8 +139,7 @@ def event_body(
 
     Args:
         commit: The body of the commit. The event has the same idempotency key.
-        subject: The subject of the reservation.
-        action: The action of the reservation.
+        subject_and_action: Both members of the reservation, as they are sent.
         reservation_id: The reservation that has expired, or None if there was none.
         overage_policy: The policy of the reservation. The event has it only if it charges more than the budget has
             without an error: otherwise an overdraft would be charged short.
@@ -159,7 +156,7 @@ def event_body(
         metadata = {**metadata, RECOVERY_REASON: PROCESS_ENDED}
     if metadata:
         body["metadata"] = metadata
-    body |= {"subject": subject.to_dict(), "action": action.to_dict()}
+    body |= subject_and_action
     if overage_policy in FORGIVING_POLICIES:
         body["overage_policy"] = overage_policy
     return body

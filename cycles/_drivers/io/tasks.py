@@ -107,7 +107,9 @@ class TaskIo(BaseIo):
 
     async def approve(self, request: ReserveRequest) -> None:
         """Return if the reservation may be sent."""
-        await self._channel.soft_limits.approve(self, request)
+        approvals = self._channel.soft_limits.approvals
+        if approvals is not None:
+            await approvals.check(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""

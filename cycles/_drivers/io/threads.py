@@ -95,7 +95,9 @@ class BlockingIo(BaseIo):
 
     async def approve(self, request: ReserveRequest) -> None:
         """Return if the reservation may be sent."""
-        await self._channel.soft_limits.approve(self, request)
+        approvals = self._channel.soft_limits.approvals
+        if approvals is not None:
+            await approvals.check(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function of the user in this thread; a coroutine function runs in a new event loop."""

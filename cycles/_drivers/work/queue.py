@@ -45,9 +45,9 @@ from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.schedule import Item, RetrySchedule
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._drivers.jitter import jitter
+from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.claims import ClaimTimer
-from cycles._drivers.work.ends import GuardEnds
 from cycles._drivers.work.scheduler import Scheduler
 from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
 from cycles._flows.guard_state import Release
@@ -291,21 +291,21 @@ class WorkQueue:
     def _add_found(self, entries: list[Entry]) -> None:
         with self._lock:
             for entry in entries:
-                if self._schedule.get(entry) is None:
+                if self._schedule.items.get(entry) is None:
                     self._schedule.add(entry, Found(entry), time.monotonic())
-            self._claims.waiting = len(self._schedule)
+            self._claims.waiting = len(self._schedule.items)
 
     # What is pending
 
     def is_pending(self, reservation_id: str) -> bool:
         """Return whether the settlement of this reservation is unfinished here."""
-        return self._schedule.get(file_name(reservation_id)) is not None
+        return self._schedule.items.get(file_name(reservation_id)) is not None
 
     def record(self, reservation_id: str) -> Record | None:
         """Return the record that another client has taken, or that of such a settlement, or None. It may block."""
         theirs = self._records.taken_by_another(reservation_id)
         with self._lock:
-            item = self._schedule.get(file_name(reservation_id))
+            item = self._schedule.items.get(file_name(reservation_id))
         return theirs if theirs is not None or item is None else record_of(item.value, self._records)
 
     def unsettled(self) -> frozenset[str]:
@@ -491,15 +491,16 @@ class WorkQueue:
                 self._settled += step.settled
                 self._schedule.settled(item, now)
             if self._records.shared is not None:
-                self._claims.note_waiting(len(self._schedule))
+                self._claims.note_waiting(len(self._schedule.items))
             self._changed.notify_all()
         if isinstance(step, Later):
             self._wake()
 
     def server_responded(self) -> None:
         """Note that a request succeeded: the work that waits for the server is due now."""
-        self._scheduler.resume()
-        if not len(self._schedule):  # the common case costs no lock
+        if self._scheduler.stalled:
+            self._scheduler.resume()
+        if not self._schedule.items:  # the common case costs no lock
             return
         with self._lock:
             something_is_due = self._schedule.server_responded(time.monotonic())
@@ -553,7 +554,7 @@ class WorkQueue:
 
     def _callers_settle(self) -> bool:
         """Return whether a caller's own attempt at a settlement is in progress."""
-        return any(self._schedule.get(key) is None for key in self._records.in_progress())
+        return any(self._schedule.items.get(key) is None for key in self._records.in_progress())
 
     def decline(self) -> None:
         """Queue no more settlements whose callers do not wait: they send them themselves."""

@@ -7,6 +7,8 @@ No reference to a job remains after it ran.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import math
 import threading
@@ -15,11 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cycles._drivers.work.timetable import Timetable
-
 GROW_AFTER_S: Final = 0.02  # a job that waits this long for a worker shows that there are too few
 IDLE_S: Final = 15.0  # threads end after idling this long: longer than the pause between two extends of a short lease
 RETRY_START_S: Final = 1.0  # when the process cannot have another thread right now
+COMPACT_FROM: Final = 64  # below this many cancelled jobs, rebuilding the timetable costs more than it frees
 LONGEST_WAIT_S: Final = 3600.0  # condition variables reject some of the larger numbers
 
 _log = logging.getLogger("cycles")
@@ -50,12 +51,61 @@ class Handle:
                 return False
             self._job = None
             if self._in_table:
-                self._pool.scheduler._timetable.note_cancelled()
+                self._pool.scheduler.timetable.note_cancelled()
             return True
 
     def _take(self) -> Job | None:
         job, self._job = self._job, None
         return job
+
+
+class Timetable:
+    """Jobs in the order of their time; those of one time in the order they were added. No lock, clock or thread.
+
+    It is a heap that removes cancelled jobs at little cost.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Handle]] = []
+        self._number = itertools.count()
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        """How many jobs are still to come."""
+        return len(self._heap) - self._cancelled
+
+    @property
+    def kept(self) -> int:
+        """How many jobs are in memory, cancelled ones included."""
+        return len(self._heap)
+
+    def add(self, when_s: float, handle: Handle) -> None:
+        heapq.heappush(self._heap, (when_s, next(self._number), handle))
+
+    def note_cancelled(self) -> None:
+        """One job was cancelled. It leaves with the next rebuild, which comes once most of the heap is cancelled."""
+        self._cancelled += 1
+        if self._cancelled >= COMPACT_FROM and 2 * self._cancelled > len(self._heap):
+            self._heap = [item for item in self._heap if not item[2].cancelled]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def next_s(self) -> float:
+        """When the next job is due; infinity for never."""
+        while self._heap and self._heap[0][2].cancelled:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return self._heap[0][0] if self._heap else math.inf
+
+    def pop_due(self, now_s: float) -> Handle | None:
+        """The earliest job that is due, or None."""
+        return heapq.heappop(self._heap)[2] if self.next_s() <= now_s else None
+
+    def clear(self) -> list[Handle]:
+        """Empty the table; what was still to come is returned."""
+        jobs = [item[2] for item in self._heap if not item[2].cancelled]
+        self._heap, self._cancelled = [], 0
+        return jobs
 
 
 class WorkerPool:
@@ -150,12 +200,12 @@ class Scheduler:
         self._new_condition = condition
         self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
-        self._timetable: Timetable[Handle] = Timetable()
+        self.timetable: Timetable = Timetable()
         self._pools: list[WorkerPool] = []
         self._thread: threading.Thread | None = None
-        self._wakes_at_s = math.inf
+        self.wakes_at_s = math.inf
         self._closed = False
-        self._stalled = False  # jobs are scheduled, but the timer thread could not be started
+        self.stalled: bool = False  # jobs are scheduled, but the timer thread could not be started
         self.short_of_threads: bool = False  # the last thread could not be started
 
     def worker_pool(self, name: str, max_workers: int) -> WorkerPool:
@@ -173,15 +223,15 @@ class Scheduler:
                 handle._job = None
                 return handle
             handle._in_table = True
-            self._timetable.add(when_s, handle)
-            if self._running() and when_s < self._wakes_at_s:
-                self._wakes_at_s = when_s
+            self.timetable.add(when_s, handle)
+            if self._running() and when_s < self.wakes_at_s:
+                self.wakes_at_s = when_s
                 self._sooner.notify()
         return handle
 
     def resume(self) -> None:
-        """Start the timer thread if it could not be started before. Cheap; called after every successful request."""
-        if self._stalled and not self._closed:
+        """Start the timer thread if it could not be started before."""
+        if self.stalled and not self._closed:
             with self._lock:
                 self._running()
 
@@ -197,7 +247,7 @@ class Scheduler:
                 return False
             worker_pool._offer(Handle(self._now(), job, worker_pool))
             if has_worker and worker_pool._idle < len(worker_pool._waiting) and self._running():
-                self._wakes_at_s = -math.inf  # all workers are busy: the timer thread adds one if they stay so
+                self.wakes_at_s = -math.inf  # all workers are busy: the timer thread adds one if they stay so
                 self._sooner.notify()
             return True
 
@@ -206,7 +256,7 @@ class Scheduler:
         """How many jobs are not due yet or wait for a worker."""
         with self._lock:
             waiting = sum(not handle.cancelled for worker_pool in self._pools for handle in worker_pool._waiting)
-            return len(self._timetable) + waiting
+            return len(self.timetable) + waiting
 
     @property
     def threads(self) -> int:
@@ -225,7 +275,7 @@ class Scheduler:
         """
         with self._lock:
             self._closed = True
-            dropped = self._timetable.clear() + [
+            dropped = self.timetable.clear() + [
                 handle for worker_pool in self._pools for handle in worker_pool._waiting
             ]
             for handle in dropped:
@@ -246,8 +296,8 @@ class Scheduler:
     def _running(self) -> bool:
         if self._thread is None:
             self._thread = self._start_thread(self._run_timer, "timer")
-            self._stalled = self._thread is None
-            self._wakes_at_s = math.inf
+            self.stalled = self._thread is None
+            self.wakes_at_s = math.inf
         return self._thread is not None
 
     def _start_thread(self, body: Callable[[], None], name: str) -> threading.Thread | None:
@@ -273,16 +323,16 @@ class Scheduler:
                     ends_at_s = now_s + IDLE_S
                 elif now_s >= ends_at_s:
                     break
-                self._wakes_at_s = min(next_s, ends_at_s)
-                self._sooner.wait(min(self._wakes_at_s - now_s, LONGEST_WAIT_S))
+                self.wakes_at_s = min(next_s, ends_at_s)
+                self._sooner.wait(min(self.wakes_at_s - now_s, LONGEST_WAIT_S))
             self._thread = None
 
     def _offer_due(self, now_s: float) -> float:
         """Pass due jobs to their worker pools. Returns when to look again."""
-        while (handle := self._timetable.pop_due(now_s)) is not None:
+        while (handle := self.timetable.pop_due(now_s)) is not None:
             handle._in_table = False
             handle._pool._offer(handle)
-        return min([self._timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._pools)])
+        return min([self.timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._pools)])
 
 
 def _run(job: Job) -> None:

@@ -16,7 +16,7 @@ from cycles._flows.pool.parts import Admitted, PoolChunk, Waiter
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
 from cycles._flows.retry import BudgetWait, pause
-from cycles._flows.run_limit import HeldByLimits, limits_apply
+from cycles._flows.run_limit import LIMITS, HeldByLimits
 from cycles._flows.signal import Signal
 
 _OWN_LIMITS: Final = ("POOL_LIMIT", "RUN_LIMIT")  # denials of this process: waiting does not change them
@@ -66,7 +66,7 @@ async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardSta
 
 async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
     pool, guard = wanted.pool, wanted.guard
-    held = HeldByLimits(guard.estimate) if limits_apply() else None
+    held = HeldByLimits(guard.estimate) if LIMITS.get() else None
     try:
         result = await _admitted(io, wanted)
         if isinstance(result, CyclesError):

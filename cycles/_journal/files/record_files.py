@@ -333,7 +333,9 @@ class SpareFiles:
                 os.ftruncate(descriptor, len(content))
             os.lseek(descriptor, 0, os.SEEK_SET)
             spare.size = len(content)
-            fill(descriptor, content, sync=self._sync)
+            rest = content[os.write(descriptor, content) :]
+            if rest or self._sync:  # rarely: a call for each record saved
+                fill(descriptor, rest, sync=self._sync)
             os.replace(spare.path, path)
         except BaseException:
             spare.discard()
