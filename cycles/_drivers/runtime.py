@@ -70,8 +70,9 @@ class Runtime:
         base_url, _ = config.endpoint()
         self.scheduler: Scheduler = Scheduler(urlsplit(base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
-        self.records: Records = Records(open_journal(config, reporter.journal_issue))
-        self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config, self._pools_settle)
+        claims = self.scheduler.worker_pool("journal", 1)
+        self.records: Records = Records(open_journal(config, reporter.journal_issue, claims.later))
+        self.background: WorkQueue = WorkQueue(claims, self.records, reporter, config, self._pools_settle)
         responded = self.background.server_responded
         self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)

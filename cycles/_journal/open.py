@@ -12,7 +12,7 @@ from cycles._core.settlement.record import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
 from cycles._journal.records import AnyJournal, NoJournal
-from cycles._journal.stores.shared import StoreJournal
+from cycles._journal.stores.shared import Later, StoreJournal
 from cycles._journal.stores.store import BindableStore, JournalStore
 
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
@@ -20,8 +20,13 @@ _POSTGRES: Final = ("postgresql", "postgres")
 SCHEMES: Final = (*_REDIS, "postgresql", "file")
 
 
-def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> AnyJournal:
+def open_journal(config: Config, report: Callable[[JournalIssue], None], later: Later) -> AnyJournal:
     """Return the journal of a client.
+
+    Args:
+        config: Its configuration.
+        report: Called with each problem.
+        later: Calls a function after some seconds, in a thread that may block on the store.
 
     Raises:
         ConfigurationError: the URL of the store is wrong, or a package is missing.
@@ -54,6 +59,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> AnyJ
         report=report,
         name=without_password(given) if isinstance(given, str) else type(given).__name__,
         owns_store=isinstance(given, str),
+        later=later,
     )
 
 

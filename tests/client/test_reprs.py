@@ -147,3 +147,10 @@ async def test_what_makes_many_guards_can_be_shown_in_every_state(world: World) 
     for thing in things:
         assert repr(thing)
         assert str(thing)
+
+
+def test_an_event_without_a_text_of_its_own_is_logged_by_the_name_of_its_class() -> None:
+    class Refilled(cycles.events.Event):
+        """An event of a program that passes its own events to the observers of the SDK."""
+
+    assert Refilled().text() == "Refilled"

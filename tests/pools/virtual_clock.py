@@ -32,7 +32,7 @@ class VirtualClock:
     def drives(self, client: cycles.Cycles) -> None:
         """Let the scheduler of a client follow this clock."""
         scheduler = runtime_of(client).scheduler
-        scheduler._now = self.monotonic
+        scheduler.now_s = self.monotonic
         self._schedulers.append(scheduler)
 
     def jump(self, seconds: float) -> None:

@@ -57,14 +57,14 @@ class VirtualKeeper:
         self._serial = itertools.count()
         self.stalled = False
 
-    def worker_pool(self, name: str, workers: int) -> str:
-        return name
+    def worker_pool(self, name: str, workers: int) -> SimpleNamespace:
+        return SimpleNamespace(scheduler=self, later=lambda delay_s, job: self.at(self._clock.now + delay_s, job, None))
 
-    def at(self, when_s: float, job: Callable[[], object], worker_pool: str) -> SimpleNamespace:
+    def at(self, when_s: float, job: Callable[[], object], worker_pool: object) -> SimpleNamespace:
         heapq.heappush(self._jobs, (when_s, next(self._serial), job))
         return SimpleNamespace(cancel=lambda: True)
 
-    def soon(self, job: Callable[[], object], worker_pool: str) -> bool:
+    def soon(self, job: Callable[[], object], worker_pool: object) -> bool:
         self.at(self._clock.now, job, worker_pool)
         return True
 

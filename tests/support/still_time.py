@@ -29,7 +29,7 @@ class StillTime:
 
     def drives(self, scheduler: Any) -> None:
         """Let a scheduler follow this clock; it wakes whenever time has moved."""
-        scheduler._now = self.monotonic
+        scheduler.now_s = self.monotonic
 
         def stir() -> None:
             with scheduler._lock:

@@ -26,8 +26,8 @@ class Event:
     level: ClassVar[int] = logging.INFO
 
     def text(self) -> str:
-        """Return the log message: one line."""
-        raise NotImplementedError
+        """Return the log message: one line. Of an event without its own, the name of its class."""
+        return type(self).__name__
 
     @property
     def _id(self) -> str:

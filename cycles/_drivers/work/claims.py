@@ -5,13 +5,12 @@ A client with files only has no such timer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
 from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import logger
-from cycles._drivers.work.scheduler import Handle, Scheduler
+from cycles._drivers.work.scheduler import Handle, WorkerPool
 from cycles._journal.journal import Entry
 from cycles._journal.records import Records
 
@@ -24,14 +23,13 @@ class ClaimTimer:
     """Calls the store's journal three times in each claim period, and sooner while it has more due records.
 
     Args:
-        scheduler: Runs the ticks, in a worker pool of one thread.
+        pool: Runs the ticks, in its one thread.
         records: The records of the client.
         take_over: Gets the claimed records.
     """
 
-    def __init__(self, scheduler: Scheduler, records: Records, take_over: Callable[[list[Entry]], object]) -> None:
-        self._scheduler = scheduler
-        self._pool = scheduler.worker_pool("journal", 1)
+    def __init__(self, pool: WorkerPool, records: Records, take_over: Callable[[list[Entry]], object]) -> None:
+        self._pool = pool
         self._shared = records.shared
         self._take_over = take_over
         self._timer: Handle | None = None
@@ -42,7 +40,6 @@ class ClaimTimer:
     def start(self) -> None:
         """Begin, after the first claim of a start."""
         if self._shared is not None and not self._is_stopped:
-            self._shared.later = self._later
             self._schedule()
 
     def stop(self) -> None:
@@ -58,16 +55,12 @@ class ClaimTimer:
             return
         if waiting < CLAIM_AGAIN_BELOW:
             self._is_hurrying = True
-            self._scheduler.soon(self._claim_more, self._pool)
-
-    def _later(self, delay_s: float, job: Callable[[], object]) -> None:
-        self._scheduler.at(time.monotonic() + delay_s, job, self._pool)
+            self._pool.scheduler.soon(self._claim_more, self._pool)
 
     def _schedule(self) -> None:
         assert self._shared is not None
         period_s = self._shared.claim_ms / 1000 / TICKS_PER_CLAIM
-        delay_s = period_s * (0.8 + 0.3 * jitter())
-        self._timer = self._scheduler.at(time.monotonic() + delay_s, self._tick, self._pool)
+        self._timer = self._pool.later(period_s * (0.8 + 0.3 * jitter()), self._tick)
 
     def _tick(self) -> None:
         assert self._shared is not None

@@ -48,7 +48,7 @@ from cycles._drivers.jitter import jitter
 from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.claims import ClaimTimer
-from cycles._drivers.work.scheduler import Scheduler
+from cycles._drivers.work.scheduler import WorkerPool
 from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
 from cycles._flows.guard_state import Release
 from cycles._flows.heartbeat import adopt
@@ -80,7 +80,7 @@ class WorkQueue:
     """The pending work of one client.
 
     Args:
-        scheduler: Has the threads.
+        claims: The worker pool that may block on a shared store; its scheduler has the other threads.
         records: Loads what an earlier process left.
         reporter: Gets the events.
         config: The delays of retries.
@@ -89,14 +89,14 @@ class WorkQueue:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        claims: WorkerPool,
         records: Records,
         reporter: Reporter,
         config: Config,
         pools_settle: Callable[[], bool],
     ) -> None:
-        self._scheduler = scheduler
-        self._pool = scheduler.worker_pool("background", WORKERS)
+        self._scheduler = claims.scheduler
+        self._pool = self._scheduler.worker_pool("background", WORKERS)
         self._records = records
         self._reporter = reporter
         self._config = config
@@ -120,7 +120,7 @@ class WorkQueue:
         self._settled = 0
         self._pools_settle = pools_settle
         self.ends: GuardEnds = GuardEnds()
-        self._claims = ClaimTimer(scheduler, records, self._take_claimed)
+        self._claims = ClaimTimer(claims, records, self._take_claimed)
         self._rejected: set[str] = set()  # keys that the server rejected during this flush
         self._is_closing = False
         self._closed = False

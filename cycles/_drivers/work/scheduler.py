@@ -122,6 +122,10 @@ class WorkerPool:
         self._more = scheduler._new_condition(scheduler._lock)
         self._started = 0
 
+    def later(self, delay_s: float, job: Job) -> Handle:
+        """Run a job on a worker of this pool after some seconds."""
+        return self.scheduler.at(self.scheduler.now_s() + delay_s, job, self)
+
     # All of these are called with the scheduler's lock held.
 
     def _offer(self, handle: Handle) -> None:
@@ -196,7 +200,7 @@ class Scheduler:
         condition: Callable[[Any], threading.Condition] = threading.Condition,
     ) -> None:
         self._name = name
-        self._now = monotonic
+        self.now_s = monotonic
         self._new_condition = condition
         self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
@@ -245,7 +249,7 @@ class Scheduler:
             has_worker = bool(worker_pool._workers)
             if self._closed or not (has_worker or worker_pool._start_worker()):
                 return False
-            worker_pool._offer(Handle(self._now(), job, worker_pool))
+            worker_pool._offer(Handle(self.now_s(), job, worker_pool))
             if has_worker and worker_pool._idle < len(worker_pool._waiting) and self._running():
                 self.wakes_at_s = -math.inf  # all workers are busy: the timer thread adds one if they stay so
                 self._sooner.notify()
@@ -315,7 +319,7 @@ class Scheduler:
         with self._lock:
             ends_at_s = math.inf
             while not self._closed:
-                now_s = self._now()
+                now_s = self.now_s()
                 next_s = self._offer_due(now_s)
                 if next_s < math.inf:
                     ends_at_s = math.inf

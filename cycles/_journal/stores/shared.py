@@ -37,7 +37,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from attrs import define, evolve
 
@@ -57,6 +57,9 @@ BATCH: Final = 500  # records of one renewal, deletion or look
 DELETE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
 SETTLED_CHUNK_MS: Final = 7 * 86_400_000  # as long as a server keeps the keys of events
 _PUT_TRIES: Final = 4  # of one put, each after another look: another client changes the record at the same time
+
+Later: TypeAlias = Callable[[float, Callable[[], object]], object]
+"""Calls a function after some seconds, in a thread that may block on the store."""
 
 
 @define
@@ -111,6 +114,7 @@ class StoreJournal:
         owns_store: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        later: Later | None = None,
     ) -> None:
         self._store = store
         self.local = local
@@ -122,6 +126,7 @@ class StoreJournal:
         self._owns_store = owns_store
         self.name = name
         self._wall_ms = wall_ms
+        self._later = later
         self._combiner = Combiner(store, timeout_s)
         self._lock = threading.Lock()
         self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
@@ -134,8 +139,6 @@ class StoreJournal:
         self._finished: list[tuple[str, Held, bytes | None]] = []
         self._quarantined = 0
         self.has_more: bool = False  # whether the last take left due records in the store
-        self.later: Callable[[float, Callable[[], object]], object] | None = None
-        """Calls a function after some seconds, in another thread."""
 
     @property
     def quarantined(self) -> int:
@@ -359,8 +362,8 @@ class StoreJournal:
         with self._lock:
             self._finished.append((key, held, settled))
             is_first = len(self._finished) == 1  # the later ones go with it, in one round trip
-        if is_first and self.later is not None:
-            self.later(DELETE_DELAY_S, self.settle_finished)
+        if is_first and self._later is not None:
+            self._later(DELETE_DELAY_S, self.settle_finished)
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
