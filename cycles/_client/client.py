@@ -289,7 +289,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         """
         from cycles._client.decorator import guarded_by
 
-        return guarded_by(lambda: self, estimate, action, actual, options)
+        return guarded_by(self.reserve, estimate, action, actual, options)
 
     def attach(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from functools import partial, wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, checked_amount
 from cycles._client.reservation import Reservation
@@ -33,24 +33,17 @@ from cycles._errors import InvalidRequestError, did_you_mean
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 
 
-class Reserves(Protocol):
-    """A client, as the decorator needs it."""
-
-    @property
-    def reserve(self) -> Callable[..., Reservation]: ...
-
-
 def guarded_by(
-    client: Callable[[], Reserves],
+    reserve: Callable[..., Reservation],
     estimate: AmountOption,
     action: ActionOption,
     actual: ActualOption,
-    options: GuardedOptions,
+    options: Mapping[str, object],
 ) -> Callable[[F], F]:
     """Return the decorator. `Cycles.guarded` documents the options.
 
     Args:
-        client: Returns the client, at each call.
+        reserve: Describes the reservation of one call, as `Cycles.reserve` does.
         estimate: An amount, or a callable of the call's arguments.
         action: An action, a pair, or a callable of the call's arguments.
         actual: An amount, a callable of the result (and arguments by name), or None for the estimate.
@@ -67,7 +60,7 @@ def guarded_by(
         if isinstance(function, staticmethod | classmethod):
             return type(function)(decorate(function.__func__))
         _check_function(function)
-        return _wrapper(function, _Calls(client, function, given, actual))
+        return _wrapper(function, _Calls(reserve, function, given, actual))
 
     return decorate
 
@@ -106,9 +99,9 @@ class _Calls:
     """What is the same for all calls of one decorated function."""
 
     def __init__(
-        self, client: Callable[[], Reserves], function: Any, given: Mapping[str, Any], actual: ActualOption
+        self, reserve: Callable[..., Reservation], function: Any, given: Mapping[str, Any], actual: ActualOption
     ) -> None:
-        self.client = client
+        self._reserve = reserve
         self.is_stream = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         self.signature = signature_of(function)
         self._binder = QuickBinder(self.signature)
@@ -135,7 +128,7 @@ class _Calls:
             of_usage=None if self._call_actual is None else partial(self._of_usage, call),
             of_result=partial(self._of_result, call) if self._needs_result else None,
         )
-        return returned, self.client().reserve(options.pop("estimate"), actual=actual, **options)
+        return returned, self._reserve(options.pop("estimate"), actual=actual, **options)
 
     def _of_usage(self, call: Call, usage: Usage) -> Any:
         assert self._call_actual is not None

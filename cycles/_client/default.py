@@ -6,11 +6,13 @@ It is the only state of this package that belongs to the process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Unpack
+from typing import Any, Unpack
 
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
+from cycles._client.reservation import Reservation
+from cycles._core.amounts import Amount
 from cycles._http.first_use import first_use, loading
 from cycles._version import public
 
@@ -41,7 +43,11 @@ def guarded(
     estimate: AmountOption, *, action: ActionOption, actual: ActualOption = None, **options: Unpack[GuardedOptions]
 ) -> Callable[[F], F]:
     """As `Cycles.guarded`, with the default client, which is looked up at each call."""
-    return guarded_by(get_default_client, estimate, action, actual, options)
+
+    def reserve(amount: Amount, **given: Any) -> Reservation:
+        return get_default_client().reserve(amount, **given)
+
+    return guarded_by(reserve, estimate, action, actual, options)
 
 
 public(get_default_client, guarded, set_default_client)

@@ -417,7 +417,7 @@ class Pool(ClosedByItsBlock):
                 instead = "pass it to client.pool(...), or use client.guarded(...)"
             raise InvalidRequestError(f"{unknown[0]} is not an option of a guard in a pool: {instead}")
         action = options.pop("action", None)
-        return guarded_by(lambda: self, estimate, action or self._request.action, actual, options)  # type: ignore[arg-type]
+        return guarded_by(self.reserve, estimate, action or self._request.action, actual, options)
 
     def flush(self, timeout: float = 10.0) -> FlushReport:
         """Settle every chunk, and wait at most `timeout` seconds for it. A chunk waits for its live guards.
@@ -455,7 +455,7 @@ class Pool(ClosedByItsBlock):
             state.catch_up()
             subs = list(state.subs.values())
             return PoolStats(
-                held=Amount(unit, 0 if self._options.shadow else sum(sub.allotment.held for sub in subs)),
+                held=Amount(unit, 0 if self._request.shadow else sum(sub.allotment.held for sub in subs)),
                 spent=Amount(unit, state.spent),
                 live=Amount(unit, state.live),
                 free=Amount(unit, sum(chunk.sums.free for sub in subs for chunk in sub.allotment.open)),
@@ -468,7 +468,7 @@ class Pool(ClosedByItsBlock):
 
     def __repr__(self) -> str:
         options = self._options
-        return f"<Pool of at most {Amount(options.unit, options.max_held)} for {options.action.name}>"
+        return f"<Pool of at most {Amount(options.unit, options.max_held)} for {self._request.action.name}>"
 
     def _own_state(self) -> PoolState | None:
         """Return the pool of this process, never that of a parent process; None if there is none yet."""
@@ -494,7 +494,7 @@ class Pool(ClosedByItsBlock):
         if key not in state.subs:
             runtime.channel.wire.check(create_call(evolve(request, subject=resolved), "k"))
         sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None
-        return PooledOptions(request.action, sub, evolve(request, subject=resolved))
+        return PooledOptions(sub, evolve(request, subject=resolved))
 
     def _resolved(self, given: AnySubject) -> Subject:
         """Return the subject of a guard: cached by value, so that equal subjects need no merge."""
@@ -554,15 +554,7 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         max_held=max_held.amount,
         chunk=size,
         limit=None if limit is None else limit.amount,
-        action=request.action,
         dimensions=own.dimensions,
-        ttl_ms=request.ttl_ms,
-        grace_period_ms=request.grace_period_ms,
-        overage_policy=request.overage_policy,
-        metadata=request.metadata,
-        lease_policy=request.lease_policy,
-        shadow=request.shadow,
-        on_unavailable=request.on_unavailable,
         settle_ms=min(SETTLE_MS, SETTLE_TTLS * request.ttl_ms),
         sync=config.journal and config.durability == "disk",
     )

@@ -21,7 +21,7 @@ async def call_in_thread(call: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            settle = partial(_set_result, result, call())
+            settle = partial(set_once, result, call())
         except BaseException as error:  # it is raised in the task that waits
             settle = partial(_set_error, result, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
@@ -34,7 +34,8 @@ async def call_in_thread(call: Callable[[], T]) -> T:
     return await result
 
 
-def _set_result(future: asyncio.Future[T], result: T) -> None:
+def set_once(future: asyncio.Future[Any], result: object = None) -> None:
+    """Set the result of a future, unless its task was cancelled or another result came first."""
     if not future.done():
         future.set_result(result)
 

@@ -11,7 +11,14 @@ import cycles
 from cycles._client import options
 from cycles._core.messages.reserve_request import ReserveRequest
 
-INTERNAL = {"settlement_metadata", "max_retries", "is_chunk", "is_approved", "reports_denial"}  # not set by callers
+INTERNAL = {  # not set by callers
+    "settlement_metadata",
+    "max_retries",
+    "is_chunk",
+    "is_approved",
+    "reports_denial",
+    "_subject_and_action",
+}
 
 
 def parameters(function: object) -> set[str]:

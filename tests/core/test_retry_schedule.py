@@ -185,23 +185,23 @@ def test_a_429_delays_the_other_items_at_most_as_long_as_an_outage() -> None:
     assert backlog.next_due() == 5.0 + LONGEST
 
 
-def test_a_lane_has_its_own_workers() -> None:
+def test_a_loop_has_its_own_workers() -> None:
     backlog, loop = make(), object()
     backlog.add("thread", "debt", 0.0)
-    backlog.add("task", "debt", 0.0, lane=loop)
+    backlog.add("task", "debt", 0.0, loop=loop)
     item = backlog.take(0.0, loop)
     assert item is not None
     assert (item.key, backlog.take(0.0, loop), backlog.next_due(loop)) == ("task", None, None)
     other = backlog.take(0.0)
     assert other is not None
     assert other.key == "thread"
-    assert backlog.lanes() == {loop}
+    assert backlog.loops() == {loop}
 
 
-def test_the_threads_take_over_a_lane_but_for_what_its_workers_do() -> None:
+def test_the_threads_take_over_a_loop_but_for_what_its_workers_do() -> None:
     backlog, loop = make(), object()
     for name in ("first", "second"):
-        backlog.add(name, "debt", 0.0, lane=loop)
+        backlog.add(name, "debt", 0.0, loop=loop)
     first = backlog.take(0.0, loop)
     backlog.move(loop, busy=False)
     assert backlog.take(0.0, loop) is None
@@ -216,7 +216,7 @@ def test_the_threads_take_over_a_lane_but_for_what_its_workers_do() -> None:
 
 def test_the_result_of_a_worker_whose_item_was_taken_over_counts_no_longer() -> None:
     backlog, loop = make(), object()
-    backlog.add("a", "debt", 0.0, lane=loop)
+    backlog.add("a", "debt", 0.0, loop=loop)
     stopped = backlog.take(0.0, loop)
     backlog.move(loop, busy=True)
     taken = backlog.take(0.0)
@@ -230,10 +230,10 @@ def test_the_result_of_a_worker_whose_item_was_taken_over_counts_no_longer() -> 
     assert len(backlog.items) == 0
 
 
-def test_what_a_lane_has_tried_without_success_is_tried_by_threads() -> None:
+def test_what_a_loop_has_tried_without_success_is_tried_by_threads() -> None:
     backlog, loop = make(), object()
-    backlog.add("failed", "debt", 0.0, lane=loop)
-    backlog.add("interrupted", "debt", 0.0, lane=loop)
+    backlog.add("failed", "debt", 0.0, loop=loop)
+    backlog.add("interrupted", "debt", 0.0, loop=loop)
     failed, interrupted = backlog.take(0.0, loop), backlog.take(0.0, loop)
     assert failed is not None
     assert interrupted is not None

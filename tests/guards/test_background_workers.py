@@ -133,8 +133,8 @@ def test_a_commit_that_arrives_while_the_last_worker_ends_is_sent(shop: Shop, mo
     first, second = (client.reserve(T(100), action=ACTION).acquire() for _ in range(2))
     take, arrived = work_queue.WorkQueue.take, threading.Event()
 
-    def last_look(waiting: work_queue.WorkQueue, lane: work_queue.Lane | None = None) -> Any:
-        item = take(waiting, lane)
+    def last_look(waiting: work_queue.WorkQueue, loop: asyncio.AbstractEventLoop | None = None) -> Any:
+        item = take(waiting, loop)
         if item is None and waiting._workers and not arrived.is_set():
             arrived.set()
             second.commit(T(4), wait=False)

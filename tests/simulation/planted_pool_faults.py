@@ -52,8 +52,8 @@ POOL_FAULTS: Final = (
     Fault(
         "hand_over drops what a loop is to settle",
         "cycles/_drivers/work/queue.py",
-        "            item = self._add(key, work, now=now, lane=None if self._schedule.is_outage else lane)\n",
-        "            if lane is not None:\n                return True\n"
+        "            item = self._add(key, work, now=now, loop=None if self._schedule.is_outage else loop)\n",
+        "            if loop is not None:\n                return True\n"
         "            item = self._add(key, work, now=now)\n",
     ),
     Fault(

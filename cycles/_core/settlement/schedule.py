@@ -4,7 +4,7 @@ Each item has its own growing delay. In addition there is one gate for the serve
 one attempt at a time, with growing pauses, so that an outage costs few requests for any number of items. The first
 success opens it for all items.
 
-An item belongs to a lane: to the threads of the client (None), or to an event loop. Each lane has its own workers.
+An item belongs to the threads of the client (None), or to an event loop. Each of them has its own workers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Item(Generic[T]):
     value: T
     due: float
     floor: float = 0.0
-    lane: object = None
+    loop: object = None
     since: float = field(init=False)
     attempts: int = 0
     busy: bool = False
@@ -60,7 +60,7 @@ class RetrySchedule(Generic[T]):
         self._max = max_delay
         self._random = random
         self.items: Final[dict[str, Item[T]]] = {}
-        self._heaps: dict[object, list[tuple[float, int, str]]] = {}  # by lane
+        self._heaps: dict[object, list[tuple[float, int, str]]] = {}  # by loop
         self._serial = count()
         self._busy = 0
         self._outages = 0
@@ -70,59 +70,59 @@ class RetrySchedule(Generic[T]):
     def __iter__(self) -> Iterator[Item[T]]:
         return iter(list(self.items.values()))
 
-    def add(self, key: str, value: T, due: float, *, floor: float = 0.0, lane: object = None) -> Item[T]:
+    def add(self, key: str, value: T, due: float, *, floor: float = 0.0, loop: object = None) -> Item[T]:
         """Add an item and return it. If its key is pending already, only its value is replaced."""
         item = self.items.get(key)
         if item is not None:
             item.value = value
             return item
-        item = self.items[key] = Item(key, value, due, floor, lane)
+        item = self.items[key] = Item(key, value, due, floor, loop)
         self._push(item)
         return item
 
-    def take(self, now: float, lane: object = None) -> Item[T] | None:
-        """Return the item of a lane to try now, marked busy; None if no item may be tried yet."""
+    def take(self, now: float, loop: object = None) -> Item[T] | None:
+        """Return the item of a loop to try now, marked busy; None if no item may be tried yet."""
         # During an outage one attempt at a time tests the server for all items.
         if self._outages and (self._busy or now < self._gate):
             return None
-        item = self._first(lane)
+        item = self._first(loop)
         if item is None or item.due > now:
             return None
-        heapq.heappop(self._heaps[lane])
+        heapq.heappop(self._heaps[loop])
         item.busy = True
         self._busy += 1
         return item
 
-    def next_due(self, lane: object = None) -> float | None:
-        """Return when to call `take` for this lane again; None if no item has a time."""
+    def next_due(self, loop: object = None) -> float | None:
+        """Return when to call `take` for this loop again; None if no item has a time."""
         if self._outages and self._busy:
             return None
-        item = self._first(lane)
+        item = self._first(loop)
         if item is None:
             return None
         return max(item.due, self._gate) if self._outages else item.due
 
-    def move(self, lane: object, *, busy: bool) -> None:
-        """Give the items of a lane to the threads; with `busy` also those that its workers will not finish."""
-        for item in [each for each in self.items.values() if each.lane is lane and (busy or not each.busy)]:
+    def move(self, loop: object, *, busy: bool) -> None:
+        """Give the items of a loop to the threads; with `busy` also those that its workers will not finish."""
+        for item in [each for each in self.items.values() if each.loop is loop and (busy or not each.busy)]:
             self._busy -= item.busy
             moved = Item(item.key, item.value, item.due, item.floor)  # a worker that continues finds another one
             moved.attempts, moved.since, moved.outcome = item.attempts, item.since, item.outcome
             self.items[item.key] = moved
             self._push(moved)
-        self._heaps.pop(lane, None)
+        self._heaps.pop(loop, None)
 
     @property
     def is_outage(self) -> bool:
         """Whether the server fails: one item at a time is tried."""
         return self._outages > 0
 
-    def lanes(self) -> set[Any]:
-        """Return the lanes that have items, but for that of the threads."""
-        return {item.lane for item in self.items.values()} - {None}
+    def loops(self) -> set[Any]:
+        """Return the loops that have items."""
+        return {item.loop for item in self.items.values()} - {None}
 
     def is_current(self, item: Item[T]) -> bool:
-        """Return whether this item is pending: neither removed nor moved to another lane."""
+        """Return whether this item is pending: neither removed nor moved to the threads."""
         return self.items.get(item.key) is item
 
     def drop(self, item: Item[T]) -> None:
@@ -171,7 +171,7 @@ class RetrySchedule(Generic[T]):
         item.attempts += 1
         item.outcome = outcome
         # Its loop may end before the next attempt is due; the threads of the client stay.
-        item.floor, item.lane = floor, None
+        item.floor, item.loop = floor, None
         expedited, item.expedited = item.expedited, False
         item.due = max(now if expedited else now + self._delay(item.attempts, longest), floor)
         self._push(item)
@@ -185,7 +185,7 @@ class RetrySchedule(Generic[T]):
         """Let the threads of the client try the item again now: its attempt did not end."""
         if self.is_current(item):
             self._busy -= item.busy
-            item.busy, item.lane = False, None
+            item.busy, item.loop = False, None
             item.due = max(now, item.floor)
             self._push(item)
 
@@ -199,13 +199,13 @@ class RetrySchedule(Generic[T]):
                 item.due = due
                 self._push(item)
 
-    def _first(self, lane: object) -> Item[T] | None:
-        """Return the item of a lane that is due first and that no worker is trying."""
-        heap = self._heaps.get(lane)
+    def _first(self, loop: object) -> Item[T] | None:
+        """Return the item of a loop that is due first and that no worker is trying."""
+        heap = self._heaps.get(loop)
         while heap:
             due, _, key = heap[0]
             item = self.items.get(key)
-            if item is not None and not item.busy and item.due == due and item.lane is lane:
+            if item is not None and not item.busy and item.due == due and item.loop is loop:
                 return item
             heapq.heappop(heap)  # removed, taken, rescheduled or moved since it was pushed
         return None
@@ -215,4 +215,4 @@ class RetrySchedule(Generic[T]):
         return delay * (0.5 + 0.5 * self._random())
 
     def _push(self, item: Item[T]) -> None:
-        heapq.heappush(self._heaps.setdefault(item.lane, []), (item.due, next(self._serial), item.key))
+        heapq.heappush(self._heaps.setdefault(item.loop, []), (item.due, next(self._serial), item.key))

@@ -46,7 +46,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.in_thread import call_in_thread
+from cycles._drivers.in_thread import call_in_thread, set_once
 from cycles._drivers.io.base import BaseIo
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
@@ -230,12 +230,7 @@ class TaskIo(BaseIo):
 
 def _notify(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-        loop.call_soon_threadsafe(_set_done, future)
-
-
-def _set_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        loop.call_soon_threadsafe(set_once, future)
 
 
 class BlockCancellation:

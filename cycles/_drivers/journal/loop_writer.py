@@ -10,6 +10,7 @@ from typing import Any
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
+from cycles._drivers.in_thread import set_once
 from cycles._drivers.journal import writer as journal_writer
 from cycles._drivers.journal.writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines
@@ -73,7 +74,7 @@ class LoopWriter:
         if done.done():
             return
         if self._writer.replace_if_stuck():
-            self._loop.call_soon(_give_up, done)
+            self._loop.call_soon(set_once, done)
         else:
             self._deadlines.add(self._loop, self._next_check(), partial(self._check, done))
 
@@ -102,8 +103,3 @@ class DirectWriter:
     async def run(self, work: Callable[[], Any]) -> Any:
         """Call the function."""
         return work()
-
-
-def _give_up(done: asyncio.Future[Any]) -> None:
-    if not done.done():
-        done.set_result(None)

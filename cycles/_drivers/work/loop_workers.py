@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from cycles._drivers.in_thread import set_once
 from cycles._drivers.work import queue
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.work import key_of
@@ -16,7 +17,7 @@ from cycles._flows.io import BackgroundWork, Io
 
 
 class LoopWorkers:
-    """The lane of one event loop in the queue.
+    """The workers of one event loop.
 
     Args:
         work_queue: Holds the work.
@@ -40,14 +41,9 @@ class LoopWorkers:
         self._is_watched = False  # a call of `_check` is scheduled
         self._awaited: dict[str, asyncio.Future[None]] = {}  # by the key of the work
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the loop runs."""
-        return self._loop.is_running()
-
     def hand_over(self, work: BackgroundWork) -> bool:
         """Take some work that is due now, from code on this loop. False as for `Io.hand_over`."""
-        if not self._queue.hand_over(work, now=True, lane=self):
+        if not self._queue.hand_over(work, now=True, loop=self._loop):
             return False
         if not self._workers:
             self._start_if_wanted()
@@ -60,14 +56,14 @@ class LoopWorkers:
         return self._awaited.setdefault(key_of(work), self._loop.create_future())
 
     def _start_if_wanted(self) -> None:
-        if self._queue.is_worker_wanted(self._workers, self):
+        if self._queue.is_worker_wanted(self._workers, self._loop):
             self._workers += 1
             work = self._work()
             self._start(work).add_done_callback(lambda _: self._ended(work))
 
     def _watch(self) -> None:
         """Look for the need of one more worker later: those that run may wait for one response."""
-        if not self._is_watched and self._queue.is_worker_possible(self._workers, self):
+        if not self._is_watched and self._queue.is_worker_possible(self._workers, self._loop):
             self._is_watched = True
             self._loop.call_later(queue.SLOW_S, self._check)
 
@@ -81,15 +77,15 @@ class LoopWorkers:
         work.close()
         self._workers -= 1
         if not self._workers:
-            self._queue.leave(self)
+            self._queue.leave(self._loop)
 
     async def _work(self) -> None:
-        while (item := self._queue.take(self)) is not None:
+        while (item := self._queue.take(self._loop)) is not None:
             if not self._is_watched:
                 self._watch()
             try:
                 await self._queue.attempt(self._io, item)
             finally:
                 done = self._awaited.pop(item.key, None)
-                if done is not None and not done.done():
-                    done.set_result(None)
+                if done is not None:
+                    set_once(done)

@@ -15,10 +15,11 @@ has a floor, before which nothing tries it, not even a flush. A success of any c
 
 *Two kinds of workers.* Up to `WORKERS` threads, and on each event loop up to as many tasks (`loop_workers.py`) for what
 code on that loop has handed over. A thread has to be woken, which costs a lone task up to a quarter more CPU; a task
-cannot outlive its loop. So an item has a lane, and the threads take over a lane whose loop has stopped or whose tasks
-have ended. The item is replaced then: the task that had it may continue if its loop does, and its result counts no
-longer. Both attempts have the same key, so the amount is charged once. A second worker starts only when what is due has
-waited for `SLOW_S`: one is enough for a server that responds quickly, and each further one costs wake-ups.
+cannot outlive its loop. So an item belongs to a loop or to the threads, and these take over the items of a loop that
+has stopped or whose tasks have ended. The item is replaced then: the task that had it may continue if its loop does,
+and its result counts no longer. Both attempts have the same key, so the amount is charged once. A second worker starts
+only when what is due has waited for `SLOW_S`: one is enough for a server that responds quickly, and each further one
+costs wake-ups.
 
 *Flush without threads.* `flush` works in its own thread too, and begins with what loops have queued. If no thread can
 be started, `hand_over` says so to the callers that can do the work themselves; all other work waits here for the next
@@ -36,7 +37,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
@@ -57,6 +58,9 @@ from cycles._flows.settle import put
 from cycles._journal.journal import Entry
 from cycles._journal.records import Records
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 QUEUED: Final = 1_024  # settlements without a waiting caller that have not been tried yet
 WORKERS: Final = 4  # of each kind: enough for a backlog, few enough for the server
 CREATE_CLEANUPS: Final = 1_024  # maximum waiting cleanups of creates; the oldest is dropped
@@ -65,15 +69,6 @@ SLOW_S: Final = 0.05  # when the oldest due item has waited this long, one more 
 BUSY_S: Final = 0.2  # how often to look for that while items are being done: a look wakes two threads
 SCAN_S: Final = 1.0  # how long a reservation waits for the list of the journal, whose disk may be slow
 LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
-
-
-class Lane(Protocol):
-    """The workers of one event loop."""
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the loop runs."""
-        ...
 
 
 class WorkQueue:
@@ -143,7 +138,7 @@ class WorkQueue:
 
     # Work that arrives
 
-    def hand_over(self, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> bool:
+    def hand_over(self, work: BackgroundWork, *, now: bool, loop: AbstractEventLoop | None = None) -> bool:
         """Take some work. False: no caller waits for it, but it cannot be queued; see `Io.hand_over`."""
         key, may_decline = key_of(work), isinstance(work, Settle) and work.detail is None and work.is_saved
         with self._lock:
@@ -151,9 +146,9 @@ class WorkQueue:
                 if self._is_closing or len(self._untried) >= self.most_queued:
                     return False
                 self._untried.add(key)
-            item = self._add(key, work, now=now, lane=None if self._schedule.is_outage else lane)
+            item = self._add(key, work, now=now, loop=None if self._schedule.is_outage else loop)
             has_worker = now and self._workers > 0
-        if item.lane is not None:
+        if item.loop is not None:
             return True
         if has_worker:  # it takes this item too, or looks again after it has counted itself out
             if not self._is_watched:
@@ -177,12 +172,12 @@ class WorkQueue:
             self._add(key_of(work), work, now=True)
         self._wake()
 
-    def _add(self, key: str, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> Item[Work]:
+    def _add(self, key: str, work: BackgroundWork, *, now: bool, loop: AbstractEventLoop | None = None) -> Item[Work]:
         due = time.monotonic() + (0.0 if now else self._config.retry_initial_delay)
         if isinstance(work, CleanUp):
             self._limit_cleanups()
         if not isinstance(work, Settle):
-            return self._schedule.add(key, work, due, lane=lane)
+            return self._schedule.add(key, work, due, loop=loop)
         record = self._records.latest(work.record)
         if not work.is_saved and work.detail is None:  # its caller was interrupted
             record = record.interrupted()
@@ -190,7 +185,7 @@ class WorkQueue:
             work = Settle(record, work.guard, work.detail, work.is_saved)
         wait_s = 0.0 if record.not_before_ms is None else record.wait_ms(self._io.clock.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
-        item = self._schedule.add(key, work, due, floor=floor, lane=lane)
+        item = self._schedule.add(key, work, due, floor=floor, loop=loop)
         if work.detail is not None:
             item.outcome = work.detail
             self._note_pending(work, work.detail)
@@ -251,7 +246,7 @@ class WorkQueue:
 
     def _add_sent(self, entries: set[Entry]) -> None:
         with self._lock:
-            self._sent |= {entry for entry in entries if self._schedule.get(entry) is None}
+            self._sent |= {entry for entry in entries if self._schedule.items.get(entry) is None}
             self._add_found(list(entries))
 
     @property
@@ -353,24 +348,24 @@ class WorkQueue:
 
     # Workers
 
-    def take(self, lane: Lane | None = None) -> Item[Work] | None:
-        """Return the item that a worker of this lane tries now; None if there is none."""
+    def take(self, loop: AbstractEventLoop | None = None) -> Item[Work] | None:
+        """Return the item that a worker of this loop, or a thread, tries now; None if there is none."""
         with self._lock:
-            return None if self._closed else self._schedule.take(time.monotonic(), lane)
+            return None if self._closed else self._schedule.take(time.monotonic(), loop)
 
-    def is_worker_wanted(self, workers: int, lane: Lane | None = None) -> bool:
-        """Return whether one more worker of this lane should do what is due."""
+    def is_worker_wanted(self, workers: int, loop: AbstractEventLoop | None = None) -> bool:
+        """Return whether one more worker of this loop should do what is due."""
         with self._lock:
-            due = None if self._closed else self._schedule.next_due(lane)
+            due = None if self._closed else self._schedule.next_due(loop)
             if due is None or workers >= WORKERS:
                 return False
             waited_s = time.monotonic() - due
             return waited_s >= 0 if workers == 0 else waited_s > SLOW_S
 
-    def is_worker_possible(self, workers: int, lane: Lane | None = None) -> bool:
-        """Return whether one more worker of this lane should do what is due, if that waits longer."""
+    def is_worker_possible(self, workers: int, loop: AbstractEventLoop | None = None) -> bool:
+        """Return whether one more worker of this loop should do what is due, if that waits longer."""
         with self._lock:
-            return workers < WORKERS and not self._closed and self._schedule.next_due(lane) is not None
+            return workers < WORKERS and not self._closed and self._schedule.next_due(loop) is not None
 
     async def attempt(self, io: Io, item: Item[Work]) -> None:
         """Try an item that was taken, and put it back."""
@@ -387,10 +382,10 @@ class WorkQueue:
             raise
         self._put_back(item, step)
 
-    def leave(self, lane: Lane, *, busy: bool = False) -> None:
-        """Give what is queued in a lane to the threads; with `busy` also what its workers do not finish."""
+    def leave(self, loop: AbstractEventLoop, *, busy: bool = False) -> None:
+        """Give what is queued for a loop to the threads; with `busy` also what its workers do not finish."""
         with self._lock:
-            self._schedule.move(lane, busy=busy)
+            self._schedule.move(loop, busy=busy)
         self._wake()
 
     def _wake(self) -> None:
@@ -521,8 +516,8 @@ class WorkQueue:
         self.ends.run()
         self._wait_for_scan(timeout_s)
         with self._lock:
-            for lane in self._schedule.lanes():
-                self._schedule.move(lane, busy=not lane.is_running)
+            for loop in self._schedule.loops():
+                self._schedule.move(loop, busy=not loop.is_running())
             self._rejected.clear()
             self._schedule.expedite(time.monotonic())
         while (now := time.monotonic()) < end:
@@ -546,7 +541,7 @@ class WorkQueue:
         asyncio = sys.modules.get("asyncio")
         in_loop = asyncio is not None and asyncio._get_running_loop() is not None
         for item in self._schedule:
-            if item.busy and not (in_loop and item.lane is not None):  # the loop of this thread cannot continue
+            if item.busy and not (in_loop and item.loop is not None):  # the loop of this thread cannot continue
                 return True
             if not item.busy and item.floor < end and item.key not in self._rejected:
                 return True

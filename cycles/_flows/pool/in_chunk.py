@@ -94,7 +94,7 @@ class InChunk(Place):
         """End the guard with an amount that fits into its chunk. None: take the general way, nothing has happened."""
         pool, chunk, amount = self.pool, self.chunk, actual.amount
         options = pool.options
-        if chunk is None or actual.unit != options.unit or options.sync or options.shadow:
+        if chunk is None or actual.unit != options.unit or options.sync or options.request.shadow:
             return None
         # This way ends no trace, and a thread that is inside must not change the sums.
         if guard.trace is not None or pool.is_inside():
@@ -237,7 +237,7 @@ class InChunk(Place):
         held = self.held if is_own else amount
         excess = max(0, amount - held - before.free)
         # REJECT rejects all that is above the estimate, as a server does that knows the guard.
-        rejects = bool(excess) and pool.options.overage_policy == REJECT
+        rejects = bool(excess) and pool.options.request.overage_policy == REJECT
         if rejects:
             excess = amount - held
         settlement = Settlement(status="pooled", actual=ending.actual, trace_id=guard.trace_id)
@@ -291,7 +291,7 @@ class InChunk(Place):
         outcome: str | None,
     ) -> Sums:
         """Return the sums of a chunk with this end. See `Sums.ended`."""
-        now_ms, action = self.pool.io.clock.now_ms(), self.options.action.name
+        now_ms, action = self.pool.io.clock.now_ms(), self.options.request.action.name
         return before.ended(
             held,
             amount,
@@ -365,7 +365,7 @@ class InChunk(Place):
         metadata = ending.metadata if is_all else {**ending.metadata, EXCESS_OF: guard.reservation_id}
         commit = commit_body(new_key(), Amount(guard.estimate.unit, amount), metrics, dict(metadata))
         chunk_id = guard.reservation_id if is_all else None
-        body = event_body(commit, request.subject_and_action, chunk_id, self.pool.options.overage_policy)
+        body = event_body(commit, request.subject_and_action, chunk_id, self.pool.options.request.overage_policy)
         record = event_record(io, body)
         if rejects:
             return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
@@ -426,7 +426,7 @@ class InChunk(Place):
             guard,
             actual=actual,
             estimate=guard.estimate,
-            action=self.options.action,
+            action=self.options.request.action,
             subject=request.subject,
             metrics=metrics if metrics is not None else (None if usage is None else usage.metrics()),
             metadata={**(request.metadata or {}), **(metadata or {})},

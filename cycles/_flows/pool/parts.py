@@ -9,12 +9,11 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
-from cycles._config import LeasePolicy, Unavailable
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import ChunkAudit, Totals
-from cycles._core.subjects import Action, Subject
+from cycles._core.subjects import Subject
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
@@ -89,15 +88,7 @@ class PoolOptions:
     max_held: int
     chunk: int
     limit: int | None
-    action: Action
     dimensions: Mapping[str, str]
-    ttl_ms: int
-    grace_period_ms: int | None
-    overage_policy: str | None
-    metadata: Mapping[str, Any] | None
-    lease_policy: LeasePolicy
-    shadow: bool
-    on_unavailable: Unavailable
     settle_ms: int
     sync: bool
 
@@ -232,7 +223,6 @@ class Waiter:
 class PooledOptions:
     """What the caller of `pool.reserve` passed for one guard, checked."""
 
-    action: Action
     sub: SubPool | None
     request: ReserveRequest
 

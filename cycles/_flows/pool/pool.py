@@ -437,7 +437,7 @@ class PoolState:
                     return False
                 chunk.seen_admitted = chunk.sub.admitted
             age_ms = self.io.clock.now_ms() - chunk.lease.opened_ms
-            if chunk.state == "draining" and age_ms >= LONGEST_LIFE_TTLS * self.options.ttl_ms:
+            if chunk.state == "draining" and age_ms >= LONGEST_LIFE_TTLS * self.options.request.ttl_ms:
                 self.seal(chunk)
                 return False
             return True
