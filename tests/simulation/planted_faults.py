@@ -253,8 +253,8 @@ FAULTS: Final = (
     Fault(
         "a record in a file that is used again is not fsynced",
         "cycles/_journal/files/record_files.py",
-        "fill(descriptor, content, sync=self._sync)",
-        "fill(descriptor, content, sync=False)",
+        "fill(descriptor, rest, sync=self._sync)",
+        "fill(descriptor, rest, sync=False)",
     ),
     Fault(
         "the folder of a record is not fsynced",
