@@ -9,10 +9,11 @@ as a generator that a plain function returns, is guarded until that work ends (`
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial, wraps
 from typing import Any, TypeVar
 
+from cycles._client.guard import AsyncGuard
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, checked_amount
 from cycles._client.reservation import Reservation
 from cycles._client.unfinished import (
@@ -207,29 +208,14 @@ def _generator(function: Any, calls: _Calls) -> Any:
     def guarded_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         returned, reservation = calls.open(args, kwargs)
         guard = reservation.acquire()
-        return (yield from steps(guard, returned, lambda: function(*args, **kwargs)))
+        return (yield from steps(guard, returned, partial(function, *args, **kwargs)))
 
     return guarded_generator
 
 
 def _async_generator(function: Any, calls: _Calls) -> Any:
-    @wraps(function)
-    async def guarded_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    async def opened(*args: Any, **kwargs: Any) -> tuple[AsyncGuard, Returned, Callable[[], Any]]:
         returned, reservation = calls.open(args, kwargs)
-        guard = await reservation
-        rest = async_steps(guard, returned, lambda: function(*args, **kwargs))
-        try:
-            step = partial(rest.asend, None)
-            while True:
-                item = await step()
-                try:
-                    step = partial(rest.asend, (yield item))
-                except GeneratorExit:
-                    await rest.aclose()
-                    raise
-                except BaseException as thrown:
-                    step = partial(rest.athrow, thrown)
-        except StopAsyncIteration:
-            return
+        return await reservation, returned, partial(function, *args, **kwargs)
 
-    return guarded_async_generator
+    return wraps(function)(async_steps(opened))

@@ -77,15 +77,15 @@ class Series(_Parts[Guard]):
             LeaseLostError: The part that ended had lost its lease, under ``fail_on_finalize`` or ``cancel``.
         """
         if self._guard is not None and self._is_over(self._guard):
-            self._end(None, None, None)
+            self._end(None)
         if self._guard is None:
             self._guard = self._reservation.__enter__()
         return self._guard
 
-    def _end(self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None) -> None:
+    def _end(self, raised: BaseException | None) -> None:
         if self._guard is not None:
             try:
-                self._reservation.__exit__(kind, raised, tb)
+                self._reservation.__exit__(None, raised, None)
             finally:
                 self._ended()
 
@@ -96,17 +96,15 @@ class AsyncSeries(_Parts[AsyncGuard]):
     async def next(self) -> AsyncGuard:
         """As `Series.next`."""
         if self._guard is not None and self._is_over(self._guard):
-            await self._end(None, None, None)
+            await self._end(None)
         if self._guard is None:
             self._guard = await self._reservation.__aenter__()
         return self._guard
 
-    async def _end(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def _end(self, raised: BaseException | None) -> None:
         if self._guard is not None:
             try:
-                await self._reservation.__aexit__(kind, raised, tb)
+                await self._reservation.__aexit__(None, raised, None)
             finally:
                 self._ended()
 
@@ -127,7 +125,7 @@ class LeaseSeries:
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         assert isinstance(self._begun, Series)
-        self._begun._end(kind, raised, tb)
+        self._begun._end(raised)
 
     async def __aenter__(self) -> AsyncSeries:
         self._begun = series = AsyncSeries(self._reservation, self._part_ms)
@@ -137,7 +135,7 @@ class LeaseSeries:
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         assert isinstance(self._begun, AsyncSeries)
-        await self._begun._end(kind, raised, tb)
+        await self._begun._end(raised)
 
     def __repr__(self) -> str:
         return f"<LeaseSeries of {self._reservation!r}>"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -58,6 +58,9 @@ class Returned:
             guard._state.request = evolve(guard._state.request, actual=self.of_usage)
 
 
+Opened: TypeAlias = Callable[..., Coroutine[Any, Any, tuple[AsyncGuard, Returned, Callable[[], Any]]]]
+
+
 def is_finished(result: object) -> bool:
     """Return whether the work of a call has ended when it returns `result`."""
     if type(result) in _VALUES:
@@ -92,7 +95,11 @@ def guarded_rest_async(guard: AsyncGuard, returned: Returned, result: Any) -> An
     if inspect.isawaitable(result):
         return _awaited(guard, returned, result)
     if _is_async_iterator(result):
-        return async_steps(guard, returned, lambda: result)
+
+        async def opened() -> tuple[AsyncGuard, Returned, Callable[[], Any]]:
+            return guard, returned, lambda: result
+
+        return async_steps(opened)()
     return guarded_rest(_SyncEnd(guard), returned, result)
 
 
@@ -145,35 +152,44 @@ def steps(guard: Guard, returned: Returned, start: Callable[[], Any]) -> Generat
     return result
 
 
-async def async_steps(guard: AsyncGuard, returned: Returned, start: Callable[[], Any]) -> AsyncGenerator[Any, Any]:
-    """Run an async iterator step by step, and end the guard with it."""
-    returned.for_stream(guard)
-    try:
-        body = start()
-        step: Callable[[], Any] = partial(body.asend, None) if hasattr(body, "asend") else body.__anext__
-        while True:
-            try:
-                with running(guard):
-                    item = await step()
-            except StopAsyncIteration:
-                break
-            try:
-                sent = yield item
-                step = partial(body.asend, sent) if hasattr(body, "asend") else body.__anext__
-            except GeneratorExit:
-                with running(guard):
-                    await close_stream(body)
-                raise
-            except BaseException as thrown:
-                if not hasattr(body, "athrow"):
-                    await close_stream(body)
+def async_steps(opened: Opened) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that runs an async iterator step by step, and ends the guard with it.
+
+    Args:
+        opened: Gets the arguments of the call. Returns the guard, how it is settled, and what makes the iterator.
+    """
+
+    async def guarded_steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        guard, returned, start = await opened(*args, **kwargs)
+        returned.for_stream(guard)
+        try:
+            body = start()
+            step: Callable[[], Any] = partial(body.asend, None) if hasattr(body, "asend") else body.__anext__
+            while True:
+                try:
+                    with running(guard):
+                        item = await step()
+                except StopAsyncIteration:
+                    break
+                try:
+                    sent = yield item
+                    step = partial(body.asend, sent) if hasattr(body, "asend") else body.__anext__
+                except GeneratorExit:
+                    with running(guard):
+                        await close_stream(body)
                     raise
-                step = partial(body.athrow, thrown)
-        returned.report(guard, None)
-    except BaseException as raised:
-        await guard._end(raised)
-        raise
-    await guard._end(None)
+                except BaseException as thrown:
+                    if not hasattr(body, "athrow"):
+                        await close_stream(body)
+                        raise
+                    step = partial(body.athrow, thrown)
+            returned.report(guard, None)
+        except BaseException as raised:
+            await guard._end(raised)
+            raise
+        await guard._end(None)
+
+    return guarded_steps
 
 
 async def _awaited(guard: AsyncGuard, returned: Returned, awaitable: Awaitable[Any]) -> Any:
