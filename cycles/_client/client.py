@@ -27,8 +27,7 @@ from cycles._client.options import (
     checked_watcher,
     merged,
 )
-from cycles._client.request_cache import RequestCache, cache_key
-from cycles._client.reservation import Reservation
+from cycles._client.reservation import RequestCache, Reservation, cache_key
 from cycles._client.views import MakesViews
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount

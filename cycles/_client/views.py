@@ -11,7 +11,7 @@ from attrs import fields_dict
 from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import ViewOptions
 from cycles._client.options import AnySubject
-from cycles._client.request_cache import RequestCache
+from cycles._client.reservation import RequestCache
 from cycles._config import Config, LeasePolicy
 from cycles._core.subjects import LEVELS, Subject
 from cycles._version import PROTOCOL_VERSION, __version__, readable

@@ -39,7 +39,7 @@ class GuardEnds:
         return bool(self._running)
 
     def add(self, end: Callable[[], object]) -> None:
-        """Call `end` in a new thread, or in the next `run` if none can be started."""
+        """Call `end` in a new thread, or in the next `run`, of a flush, if none can be started."""
         self._calls.append(end)
         with contextlib.suppress(RuntimeError):  # no thread can be started, or the interpreter ends
             _thread.start_new_thread(self.run, ())

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 import cycles
 from cycles._client import operation_context
-from cycles._client.request_cache import MOST, RequestCache, cache_key
+from cycles._client.reservation import MOST, RequestCache, cache_key
 from cycles.embedded import EmbeddedServer
 
 ACTION = ("llm.completion", "gpt-4o")

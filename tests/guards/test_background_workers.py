@@ -112,10 +112,11 @@ def test_a_flush_sends_what_a_stopped_loop_was_sending(shop: Shop, respond: thre
 
 
 class Recorder:
-    """A scheduler that runs nothing, and notes how long each job waits."""
+    """A scheduler that runs nothing, and notes how long each job waits. It is its only worker pool, too."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
+        self.scheduler = self
 
     def worker_pool(self, name: str, workers: int) -> Recorder:
         return self

@@ -41,22 +41,21 @@ class ReserveRequest:
     is_approved: bool = False  # `approve` has been called for what this request pays for
     reports_denial: bool = True  # False: the caller waits, and reports its last denial itself
     settlement_metadata: Mapping[str, str] = field(factory=dict)
-    _subject_and_action: dict[str, Any] | None = field(default=None, init=False, eq=False, repr=False)
-
-    @property
-    def subject_and_action(self) -> Mapping[str, Any]:
-        """Both members as they are sent; made once, because requests are used again."""
-        made = self._subject_and_action
-        if made is None:
-            made = {"subject": self.subject.to_dict(), "action": self.action.to_dict()}
-            object.__setattr__(self, "_subject_and_action", made)  # the class is frozen
-        return made
+    _made: dict[str, Any] | None = field(default=None, init=False, eq=False, repr=False)
 
     def body(self, key: str) -> dict[str, Any]:
         """Return the body of the create request; the server's defaults apply to what is absent."""
-        body: dict[str, Any] = {
-            "idempotency_key": key,
-            **self.subject_and_action,
+        return {"idempotency_key": key, **self.without_key}
+
+    @property
+    def without_key(self) -> Mapping[str, Any]:
+        """The body but for its key. It is made once, because a program uses the same request again."""
+        body = self._made
+        if body is not None:
+            return body
+        body = {
+            "subject": self.subject.to_dict(),
+            "action": self.action.to_dict(),
             "estimate": self.estimate.to_dict(),
             "ttl_ms": self.ttl_ms,
         }
@@ -71,4 +70,5 @@ class ReserveRequest:
             body["observe_mode"] = "OBSERVE"
         if self.metadata:
             body["metadata"] = dict(self.metadata)
+        object.__setattr__(self, "_made", body)  # the class is frozen
         return body

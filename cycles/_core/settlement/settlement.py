@@ -126,7 +126,7 @@ def commit_body(
 
 def event_body(
     commit: Mapping[str, Any],
-    subject_and_action: Mapping[str, Any],
+    create: Mapping[str, Any],
     reservation_id: str | None,
     overage_policy: str | None = None,
     *,
@@ -139,7 +139,7 @@ def event_body(
 
     Args:
         commit: The body of the commit. The event has the same idempotency key.
-        subject_and_action: Both members of the reservation, as they are sent.
+        create: The body of the reserve: the event has its subject and its action.
         reservation_id: The reservation that has expired, or None if there was none.
         overage_policy: The policy of the reservation. The event has it only if it charges more than the budget has
             without an error: otherwise an overdraft would be charged short.
@@ -156,7 +156,7 @@ def event_body(
         metadata = {**metadata, RECOVERY_REASON: PROCESS_ENDED}
     if metadata:
         body["metadata"] = metadata
-    body |= subject_and_action
+    body |= {"subject": create["subject"], "action": create["action"]}
     if overage_policy in FORGIVING_POLICIES:
         body["overage_policy"] = overage_policy
     return body

@@ -57,14 +57,11 @@ class BaseIo:
         self.report: Final = reporter.report
         self.check: Final = channel.wire.check
         self.begin_trace: Final = reporter.begin_trace
+        self.unsettled: Final = queue.unsettled
 
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
         heartbeat.end()
-
-    def unsettled(self) -> frozenset[str]:
-        """Return the file names of the records whose settlement the queue has not finished."""
-        return self._queue.unsettled()
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work in a thread of the client."""

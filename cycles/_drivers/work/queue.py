@@ -114,7 +114,7 @@ class WorkQueue:
         self._may_reserve = False
         self._settled = 0
         self._pools_settle = pools_settle
-        self.ends: GuardEnds = GuardEnds()
+        self.ends: Final = GuardEnds()
         self._claims = ClaimTimer(claims, records, self._take_claimed)
         self._rejected: set[str] = set()  # keys that the server rejected during this flush
         self._is_closing = False
