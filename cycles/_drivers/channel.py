@@ -129,7 +129,7 @@ class Channel:
         except ExchangeError as error:
             if loop is None and error.kind is FailureKind.CLOSED and was_open and self._closed:
                 return await self._attempt(call, loop, ends_at_s)  # closed on its way to a connection
-            outcome: Outcome = self._unreachable(call, error)
+            outcome: Outcome = self._unreachable(call, error, timeout_s)
         else:
             outcome = self._classify(call, reply)
         finally:
@@ -157,15 +157,10 @@ class Channel:
             with loading:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
                 self._used = True
-        timeout_s = self._timeout_of(call)
+        own_s = call.options.timeout_s if call.timeout_s is None else call.timeout_s
+        timeout_s = self.timeout_s if own_s is None else own_s
         queue_timeout_s = min(timeout_s, QUEUE_TIMEOUT_S) if call.operation == EXTEND_RESERVATION else QUEUE_TIMEOUT_S
         return self.wire.prepare(call), timeout_s, queue_timeout_s
-
-    def _timeout_of(self, call: Call) -> float:
-        if call.timeout_s is not None:
-            return call.timeout_s
-        own = call.options.timeout_s
-        return self.timeout_s if own is None else own
 
     def _classify(self, call: Call, reply: Any) -> Outcome:
         outcome = self.wire.classify_response(call, reply)
@@ -177,14 +172,12 @@ class Channel:
             return evolve(outcome, message=f"{outcome.message}; {_V1}")
         return outcome
 
-    def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
+    def _unreachable(self, call: Call, error: ExchangeError, timeout_s: float) -> Unreachable:
         message = f"no usable response from {self.base_url}: {error}"
         if error.kind is FailureKind.CONNECT:
             message += f"; check that the server is running and that base_url ({self._variables}BASE_URL) is right"
         elif error.kind is FailureKind.TIMEOUT and call.timeout_s is None:
-            message += (
-                f": {self._timeout_of(call):g} s; raise timeout ({self._variables}TIMEOUT) if the server is only slow"
-            )
+            message += f": {timeout_s:g} s; raise timeout ({self._variables}TIMEOUT) if the server is only slow"
         queued = error.kind is FailureKind.QUEUE
         if queued:
             message = str(error)

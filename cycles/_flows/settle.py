@@ -103,7 +103,8 @@ def conclude(
 def _conclude_guard(io: Io, record: Record, result: Settled | Rejected | Taken, guard: GuardState) -> None:
     """Store in a guard that this process has nothing more to settle for it."""
     # Before the state: once a caller sees that a guard is settled, its file and its heartbeat are gone.
-    guard.end_written_ahead()
+    if guard.ahead is not None:
+        guard.ahead.end()
     if guard.own_heartbeat is not None:
         io.stop(guard.own_heartbeat)
     if isinstance(result, Settled):
@@ -215,7 +216,8 @@ async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
     if guard is None:
         return result
     if result is PutResult.SAVED:
-        guard.end_written_ahead()
+        if guard.ahead is not None:
+            guard.ahead.end()
     elif result is PutResult.FAILED and record.replaces_commit and guard.is_written_ahead:
         return PutResult.HELD_BACK  # a later process would commit what is written ahead, and send an event too
     return result

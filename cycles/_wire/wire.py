@@ -60,6 +60,26 @@ class _Operation:
     public: bool
 
 
+class _Operations(dict[str, _Operation]):
+    """The operations by their id. The tables are read at the first look-up: creating a client stays fast."""
+
+    def __init__(self, tables: Callable[[], Tables]) -> None:
+        super().__init__()
+        self._tables = tables
+
+    def __missing__(self, name: str) -> _Operation:
+        tables = self._tables()
+        requests = Checkers(tables.SCHEMAS, responses=False)
+        responses = Checkers(tables.SCHEMAS, responses=True)
+        # One call of C code adds all: another thread finds every operation, or none and reads the tables, too.
+        self.update({known: _operation(known, tables, requests, responses) for known in tables.OPERATIONS})
+        if name not in self:
+            raise InvalidRequestError(
+                f"operation: the protocol has no {name!r:.80}; regenerate cycles_client if it is new"
+            )
+        return self[name]
+
+
 class Wire:
     """Builds the requests of one API key, and classifies the replies to them."""
 
@@ -81,7 +101,7 @@ class Wire:
         self._json_headers: Headers = (*self._headers, _JSON)  # made once: connections know them again
         if api_key:
             self.use_key(api_key)
-        self._operations: dict[str, _Operation] = {}
+        self._operations = _Operations(self._tables)
 
     def __repr__(self) -> str:
         return "<Wire>"
@@ -97,7 +117,7 @@ class Wire:
 
     def needs_key(self, call: Call) -> bool:
         """Return whether the operation of a call is sent with a key."""
-        return not self._operation(call.operation).public
+        return not self._operations[call.operation].public
 
     def check(self, call: Call) -> None:
         """Check a call against the schema of its operation.
@@ -105,7 +125,7 @@ class Wire:
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
-        operation = self._operation(call.operation)
+        operation = self._operations[call.operation]
         for name, value in {**call.path, **call.query}.items():
             if name not in operation.parameters:
                 known = ", ".join(operation.parameters)
@@ -113,9 +133,13 @@ class Wire:
             schema = operation.parameters[name]["schema"]
             if schema.get("format") == "date-time" or (schema.get("type") == "array" and not isinstance(value, list)):
                 continue
-            _raise(operation.checks[name](value, name))
+            problem = operation.checks[name](value, name)
+            if problem is not None:
+                raise InvalidRequestError(problem)
         if operation.request is not None and call.body is not None:
-            _raise(operation.request(call.body, ""))
+            problem = operation.request(call.body, "")
+            if problem is not None:
+                raise InvalidRequestError(problem.removeprefix(": "))
 
     def prepare(self, call: Call) -> Prepared:
         """Return the request of a call.
@@ -123,7 +147,7 @@ class Wire:
         Raises:
             InvalidRequestError: An id or an extra header cannot be sent, or the body is not JSON.
         """
-        operation = self._operation(call.operation)
+        operation = self._operations[call.operation]
         target = operation.path
         for name, value in call.path.items():
             quoted = value if _is_url_safe(value) else quote(check_id(name, value), safe="")
@@ -152,7 +176,7 @@ class Wire:
 
     def classify_response(self, call: Call, reply: Reply) -> Outcome:
         """Classify the reply to a call: see `docs/protocol/responses.md`."""
-        operation = self._operation(call.operation)
+        operation = self._operations[call.operation]
         redact = _unchanged
         for secret in self._secret_bytes:
             if reply.body.find(secret) >= 0:  # `in` makes an exception first, to see that it is no number
@@ -174,24 +198,6 @@ class Wire:
         tables = self._tables()
         members = tables.SCHEMAS[tables.OPERATIONS[operation]["response"]]["properties"]
         return Checkers(tables.SCHEMAS, responses=True).inline(members[_ONE_BY_ONE[operation]]["items"])
-
-    def _operation(self, name: str) -> _Operation:
-        try:
-            return self._operations[name]
-        except KeyError:
-            self._load()
-        if name not in self._operations:
-            raise InvalidRequestError(
-                f"operation: the protocol has no {name!r:.80}; regenerate cycles_client if it is new"
-            )
-        return self._operations[name]
-
-    def _load(self) -> None:
-        """Read the tables, at the first call: creating a client stays fast."""
-        tables = self._tables()
-        requests = Checkers(tables.SCHEMAS, responses=False)
-        responses = Checkers(tables.SCHEMAS, responses=True)
-        self._operations = {name: _operation(name, tables, requests, responses) for name in tables.OPERATIONS}
 
     def _header(self, where: str, name: Any, value: Any) -> tuple[bytes, bytes]:
         name, value = checked_header(where, name, value, self._key_header)
@@ -288,11 +294,6 @@ def _json(body: Any) -> bytes:
 def _is_url_safe(value: object) -> bool:
     """Return whether this is an id that is its own quoted form."""
     return isinstance(value, str) and value.isascii() and value.replace("-", "").isalnum()
-
-
-def _raise(problem: str | None) -> None:
-    if problem is not None:
-        raise InvalidRequestError(problem.removeprefix(": "))
 
 
 def _unchanged(text: str) -> str:

@@ -17,7 +17,7 @@ INTERNAL = {  # not set by callers
     "is_chunk",
     "is_approved",
     "reports_denial",
-    "_made",
+    "made",
 }
 
 

@@ -204,7 +204,8 @@ FAULTS: Final = (
     Fault(
         "the entry of a guard outlives its record",
         "cycles/_flows/settle.py",
-        "    if result is PutResult.SAVED:\n        guard.end_written_ahead()\n    elif",
+        "    if result is PutResult.SAVED:\n        if guard.ahead is not None:\n"
+        "            guard.ahead.end()\n    elif",
         "    if",
     ),
     Fault(

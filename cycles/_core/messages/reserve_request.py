@@ -41,19 +41,16 @@ class ReserveRequest:
     is_approved: bool = False  # `approve` has been called for what this request pays for
     reports_denial: bool = True  # False: the caller waits, and reports its last denial itself
     settlement_metadata: Mapping[str, str] = field(factory=dict)
-    _made: dict[str, Any] | None = field(default=None, init=False, eq=False, repr=False)
+    made: dict[str, Any] | None = field(default=None, init=False, eq=False, repr=False)
+    """The body but for its key, from the first use on: a program uses the same request again."""
 
     def body(self, key: str) -> dict[str, Any]:
         """Return the body of the create request; the server's defaults apply to what is absent."""
-        return {"idempotency_key": key, **self.without_key}
+        return {"idempotency_key": key, **(self.made or self.make())}
 
-    @property
-    def without_key(self) -> Mapping[str, Any]:
-        """The body but for its key. It is made once, because a program uses the same request again."""
-        body = self._made
-        if body is not None:
-            return body
-        body = {
+    def make(self) -> dict[str, Any]:
+        """Make `made`, and return it."""
+        body: dict[str, Any] = {
             "subject": self.subject.to_dict(),
             "action": self.action.to_dict(),
             "estimate": self.estimate.to_dict(),
@@ -70,5 +67,5 @@ class ReserveRequest:
             body["observe_mode"] = "OBSERVE"
         if self.metadata:
             body["metadata"] = dict(self.metadata)
-        object.__setattr__(self, "_made", body)  # the class is frozen
+        object.__setattr__(self, "made", body)  # the class is frozen
         return body

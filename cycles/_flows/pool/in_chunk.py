@@ -365,7 +365,7 @@ class InChunk(Place):
         metadata = ending.metadata if is_all else {**ending.metadata, EXCESS_OF: guard.reservation_id}
         commit = commit_body(new_key(), Amount(guard.estimate.unit, amount), metrics, dict(metadata))
         chunk_id = guard.reservation_id if is_all else None
-        body = event_body(commit, request.without_key, chunk_id, self.pool.options.request.overage_policy)
+        body = event_body(commit, request.made or request.make(), chunk_id, self.pool.options.request.overage_policy)
         record = event_record(io, body)
         if rejects:
             return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)

@@ -152,7 +152,7 @@ class RecordFiles:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, in place of what was there."""
-        folder = self.locate()
+        folder = self._folder or self.locate()
         for _ in range(_WRITE_ATTEMPTS - 1):
             try:
                 return self._directory.call(folder, self._write_once, folder, name, content)
@@ -163,7 +163,7 @@ class RecordFiles:
     def remove(self, name: str) -> None:
         """Remove a file, unless another process has done so."""
         try:  # without a context manager, as in `_save`
-            folder = self.locate()
+            folder = self._folder or self.locate()
             self._directory.call(folder, self._remove_once, folder + name)
         except NOTHING_THERE:
             pass
