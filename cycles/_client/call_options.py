@@ -82,6 +82,7 @@ def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[
     Raises:
         TypeError: The operation has no such keyword.
     """
+    # From the code of the function: `inspect.signature` takes a hundred times as long, in each call.
     code = flow.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if not keywords or "request" not in code.co_varnames[len(known) : len(known) + 1]:

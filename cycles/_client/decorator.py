@@ -55,9 +55,11 @@ def guarded_by(
             function does not have, or an option is wrong for every call.
     """
     given: dict[str, Any] = {"estimate": estimate, "action": action, **options}
+    # When decorating, so that a mistake fails at import and not at the first call in production.
     _check(given, actual)
 
     def decorate(function: Any) -> Any:
+        # The function inside is guarded, so that the order of the decorators does not matter.
         if isinstance(function, staticmethod | classmethod):
             return type(function)(decorate(function.__func__))
         _check_function(function)
@@ -150,6 +152,7 @@ def _wrapper(function: Any, calls: _Calls) -> Any:
         (inspect.isgeneratorfunction, _generator),
         (inspect.iscoroutinefunction, _coroutine),
     )
+    # An object with `__call__` is of the kind of that method; `inspect` does not look there.
     called = function if hasattr(function, "__code__") or isinstance(function, partial) else function.__call__
     for is_kind, wrap in kinds:
         if is_kind(function) or is_kind(called):
@@ -162,6 +165,7 @@ def _function(function: Any, calls: _Calls) -> Any:
     def guarded_function(*args: Any, **kwargs: Any) -> Any:
         returned, reservation = calls.open(args, kwargs)
         guard = reservation.acquire()
+        # No `with`: if the result has work left, the block is left here and the guard ends with that work.
         guard._enter()
         try:
             result = function(*args, **kwargs)

@@ -62,6 +62,7 @@ class GuardBase(GuardProperties):
 
     def _abandon(self) -> None:
         """End a guard whose caller never got it. A hold under a caller's key stays for the next run with that key."""
+        # Under a caller's key the reservation belongs to the next run with that key, which replays it.
         state: GuardState | None = getattr(self, "_state", None)
         if state is None or state.request.idempotency_key is None:
             self._drop()
@@ -86,6 +87,7 @@ class GuardBase(GuardProperties):
             from cycles._flows import transfer
 
         self._check_process()
+        # Once there is a token the guard has ended. Its heartbeat stops too: the client that attaches it begins one.
         token = transfer.serialize(self._state)
         if self._state.heartbeat is not None:
             self._runtime.blocking.stop(self._state.heartbeat)
@@ -111,6 +113,7 @@ class GuardBase(GuardProperties):
             self._runtime.end_later(self._state, raised)
 
     def _check_process(self) -> None:
+        # After a fork both processes have this guard. Only the parent settles it, or the amount would be charged twice.
         if self._runtime.pid != os.getpid():
             raise InvalidRequestError(
                 f"{self._state.name} belongs to the parent process, which settles it: reserve again in this process"
@@ -373,6 +376,7 @@ class AsyncGuard(GuardBase):
         if self._inert():
             self._leave()
             return
+        # Before the settlement: the cancellation of the task is undone first, or it would interrupt that too.
         loss = self._loss(raised)
         try:
             if isinstance(raised, GeneratorExit) and not in_async_generator(sys._getframe(1)):

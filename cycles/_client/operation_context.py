@@ -64,6 +64,7 @@ class OperationContext:
         Raises:
             InvalidRequestError: None of them sets a level, or a value has other characters than names may have.
         """
+        # The nearest to the call wins: its argument, then the blocks around it, the view, and the configuration.
         merged = _of_levels(*[getattr(self.config, level) for level in LEVELS])
         for layer in (self.options.subject, current_subject(), None if given is None else as_subject(given)):
             if layer is not None and layer != _NO_SUBJECT:
@@ -139,6 +140,7 @@ class Pages(Generic[ResultT]):
         if not isinstance(outcome, Success):
             raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
         items = [self.item.read(body, **outcome.ids) for body in outcome.body[self.member]]
+        # A server may send a cursor with the last page as well; `has_more`, if it is there, decides.
         following = outcome.body.get("next_cursor") if outcome.body.get("has_more") is not False else None
         cursors.advance(following, **outcome.ids)
         return items

@@ -135,6 +135,7 @@ async def record(
         metrics=_metrics(context, event_record_id(body["idempotency_key"]), metrics),
     )
     settlement = await record_event(context.io, body, context.traced())
+    # Without a response the amount is pending, not lost: an exception would make callers record it a second time.
     if isinstance(settlement.response, EventCreateResponse):
         return settlement.response
     return EventCreateResponse(status=_PENDING, event_id="", **_ids(settlement))
@@ -189,6 +190,7 @@ async def commit_reservation(
         made=Made(context.io.clock.boot_ms()),
     )
     settlement = await settle_record(context.io, record, context.traced(), COMMIT_RESERVATION)
+    # As in `record`: pending is a result, so that no caller commits again with another key.
     if isinstance(settlement.response, CommitResponse):
         return settlement.response
     return CommitResponse(status=_PENDING, charged=Amount(actual.unit, 0), **_ids(settlement))
@@ -246,6 +248,7 @@ async def evidence_keys(context: OperationContext, **request: Unpack[RequestOpti
     """
     outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS, options=context.options.of_call))
     key_set = read(outcome, GET_EVIDENCE_KEYS, _KeySet)
+    # Item by item: a key set may have keys of types that this version does not know, and the others stay usable.
     check = context.wire.item_check(GET_EVIDENCE_KEYS)
     keys = [EvidenceKey.read(key) for key in key_set.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
@@ -298,6 +301,7 @@ async def raw(
     name = generated.find(operation)
     call = generated.call_of(name, arguments, extra_headers or {}, context.traced())
     context.io.check(call)
+    # Only what is safe to repeat is repeated: a read, or a write whose key the server recognizes.
     if generated.is_read(name):
         outcome = await send_read(context.io, call)
     elif call.body is not None and "idempotency_key" in call.body:

@@ -93,6 +93,7 @@ def merged(config: Config | None, settings: dict[str, Any]) -> Config:
     """
     if config is not None and not isinstance(config, Config):
         raise ConfigurationError(f"config must be a cycles.Config, got a value of type {type(config).__name__}")
+    # A given configuration replaces the environment as a whole: no variable of the machine changes one of its values.
     whole = Config.from_env(**settings) if config is None else config.with_settings(**settings)
     whole.endpoint()
     return whole
@@ -115,6 +116,7 @@ def checked_actual(actual: Any, estimate: Amount) -> Actual:
     Raises:
         InvalidRequestError: It is none of these.
     """
+    # Of a callable only its result can be checked, at the end of the block, where a wrong one must not lose the spend.
     if actual is None or callable(actual):
         return cast(Actual, actual)
     if not isinstance(actual, Amount):
@@ -171,6 +173,7 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
             raise InvalidRequestError(f"thresholds must be fractions above 0 and up to 1, like 0.8, got {value!r:.80}")
     if not callable(callback):
         raise InvalidRequestError(f"callback must be a callable that takes an event, got {callback!r:.80}")
+    # A string is iterable too, and its letters would be scopes that no budget has.
     if isinstance(scopes, str) or not isinstance(scopes, Iterable | None):
         raise InvalidRequestError(f"scopes must be a list of scope paths, got {scopes!r:.80}")
     watched = None if scopes is None else frozenset(str(scope).lower() for scope in scopes)

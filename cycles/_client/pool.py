@@ -108,6 +108,7 @@ class _InPool(GuardBase):
         """Admit the guard if a chunk has space for it now."""
         place, state = self._place, self._state
         pool, sub = place.pool, place.options.sub
+        # The general way reports to tracers and limits, and may wait; this one takes a lock and an addition.
         if sub is None or LIMITS.get() or pool.pool_io.is_traced or pool.is_inside():
             return False
         try:
@@ -254,6 +255,7 @@ class PooledReservation(Reservation):
         guard = PooledGuard(self._process, self._pool, self._options, self._estimate)
         if guard._admit_quickly():
             return guard
+        # Made before the flow: it owns what the flow reserves outside of the pool, also if that is interrupted.
         direct = Guard(self._process)
         try:
             io = self._process.blocking
@@ -380,6 +382,7 @@ class Pool(ClosedByItsBlock):
         runtime = self._client._runtime()
         state = self._state(runtime)
         given = (action, subject, actual, metadata, lease_policy)
+        # Most guards of a pool have only an estimate. Their options are made once, for all of them.
         if given == _NOTHING and current_subject() is None:
             usual = self._usual
             if usual is None or usual[0] is not state or usual[1].sub is None or not usual[1].sub.has_place:
@@ -430,6 +433,7 @@ class Pool(ClosedByItsBlock):
 
     def close(self) -> None:
         """Settle every chunk and admit no more guards. Guards that still run are settled when they end."""
+        # Before the flush, so that a guard that is reserved in the meantime finds it closed.
         self._closed_in = os.getpid()
         state = self._own_state()
         if state is not None and not state.closed:
@@ -491,6 +495,7 @@ class Pool(ClosedByItsBlock):
     ) -> PooledOptions:
         resolved = self._resolved(subject)
         key = tuple(getattr(resolved, level) for level in LEVELS)
+        # A scope set is checked once. Its chunks have other amounts only, which are checked when they are given.
         if key not in state.subs:
             runtime.channel.wire.check(create_call(evolve(request, subject=resolved), "k"))
         sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None

@@ -158,6 +158,7 @@ class Reservation:
         assert isinstance(guard, Guard), (
             "a reservation that was entered with `with` must be left so, and the same for `async with`"
         )
+        # Free before the end: a settlement that raises must not leave the reservation entered for ever.
         self._free()
         guard.__exit__(kind, raised, tb)
 

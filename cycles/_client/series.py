@@ -56,6 +56,7 @@ class _Parts(Generic[G]):
 
     def _is_over(self, guard: G) -> bool:
         """Return whether the next piece of work needs a new part: this one ended, lost its lease or spent its share."""
+        # By age too, and not only by spend: a server limits how often it extends one lease.
         age_ms = guard._runtime.blocking.clock.now_ms() - guard._state.opened_ms
         full = guard.spent is not None and guard.spent >= guard.estimate
         return guard.state not in ("active", "unreserved") or guard._state.finalized or full or age_ms >= self._part_ms
@@ -84,6 +85,7 @@ class Series(_Parts[Guard]):
 
     def _end(self, raised: BaseException | None) -> None:
         if self._guard is not None:
+            # The settlement is kept also if the exit raises, for example because the lease was lost.
             try:
                 self._reservation.__exit__(None, raised, None)
             finally:

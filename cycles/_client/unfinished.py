@@ -63,6 +63,7 @@ Opened: TypeAlias = Callable[..., Coroutine[Any, Any, tuple[AsyncGuard, Returned
 
 def is_finished(result: object) -> bool:
     """Return whether the work of a call has ended when it returns `result`."""
+    # First, because most calls return one of these.
     if type(result) in _VALUES:
         return True
     if inspect.isgenerator(result) or inspect.isawaitable(result) or _is_async_iterator(result):
@@ -87,6 +88,7 @@ def guarded_rest(guard: Guard, returned: Returned, result: Any) -> Any:
 
 def guarded_rest_async(guard: AsyncGuard, returned: Returned, result: Any) -> Any:
     """Return the unfinished result of a coroutine function, guarded until it ends."""
+    # A task or future stays itself: its caller may cancel it or compare it, which a wrapper would change.
     if callable(getattr(result, "add_done_callback", None)):
         result.add_done_callback(partial(_done, guard, returned))
         return result
@@ -130,6 +132,7 @@ def steps(guard: Guard, returned: Returned, start: Callable[[], Any]) -> Generat
         body = start()
         step: Callable[[], Any] = partial(body.send, None)
         while True:
+            # Around each step only: between two steps the code of the consumer runs, in the same context.
             try:
                 with running(guard):
                     item = step()
@@ -205,6 +208,7 @@ def _done(guard: AsyncGuard, returned: Returned, future: Any) -> None:
     if raised is None:
         returned.report(guard, future.result())
     with contextlib.suppress(GuardFinalizedError):
+        # Claimed here, in the callback, so that no other caller ends it while the thread starts.
         guard._state.claim("end")
         guard._runtime.end_later(guard._state, raised)
 

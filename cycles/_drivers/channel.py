@@ -105,6 +105,7 @@ class Channel:
         if self._keys is None or not self.wire.needs_key(call):
             return await self._attempt(call, loop, ends_at_s)
         get = self._keys.get if loop is None else self._keys.aget
+        # A rejected key is fetched once more, and the call repeated if that returned another one: keys are rotated.
         try:
             self.wire.use_key(key := await get())
             outcome = await self._attempt(call, loop, ends_at_s)
@@ -121,6 +122,7 @@ class Channel:
             connections = self._connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
         except TransportError as error:
             return _not_loaded(call, error)
+        # A client may close between here and the connection; then one more attempt gets a new connection.
         was_open, started = not self._closed, time.monotonic()
         try:
             to = request.method, request.target, request.headers, request.content
@@ -181,6 +183,7 @@ class Channel:
         queued = error.kind is FailureKind.QUEUE
         if queued:
             message = str(error)
+        # Crash reporters print local variables of frames, and those of connections have the API key.
         cause = without_frames(error.__cause__ or error)
         return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
 
@@ -190,6 +193,7 @@ class Channel:
         After the close each request gets new ones.
         """
         client = self._http_client if loop is None else self._async_http_client
+        # A pool of its own: calls that wait for a connection would otherwise delay the heartbeats of all leases.
         separate = heartbeat and client is None
         kept = self._threads if loop is None else self._loops.get(loop)
         if self._closed and (loop is None or kept is None):

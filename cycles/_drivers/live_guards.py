@@ -47,6 +47,7 @@ class GuardEnds:
     def run(self) -> None:
         """Call in this thread what no thread has called."""
         while True:
+            # Counted before the call is taken, so that `running` is not False between the two.
             self._running.append(None)
             try:
                 end = self._calls.popleft()

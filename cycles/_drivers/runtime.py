@@ -81,6 +81,7 @@ class Runtime:
         if self.records.journaled:
             log = self.records.spend_log()
             self._ahead = WriteAhead(log, self.blocking, heartbeats, reporter.journal_problem)
+        # Last, because it starts to settle what an earlier process left, with all parts above.
         self.background.start(self.blocking, self.blocking.until)
         self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
 
@@ -155,11 +156,13 @@ class Runtime:
         if self.closed:
             return FlushReport()
         self.closed = True
+        # Guards that are in use after the close are still settled when the interpreter exits.
         if not self.guards.in_use:
             atexit.unregister(self._at_exit)
         self.guards.stop_heartbeats()
         if "pools" in self.__dict__:
             self.pools.close(lambda record, lease: self.background.keep(Settle(record, lease)))
+        # From here on a caller with `wait=False` sends its amount itself: no worker may be left to do it.
         self.background.decline()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
@@ -172,6 +175,7 @@ class Runtime:
             self._reporter.left_pending(report, [*left, *in_progress], self.records.directory)
         if not report.scan_finished:
             self._reporter.journal_problem(UNREAD)
+        # In this order each part can still use those that are closed after it.
         self.background.close()
         self.scheduler.close(THREADS_END_S)
         if self.records.shared is not None:

@@ -66,6 +66,7 @@ class SoftLimits:
                 self._reporter.call(target.callback, event)
 
     def _budgets(self) -> list[Used]:
+        # Read now: the limit of a run changes with each settlement, and no response of the server says so.
         for used in [source() for source in self._sources]:
             self._known[used.scope, used.unit] = used
         return list(self._known.values())

@@ -83,6 +83,7 @@ class SafeTrace:
 
     def ended(self, guard: Any) -> None:
         """The state of the guard is final or pending: reported once."""
+        # The flag first: a tracer that ends a guard itself would be called again from there.
         if not self._ended:
             self._ended = True
             self._call("ended", guard)
@@ -122,6 +123,7 @@ def _receive(attempt: Any, outcome: Outcome) -> None:
 
 def _with_headers(call: Call, attempt: Any) -> Call:
     headers: Mapping[str, str] = _safely("headers", lambda: _usable(attempt.headers)) if attempt is not None else {}
+    # The call gets the id of the header too, so that errors and events name the one that the server has logged.
     parent = _TRACEPARENT.fullmatch((headers or {}).get("traceparent", ""))
     if parent is None:
         return call

@@ -47,6 +47,7 @@ class Entry:
         Raises:
             OSError: a new file is needed and cannot be made.
         """
+        # Before the write: if it fails or is slow, the next spend waits for its second, too.
         self._written_s = now_s
         slot = self._slot
         if slot is not None and (slot.write(record) or slot.ended):

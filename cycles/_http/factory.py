@@ -62,6 +62,7 @@ def blocking(
 ) -> Blocking:
     """Return what threads send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
+        # Imported late: a client loads one kind of connections, and most never load httpx.
         from cycles._http.blocking import BlockingConnections
 
         return BlockingConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)

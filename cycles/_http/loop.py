@@ -181,6 +181,7 @@ class AsyncConnections:
                 reply = await connection.request(request)
             finally:
                 over.cancel()
+            # A connection is kept only if all of the request was taken and nothing follows the response.
             if not connection.next_exchange():
                 held[0].drop()
             self._return(held, reply.received)
@@ -221,6 +222,7 @@ class AsyncConnections:
         pool = self._pool
         if pool.closed:
             raise closed()
+        # Whatever ends the wait, `leave` passes a slot on that arrived and was not taken.
         waiter = _Waiter()
         try:
             pool.join(waiter)
@@ -260,6 +262,7 @@ class AsyncConnections:
             addresses = await self._addresses(deadline - loop.time())
         except OSError as error:
             raise not_connected(endpoint, error) from error
+        # One after the other, each with its share: an address that does not respond leaves time for the next.
         for position, address in enumerate(addresses):
             now = loop.time()
             try:

@@ -38,6 +38,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None], later: 
     folder = config.journal_dir or default_root()
     if isinstance(given, str) and urlsplit(given).scheme == "file":
         folder, given = directory(given), None
+    # The local journal is made in any case: it takes what a shared store does not take during an outage.
     local = Journal(
         folder,
         base_url=base_url,
@@ -49,6 +50,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None], later: 
     if given is None:
         return local
     store = open_store(given) if isinstance(given, str) else given
+    # Derived as the folder of a local journal, so that workers with the same server and tenant share records.
     owner = partition(base_url, config.tenant, api_key)
     return StoreJournal(
         bound(store, owner, config.durability, config.journal_store_timeout),

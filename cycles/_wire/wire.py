@@ -109,6 +109,7 @@ class Wire:
     def use_key(self, api_key: str) -> None:
         """Send this key from now on."""
         if self._keys[:1] != (api_key,):
+            # The keys before it are kept, because a response to a request with one of them may still repeat it.
             self._keys = (api_key, *(key for key in self._keys if key != api_key))[:_KEPT_KEYS]
             self._secrets = pattern_of(self._keys)
             self._secret_bytes = tuple(Secret(key.encode()) for key in self._keys)
@@ -165,6 +166,7 @@ class Wire:
             headers = self._headers if call.body is None else self._json_headers
         trace_id, more = call.options.trace_id, call.options.headers
         if more:
+            # Names of headers have no case: two that differ in case only would both be sent.
             own = {name.lower().encode() for name in more}
             kept = (header for header in headers if header[0].lower() not in own)
             headers = (*kept, *(self._header("extra_headers", name, value) for name, value in more.items()))
@@ -178,6 +180,7 @@ class Wire:
         """Classify the reply to a call: see `docs/protocol/responses.md`."""
         operation = self._operations[call.operation]
         redact = _unchanged
+        # Few bodies have a key in them, and replacing it needs the whole body as text. So it is looked for first.
         for secret in self._secret_bytes:
             if reply.body.find(secret) >= 0:  # `in` makes an exception first, to see that it is no number
                 redact = self.redact

@@ -101,6 +101,7 @@ class BlockingIo(BaseIo):
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function of the user in this thread; a coroutine function runs in a new event loop."""
+        # An awaitable shows itself only when the function has been called: a plain one may return a coroutine.
         result = function(argument)
         return run_coroutine(result) if inspect.isawaitable(result) else result
 
@@ -129,6 +130,7 @@ class BlockingIo(BaseIo):
             job = partial(self._send_heartbeat, heartbeat, step.due_ms)
             scheduler = self._heartbeats.scheduler
             heartbeat.set_timer(scheduler.at(step.due_ms / 1000, job, self._heartbeats))
+            # No timer runs then: the guard compares the clock itself (`see_lease`), and this report says so.
             if scheduler.short_of_threads:
                 report_late(self, heartbeat)
 

@@ -59,6 +59,7 @@ class ClaimTimer:
 
     def _schedule(self) -> None:
         assert self._shared is not None
+        # Three in each period, so that two may fail before a claim ends; jitter keeps a fleet from ticking together.
         period_s = self._shared.claim_ms / 1000 / TICKS_PER_CLAIM
         self._timer = self._pool.later(period_s * (0.8 + 0.3 * jitter()), self._tick)
 

@@ -43,6 +43,7 @@ class LoopWorkers:
 
     def hand_over(self, work: BackgroundWork) -> bool:
         """Take some work that is due now, from code on this loop. False as for `Io.hand_over`."""
+        # The queue decides first: during an outage it gives the work to the threads, which wait at the gate.
         if not self._queue.hand_over(work, now=True, loop=self._loop):
             return False
         if not self._workers:
@@ -74,6 +75,7 @@ class LoopWorkers:
 
     def _ended(self, work: Coroutine[Any, Any, None]) -> None:
         """Count a worker that has ended, also one that was cancelled before its first step."""
+        # A task that is cancelled before its first step never runs `_work`, so it is counted here.
         work.close()
         self._workers -= 1
         if not self._workers:

@@ -143,6 +143,7 @@ class WorkerPool:
             look_at_s = max(self._grow_at_s, self._waiting[0].when_s + GROW_AFTER_S)
             if now_s < look_at_s:
                 return look_at_s
+        # By half at a time: a burst gets threads quickly, and one slow job does not start all of them.
         missing = self.max_workers - len(self._workers)
         unserved = len(self._waiting) - self._idle
         wanted = max(1, min(missing, len(self._workers) // 2, unserved))
