@@ -129,7 +129,9 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount, *, sent: bool = Fals
 
 def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount, *, sent: bool = False) -> Record:
     request, reservation_id, estimate = guard.request, guard.reservation_id, guard.estimate
-    event_of = partial(event_body, commit, request.made or request.make(), reservation_id, request.overage_policy, sent=sent)
+    event_of = partial(
+        event_body, commit, request.made or request.make(), reservation_id, request.overage_policy, sent=sent
+    )
     if reservation_id is None:  # no server could be reached to reserve: there is nothing to commit, only an event
         return evolve(event_record(io, event_of()), sent=sent)
     return Record(

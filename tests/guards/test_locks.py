@@ -24,6 +24,7 @@ from cycles._flows.signal import Signal
 from cycles._journal.files import locked_file
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.files.spend import SpendLog, left_entries
+from cycles._journal.stores.memory import MemoryStore
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
@@ -114,6 +115,27 @@ def test_a_signal_handler_may_wake_the_wait_that_it_interrupts(client: cycles.Cy
 
     # Every point, also in the standard library, whose `threading.Event` has a lock.
     ends(lambda: at_each_point("", make))
+
+
+@pytest.mark.parametrize("part", ["shared", "health"])
+def test_a_signal_handler_may_record_while_its_thread_uses_a_shared_store(tmp_path: Path, part: str) -> None:
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1_000)}) as server,
+        server.client(journal=True, journal_dir=tmp_path, journal_store=MemoryStore()) as client,
+    ):
+        handled: list[str] = []
+
+        def use() -> None:
+            client.record(cycles.usd("0.01"), action=("a", "b"))
+            client.flush(0.0)
+
+        def act() -> None:
+            handled.append(client.record(cycles.usd("0.01"), action=("a", "b")).status)
+
+        ends(lambda: at_each_point(f"/cycles/_journal/stores/{part}", lambda: (act, use)))
+        assert len(handled) > 2
+        assert set(handled) == {"APPLIED"}
+        assert len(server.requests.of("event")) == 2 * len(handled) + 1  # each amount is sent once
 
 
 def test_a_price_book_reports_each_model_once_and_a_signal_handler_may_use_it(

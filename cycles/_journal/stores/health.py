@@ -38,7 +38,7 @@ class StoreHealth:
         self._outage = outage
         self._report = report
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store, too
         self._breaker = CircuitBreaker()
         self._claim_from_s = 0.0
         self._is_reported = False

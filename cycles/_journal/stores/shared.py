@@ -128,7 +128,9 @@ class StoreJournal:
         self._wall_ms = wall_ms
         self._later = later
         self._combiner = Combiner(store, timeout_s)
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may settle another amount while its thread is in here. Each step concerns one
+        # key, and what is looked through is a copy, so the handler may run between any two calls.
+        self._lock = threading.RLock()
         self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
         self._held: dict[str, Held] = {}
         self._taken: dict[str, bytes] = {}  # what the store had when this client lost a record to another one
@@ -610,7 +612,8 @@ class StoreJournal:
     def _move_own(self) -> None:
         """Put what this client saved elsewhere during an outage, and what it is unsure of."""
         with self._lock:
-            elsewhere = [key for key, each in self._held.items() if each.place != "store" or each.is_unsure]
+            held_now = list(self._held.items())
+        elsewhere = [key for key, each in held_now if each.place != "store" or each.is_unsure]
         for key in elsewhere:
             held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
             if held is not None and (held.place != "store" or held.is_unsure):
