@@ -160,8 +160,8 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
             return pending
     latest, result = (record, stopped) if stopped is not None else await attempt(io, record, guard)
     conclude(io, latest, result, guard)
-    guard.unfinished = None
     await io.finish(latest, result)
+    guard.unfinished = None  # last: if `finish` is interrupted, the record is in progress until it is sent again
     if isinstance(result, Settled):
         return result.settlement
     rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)

@@ -18,6 +18,7 @@ import pytest
 
 import cycles
 from tests.providers.conftest import ALL, EXACT, USED, AsyncOpenAI, Bedrock, Desk, Gemini, OpenAI, Sdk
+from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
 STEPS = {OpenAI: 1, AsyncOpenAI: 1, Gemini: 1, Bedrock: 5}
@@ -104,6 +105,7 @@ def settled(desk: Desk) -> None:
         until(lambda: not any(thread.name == "cycles-dropped-response" for thread in threading.enumerate()))
     assert desk.client.flush(60).pending == 0
     until(lambda: not desk.held)
+    assert runtime_of(desk.client).background.in_other_threads([]) == []  # `close` would report them as pending
 
 
 async def _nothing() -> None:
