@@ -24,7 +24,7 @@ from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.queue import WorkQueue
-from cycles._drivers.work.scheduler import Scheduler
+from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TIMER_WORKERS: Final = 4
 HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
 UNREAD: Final = (
     "the client was closed before its journal was read to the end, so an earlier process may have left more "
@@ -76,6 +77,7 @@ class Runtime:
         responded = self.background.server_responded
         self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
+        self._timers = self.scheduler.worker_pool("timers", TIMER_WORKERS)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self._ahead: WriteAhead | None = None
         if self.records.journaled:
@@ -142,6 +144,10 @@ class Runtime:
         self.guards.dropped(guard)
         self.background.end_guard(partial(end_later, self.blocking, guard, raised))
 
+    def after(self, seconds: float, job: Callable[[], object]) -> Handle:
+        """Call `job` in a thread when time has passed, unless it is cancelled or the client is closed before."""
+        return self.scheduler.at(time.monotonic() + seconds, job, self._timers)
+
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run a blocking call, without blocking the event loop."""
         from cycles._drivers.in_thread import call_in_thread
@@ -156,6 +162,7 @@ class Runtime:
         if self.closed:
             return FlushReport()
         self.closed = True
+        self.guards.end_estimated()
         # Guards that are in use after the close are still settled when the interpreter exits.
         if not self.guards.in_use:
             atexit.unregister(self._at_exit)
@@ -195,6 +202,7 @@ class Runtime:
             self.guards.end_all_here(self._config.flush_timeout)
             self._name_left()
             return
+        self.guards.end_estimated()
         self.guards.end_all()
         of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
         for guard in of_pools:

@@ -113,7 +113,7 @@ def _amount(io: Io, guard: GuardState, end: Commit | CallActual) -> tuple[Amount
     """Return the amount to commit, and the metadata that marks how the block ended."""
     settlement_metadata = {} if end.outcome is None else {OUTCOME: end.outcome}
     if isinstance(end, Commit):
-        return end.amount, settlement_metadata
+        return end.amount, {**settlement_metadata, **ESTIMATED} if guard.is_estimate else settlement_metadata
     amount = _actual_amount(io, guard, end)
     return (guard.estimate, {**settlement_metadata, **ESTIMATED}) if amount is None else (amount, settlement_metadata)
 

@@ -123,7 +123,8 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount, *, sent: bool = Fals
     """
     if guard.commit_key is None:
         guard.commit_key = new_key()
-    metadata = {**guard.request.settlement_metadata, **(ESTIMATED if sent else {})}
+    is_estimate = sent or guard.is_estimate
+    metadata = {**guard.request.settlement_metadata, **(ESTIMATED if is_estimate else {})}
     return _record(io, guard, commit_body(guard.commit_key, amount, None, metadata), amount, sent=sent)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
 from cycles.providers._meter import (
+    BACKGROUND_WAIT_S,
     MIN_OUTPUT_TOKENS,
     WAIT_S,
     LostAttempt,
@@ -51,6 +52,7 @@ def guard(
     lost_attempt: LostAttempt = "bound",
     reported_cost: ReportedCost = "known",
     free_hosts: Sequence[str] = (),
+    background_wait: float = BACKGROUND_WAIT_S,
     **reserve_options: Unpack[ReserveOptions],
 ) -> T:
     """Return a guarded copy of a provider client; the client itself is not changed.
@@ -79,6 +81,8 @@ def guard(
         reported_cost: When the cost that a gateway reports is the price of a response: ``"known"``: OpenRouter,
             Perplexity and xAI; ``"always"``: from every host; ``"never"``.
         free_hosts: Hosts whose requests cost nothing, for example ``["localhost:11434", "*.gpu.internal"]``.
+        background_wait: Seconds that a call with ``background=True`` stays open until its response is retrieved, 3,600
+            by default; then its estimate is settled. 0: it is settled immediately.
         reserve_options: Other options of `reserve`; `actual` and `idempotency_key` are callables.
 
     Raises:
@@ -103,6 +107,7 @@ def guard(
         "lost_attempt": lost_attempt,
         "reported_cost": reported_cost,
         "free_hosts": free_hosts,
+        "background_wait": background_wait,
         "options": reserve_options,
     }
     return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings))

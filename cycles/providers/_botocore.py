@@ -21,6 +21,7 @@ from attrs import define
 from cycles._errors import ConfigurationError
 from cycles._version import install_extra
 from cycles.providers._attempts import Attempts
+from cycles.providers._background import Retrieval
 from cycles.providers._bodies import parsed_json, with_limits, with_other_limits
 from cycles.providers._call import Call
 from cycles.providers._meter import Meter
@@ -167,7 +168,7 @@ class _Watched:
         return getattr(self._raw, name)
 
 
-def _dropped(raw: Any, call: Call) -> None:
+def _dropped(raw: Any, call: Call | Retrieval) -> None:
     """Close the connection of a stream that was dropped: Bedrock stops, and no other call gets it."""
     with contextlib.suppress(Exception):
         raw.close()

@@ -37,6 +37,7 @@ from cycles.providers._bodies import (
 from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import normalized
 from cycles.providers._frames import FrameFilter
+from cycles.providers._held import HeldResponses, response_in, responses_in, running_in
 from cycles.providers._hosts import billed_by, is_free
 from cycles.providers._meter import Meter, Request
 from cycles.providers._paid import current_payer
@@ -60,10 +61,12 @@ class End:
     Attributes:
         outcome: How it ended, if not normally.
         raised: What the SDK raised.
+        response: The response as a later request has retrieved it, if it was made in the background.
     """
 
     outcome: Outcome
     raised: BaseException | None
+    response: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -118,6 +121,9 @@ class Call:
         self.need: Need | None = None
         self.bound: Callable[[int], int] | None = None  # what it may cost at an output limit
         self.admissions: Any = None  # of the client that has reserved
+        self.held_in: HeldResponses[Call] | None = None  # has the call while its response is made in the background
+        self.held_id: str | None = None  # of that response
+        self.timer: Any = None  # ends the call if its response is not retrieved in time
         self._ends: dict[None, End] = {}
         self.ending: Ending | None = None  # set by `conclude`
         self.noted = 0  # of its bound, in what its enclosing guard has written ahead
@@ -142,6 +148,12 @@ class Call:
             self.book, self.actual = (price, None) if isinstance(price, PriceBook) else (None, price)
             self.flat = price is None and self.payer.estimate.unit != "TOKENS"
 
+    @property
+    def is_background(self) -> bool:
+        """Whether the provider is to make the response in the background."""
+        background = None if self.endpoint is None else self.endpoint.background
+        return background is not None and self.request.body.get(background.member) is True
+
     # --- before the request
 
     def again(self) -> Call:
@@ -149,6 +161,7 @@ class Call:
         request = self.request
         made = Call(self.meter, self.endpoint, request.path, request.body, stream=request.stream, url=self._url)
         made.number, made.files, made.notes, made.agent = self.number + 1, self.files, self.notes, self.agent
+        made.held_in = self.held_in
         made.reserved = made.estimate()
         return made
 
@@ -366,9 +379,13 @@ class Call:
     def _read_whole(self) -> None:
         if self._content is None:
             return
-        self._whole = parsed_json(self._content)
-        self._read(self._whole)
-        self._exact, self._content = bool(self.usage.responses()), None
+        self._read_response(parsed_json(self._content))
+        self._content = None
+
+    def _read_response(self, response: Any) -> None:
+        self._whole = response
+        self._read(response)
+        self._exact = bool(self.usage.responses())
 
     def chunk(self, value: Any) -> None:
         """Read a decoded chunk of a Gemini stream."""
@@ -396,6 +413,15 @@ class Call:
             for value in self._filter.reported():
                 self._read(value)
 
+    def running_response(self) -> str | None:
+        """Return the id of the response if it is still being made in the background, as far as it has reported."""
+        background = None if self.endpoint is None or not self.is_background else self.endpoint.background
+        if background is None or self.end is not None:
+            return None
+        if self._filter is not None:
+            return running_in(background, responses_in(self._filter))
+        return running_in(background, iter([response_in(self._whole)]))
+
     def _read(self, value: Any) -> None:
         self.meter.api.read(value, self.usage)
         if self._takes_cost and (cost := self.meter.api.reported_cost(value)) is not None:
@@ -422,6 +448,11 @@ class Call:
     # --- what it cost
 
     @property
+    def is_mine(self) -> bool:
+        """Whether this process has made the call."""
+        return self._pid == os.getpid()
+
+    @property
     def end(self) -> End | None:
         """What settles it; None until `claim_end`."""
         return self._ends.get(None)
@@ -431,7 +462,7 @@ class Call:
 
         A forked child has a copy of each call of its parent. It ends when the child drops it, and reports less usage.
         """
-        if self._pid != os.getpid():
+        if not self.is_mine:
             return False
         # One call of C code and no lock: a signal handler may end calls in the middle of it.
         return self._ends.setdefault(None, end) is end
@@ -449,6 +480,8 @@ class Call:
     def conclude(self, end: End) -> Ending:
         """Return how the call is settled. Raises only what interrupts it, and may be called again then."""
         if self.ending is None:
+            if end.response is not None:
+                self._read_response(end.response)
             self.ending = self._conclude(end.outcome, end.raised)
             if self._filter is not None:
                 self._filter.kept.clear()
@@ -625,9 +658,10 @@ class Call:
             return True  # only attempts without a response
         if self.charges_lost and self._whole is None and not self.request.stream:
             return False  # a whole response that was not read to its end, which the provider has made and billed
-        background = isinstance(self._whole, Mapping) and self._whole.get("status") in ("queued", "in_progress")
-        if self.endpoint is None or self.endpoint.kind not in ("text", "embedding") or background:
+        if self.endpoint is None or self.endpoint.kind not in ("text", "embedding"):
             return False
+        if self.is_background and not self.usage.responses():
+            return False  # the provider continues with it
         missing = self._missing() if self.usage.responses() else {"tokens_input", "tokens_output"}
         counts: dict[str, int] = {}
         if "tokens_input" in missing or not (ended or self.usage.tokens_input):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cycles.providers._provider import Endpoint, provider_named
 
@@ -32,6 +32,23 @@ def normalized(path: str) -> str:
     # `urlsplit` takes the word before a colon for a scheme: Gemini has paths like files:register.
     name = urlsplit(path).path if "://" in path else re.split("[?#]", path, maxsplit=1)[0]
     return name.rstrip("/") or "/"
+
+
+def stored_response(provider: str, path: str) -> str | None:
+    """Return the id of the response made in the background that a request retrieves, cancels or deletes, or None.
+
+    Args:
+        provider: Whose SDK sends it.
+        path: As the SDK has it, before it adds deployments or regions.
+    """
+    of = provider_named(provider)
+    name = of.path(normalized(path))
+    for base, endpoint in of.metered.items():
+        if endpoint.background is not None and name.startswith(f"{base}/"):
+            found, _, operation = name.removeprefix(f"{base}/").partition("/")
+            if operation in ("", "cancel"):
+                return unquote(found)
+    return None
 
 
 def find(provider: str, method: str, path: str) -> Endpoint | Literal["free", "unmetered"]:

@@ -41,6 +41,8 @@ UNITS: Final = ("USD_MICROCENTS", "TOKENS")
 """The units in which calls can be bounded and settled without `estimate` and `actual`."""
 WAIT_S: Final = 240.0
 """How long a call waits by default while nothing of its budget ends: less than common HTTP timeouts (300 s or more)."""
+BACKGROUND_WAIT_S: Final = 3_600.0
+"""How long a call stays open by default whose response is made in the background."""
 MIN_OUTPUT_TOKENS: Final = 1_024
 """The lowest output limit to which a request is lowered by default."""
 
@@ -58,6 +60,9 @@ OPTIONS: Final = (
     "within",
     "unmetered",
     "lost_attempt",
+    "reported_cost",
+    "free_hosts",
+    "background_wait",
 )
 """The options of `guard` that `Cycles.reserve` does not have."""
 
@@ -148,6 +153,7 @@ class Meter:
     lost_attempt: LostAttempt = "bound"
     reported_cost: ReportedCost = "known"
     free_hosts: tuple[FreeHost, ...] = ()
+    background_wait_s: float = BACKGROUND_WAIT_S
     only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
@@ -305,6 +311,7 @@ def make_meter(
     lost_attempt: Any = "bound",
     reported_cost: Any = "known",
     free_hosts: Any = (),
+    background_wait: Any = BACKGROUND_WAIT_S,
     options: Mapping[str, Any],
     **others: Any,
 ) -> Meter:
@@ -319,6 +326,11 @@ def make_meter(
     _one_of("lost_attempt", lost_attempt, LOST_ATTEMPTS)
     _one_of("reported_cost", reported_cost, ("known", "always", "never"))
     _check_admission(wait, min_output_tokens)
+    if not is_seconds(background_wait):
+        raise InvalidRequestError(
+            f"background_wait must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {background_wait!r:.80}; "
+            "background_wait=0 settles the estimate without waiting for the response"
+        )
     _check_unit(unit, estimate)
     fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
     rest, actual, key = _checked_options(options, fixed)
@@ -343,6 +355,7 @@ def make_meter(
         lost_attempt=lost_attempt,
         reported_cost=reported_cost,
         free_hosts=free_hosts_of(free_hosts),
+        background_wait_s=background_wait,
         **others,
     )
 

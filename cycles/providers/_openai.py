@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles._usage.pricing import MICROCENTS_PER_USD
-from cycles.providers._provider import Endpoint, Hook, StreamRules, exact
+from cycles.providers._provider import Background, Endpoint, Hook, StreamRules, exact
 
 name: Final = "openai"
 clients: Final = ("openai.OpenAI", "openai.AsyncOpenAI")
@@ -19,10 +19,13 @@ prices: Final = "openai"
 price_by: Final[Literal["response"]] = "response"
 
 _TEXT: Final = "llm.completion"
+_BACKGROUND: Final = Background(
+    "background", ("queued", "in_progress"), ("completed", "incomplete", "failed", "cancelled", "expired")
+)
 metered: Final[Mapping[str, Endpoint]] = {
     "/chat/completions": Endpoint("chat.completions", "text", _TEXT, ("max_completion_tokens", "max_tokens")),
     "/completions": Endpoint("completions", "text", _TEXT, ("max_tokens",)),
-    "/responses": Endpoint("responses", "text", _TEXT, ("max_output_tokens",)),
+    "/responses": Endpoint("responses", "text", _TEXT, ("max_output_tokens",), background=_BACKGROUND),
     "/responses/compact": Endpoint("responses.compact", "text", _TEXT, ("max_output_tokens",)),
     "/embeddings": Endpoint("embeddings", "embedding", "llm.embedding"),
     "/images/generations": Endpoint("images.generate", "image", "llm.image"),

@@ -30,6 +30,21 @@ PROVIDERS: Final[dict[str, str]] = {
 
 
 @frozen
+class Background:
+    """How an endpoint makes a response in the background. It is retrieved by its id, below the path of the endpoint.
+
+    Attributes:
+        member: The member of the body that requests it.
+        running: The values of ``status`` of a response that is still being made.
+        ended: Those of one that has ended.
+    """
+
+    member: str
+    running: tuple[str, ...]
+    ended: tuple[str, ...]
+
+
+@frozen
 class Endpoint:
     """One metered endpoint.
 
@@ -42,6 +57,7 @@ class Endpoint:
         is_thinking_below: Whether the provider rejects an output limit that is not above them.
         tier: The member with the service tier.
         spellings: Other names of members that the provider accepts, and those that `limits` and `tier` have.
+        background: How it makes responses in the background; None: it does not.
     """
 
     name: str
@@ -52,6 +68,7 @@ class Endpoint:
     is_thinking_below: bool = False
     tier: str = "service_tier"
     spellings: Mapping[str, str] = field(factory=dict)
+    background: Background | None = None
 
 
 @frozen

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from typing import Any, Final
 
+from cycles.providers._background import Retrieval
 from cycles.providers._call import Call, Outcome
 from cycles.providers._settle import end_call, end_call_async
 
@@ -25,7 +26,7 @@ class Pump:
 
     __slots__ = ("_body", "_filter", "call", "exhausted", "reading", "source")
 
-    def __init__(self, call: Call, content_type: str) -> None:
+    def __init__(self, call: Call | Retrieval, content_type: str) -> None:
         self.call = call
         self.source: Any = None  # the iterator over the response's bytes, once the user reads
         self.reading = False

@@ -19,7 +19,9 @@ from cycles._flows.io import Io, run
 from cycles._flows.release import release
 from cycles._flows.run_limit import limits_around
 from cycles.providers._admission import Admission, Need
+from cycles.providers._background import Retrieval
 from cycles.providers._call import Call, End, Ending, Outcome
+from cycles.providers._held import HeldResponses
 from cycles.providers._queue import admissions_of
 from cycles.providers._shared import shared
 
@@ -117,15 +119,57 @@ def _cap(state: GuardState) -> int | None:
     return None if caps is None else caps.max_tokens
 
 
-def end_call(call: Call, outcome: Outcome = None, raised: BaseException | None = None) -> None:
-    """Settle a call in this thread, if nothing else has. Raises nothing that a server can cause."""
-    end = End(outcome, raised)
+def end_call(call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
+    """Settle a call in this thread, if nothing else has. Raises nothing that a server can cause.
+
+    A call whose response is still being made in the background stays open. A retrieval ends the call that it has found.
+    """
+    if isinstance(call, Retrieval):
+        if (found := call.end_of_call()) is not None:
+            end_open(call.call, found)
+    elif raised is not None or not _keep_open(call):
+        end_open(call, End(outcome, raised))
+
+
+def end_open(call: Call, end: End) -> None:
+    """Settle a call in this thread, also if its response is still being made in the background."""
     try:
         if call.claim_end(end):
             _settle(call, end)
     except BaseException:  # a signal handler has raised
         _continue_later(call, end)
         raise
+
+
+def _keep_open(call: Call) -> bool:
+    """Let a call stay open whose response is still being made in the background; return whether it stays open.
+
+    Its known spend is the estimate from then on: it is written ahead, and committed if the client is closed. Each step
+    may be repeated after an interruption.
+    """
+    held, response_id, guard = call.held_in, call.running_response(), call.guard
+    if held is None or response_id is None or not isinstance(guard, GuardState):
+        return False
+    if call.held_id is None:
+        guard.is_estimate = True
+        try:
+            if guard.spent is None:
+                guard.spend(call.reserved)
+        except CyclesError:  # it has ended
+            return False
+        call.runtime.watch(guard)
+        if call.timer is None:
+            call.timer = call.runtime.after(call.meter.background_wait_s, partial(end_open, call, End(None, None)))
+        call.held_id = response_id
+    # Last: a client that is closed or dropped after this finds the call.
+    return held.add(call.held_id, call) and not call.runtime.closed
+
+
+def end_all_open(held: HeldResponses[Call]) -> None:
+    """Settle the estimate of the open calls of a client that was dropped. The garbage collector may call this."""
+    for call in held.close():
+        if call.is_mine:
+            call.runtime.background.end_guard(partial(end_open, call, End(None, None)))
 
 
 def _settle(call: Call, end: End) -> None:
@@ -171,9 +215,17 @@ def _has_spent(call: Call, amount: Amount | None) -> bool:
     return before is None or bool(after - before >= amount)
 
 
-async def end_call_async(call: Call, outcome: Outcome = None, raised: BaseException | None = None) -> None:
+async def end_call_async(call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
     """As `end_call`, from an event loop. If the caller is cancelled, the client continues with the settlement."""
-    end = End(outcome, raised)
+    if isinstance(call, Retrieval):
+        if (found := call.end_of_call()) is not None:
+            await end_open_async(call.call, found)
+    elif raised is not None or not _keep_open(call):
+        await end_open_async(call, End(outcome, raised))
+
+
+async def end_open_async(call: Call, end: End) -> None:
+    """As `end_open`, from an event loop."""
     try:
         if call.claim_end(end):
             await _settle_async(call, end)
@@ -195,7 +247,7 @@ async def _settle_async(call: Call, end: End) -> None:
             await call.client.aio.record(**event)
 
 
-def end_dropped(call: Call) -> None:
+def end_dropped(call: Call | Retrieval) -> None:
     """Settle a call whose response was dropped: in a thread, or here if no thread can be started any more."""
     outcome = call.stream_outcome
     if not threading.main_thread().is_alive():
@@ -220,17 +272,29 @@ async def _end(io: Io, call: Call, ending: Ending) -> None:
 
 def _wake_others(call: Call, guard: GuardState) -> None:
     """Wake the calls that wait, as soon as the settlement of this one has ended; that may be in the background."""
+    _forget_open(call)
     guard.when_settled().on_set(partial(call.admissions.ended, call.admissions.closed(call)))
 
 
+def _forget_open(call: Call) -> None:
+    """Remove a call that has ended from those whose responses are made in the background."""
+    if call.timer is not None:
+        call.timer.cancel()
+    if call.held_in is not None and call.held_id is not None:
+        call.held_in.remove(call.held_id, call)
+
+
 def _enclose(call: Call) -> int | None:
-    """Let the guard around the request pay, if it can: then the call has that guard, and its cap is returned."""
+    """Let the guard around the request pay, if it can: then the call has that guard, and its cap is returned.
+
+    It does not pay for a response that is made in the background, which may end after it.
+    """
     if call.payer is not None:
         call.guard = call.payer
         call.meter.report_payer()
         call.payer.bind(call)
         return None
-    if call.meter.within != "enclosing":
+    if call.meter.within != "enclosing" or (call.is_background and call.held_in is not None):
         return None
     guard: Guard | AsyncGuard | None = cycles.current_guard()
     if guard is None or guard._inert() or guard.estimate.unit != call.reserved.unit:

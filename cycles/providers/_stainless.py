@@ -19,11 +19,20 @@ from cycles._errors import ConfigurationError
 from cycles._usage.estimating import Files
 from cycles._version import install_extra
 from cycles.providers._attempts import Attempts
+from cycles.providers._background import Retrieval, retrieval_of
 from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import PROJECT_HEADER, Call
+from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, guarded_response
-from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
+from cycles.providers._settle import (
+    end_all_open,
+    end_call,
+    end_call_async,
+    end_dropped,
+    open_call,
+    open_call_async,
+)
 
 T = TypeVar("T")
 
@@ -32,8 +41,8 @@ _CLOUDS: Final = {"Azure": "azure", "Vertex": "google"}
 """Words in the names of clients of a cloud, and the provider of its prices."""
 _ABSENT: Final = ("NotGiven", "Omit")
 """Classes of the SDKs that mark parameters without a value."""
-_current: Final[ContextVar[Attempts | None]] = ContextVar("cycles_provider_attempts", default=None)
-"""The attempts of the request in progress; its hooks share them."""
+_current: Final[ContextVar[Attempts | Retrieval | None]] = ContextVar("cycles_provider_attempts", default=None)
+"""The attempts of the request in progress, or what it retrieves; its hooks share them."""
 
 
 def pricing_of(llm: object, prices: str) -> str:
@@ -79,26 +88,34 @@ def _copy(llm: Any, cls: Any) -> Any:
 
 
 def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
+    """Return a subclass for a client and its copies. When the last of them is dropped, so is the class."""
     if (made := meter.classes.get(cls)) is not None:
         return made
-    hooks = _async_hooks(cls, meter) if inspect.iscoroutinefunction(cls.request) else _sync_hooks(cls, meter)
+    held: HeldResponses[Call] = HeldResponses()
+    hooks = _async_hooks if inspect.iscoroutinefunction(cls.request) else _sync_hooks
     members = {
         "__slots__": (),
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "_cycles_meter": meter,
-        **hooks,
+        **hooks(cls, meter, held),
         **_connections(cls, meter),
     }
-    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
+    made = type(cls.__name__, (cls,), members)
+    if meter.only_paid:  # it is shared by the clients of frameworks, whose responses are not held
+        return meter.classes.setdefault(cls, made)
+    weakref.finalize(made, end_all_open, held).atexit = False  # the Cycles client ends open calls then
+    return made
 
 
-def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
+def _sync_hooks(cls: Any, meter: Meter, held: HeldResponses[Call]) -> dict[str, Any]:
     def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        call = _planned(self, meter, options, how)
+        call = _planned(self, meter, held, options, how)
         if call is None:
             return cls.request(self, cast_to, options, **how)
+        if isinstance(call, Retrieval):
+            return retrieve(self, cast_to, options, how, call)
         attempts, before = Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
             cap = open_call(call)
@@ -108,6 +125,20 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
                 end_call(attempts.call)
         except BaseException as error:
             end_call(attempts.call, None, error)
+            raise
+        finally:
+            _current.set(before)
+        return result
+
+    def retrieve(self: Any, cast_to: Any, options: Any, how: Mapping[str, Any], retrieval: Retrieval) -> Any:
+        before = _current.get()
+        try:
+            _current.set(retrieval)
+            result = cls.request(self, cast_to, options, **how)
+            if not retrieval.streams:
+                end_call(retrieval)
+        except BaseException as error:
+            end_call(retrieval, None, error)
             raise
         finally:
             _current.set(before)
@@ -143,11 +174,13 @@ def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
     }
 
 
-def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
+def _async_hooks(cls: Any, meter: Meter, held: HeldResponses[Call]) -> dict[str, Any]:
     async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        call = _planned(self, meter, options, how)
+        call = _planned(self, meter, held, options, how)
         if call is None:
             return await cls.request(self, cast_to, options, **how)
+        if isinstance(call, Retrieval):
+            return await retrieve(self, cast_to, options, how, call)
         attempts, before = Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
             cap = await open_call_async(call)
@@ -157,6 +190,20 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
                 await end_call_async(attempts.call)
         except BaseException as error:
             await end_call_async(attempts.call, None, error)
+            raise
+        finally:
+            _current.set(before)
+        return result
+
+    async def retrieve(self: Any, cast_to: Any, options: Any, how: Mapping[str, Any], retrieval: Retrieval) -> Any:
+        before = _current.get()
+        try:
+            _current.set(retrieval)
+            result = await cls.request(self, cast_to, options, **how)
+            if not retrieval.streams:
+                await end_call_async(retrieval)
+        except BaseException as error:
+            await end_call_async(retrieval, None, error)
             raise
         finally:
             _current.set(before)
@@ -194,7 +241,7 @@ def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
 
 def _mine(meter: Meter) -> Attempts | None:
     attempts = _current.get()
-    return attempts if attempts is not None and attempts.call.meter is meter else None
+    return attempts if isinstance(attempts, Attempts) and attempts.call.meter is meter else None
 
 
 def _attempt(meter: Meter) -> None:
@@ -204,10 +251,10 @@ def _attempt(meter: Meter) -> None:
 
 def _receive(meter: Meter, response: Any) -> None:
     """Read a whole response, or watch one that is still to be read; error responses are not paid."""
-    attempts = _mine(meter)
-    if attempts is None or not response.is_success:
+    current = _current.get()
+    call = current.call if isinstance(current, Attempts) else current
+    if call is None or call.meter is not meter or not response.is_success:
         return
-    call = attempts.call
     if response.is_closed:
         call.whole(response.content)
         return
@@ -219,17 +266,21 @@ def _receive(meter: Meter, response: Any) -> None:
     weakref.finalize(response, end_dropped, call)
 
 
-def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) -> Call | None:
-    """Return the call of a request, with its estimate; None if it passes untouched."""
+def _planned(
+    client: Any, meter: Meter, held: HeldResponses[Call], options: Any, how: Mapping[str, Any]
+) -> Call | Retrieval | None:
+    """Return the call of a request, with its estimate, or what it retrieves; None if it passes untouched."""
     base_url = str(client.base_url)
     path = _relative(options.url, base_url, meter)
     found = meter.endpoint(options.method, path, base_url)
     if found is None:
-        return None
+        return retrieval_of(held, meter, options.method, path)
     body = _merged(options)
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
-    if call.payer is not None and body.get("background") is True:
+    if meter.background_wait_s:
+        call.held_in = held
+    if call.payer is not None and call.is_background:
         return None  # its response reports no usage; the framework reports that of the response that ends it
     call.files = _files_of(options.files)
     if (project := _project(client, options)) is not None:

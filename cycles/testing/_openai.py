@@ -18,9 +18,9 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
     if path.endswith("/chat/completions"):
         return chat(model, request, reply)
     if path.endswith("/responses"):
-        return response(model, request, reply)
+        return response(model, request, reply, status="completed")
     if path.endswith("/responses/compact"):
-        done = response(model, request, reply)
+        done = response(model, request, reply, status="completed")
         return {"id": done["id"], "object": "response.compaction", "created_at": CREATED} | {
             "output": done["output"],
             "usage": done["usage"],
@@ -123,8 +123,8 @@ def _usage(
     return found
 
 
-def response(model: str, request: Mapping[str, Any], reply: Reply, *, finished: bool = True) -> Json:
-    """Return an object of the responses API."""
+def response(model: str, request: Mapping[str, Any], reply: Reply, *, status: str) -> Json:
+    """Return an object of the responses API; it has output and usage if its status is ``completed``."""
     found: Json = {"id": "resp_1", "object": "response", "created_at": CREATED, "model": model}
     found |= {"error": None, "incomplete_details": None, "instructions": None, "metadata": {}, "temperature": 1.0}
     found |= {
@@ -133,12 +133,12 @@ def response(model: str, request: Mapping[str, Any], reply: Reply, *, finished: 
         "tools": list(request.get("tools") or []),
         "top_p": 1.0,
     }
-    waits = request.get("background")
-    found["status"] = "queued" if waits else "completed" if finished else "in_progress"
-    if reply.truncated and found["status"] == "completed":
+    is_finished = status == "completed"
+    found |= {"status": status, "background": request.get("background") is True}
+    if reply.truncated and is_finished:
         found |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-    found["output"] = _items(reply) if finished and not waits else []
-    found["usage"] = (response_usage(request, reply) or None) if finished and not waits else None
+    found["output"] = _items(reply) if is_finished else []
+    found["usage"] = (response_usage(request, reply) or None) if is_finished else None
     return found
 
 
@@ -214,11 +214,13 @@ def _completion_chunk(request: Mapping[str, Any], reply: Reply, delta: Json, fin
 
 def _response_events(request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     model = reply.model or request.get("model", "gpt-4o")
-    begun = response(model, request, reply, finished=False)
-    done = {**response(model, request, reply), **reply.extra}
+    names = {name: reply.extra[name] for name in ("id",) if name in reply.extra}
+    running = {**response(model, request, reply, status="in_progress"), **names}
+    begun = {**running, "status": "queued"} if running["background"] else running
+    done = {**response(model, request, reply, status="completed"), **reply.extra}
     number = iter(range(10_000))
     yield _event("response.created", number, response=begun)
-    yield _event("response.in_progress", number, response=begun)
+    yield _event("response.in_progress", number, response=running)
     for index, item in enumerate(done["output"]):
         empty = {**item, "status": "in_progress"}
         empty |= {"content": []} if item["type"] == "message" else {}

@@ -63,6 +63,7 @@ class Reply:
         delay_s: Seconds to wait before the response.
         gate: The response waits for this event; in a stream, after `gate_after` events.
         gate_after: How many events of a stream are sent before `gate`.
+        polls: How many times a response that is made in the background is still in progress when it is retrieved.
         gzip: Whether the body is compressed.
         truncated: Whether it ends with ``length``, ``max_tokens`` or ``MAX_TOKENS``. The provider sets it if the output
             limit of the request is lower than the output tokens.
@@ -87,6 +88,7 @@ class Reply:
     delay_s: float = 0.0
     gate: threading.Event | None = None
     gate_after: int = 0
+    polls: int = 0
     gzip: bool = False
     truncated: bool = False
 

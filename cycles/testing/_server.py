@@ -23,6 +23,7 @@ from cycles._errors import InvalidRequestError
 from cycles.providers._endpoints import find
 from cycles.providers._provider import PROVIDERS, Endpoint, provider_named
 from cycles.testing import _anthropic, _google, _openai
+from cycles.testing._background import BackgroundResponses
 from cycles.testing._limits import billed, limited
 from cycles.testing._reply import Received, Reply
 
@@ -51,6 +52,7 @@ class FakeProvider:
         self._replies: deque[Reply] = deque()
         self._received: list[Received] = []
         self._made: list[_Made] = []
+        self._background = BackgroundResponses()
         self._server: _Server | None = None
 
     def reply(self, *, times: int = 1, **options: Any) -> Self:
@@ -164,7 +166,7 @@ class FakeProvider:
         with self._lock:
             self._received.append(request)
             if not generates(request):
-                return Reply()
+                return self._background.reply_to(request) or Reply()
             reply = self._replies.popleft() if self._replies else Reply()
         return limited(reply, model_of(request, Reply()), request_body(request))
 
@@ -231,13 +233,16 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Received(self.command, split.path, split.query, headers, _parsed(raw, headers))
-        reply = self.server.provider._receive(request)
+        provider = self.server.provider
+        reply = provider._receive(request)
+        if generates(request):
+            reply = provider._background.begun(request, model_of(request, reply), reply)
         if reply.delay_s:
             threading.Event().wait(reply.delay_s)
         if reply.status >= 400 and reply.drop_after != 0:
             self._send(reply, json.dumps(_api(split.path).error(reply)).encode())
             return
-        made = self.server.provider._bill(request, reply)
+        made = provider._bill(request, reply)
         if reply.drop_after == 0:
             made.share = 0.0 if _streams(request) else 1.0
             self._drop()
@@ -324,6 +329,8 @@ def _api(path: str) -> ModuleType:
 def _streams(request: Received) -> bool:
     if request.path.endswith((":streamGenerateContent", ":streamRawPredict", "-stream")):
         return True
+    if request.method == "GET":
+        return "stream=true" in request.query
     body = request.body if isinstance(request.body, Mapping) else {}
     if request.path.endswith("/audio/speech"):
         return body.get("stream_format") == "sse"

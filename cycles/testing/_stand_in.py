@@ -24,7 +24,7 @@ class FakeModels(FakeProvider):
     def _receive(self, request: Received) -> Reply:
         self.clear()  # a program may send requests for days
         if not generates(request):
-            return Reply()
+            return self._background.reply_to(request) or Reply()
         with self._lock:
             self._number += 1
             number = self._number

@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles.providers._endpoints import find
-from tests.providers.conftest import EXACT, USED, Anthropic, Desk, Gemini, OpenAI, Responses, Sdk
+from tests.providers.conftest import EXACT, USED, Anthropic, Desk, Gemini, OpenAI, Sdk
 
 ENDPOINTS: list[tuple[type[Sdk], Any, str, str, dict[str, int], int]] = [
     (OpenAI, lambda llm: llm.completions.create(model="m", prompt="x"), "/completions", "llm.completion", USED, EXACT),
@@ -183,11 +183,6 @@ def test_an_absolute_address_is_looked_up_by_its_path(desk: Desk) -> None:
     desk.provider.reply(usage=USED)
     llm.post(f"{desk.provider.openai_url}/chat/completions", cast_to=object, body={"model": "m", "messages": []})
     assert desk.commits == [(EXACT, {})]
-
-
-def test_a_background_response_is_settled_at_its_estimate(desk: Desk) -> None:
-    Responses(desk).complete(background=True)
-    assert desk.commits == [(desk.reserved[0], {"actual_source": "estimate"})]
 
 
 def test_azure_deployments_and_their_prices(desk: Desk) -> None:

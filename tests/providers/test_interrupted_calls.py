@@ -146,6 +146,50 @@ def test_a_response_is_charged_once(kind: type[Sdk], streamed: bool, desk: Desk)
     assert charged.count(EXACT) > len(charged) // 2
 
 
+@pytest.mark.parametrize("kind", [OpenAI, AsyncOpenAI], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("begins", [True, False], ids=["begun", "retrieved"])
+def test_a_response_made_in_the_backgmadeis_charged_once(kind: type[Sdk], begins: bool, desk: Desk) -> None:
+    sdk = kind(desk)
+    begin, retrieve = partial(of_responses, sdk, "create"), partial(of_responses, sdk, "retrieve")
+    asked: dict[str, Any] = {"model": "m", "input": "hi", "max_output_tokens": 500, "background": True}
+    desk.provider.reply(usage=USED)
+    retrieve(begin(**asked).id)  # what is done once in a process
+    leave_modules_out_of_collections()
+    before, number, made, more = spent(desk), 0, 1, True
+    assert before == EXACT
+    while more:
+        desk.provider.clear()
+        desk.server.requests.clear()
+        desk.provider.reply(usage=USED)
+        made += 1
+        response_id = f"resp_{made}"
+        if begins:
+            more = interrupted(desk, partial(begin, **asked), number)
+        else:
+            begin(**asked)
+            desk.provider.clear()
+            more = interrupted(desk, partial(retrieve, response_id), number)
+        retrieve(response_id)
+        settled(desk)
+        charged = spent(desk) - before
+        bound = desk.server.requests.of("reserve")[-1].json["estimate"]["amount"]
+        assert charged == EXACT or (begins and more and 0 < charged <= bound), f"call {number}: {charged}"
+        assert in_flight(desk) == 0, f"call {number}"
+        before, number = spent(desk), number + (1 if begins and kind is OpenAI else 17)
+    assert number > 100
+
+
+def of_responses(sdk: Sdk, name: str, *args: Any, **more: Any) -> Any:
+    """Call a method of the responses API, in the loop of the desk if it is async."""
+    if not sdk.is_async:
+        return getattr(sdk.llm.responses, name)(*args, **more)
+
+    async def call() -> Any:
+        return await getattr(sdk.llm.responses, name)(*args, **more)
+
+    return sdk.desk.runner.run(call())
+
+
 def in_flight(desk: Desk) -> int:
     from cycles.providers._queue import admissions_of
 
