@@ -17,14 +17,14 @@ class Retrieval:
     """One request for a response that a call has open. It costs nothing itself.
 
     Attributes:
-        meter: The settings of the client that sends it.
+        meter: The settings of the client that has begun the response.
         call: The open call.
         streams: The response is read by the user.
         responded: Its response has a success status.
     """
 
-    def __init__(self, meter: Meter, call: Call, *, deletes: bool) -> None:
-        self.meter = meter
+    def __init__(self, call: Call, *, deletes: bool) -> None:
+        self.meter: Meter = call.meter
         self.call = call
         self.streams = False
         self.responded = False
@@ -69,14 +69,15 @@ class Retrieval:
         return End(None, None, found)
 
 
-def retrieval_of(held: HeldResponses[Call], meter: Meter, method: str, path: str) -> Retrieval | None:
+def retrieval_of(held: HeldResponses[Call], provider: str, method: str, path: str) -> Retrieval | None:
     """Return what a request retrieves, cancels or deletes; None if no open call has it.
 
     Args:
         held: The open calls.
-        meter: The settings of the client that sends it.
+        provider: Whose SDK sends it.
         method: HTTP method, in any case.
         path: As the SDK has it, before it adds deployments or regions.
     """
-    call = held.get(stored_response(meter.provider, path))
-    return None if call is None else Retrieval(meter, call, deletes=method.upper() == "DELETE")
+    if not held.is_empty and (call := held.get(stored_response(provider, path))) is not None:
+        return Retrieval(call, deletes=method.upper() == "DELETE")
+    return None

@@ -25,6 +25,11 @@ class HeldResponses(Generic[C]):
         self.is_closed = False
         self._calls: dict[str, C] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call is open."""
+        return not self._calls
+
     def add(self, response_id: str, call: C) -> bool:
         """Add a call; return False if another one has a response of this id, or if nothing is held any more."""
         if self._calls.setdefault(response_id, call) is not call:

@@ -274,7 +274,7 @@ def _planned(
     path = _relative(options.url, base_url, meter)
     found = meter.endpoint(options.method, path, base_url)
     if found is None:
-        return retrieval_of(held, meter, options.method, path)
+        return retrieval_of(held, meter.provider, options.method, path)
     body = _merged(options)
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)

@@ -29,9 +29,11 @@ from cycles._errors import (
 )
 from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles.providers._admission import units_of_budgets
+from cycles.providers._background import retrieval_of
 from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import PROJECT_HEADER, UNLIMITED_REQUEST_TOKENS, Call
 from cycles.providers._endpoints import find
+from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._provider import Endpoint
 from cycles.providers._queue import pays
@@ -92,6 +94,7 @@ class App:
         self._on_no_decision = on_no_decision
         self._shares = shares
         self._has_budget = has_budget
+        self._held: HeldResponses[Call] = HeldResponses()
         self._meters: dict[tuple[str, str, Share | None], Meter] = {}
 
     def _meter(self, target: Target) -> Meter:
@@ -130,6 +133,10 @@ class App:
             metadata=None,
             lowered_level=logging.INFO,  # the summary and a header report it
         )
+
+    async def settle_open(self) -> None:
+        """Settle the estimates of the background responses that the run has not retrieved."""
+        await self._relay.settle_open(self._held)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -211,7 +218,11 @@ class App:
         if found == "free":
             _agent_of(exchange, target)  # checks it
             self.totals.passed += 1
-            await self._relay.untouched(exchange, target)
+            retrieval = retrieval_of(self._held, target.provider, exchange.method, target.path)
+            if retrieval is None:
+                await self._relay.untouched(exchange, target)
+            else:
+                await self._relay.retrieved(exchange, target, retrieval)
         elif found == "unmetered":
             await self._unmetered(exchange, target)
         else:
@@ -281,6 +292,7 @@ class App:
         call = Call(
             self._meter(target), endpoint, target.path, _priced(body, target), stream=streams, url=target.base_url
         )
+        call.held_in = self._held
         call.files = body.files
         if call.request.model is None:
             raise RejectedError(400, "the request names no model; nothing was sent", target.provider)

@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from cycles.providers._background import Retrieval
 from cycles.providers._bodies import was_sent
-from cycles.providers._call import Call, Outcome
-from cycles.providers._settle import end_call_async
+from cycles.providers._call import Call, End, Outcome
+from cycles.providers._held import HeldResponses
+from cycles.providers._settle import end_call_async, end_open_async
 from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
-from cycles.proxy._shares import current_share
+from cycles.proxy._shares import Share, current_share
 from cycles.proxy._targets import RejectedError, Target, client_headers, upstream_headers
 from cycles.proxy._totals import Totals
 
@@ -81,6 +83,7 @@ class Relay:
         self._totals = totals
         self._on_settled = on_settled
         self.whole: Final = InFlight()
+        self._open: dict[Call, Share | None] = {}  # whose responses are made in the background, and who has begun them
 
     async def untouched(self, exchange: Exchange, target: Target) -> None:
         """Relay a request that is not metered."""
@@ -89,6 +92,27 @@ class Relay:
         exchange.watch()
         await self._pass(exchange, target, response)
         await exchange.finish()
+
+    async def retrieved(self, exchange: Exchange, target: Target, retrieval: Retrieval) -> None:
+        """Relay a request that retrieves, cancels or deletes a response which a call of the run has open."""
+        has_body = "content-length" in exchange.headers or "transfer-encoding" in exchange.headers
+        response = await self._send(exchange, target, exchange.chunks() if has_body else b"")
+        exchange.watch()
+        kind = response.headers.get("content-type", "").lower()
+        if response.status_code >= 300:
+            await self._pass(exchange, target, response)
+            await exchange.finish()
+        elif "event-stream" in kind:
+            await self._stream(exchange, target, retrieval, response, kind)
+        else:
+            await self._whole(exchange, target, retrieval, response)
+
+    async def settle_open(self, held: HeldResponses[Call]) -> None:
+        """Settle the estimates of the calls whose responses were not retrieved, because the run ends."""
+        await asyncio.gather(*(end_open_async(call, End(None, None)) for call in held.close()))
+        while self._open:
+            call, share = self._open.popitem()
+            self._totals.settled(call, share)
 
     async def metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> bool:
         """Relay a metered request, settle its call, and return whether the proxy of another run denied it.
@@ -139,7 +163,7 @@ class Relay:
             await end_call_async(call, None, error)
         finally:
             if is_sent:
-                self._totals.settled(call)
+                self._totals.settled(call, current_share())
             else:
                 self._totals.released(call)
 
@@ -170,7 +194,9 @@ class Relay:
         finally:
             await response.aclose()
 
-    async def _whole(self, exchange: Exchange, target: Target, call: Call, response: httpx.Response) -> None:
+    async def _whole(
+        self, exchange: Exchange, target: Target, call: Call | Retrieval, response: httpx.Response
+    ) -> None:
         """Settle a whole response before it is sent on."""
         call.responded = True
         outcome: Outcome = "closed"
@@ -191,7 +217,7 @@ class Relay:
         await exchange.finish(content)
 
     async def _stream(
-        self, exchange: Exchange, target: Target, call: Call, response: httpx.Response, kind: str
+        self, exchange: Exchange, target: Target, call: Call | Retrieval, response: httpx.Response, kind: str
     ) -> None:
         """Send a stream on as it arrives, and settle it at its end."""
         reader = _reader_of(call, kind)
@@ -220,11 +246,20 @@ class Relay:
             await self._ended(call, outcome)
         await exchange.finish(rest)
 
-    async def _ended(self, call: Call, outcome: Outcome) -> None:
+    async def _ended(self, call: Call | Retrieval, outcome: Outcome) -> None:
         try:
             await end_call_async(call, outcome)
         finally:  # if the program leaves now, the client continues with the settlement
-            self._totals.settled(call)
+            self._count(call)
+
+    def _count(self, ended: Call | Retrieval) -> None:
+        """Count a call that has ended, once. One whose response is made in the background is counted at its end."""
+        is_begun = isinstance(ended, Call)
+        call = ended if isinstance(ended, Call) else ended.call
+        if call.end is None:
+            self._open.setdefault(call, current_share())
+        elif is_begun or call in self._open:
+            self._totals.settled(call, current_share() if is_begun else self._open.pop(call))
             self._on_settled()
 
 
@@ -266,10 +301,10 @@ def _cause(error: BaseException) -> str:
     return f"{str(error) or type(error).__name__:.200}"
 
 
-def _headers(response: httpx.Response, call: Call | None, *, changed: bool) -> list[tuple[bytes, bytes]]:
+def _headers(response: httpx.Response, call: Call | Retrieval | None, *, changed: bool) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response for the program, with the output limit if the request was lowered to it."""
     headers = client_headers(response.headers.raw, changed=changed)
-    if call is not None and call.output_limit is not None:
+    if isinstance(call, Call) and call.output_limit is not None:
         headers.append((LIMIT_HEADER, str(call.sent_limit or call.output_limit).encode()))
     return headers
 
@@ -303,7 +338,7 @@ class _Bytes:
 class _Events:
     """Passes the events of a stream on, without the usage event that the proxy itself requested."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call | Retrieval) -> None:
         self._call = call
         self._seen = call.stream()
 
@@ -322,8 +357,10 @@ class _Events:
         return "error" if self._seen.failed else None
 
 
-def _reader_of(call: Call, kind: str) -> _Bytes | _Events:
-    return _Events(call) if "event-stream" in kind else _Bytes(call, keeps="json" in kind)
+def _reader_of(call: Call | Retrieval, kind: str) -> _Bytes | _Events:
+    if isinstance(call, Retrieval) or "event-stream" in kind:
+        return _Events(call)
+    return _Bytes(call, keeps="json" in kind)
 
 
 def _read_json(call: Call, content: bytes) -> None:

@@ -224,6 +224,7 @@ class ProxyServer:
             await self._server.serve([])
         finally:
             await self._upstream.aclose()
+            await self.app.settle_open()
             for client in self._clients:
                 await client.aclose()
 

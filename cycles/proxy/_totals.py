@@ -14,7 +14,7 @@ from cycles.embedded.windows import WORDS, edge_text, zone_of
 from cycles.providers._call import Call
 from cycles.proxy._agent_tree import AgentTree
 from cycles.proxy._routes import route_of_host
-from cycles.proxy._shares import Share, current_share
+from cycles.proxy._shares import Share
 from cycles.proxy._shown import shown
 
 MOST_IDS: Final = 10_000
@@ -110,8 +110,8 @@ class Totals:
         self.waited += call.waited
         self.lowered += call.output_limit is not None
 
-    def settled(self, call: Call) -> None:
-        """Count a call that has ended."""
+    def settled(self, call: Call, share: Share | None) -> None:
+        """Count a call that has ended, of a share or of the run itself."""
         self.calls += 1
         self.released(call)
         ending = call.ending
@@ -122,7 +122,6 @@ class Totals:
         counts = self.models.setdefault(call.request.model or call.request.endpoint, [0, 0])
         counts[0] += 1
         counts[1] += amount
-        share = current_share()
         if "agent_path" in call.notes:
             self.agents.add(call.notes["agent_path"], amount)
         for each in share.with_parents() if share is not None else ():
