@@ -75,7 +75,8 @@ class Books:
         for op in self.ops:
             settled = self.server.settled(op.account.scope)
             # A chunk of a pool may stay open as long as its client is in use.
-            waits = op.kind == HELD or (op.kind.startswith("pool") and op.process.alive and not self._is_closed(op))
+            is_kept = op.is_open or op.kind.startswith("pool")
+            waits = op.kind == HELD or (is_kept and op.process.alive and not self._is_closed(op))
             if not waits and not self._is_right(op, settled, self._kept().get(op.agent, {0})):
                 left[op.process] -= 1
                 if left[op.process] >= 0:
@@ -221,6 +222,8 @@ def allowed(op: Op) -> set[int]:
     sums = {0, op.known, op.reaching, *(known for _, known in op.steps)}
     written = [known for when_s, known in op.steps if when_s <= op.killed_s - AHEAD_S]
     least = written[-1] if written and op.keeps_spend else 0
+    if op.committing:  # less than the estimate that was written ahead
+        least = min(least, op.known)
     if op.keeps_commits:
         least = max(least, op.returned)
     if op.in_chunk is not None:  # a commit in progress: one part is in the log of the chunk, the other in a record

@@ -136,4 +136,25 @@ FEATURE_FAULTS: Final = (
         '    "UNAUTHORIZED": ErrorCode(401, errors.UnauthorizedError, True,',
         most=1_000,
     ),
+    Fault(
+        "the estimate of a response made in the background is not written ahead",
+        "cycles/providers/_settle.py",
+        "        call.runtime.watch(guard)\n",
+        "        call.runtime.guards.add(guard)\n",
+        most=1_000,
+    ),
+    Fault(
+        "a client that is closed leaves its background responses open",
+        "cycles/_drivers/runtime.py",
+        "        self.closed = True\n        self.guards.end_estimated()\n",
+        "        self.closed = True\n",
+        most=1_000,
+    ),
+    Fault(
+        "a retrieved response is charged its estimate",
+        "cycles/providers/_call.py",
+        "            if end.response is not None:\n",
+        "            if False:\n",
+        most=400,
+    ),
 )

@@ -26,6 +26,7 @@ from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.swarm import Swarm
 from tests.simulation.uses_async import ASYNC
+from tests.simulation.uses_background import with_background
 from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
@@ -44,6 +45,7 @@ class SimulatedRun:
         self.hub = Hub(seed)
         self.swarm = Swarm(seed, drawn=swarms)
         # Drawn from another generator, so that the runs of all other seeds stay as they are.
+        self._swarms = swarms
         self._journaled = Random(f"journal {seed}").random() >= UNJOURNALED * self.swarm.weight("no journal")
         if not self._journaled:
             self.swarm.matters("no journal")
@@ -117,6 +119,8 @@ class SimulatedRun:
         is_first = len(self._programs) < 4
         most = PLAIN_USES if self.swarm.plain else 4
         sync = [random.choices(list(SYNC), k=random.randrange(1, most)) for _ in range(random.randrange(3))]
+        if self._swarms:
+            sync = with_background(sync, Random(f"background {self.hub.seed} {len(self._programs)}"))
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
         requests = requests_of(self.hub.seed, len(self._programs))
         endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
@@ -183,7 +187,8 @@ class SimulatedRun:
             if op.process is not program.process:
                 continue
             is_lost = op.dropped and not keeps_spend and not self._is_recorded(op)
-            if not op.ended or is_lost or (op.kind == HELD and not op.ends_after_close):
+            is_kept = op.is_open or (op.kind == HELD and not op.ends_after_close)
+            if not op.ended or is_lost or (is_kept and not (op.is_open and program.closed)):
                 op.killed_s = self.hub.awake_s
                 op.saved = op.agent in saved
                 op.keeps_spend = op.keeps_spend and keeps_spend
@@ -279,7 +284,8 @@ class SimulatedRun:
         """End the processes of all programs that are left; the system releases their file locks."""
         for program in self._programs:
             # What these guards spent is in the log of spend only, and without a journal an open pool is in memory only.
-            if program.process.alive and (program.held or not (self._journaled or program.closed)):
+            is_open = not program.closed and any(op.is_open for op in self.ops if op.process is program.process)
+            if program.process.alive and (program.held or is_open or not (self._journaled or program.closed)):
                 self._kill(program)
             program.process.end()
             self._disk.release_locks(program.process)

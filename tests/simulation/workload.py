@@ -58,6 +58,7 @@ class Op:
     checkpointed: bool = False  # but the store never failed: it has the sums of open chunks
     ends_after_close: bool = False
     dropped: bool = False  # nobody waits for its settlement
+    is_open: bool = False  # its response is made in the background, and the close of the client settles its estimate
     interrupted: bool = False  # a signal handler raised in one of its calls
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
@@ -202,7 +203,7 @@ class Program:
             self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
 
     def _in_thread(self, number: int, kinds: list[str]) -> None:
-        from tests.simulation import uses_requests, uses_sync  # their functions take a Program
+        from tests.simulation import uses_background, uses_requests, uses_sync  # their functions take a Program
 
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
@@ -210,7 +211,8 @@ class Program:
             is_main = number == 0 and kind in uses_sync.INTERRUPTIBLE
             main = points(self.hub, self.server.swarm, len(self.ops)) if is_main else contextlib.nullcontext()
             with self._watched(op), main:
-                uses_sync.SYNC.get(kind, uses_requests.request_sync)(self, op)
+                uses = {**uses_sync.SYNC, uses_background.BACKGROUND: uses_background.background}
+                uses.get(kind, uses_requests.request_sync)(self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
         loop.run(self.hub, self._tasks(kinds))
