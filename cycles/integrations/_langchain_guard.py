@@ -9,6 +9,7 @@ from langchain_core.language_models import BaseChatModel
 import cycles
 from cycles import InvalidRequestError
 from cycles.integrations._metering import is_guarded, with_clients
+from cycles.integrations._shared import DENIALS, withhold
 
 ModelT = TypeVar("ModelT", bound=BaseChatModel)
 
@@ -37,7 +38,7 @@ def guard(model: ModelT, **options: Any) -> ModelT:
         if is_guarded(client):
             raise InvalidRequestError(f"this {cls} is guarded already: guard the original model")
         if id(client) not in made:
-            made[id(client)] = cycles.providers.guard(client, **options)
+            made[id(client)] = cycles.providers.guard_for_framework(client, _withhold, options)
         return made[id(client)]
 
     copied = with_clients(model, guarded)
@@ -47,3 +48,8 @@ def guard(model: ModelT, **options: Any) -> ModelT:
             "model_budget=, which reads what the model reports"
         )
     return copied
+
+
+def _withhold(error: BaseException) -> None:
+    if isinstance(error, DENIALS):
+        withhold(error)

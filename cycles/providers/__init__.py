@@ -5,6 +5,7 @@ No SDK is imported before `guard` is called, and then only the one that the clie
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -111,6 +112,27 @@ def guard(
         "options": reserve_options,
     }
     return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings))
+
+
+def guard_for_framework(llm: T, on_error: Callable[[BaseException], object], options: Mapping[str, Any]) -> T:
+    """Return a guarded copy as `guard` does, for a framework.
+
+    Args:
+        llm: The client.
+        on_error: Gets the error of each reservation that fails, before it is raised.
+        options: Those of `guard`.
+
+    Raises:
+        InvalidRequestError: as `guard` does.
+        TypeError: for an unknown option.
+        ConfigurationError: as `guard` does.
+    """
+    provider = _provider_of(llm)
+    given = inspect.signature(guard).bind(llm, **options)
+    given.apply_defaults()
+    settings = {name: value for name, value in given.arguments.items() if name != "llm"}
+    settings["options"] = settings.pop("reserve_options")
+    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings, on_error=on_error))
 
 
 def metered(llm: T) -> T:

@@ -154,6 +154,7 @@ class Meter:
     reported_cost: ReportedCost = "known"
     free_hosts: tuple[FreeHost, ...] = ()
     background_wait_s: float = BACKGROUND_WAIT_S
+    on_error: Callable[[BaseException], object] | None = None  # of a framework; gets the error of a failed reserve
     only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
@@ -242,6 +243,11 @@ class Meter:
             f"the output limit of a request was {was} {limit} tokens, so that it fits its budget. "
             "Fund the budget, or pass min_output_tokens=None to guard() to deny such requests",
         )
+
+    def note_failed_reserve(self, error: BaseException) -> None:
+        """Pass the error of a failed reserve to the framework, before it is raised."""
+        if self.on_error is not None:
+            self.on_error(error)
 
     def report_payer(self) -> None:
         """Report once that the call of a framework pays for the requests of this client."""

@@ -51,6 +51,7 @@ def open_call(call: Call) -> int | None:
     except BaseException as error:
         if call.guard is not None:  # interrupted after the reservation was made: nothing was sent to the provider
             end_call(call, None, error)
+        call.meter.note_failed_reserve(error)
         raise
 
 
@@ -68,6 +69,7 @@ async def open_call_async(call: Call) -> int | None:
     except BaseException as error:
         if call.guard is not None:
             await end_call_async(call, None, error)
+        call.meter.note_failed_reserve(error)
         raise
 
 

@@ -427,6 +427,26 @@ def test_a_guarded_chat_model_reserves_each_of_its_requests(
     assert len(server.requests.of("reserve")) == 2
 
 
+@pytest.mark.parametrize("api", NAMES)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_string_of_a_denial_of_a_guarded_chat_model_shows_nothing(
+    api: str, streamed: bool, provider: FakeProvider, server: cycles.EmbeddedServer, client: cycles.Cycles
+) -> None:
+    pytest.importorskip("langchain")
+    from cycles.integrations.langchain import guard as guard_model
+
+    model = guard_model(langchain_model(api, provider, NAMES[api]), client=client, prices=BOOK, wait=0)
+    server.ledger.set_budget("tenant:acme", cycles.usd_microcents(7))
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        list(model.stream("hi")) if streamed else model.invoke("hi")
+    assert str(raised.value) == (
+        "The budget does not allow this call (BUDGET_EXCEEDED). Do not try it again; continue without it."
+    )
+    assert "acme" in "".join(raised.value.__notes__)
+    assert raised.value.code == "BUDGET_EXCEEDED"
+    assert provider.requests == []
+
+
 @pytest.mark.anyio
 async def test_a_guarded_chat_model_is_paid_once_inside_the_middleware(
     provider: FakeProvider, server: cycles.EmbeddedServer, client: cycles.Cycles
