@@ -211,6 +211,9 @@ def _anthropic_counts(reported: Any) -> dict[str, int]:
 def bedrock(response: Any, usage: Usage | None = None) -> Usage:
     """Read a response or a stream event of Amazon Bedrock: of Converse, or of a model that is invoked.
 
+    Claude reports as Anthropic's API does. Other models are counted by the headers of the response, or at the end of
+    the stream: the caller passes the headers in the form that a stream has.
+
     Args:
         response: Object or mapping; one without counts changes nothing.
         usage: What to update, for example ``guard.usage``; a new `Usage` by default.
@@ -219,19 +222,23 @@ def bedrock(response: Any, usage: Usage | None = None) -> Usage:
         The updated usage.
     """
     total = Usage() if usage is None else usage
+    if _get(response, "type") in ("message", "message_start", "message_delta"):
+        return anthropic(response, total)
     counts = _bedrock_counts(_get(response, "usage"))
+    if not counts and not total.is_filled:
+        counts = _bedrock_counts(_get(response, "amazon-bedrock-invocationMetrics"), "Count")
     tier = _word(_get(_get(response, "serviceTier"), "type"))
     if counts or tier:
         total.see_response(None, counts, context={"service_tier": tier} if tier else None)
     return total
 
 
-def _bedrock_counts(reported: Any) -> dict[str, int]:
-    cached, written = (_count(reported, f"cache{kind}InputTokens") for kind in ("Read", "Write"))
+def _bedrock_counts(reported: Any, ending: str = "s") -> dict[str, int]:
+    cached, written = (_count(reported, f"cache{kind}InputToken{ending}") for kind in ("Read", "Write"))
     details = list(_items(_get(reported, "cacheDetails")))
     parts = [(_get(each, "ttl"), _count(each, "inputTokens") or 0) for each in details]
     written = _largest(written, sum(n for _, n in parts) if parts else None)
-    read, made = _completed(*(_count(reported, f"{kind}Tokens") for kind in ("input", "output", "total")))
+    read, made = _completed(*(_count(reported, f"{kind}Token{ending}") for kind in ("input", "output", "total")))
     return _present(
         tokens_input=_sum(read, cached, written) if read is not None else None,
         tokens_output=made,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
@@ -21,21 +22,64 @@ _THINKING: Final = tuple(
     f"additionalModelRequestFields.{member}.budget_tokens" for member in ("thinking", "reasoning_config")
 )
 _CONVERSE: Final = ("inferenceConfig.maxTokens",)
+_FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ai21.jamba": ("max_tokens",),
+    "amazon.nova": ("inferenceConfig.maxTokens", "inferenceConfig.max_new_tokens"),
+    "amazon.titan-embed-text": (),
+    "amazon.titan-text": ("textGenerationConfig.maxTokenCount",),
+    "anthropic.claude": ("max_tokens",),
+    "cohere.command": ("max_tokens",),
+    "cohere.embed": (),
+    "deepseek.": ("max_tokens",),
+    "meta.llama": ("max_gen_len",),
+    "mistral.": ("max_tokens",),
+    "openai.": ("max_completion_tokens", "max_tokens"),
+    "qwen.": ("max_tokens",),
+}
+"""The output limits of InvokeModel, whose body is that of the model's maker, by the beginning of the model's name."""
+_MEDIA: Final = re.compile(r"canvas|image|reel|sonic")
+"""Parts of the names of models of these families that make no text."""
+
+
+def _invoked(family: str) -> Endpoint:
+    limits = _FAMILIES[family]
+    if not limits:
+        return Endpoint("invoke_model", "embedding", "llm.embedding")
+    if family != "anthropic.claude":
+        return Endpoint("invoke_model", "text", _TEXT, limits)
+    return Endpoint("invoke_model", "text", _TEXT, limits, ("thinking.budget_tokens",), True)
+
 
 metered: Final[Mapping[str, Endpoint]] = {
     "/model/*/converse": Endpoint("converse", "text", _TEXT, _CONVERSE, _THINKING, True),
     "/model/*/converse-stream": Endpoint("converse_stream", "text", _TEXT, _CONVERSE, _THINKING, True),
+    **{f"/model/{family}*/invoke": _invoked(family) for family in _FAMILIES},
 }
 free: Final = ("/model/*/count-tokens",)
-_PATH: Final = re.compile(r"/model/.+/(?P<operation>converse|converse-stream|count-tokens)")
+_PATH: Final = re.compile(
+    r"/model/(?P<model>.+)/(?:(?P<operation>converse|converse-stream|count-tokens)|invoke(?:-with-response-stream)?)"
+)
 
 reported_cost = no_cost
 
 
 def path(path: str) -> str:
-    """Return a path without the model."""
+    """Return a path without the model; that of InvokeModel has the model's family."""
     found = _PATH.fullmatch(path)
-    return path if found is None else f"/model/*/{found['operation']}"
+    if found is None:
+        return path
+    if found["operation"] is not None:
+        return f"/model/*/{found['operation']}"
+    family = _family(unquote(found["model"]).rpartition("/")[2])
+    return path if family is None else f"/model/{family}*/invoke"
+
+
+def _family(model: str) -> str | None:
+    """Return how the name of a model begins, perhaps behind that of a region; None for an unknown family."""
+    names = (model, model.partition(".")[2])
+    return next(
+        (each for each in _FAMILIES if not _MEDIA.search(model) for name in names if name.startswith(each)), None
+    )
 
 
 def read(value: Any, usage: Usage) -> None:

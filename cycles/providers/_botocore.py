@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from io import BytesIO
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -31,6 +32,13 @@ from cycles.providers._settle import end_call, end_dropped, open_call
 T = TypeVar("T")
 
 _EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
+_COUNTS: Final = {
+    "input": "inputTokenCount",
+    "output": "outputTokenCount",
+    "cache-read-input": "cacheReadInputTokenCount",
+    "cache-write-input": "cacheWriteInputTokenCount",
+}
+"""Counts in the headers of InvokeModel, and how a stream names them."""
 _NAMED: Final = re.compile(r"\{(\w+)\+?\}")
 
 
@@ -79,14 +87,15 @@ def _subclass(cls: Any, meter: Meter, *hooks: Any) -> type[Any]:
 def _make_api_call(cls: Any, meter: Meter) -> Any:
     def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
         operation = self.meta.service_model.operation_model(operation_name)
-        call = _planned(self, meter, operation, api_params)
+        params = _with_bytes(api_params)
+        call = _planned(self, meter, operation, params)
         if call is None:
-            return cls._make_api_call(self, operation_name, api_params)
+            return cls._make_api_call(self, operation_name, params)
         attempts, before = Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
             cap = open_call(call)
             _current.set(_Exchange(attempts))
-            result = cls._make_api_call(self, operation_name, _limited(call, api_params, cap))
+            result = cls._make_api_call(self, operation_name, _limited(call, params, cap))
             if not attempts.call.streams:
                 end_call(attempts.call)
         except BaseException as error:
@@ -125,26 +134,37 @@ def _send(cls: Any, meter: Meter) -> Any:
         if exchange is None:
             return cls._send(self, request)
         exchange.attempts.begin()
+        call = exchange.attempts.call
+        is_read_later, request.stream_output = request.stream_output, call.request.stream
         try:
             response = cls._send(self, request)
         except BaseException as error:
             exchange.failed = error
             raise
         if response.status_code < 300:
-            _receive(exchange.attempts.call, response)
+            _receive(call, response, is_read_later)
         return response
 
     return _send
 
 
-def _receive(call: Call, response: Any) -> None:
-    """Read a whole response, or watch one that is still to be read."""
+def _receive(call: Call, response: Any, is_read_later: bool) -> None:
+    """Read a whole response, or watch a stream; a body that the user reads later stays readable."""
     if not call.request.stream:
-        call.whole(response.content)
+        call.whole(response.content, _counts(response.headers))
+        if is_read_later:
+            response.raw = BytesIO(response.content)
         return
     pump = Pump(call, _EVENT_STREAM)
     call.streams = True
     response.raw = _Watched(pump, response.raw)
+
+
+def _counts(headers: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Return the counts that a response has in its headers, as the last frame of a stream has them."""
+    found = {member: headers.get(f"x-amzn-bedrock-{name}-token-count", "") for name, member in _COUNTS.items()}
+    counts = {member: int(count) for member, count in found.items() if count.isdecimal()}
+    return {"amazon-bedrock-invocationMetrics": counts} if counts else None
 
 
 class _Watched:
@@ -183,7 +203,7 @@ def _planned(client: Any, meter: Meter, operation: Any, params: Mapping[str, Any
     found = meter.endpoint(operation.http["method"], path, url)
     if found is None:
         return None
-    body = {**params, "model": params.get("modelId")}
+    body = {**_content(params), "model": params.get("modelId")}
     streams = bool(operation.has_event_stream_output)
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=url)
     call.reserved = call.estimate()
@@ -193,7 +213,10 @@ def _planned(client: Any, meter: Meter, operation: Any, params: Mapping[str, Any
 def _limited(call: Call, params: Any, cap: int | None) -> Any:
     """Return a copy of the parameters with the output limit."""
     limits = call.limits(cap)
-    return with_limits(params, limits) if limits else params
+    if not limits:
+        return params
+    changed = with_limits(_content(params), limits)
+    return {**params, "body": json.dumps(changed).encode()} if "body" in params else changed
 
 
 def _limited_again(request: Any, call: Call, cap: int | None) -> Any:
@@ -203,3 +226,18 @@ def _limited_again(request: Any, call: Call, cap: int | None) -> Any:
         return request
     changed = with_other_limits(body, call.endpoint.limits, limits, call.request.body)
     return {**request, "body": json.dumps(changed).encode()}
+
+
+def _with_bytes(params: Any) -> Any:
+    """Return parameters whose body can be read more than once."""
+    body = params.get("body")
+    return {**params, "body": body.read()} if hasattr(body, "read") else params
+
+
+def _content(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the members of a request: those of the JSON in its body, or else its parameters."""
+    if "body" not in params:
+        return params
+    body = params["body"]
+    content = parsed_json(body) if isinstance(body, str | bytes | bytearray) else None
+    return content if isinstance(content, Mapping) else {}

@@ -139,6 +139,7 @@ class Call:
         self._failed = False
         self._token = object()
         self._content: bytes | None = None  # of a response that is not read yet
+        self._in_headers: Mapping[str, Any] | None = None
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
@@ -371,8 +372,14 @@ class Call:
         """Return whether an attempt was sent and ended without a status: the provider may have billed it."""
         return self.attempts > 0 and not self.responded and was_sent(error)
 
-    def whole(self, content: bytes) -> None:
-        """Read a whole response. If that is interrupted, `conclude` reads it again."""
+    def whole(self, content: bytes, reported: Mapping[str, Any] | None = None) -> None:
+        """Read a whole response. If that is interrupted, `conclude` reads it again.
+
+        Args:
+            content: Its body.
+            reported: What its headers report.
+        """
+        self._in_headers = reported
         self._content, self.responded = content, True
         self._read_whole()
 
@@ -385,6 +392,7 @@ class Call:
     def _read_response(self, response: Any) -> None:
         self._whole = response
         self._read(response)
+        self._read(self._in_headers)
         self._exact = bool(self.usage.responses())
 
     def chunk(self, value: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cycles.testing import _anthropic
 from cycles.testing._reply import Reply
 
 Json = dict[str, Any]
@@ -18,6 +20,8 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
     """Return the whole response of an operation."""
     if path.endswith("/count-tokens"):
         return {"inputTokens": len(str(request).split())}
+    if "/invoke" in path:
+        return _invoked(path, request, reply)
     content: list[Json] = []
     if reply.reasoning:
         content.append({"reasoningContent": {"reasoningText": {"text": reply.reasoning}}})
@@ -28,6 +32,27 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
         content.append({"toolUse": tool})
     found: Json = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": _stop(reply)}
     return {**found, **_metadata(request, reply)}
+
+
+def headers(path: str, request: Mapping[str, Any], reply: Reply) -> dict[str, str]:
+    """Return the headers of a whole response: those of InvokeModel have its counts."""
+    counts = reply.counts(request)
+    if not path.endswith("/invoke") or not counts:
+        return {}
+    sent = {"input": counts.get("tokens_input", 0), "output": counts.get("tokens_output", 0)}
+    return {f"x-amzn-bedrock-{name}-token-count": str(n) for name, n in sent.items()}
+
+
+def _is_claude(path: str) -> bool:
+    return "anthropic." in path
+
+
+def _invoked(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
+    if _is_claude(path):
+        return _anthropic.message(request, reply)
+    if "embed" in path:
+        return {"embedding": [0.1, 0.2]}
+    return {"generation": reply.text, "stop_reason": "length" if reply.truncated else "stop"}
 
 
 def _stop(reply: Reply) -> str:
@@ -49,6 +74,12 @@ def _metadata(request: Mapping[str, Any], reply: Reply) -> Json:
 
 def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     """Yield the frames of a stream, each complete."""
+    if "/invoke" in path:
+        events = _of_claude(path, request, reply) if _is_claude(path) else _of_others(request, reply)
+        yield from (
+            frame("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode()}) for event in events
+        )
+        return
     yield frame("messageStart", {"role": "assistant"})
     for index, deltas in enumerate(_blocks(reply)):
         for delta in deltas:
@@ -58,6 +89,19 @@ def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[byte
         yield frame("contentBlockStop", {"contentBlockIndex": index})
     yield frame("messageStop", {"stopReason": _stop(reply)})
     yield frame("metadata", {**_metadata(request, reply), **reply.extra})
+
+
+def _of_claude(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[Json]:
+    for event in _anthropic.events(path, request, reply):
+        yield json.loads(event.partition(b"data: ")[2])
+
+
+def _of_others(request: Mapping[str, Any], reply: Reply) -> Iterator[Json]:
+    yield from ({"generation": piece, "stop_reason": None} for piece in reply.pieces())
+    counts = reply.counts(request)
+    metrics = {"inputTokenCount": counts.get("tokens_input", 0), "outputTokenCount": counts.get("tokens_output", 0)}
+    last: Json = {"generation": "", "stop_reason": "length" if reply.truncated else "stop"}
+    yield {**last, **({"amazon-bedrock-invocationMetrics": metrics} if counts else {})}
 
 
 def _blocks(reply: Reply) -> Iterator[list[Json]]:

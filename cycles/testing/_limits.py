@@ -10,7 +10,7 @@ from attrs import evolve
 from cycles._usage.estimating import output_maximum, results_of
 from cycles.testing._reply import Reply
 
-_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "max_gen_len")
 _CONFIGS: Final = ("generationConfig", "generation_config", "inferenceConfig")
 _INNER: Final = ("maxOutputTokens", "max_output_tokens", "maxTokens")
 """Limits of Gemini and Bedrock, inside of these members."""

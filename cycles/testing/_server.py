@@ -250,18 +250,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(request, reply, made)
         else:
             _wait(reply)
-            self._send(reply, _whole(request, reply), _content_type(request))
+            self._send(reply, _whole(request, reply), _content_type(request), _headers(request, reply))
 
     do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _handle
 
-    def _send(self, reply: Reply, body: bytes, content_type: str = "application/json") -> None:
+    def _send(
+        self,
+        reply: Reply,
+        body: bytes,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.send_response(reply.status)
         self.send_header("content-type", content_type)
         if reply.gzip:
             body = gzip.compress(body)
             self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
-        for name, value in reply.headers.items():
+        for name, value in {**(headers or {}), **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -299,7 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
-    if "json" in headers.get("content-type", ""):
+    if "json" in headers.get("content-type", "") or raw.startswith(b"{"):  # boto3 names no type for a body of its user
         try:
             return json.loads(raw or b"null")
         except ValueError:
@@ -341,6 +347,14 @@ def _streams(request: Received) -> bool:
 
 def _content_type(request: Received) -> str:
     return "audio/mpeg" if request.path.endswith("/audio/speech") else "application/json"
+
+
+def _headers(request: Received, reply: Reply) -> Mapping[str, str]:
+    """Return headers that a provider adds to a whole response."""
+    found: Mapping[str, str] = {}
+    if (add := getattr(_api(request.path), "headers", None)) is not None:
+        found = add(request.path, request_body(request), reply)
+    return found
 
 
 def generates(request: Received) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,8 +79,92 @@ def test_a_profile_of_an_application_needs_an_alias(desk: Desk) -> None:
     assert desk.commits == [(660_000, {})] * 2
 
 
+def body_of(model: str) -> dict[str, Any]:
+    if "anthropic" in model:
+        return {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 500, "messages": HI}
+    return {"prompt": "hi"}
+
+
+def invoke(llm: Any, model: str, body: Any, *, streamed: bool = False) -> Any:
+    """Invoke a model, and return its response, or the number of its events."""
+    if not streamed:
+        return json.loads(llm.invoke_model(modelId=model, body=body)["body"].read())
+    return len(list(llm.invoke_model_with_response_stream(modelId=model, body=body)["body"]))
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("model", "usage", "microcents"),
+    [
+        (f"us.{SONNET}", CACHED, 726_000),
+        (f"global.{SONNET}", CACHED, 660_000),
+        (f"{PROFILES}/us.{SONNET}", CACHED, 726_000),
+        ("us.meta.llama3-3-70b-instruct-v1:0", USED, 1_000 * 72 + 100 * 72),
+    ],
+    ids=["us", "global", "arn of a profile", "llama"],
+)
+def test_sums_of_invoked_models(desk: Desk, streamed: bool, model: str, usage: Any, microcents: int) -> None:
+    desk.provider.reply(text="one two", usage=usage)
+    assert invoke(Bedrock(desk, prices=prices()).llm, model, json.dumps(body_of(model)), streamed=streamed)
+    ((amount, metadata),) = desk.commits
+    assert amount == microcents
+    assert "actual_source" not in metadata
+    assert desk.reserved[0] >= amount
+
+
+def test_embeddings_of_an_invoked_model(desk: Desk) -> None:
+    desk.provider.reply(usage={"tokens_input": 1_000})
+    model = "amazon.titan-embed-text-v2:0"
+    assert invoke(Bedrock(desk, prices=prices()).llm, model, b'{"inputText": "hi"}') == {"embedding": [0.1, 0.2]}
+    assert (desk.commits, desk.provider.requests[0].body) == ([(2_000, {})], {"inputText": "hi"})
+
+
+@pytest.mark.parametrize(
+    "make", [str, str.encode, lambda text: io.BytesIO(text.encode())], ids=["str", "bytes", "file"]
+)
+@pytest.mark.parametrize(
+    ("model", "limit", "sent"),
+    [
+        (SONNET, {"max_tokens": 900}, {"max_tokens": 60}),
+        ("meta.llama3-3-70b-instruct-v1:0", {"max_gen_len": 900}, {"max_gen_len": 60}),
+        ("amazon.nova-pro-v1:0", {"inferenceConfig": {"maxTokens": 900, "topK": 5}}, {"maxTokens": 60, "topK": 5}),
+        ("openai.gpt-oss-20b-1:0", {}, {"max_completion_tokens": 60}),
+    ],
+    ids=["claude", "llama", "nova", "openai"],
+)
+def test_the_limit_of_a_family_is_lowered(desk: Desk, make: Any, model: str, limit: Any, sent: Any) -> None:
+    llm = Bedrock(desk, prices=prices(), max_output_tokens=60).llm
+    invoke(llm, model, make(json.dumps({"prompt": "hi", **limit})))
+    received = desk.provider.requests[0].body
+    assert {**received, **received.get("inferenceConfig", {})}.items() >= {"prompt": "hi", **sent}.items()
+    assert desk.provider.requests[0].headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
+
+
+def test_a_body_of_an_invoked_model_is_read_when_it_is_returned(desk: Desk) -> None:
+    desk.provider.reply(text="x" * 300, usage=USED)
+    answer = Bedrock(desk, prices=cycles.PriceBook({"mistral.m": ("1", "10")})).llm.invoke_model(
+        modelId="mistral.m", body='{"prompt": "hi"}'
+    )
+    assert desk.commits == [(EXACT, {})]
+    body = answer["body"]
+    assert body.read(2) == b'{"'
+    assert json.loads(b'{"' + body.read())["generation"] == "x" * 300
+
+
+def test_an_invoked_model_is_retried_as_a_call_of_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = cycles.PriceBook({"mistral.m": ("1", "10")})
+    llm = with_retries(Bedrock(desk), monkeypatch, prices=book, max_output_tokens=500).llm
+    desk.provider.reply(drop_after=0).reply(usage=USED)
+    invoke(llm, "mistral.m", '{"prompt": "hi"}')
+    assert [amount for amount, _ in desk.commits] == [desk.reserved[0], EXACT]
+    assert [request.body for request in desk.provider.requests] == [{"prompt": "hi", "max_tokens": 500}] * 2
+
+
 def test_operations_that_cannot_be_metered_are_rejected(desk: Desk) -> None:
     llm = Bedrock(desk).llm
+    for model in ("stability.stable-image-core-v1:0", "amazon.nova-canvas-v1:0", f"{PROFILES}/a1b2c3"):
+        with pytest.raises(cycles.InvalidRequestError, match=r"/invoke .* unmetered='estimate'"):
+            invoke(llm, model, "{}")
     with pytest.raises(cycles.InvalidRequestError, match=r"/guardrail/g/version/1/apply .* unmetered='estimate'"):
         llm.apply_guardrail(guardrailIdentifier="g", guardrailVersion="1", source="INPUT", content=[])
     if hasattr(llm, "start_async_invoke"):
