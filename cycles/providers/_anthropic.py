@@ -16,6 +16,10 @@ clients: Final = (
     "anthropic.AsyncAnthropic",
     "anthropic.AnthropicVertex",
     "anthropic.AsyncAnthropicVertex",
+    "anthropic.AnthropicBedrock",
+    "anthropic.AsyncAnthropicBedrock",
+    "anthropic.AnthropicBedrockMantle",
+    "anthropic.AsyncAnthropicBedrockMantle",
 )
 hook: Final[Hook] = "stainless"
 prices: Final = "anthropic"

@@ -37,7 +37,7 @@ from cycles.providers._settle import (
 T = TypeVar("T")
 
 _HOOKS: Final = ("request", "copy", "_prepare_options", "_prepare_request", "_process_response", "_sleep_for_retry")
-_CLOUDS: Final = {"Azure": "azure", "Vertex": "google"}
+_CLOUDS: Final = {"Azure": "azure", "Vertex": "google", "Bedrock": "aws"}
 """Words in the names of clients of a cloud, and the provider of its prices."""
 _ABSENT: Final = ("NotGiven", "Omit")
 """Classes of the SDKs that mark parameters without a value."""
@@ -74,11 +74,12 @@ def guarded_copy(llm: T, meter: Meter) -> T:
 def _copy(llm: Any, cls: Any) -> Any:
     """Return a copy of a client that shares its connection pool.
 
-    Some versions of anthropic cannot copy their Foundry clients. Then the attributes are copied, without the resources,
+    Copies of clients for Bedrock have a pool of their own, if they get none. Some versions of anthropic cannot copy
+    their Foundry clients. Then the attributes are copied, without the resources,
     which refer to the original.
     """
     try:
-        return llm.copy()
+        return llm.copy(http_client=llm._client)
     except TypeError:
         copied = object.__new__(cls)
         for name, value in vars(llm).items():

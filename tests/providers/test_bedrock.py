@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
+import inspect
 import io
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -272,19 +273,6 @@ def test_a_conversation_is_bounded_by_what_was_counted(desk: Desk) -> None:
     assert second < first - 5_000 * 100, "the second request begins like the first"
 
 
-def test_an_unread_stream_releases_its_connection(desk: Desk) -> None:
-    sdk = Bedrock(desk)
-    desk.provider.reply(text="one two three", usage=USED)
-    stream = sdk.stream()
-    raw = stream._raw_stream
-    body = raw._raw
-    del stream, raw
-    gc.collect()
-    desk.settle_dropped()
-    assert body.closed
-    assert len(desk.commits) == 1
-
-
 def test_a_missing_hook_is_an_error_and_no_unguarded_client(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Bedrock(desk).original
     monkeypatch.setattr(type(original._endpoint), "_send", None)
@@ -304,3 +292,98 @@ def test_budgets_in_tokens_count_what_was_read_from_the_cache(desk: Desk) -> Non
     sdk.complete(model="nobody-knows")
     assert desk.commits == [(3_500, {})]
     assert BOOK.has("m")
+
+
+def anthropic_client(desk: Desk, name: str) -> Any:
+    """Return an unguarded client of Anthropic's package for Bedrock."""
+    anthropic: Any = pytest.importorskip("anthropic")
+    cls = getattr(anthropic, name, None) or getattr(pytest.importorskip("anthropic.lib.bedrock"), name, None)
+    if cls is None:
+        pytest.skip(f"this version of anthropic has no {name}")
+    url = desk.provider.url_of("anthropic" if "Mantle" in name else "bedrock")
+    keys = {"aws_region": "us-east-1", "aws_access_key": "a", "aws_secret_key": "b"}
+    made = cls(base_url=url, max_retries=0, **keys)
+    desk.originals.append(made)
+    return made
+
+
+CLIENTS = ("AnthropicBedrock", "AsyncAnthropicBedrock", "AnthropicBedrockMantle", "AsyncAnthropicBedrockMantle")
+
+
+async def read_to(stream: Any, last: str) -> None:
+    """Read a stream up to an event of this type, and close it."""
+    async for event in stream:
+        if event.type == last:
+            break
+    await stream.close()
+
+
+def create(desk: Desk, llm: Any, model: str, *, until: str = "", **more: Any) -> Any:
+    """Send a message; read its stream, if it is one, up to an event of type `until`."""
+    answer = llm.messages.create(model=model, max_tokens=500, messages=[{"role": "user", "content": "hi"}], **more)
+    if inspect.isawaitable(answer):
+        answer = desk.runner.run(_awaited(answer))
+        if until:
+            desk.runner.run(read_to(answer, until))
+    elif until:
+        next(event for event in answer if event.type == until)
+        answer.close()
+    return answer
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", CLIENTS)
+def test_sums_of_clients_of_anthropic(desk: Desk, name: str, streamed: bool) -> None:
+    llm = desk.guard(anthropic_client(desk, name), prices=prices())
+    for model, microcents in ((f"us.{SONNET}", 726_000), (f"global.{SONNET}", 660_000)):
+        desk.provider.reply(text="one two", usage=CACHED, model="claude-sonnet-4-5-20250929")
+        options: dict[str, Any] = {"stream": True, "until": "message_stop"} if streamed else {}
+        create(desk, llm, model, **options)
+        amount, metadata = desk.commits[-1]
+        assert amount == microcents
+        assert metadata == {"response_model": "claude-sonnet-4-5-20250929"}
+    assert {request.headers["authorization"][:16] for request in desk.provider.requests} == {"AWS4-HMAC-SHA256"}
+    assert desk.held == 0
+
+
+@pytest.mark.parametrize("name", CLIENTS[:2])
+def test_a_stream_of_a_client_of_anthropic_that_is_left_is_estimated(desk: Desk, name: str) -> None:
+    llm = desk.guard(anthropic_client(desk, name), prices=cycles.PriceBook({"anthropic.claude-m": ("1", "10")}))
+    desk.provider.reply(text="one two three four", usage=USED, gate=threading.Event(), gate_after=5)
+    create(desk, llm, "anthropic.claude-m", stream=True, until="content_block_delta")
+    ((amount, metadata),) = desk.commits
+    assert metadata == {"actual_source": "estimate", "outcome": "closed"}
+    assert 100_000 < amount < EXACT
+    desk.provider.stop()
+
+
+@pytest.mark.parametrize("name", CLIENTS[:2])
+def test_an_error_in_a_stream_of_a_client_of_anthropic(desk: Desk, name: str) -> None:
+    llm = desk.guard(anthropic_client(desk, name), prices=cycles.PriceBook({"anthropic.claude-m": ("1", "10")}))
+    desk.provider.reply(text="one two three four", usage=USED, error_after=4)
+    with pytest.raises(Exception) as raised:
+        create(desk, llm, "anthropic.claude-m", stream=True, until="message_stop")
+    assert not isinstance(raised.value, cycles.CyclesError)
+    ((amount, metadata),) = desk.commits
+    assert (amount > 100_000, metadata) == (True, {"actual_source": "estimate", "outcome": "error"})
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_batches_and_limits_of_clients_of_anthropic(desk: Desk, name: str) -> None:
+    llm = desk.guard(anthropic_client(desk, name), max_output_tokens=60)
+    create(desk, llm, "m")
+    assert desk.provider.requests[0].body["max_tokens"] == 60
+    with pytest.raises(cycles.InvalidRequestError, match=r"/v1/messages/batches .* unmetered="):
+        rejected = llm.post("/v1/messages/batches", body={"requests": []}, cast_to=object)
+        desk.runner.run(_awaited(rejected))
+
+
+def test_a_copy_of_a_client_of_anthropic_shares_its_connections(desk: Desk) -> None:
+    original = anthropic_client(desk, "AnthropicBedrock")
+    llm = desk.guard(original)
+    original.close()
+    assert llm.is_closed()
