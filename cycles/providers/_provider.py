@@ -25,6 +25,7 @@ PROVIDERS: Final[dict[str, str]] = {
     "anthropic": "cycles.providers._anthropic",
     "google": "cycles.providers._google",
     "bedrock": "cycles.providers._bedrock",
+    "groq": "cycles.providers._groq",
 }
 """The module of each provider; it is imported when it is needed."""
 

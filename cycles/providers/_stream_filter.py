@@ -217,7 +217,7 @@ def _is_total(value: Any) -> bool:
 def _has_usage(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
-    inner = value.get("response") or value.get("message")
+    inner = value.get("response") or value.get("message") or value.get("x_groq")
     return bool(value.get("usage") or (isinstance(inner, Mapping) and inner.get("usage")))
 
 

@@ -167,6 +167,12 @@ class Responses(OpenAI):
         return self.llm.responses.create(model=model, input=prompt, **more)
 
 
+class Groq(OpenAI):
+    def make(self) -> Any:
+        groq: Any = pytest.importorskip("groq")
+        return groq.Groq(api_key="k", base_url=self.desk.provider.url_of("groq"), max_retries=0)
+
+
 class Anthropic(Sdk):
     name = "anthropic"
 
@@ -272,6 +278,12 @@ class AsyncOpenAI(AsyncSdk):
     async def acomplete(self, prompt: str = "hi", model: str = "m", **more: Any) -> Any:
         messages = [{"role": "user", "content": prompt}]
         return await self.llm.chat.completions.create(model=model, messages=messages, **more)
+
+
+class AsyncGroq(AsyncOpenAI):
+    def make(self) -> Any:
+        groq: Any = pytest.importorskip("groq")
+        return groq.AsyncGroq(api_key="k", base_url=self.desk.provider.url_of("groq"), max_retries=0)
 
 
 class AsyncAnthropic(AsyncSdk):

@@ -27,10 +27,12 @@ def test_the_options_of_reserve_are_those_of_guard() -> None:
 
 
 def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("boto3", "genai_prices"):
+    for package in ("boto3", "groq", "genai_prices"):
         pytest.importorskip(package)
     monkeypatch.setattr(cycles, "get_default_client", lambda: desk.client)
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", desk.provider.url_of("bedrock"))
+    monkeypatch.setenv("GROQ_BASE_URL", desk.provider.url_of("groq"))
+    monkeypatch.setenv("GROQ_API_KEY", "k")
     for name, value in {"DEFAULT_REGION": "us-east-1", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     page = (PAGE.parent / "more-providers.md").read_text("utf-8")

@@ -1,0 +1,51 @@
+"""Groq: OpenAI's wire format, with usage in a member of its own at the end of a stream. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from attrs import evolve
+
+from cycles._core.values.usage import Usage
+from cycles._usage import readers
+from cycles.providers import _openai
+from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+
+name: Final = "groq"
+clients: Final = ("groq.Groq", "groq.AsyncGroq")
+hook: Final[Hook] = "stainless"
+prices: Final = "groq"
+price_by: Final[Literal["response"]] = "response"
+
+_PATHS: Final = (
+    "/chat/completions",
+    "/embeddings",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/audio/speech",
+)
+metered: Final[Mapping[str, Endpoint]] = {path: evolve(_openai.metered[path], tier="") for path in _PATHS}
+free: Final = ("/files", "**/cancel")
+_DEAREST: Final = "performance"
+"""The one service tier that costs another price than the others."""
+
+path = _openai.path
+reported_cost = no_cost
+error = _openai.error
+
+
+def read(value: Any, usage: Usage) -> None:
+    """Read a response or a chunk."""
+    if not isinstance(value, Mapping):
+        return
+    tier = value.get("service_tier")
+    of_stream = value.get("x_groq")
+    reported = of_stream.get("usage") if isinstance(of_stream, Mapping) else None
+    seen = {**value, "service_tier": tier if tier == _DEAREST else None}
+    readers.openai(seen if reported is None else {**seen, "usage": reported}, usage)
+
+
+def stream(body: Mapping[str, Any]) -> StreamRules:
+    """Return the rules: the last chunk of each stream reports the usage, beside the finish reason."""
+    return StreamRules()

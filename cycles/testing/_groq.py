@@ -1,0 +1,27 @@
+"""Bodies and events in the shapes of Groq's API: OpenAI's, with the usage of a stream in its last chunk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cycles.testing import _openai
+from cycles.testing._reply import Reply
+
+body = _openai.body
+error = _openai.error
+error_event = _openai.error_event
+
+
+def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
+    """Yield the events of a stream, each complete."""
+    usage = _openai.chat_usage(request, reply)
+    for event in _openai.events(path, {**request, "stream_options": None}, reply):
+        data = event.removeprefix(b"data: ")
+        choices = json.loads(data)["choices"] if data.startswith(b"{") else []
+        if usage and any(choice.get("finish_reason") for choice in choices):
+            chunk = {**json.loads(data), "x_groq": {"id": "req_1", "usage": usage}}
+            yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+        else:
+            yield event
