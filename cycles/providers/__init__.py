@@ -156,6 +156,10 @@ def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:
         from cycles.providers import _botocore
 
         return _botocore.guarded_copy(llm, make(provider.prices))
+    if provider.hook == "httpx":
+        from cycles.providers import _httpx
+
+        return _httpx.guarded_copy(llm, make(provider.prices))
     from cycles.providers import _genai
 
     return _genai.guarded_copy(llm, make(provider.prices))

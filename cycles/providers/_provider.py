@@ -26,6 +26,7 @@ PROVIDERS: Final[dict[str, str]] = {
     "google": "cycles.providers._google",
     "bedrock": "cycles.providers._bedrock",
     "groq": "cycles.providers._groq",
+    "mistral": "cycles.providers._mistral",
 }
 """The module of each provider; it is imported when it is needed."""
 

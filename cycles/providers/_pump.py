@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from typing import Any, Final
 
 from cycles.providers._background import Retrieval
 from cycles.providers._call import Call, Outcome
-from cycles.providers._settle import end_call, end_call_async
+from cycles.providers._settle import end_call, end_call_async, end_dropped
 
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_S: Final = 1.0
@@ -87,6 +88,21 @@ class Pump:
 def broken(error: BaseException) -> Outcome:
     """Return how a stream ended that raised: an interrupted or cancelled reader has left it."""
     return "error" if isinstance(error, Exception) else "closed"
+
+
+def receive(call: Call | Retrieval, response: Any) -> None:
+    """Read a whole response, or watch one that is still to be read; error responses are not paid."""
+    if not response.is_success:
+        return
+    if response.is_closed:
+        call.whole(response.content)
+        return
+    pump = Pump(call, response.headers.get("content-type", ""))
+    call.streams = True
+    response_class: Any = type(response)
+    response.__class__ = guarded_response(response_class)
+    response._cycles_pump = pump
+    weakref.finalize(response, end_dropped, call)
 
 
 @cache

@@ -24,15 +24,8 @@ from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import PROJECT_HEADER, Call
 from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter
-from cycles.providers._pump import Pump, guarded_response
-from cycles.providers._settle import (
-    end_all_open,
-    end_call,
-    end_call_async,
-    end_dropped,
-    open_call,
-    open_call_async,
-)
+from cycles.providers._pump import receive
+from cycles.providers._settle import end_all_open, end_call, end_call_async, open_call, open_call_async
 
 T = TypeVar("T")
 
@@ -251,20 +244,10 @@ def _attempt(meter: Meter) -> None:
 
 
 def _receive(meter: Meter, response: Any) -> None:
-    """Read a whole response, or watch one that is still to be read; error responses are not paid."""
     current = _current.get()
     call = current.call if isinstance(current, Attempts) else current
-    if call is None or call.meter is not meter or not response.is_success:
-        return
-    if response.is_closed:
-        call.whole(response.content)
-        return
-    pump = Pump(call, response.headers.get("content-type", ""))
-    call.streams = True
-    response_class: Any = type(response)
-    response.__class__ = guarded_response(response_class)
-    response._cycles_pump = pump
-    weakref.finalize(response, end_dropped, call)
+    if call is not None and call.meter is meter:
+        receive(call, response)
 
 
 def _planned(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,11 +16,4 @@ error_event = _openai.error_event
 def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     """Yield the events of a stream, each complete."""
     usage = _openai.chat_usage(request, reply)
-    for event in _openai.events(path, {**request, "stream_options": None}, reply):
-        data = event.removeprefix(b"data: ")
-        choices = json.loads(data)["choices"] if data.startswith(b"{") else []
-        if usage and any(choice.get("finish_reason") for choice in choices):
-            chunk = {**json.loads(data), "x_groq": {"id": "req_1", "usage": usage}}
-            yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
-        else:
-            yield event
+    yield from _openai.events_with_last(path, request, reply, {"x_groq": {"id": "req_1", "usage": usage or None}})

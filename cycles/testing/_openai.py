@@ -182,6 +182,17 @@ def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[byte
     yield b"data: [DONE]\n\n"
 
 
+def events_with_last(path: str, request: Mapping[str, Any], reply: Reply, last: Json) -> Iterator[bytes]:
+    """Yield the events of a stream whose chunk with the finish reason has more members, for example its usage."""
+    for event in events(path, {**request, "stream_options": None}, reply):
+        data = event.removeprefix(b"data: ")
+        chunk = json.loads(data) if data.startswith(b"{") else {}
+        if any(choice.get("finish_reason") for choice in chunk.get("choices", ())):
+            yield _data({**chunk, **last})
+        else:
+            yield event
+
+
 def _deltas(reply: Reply) -> Iterator[tuple[Json, str | None]]:
     yield {"role": "assistant", "content": ""}, None
     for word in reply.pieces():

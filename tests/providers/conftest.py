@@ -86,6 +86,10 @@ async def _turns() -> None:
 
 
 async def _close(original: Any) -> None:
+    if hasattr(original, "sdk_configuration"):
+        original.sdk_configuration.client.close()
+        await original.sdk_configuration.async_client.aclose()
+        return
     if hasattr(original, "aio"):
         if hasattr(original.aio, "aclose"):
             await original.aio.aclose()
@@ -171,6 +175,33 @@ class Groq(OpenAI):
     def make(self) -> Any:
         groq: Any = pytest.importorskip("groq")
         return groq.Groq(api_key="k", base_url=self.desk.provider.url_of("groq"), max_retries=0)
+
+
+class Mistral(Sdk):
+    name = "mistral"
+
+    def make(self) -> Any:
+        package: Any = pytest.importorskip("mistralai")
+        if not hasattr(package, "Mistral"):  # newer versions have a package of namespaces
+            package = pytest.importorskip("mistralai.client")
+        return package.Mistral(api_key="k", server_url=self.desk.provider.url_of("mistral"))
+
+    def complete(self, prompt: str = "hi", model: str = "m", **more: Any) -> Any:
+        return self.llm.chat.complete(model=model, messages=[{"role": "user", "content": prompt}], **more)
+
+    def stream(self, prompt: str = "hi", **more: Any) -> Any:
+        return _Closed(self.llm.chat.stream(model="m", messages=[{"role": "user", "content": prompt}], **more))
+
+
+class _Closed:
+    """A stream of mistralai, which has no `close`: its block closes its response."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.close = stream.response.close
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._stream)
 
 
 class Anthropic(Sdk):
@@ -284,6 +315,18 @@ class AsyncGroq(AsyncOpenAI):
     def make(self) -> Any:
         groq: Any = pytest.importorskip("groq")
         return groq.AsyncGroq(api_key="k", base_url=self.desk.provider.url_of("groq"), max_retries=0)
+
+
+class AsyncMistral(AsyncSdk):
+    name = "mistral"
+    make = Mistral.make
+
+    async def acomplete(self, prompt: str = "hi", model: str = "m", stream: bool = False, **more: Any) -> Any:
+        send = self.llm.chat.stream_async if stream else self.llm.chat.complete_async
+        answer = await send(model=model, messages=[{"role": "user", "content": prompt}], **more)
+        if stream:
+            answer.close = answer.response.aclose
+        return answer
 
 
 class AsyncAnthropic(AsyncSdk):

@@ -1,0 +1,48 @@
+"""Mistral: OpenAI's shapes of chats, code completions and embeddings, with usage in the last chunk. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from cycles._core.values.usage import Usage
+from cycles._usage import readers
+from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+
+name: Final = "mistral"
+clients: Final = ("mistralai.Mistral",)
+hook: Final[Hook] = "httpx"
+prices: Final = "mistral"
+price_by: Final[Literal["response"]] = "response"
+
+metered: Final[Mapping[str, Endpoint]] = {
+    "/v1/chat/completions": Endpoint("chat.completions", "text", "llm.completion", ("max_tokens",)),
+    "/v1/fim/completions": Endpoint("fim.completions", "text", "llm.completion", ("max_tokens",)),
+    "/v1/embeddings": Endpoint("embeddings", "embedding", "llm.embedding"),
+}
+free: Final = ("/v1/files", "**/cancel")
+_BASE: Final = re.compile(r"^.*?(?=/v\d+/)")
+
+reported_cost = no_cost
+
+
+def path(path: str) -> str:
+    """Return a path without what a gateway has before the version."""
+    return _BASE.sub("", path, count=1)
+
+
+def read(value: Any, usage: Usage) -> None:
+    """Read a response or a chunk."""
+    readers.openai(value, usage)
+
+
+def stream(body: Mapping[str, Any]) -> StreamRules:
+    """Return the rules: the last chunk of each stream reports the usage, beside the finish reason."""
+    return StreamRules()
+
+
+def error(status: int, message: str) -> Mapping[str, Any]:
+    """Return the body of an error response."""
+    kind = "internal_server_error" if status >= 500 else "invalid_request_error"
+    return {"object": "error", "message": message, "type": kind, "param": None, "code": None}
