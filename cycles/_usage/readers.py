@@ -248,6 +248,26 @@ def _bedrock_counts(reported: Any, ending: str = "s") -> dict[str, int]:
     )
 
 
+def cohere(response: Any, usage: Usage | None = None) -> Usage:
+    """Read a response or a stream event of version 2 of Cohere's API, by its billed units.
+
+    Args:
+        response: Object or mapping; one without counts changes nothing.
+        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
+
+    Returns:
+        The updated usage.
+    """
+    total = Usage() if usage is None else usage
+    reported = _first(
+        _first(response, "usage", "meta") or _get(_get(response, "delta"), "usage"), "billed_units", "tokens"
+    )
+    names = ("input_tokens", "output_tokens")
+    read, made = (_count(reported, name) for name in names)
+    _see(total, response, _present(tokens_input=read, tokens_output=made), None)
+    return total
+
+
 def google(response: Any, usage: Usage | None = None) -> Usage:
     """Read a response or a stream chunk of the Gemini API, or of Gemini on Vertex.
 

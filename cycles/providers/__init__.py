@@ -24,7 +24,7 @@ from cycles.providers._meter import (
     paid_meter,
 )
 from cycles.providers._paid import paid_by
-from cycles.providers._provider import PROVIDERS, Provider, provider_named
+from cycles.providers._provider import OF_CLOUDS, PROVIDERS, Provider, provider_named
 
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
@@ -170,7 +170,8 @@ def _provider_of(llm: object) -> Provider:
     if getattr(cls, "_cycles_meter", None) is not None:
         raise InvalidRequestError(f"this {cls.__name__} client is guarded already: guard the original client")
     known = [provider_named(name) for name in PROVIDERS]
-    for base in cls.__mro__:
+    is_of_cloud = any(_is_client(base, client) for base in cls.__mro__ for client in OF_CLOUDS)
+    for base in () if is_of_cloud else cls.__mro__:
         for provider in known:
             if any(_is_client(base, client) for client in provider.clients):
                 return provider

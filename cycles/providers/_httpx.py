@@ -23,7 +23,7 @@ from cycles.providers._settle import end_call, end_call_async, open_call, open_c
 T = TypeVar("T")
 
 _HOLDERS: Final = ("sdk_configuration", "async_client", "_client_wrapper", "httpx_client")
-"""Attributes of the parts of an SDK that lead to its `httpx` clients: those of mistralai, then of SDKs that Fern makes."""
+"""Attributes of the parts of an SDK that lead to its `httpx` clients: those of mistralai, then of cohere."""
 _WEBSOCKETS: Final = "realtime"
 """How properties are named that return connections over a websocket."""
 _LENGTHS: Final = ("content-length", "transfer-encoding")

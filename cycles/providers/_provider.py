@@ -27,8 +27,12 @@ PROVIDERS: Final[dict[str, str]] = {
     "bedrock": "cycles.providers._bedrock",
     "groq": "cycles.providers._groq",
     "mistral": "cycles.providers._mistral",
+    "cohere": "cycles.providers._cohere",
 }
 """The module of each provider; it is imported when it is needed."""
+
+OF_CLOUDS: Final = ("cohere.AwsClient", "cohere.AwsClientV2", "cohere.OciClient", "cohere.OciClientV2")
+"""Classes, with their subclasses, that send to a cloud in a form of its own, although their base is a known client."""
 
 
 @frozen

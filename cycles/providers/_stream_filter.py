@@ -209,7 +209,10 @@ def _ends(data: bytes) -> Iterator[int]:
 
 
 def _is_total(value: Any) -> bool:
-    """Whether an event of the messages API reports the output so far; one whose output is null does not."""
+    """Whether an event of the messages API reports the output so far; one whose output is null does not. Or the last
+    event of Cohere."""
+    if value.get("type") == "message-end":
+        return True
     reported = value.get("usage") if value.get("type") == "message_delta" else None
     return isinstance(reported, Mapping) and isinstance(reported.get("output_tokens"), int)
 
@@ -217,13 +220,16 @@ def _is_total(value: Any) -> bool:
 def _has_usage(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
-    inner = value.get("response") or value.get("message") or value.get("x_groq")
+    inner = next((value[name] for name in ("response", "message", "x_groq", "delta") if value.get(name)), None)
     return bool(value.get("usage") or (isinstance(inner, Mapping) and inner.get("usage")))
 
 
 def _is_error(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
+    delta = value.get("delta")
+    if isinstance(delta, Mapping) and delta.get("error"):
+        return True
     return bool(value.get("error")) or value.get("type") in ("error", "response.failed")
 
 
@@ -248,6 +254,7 @@ _OUTPUT: Final = (
     "transcript",
     "completion",
     "input",
+    "tool_plan",
 )
 
 

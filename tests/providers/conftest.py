@@ -86,6 +86,12 @@ async def _turns() -> None:
 
 
 async def _close(original: Any) -> None:
+    if hasattr(original, "_client_wrapper"):
+        leave = original.__aexit__ if hasattr(original, "__aexit__") else original.__exit__
+        closing = leave(None, None, None)
+        if inspect.isawaitable(closing):
+            await closing
+        return
     if hasattr(original, "sdk_configuration"):
         original.sdk_configuration.client.close()
         await original.sdk_configuration.async_client.aclose()
@@ -202,6 +208,20 @@ class _Closed:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._stream)
+
+
+class Cohere(Sdk):
+    name = "cohere"
+
+    def make(self) -> Any:
+        cohere: Any = pytest.importorskip("cohere")
+        return cohere.ClientV2(api_key="k", base_url=self.desk.provider.url_of("cohere"))
+
+    def complete(self, prompt: str = "hi", model: str = "m", **more: Any) -> Any:
+        return self.llm.chat(model=model, messages=[{"role": "user", "content": prompt}], **more)
+
+    def stream(self, prompt: str = "hi", **more: Any) -> Any:
+        return self.llm.chat_stream(model="m", messages=[{"role": "user", "content": prompt}], **more)
 
 
 class Anthropic(Sdk):
@@ -327,6 +347,20 @@ class AsyncMistral(AsyncSdk):
         if stream:
             answer.close = answer.response.aclose
         return answer
+
+
+class AsyncCohere(AsyncSdk):
+    name = "cohere"
+
+    def make(self) -> Any:
+        cohere: Any = pytest.importorskip("cohere")
+        return cohere.AsyncClientV2(api_key="k", base_url=self.desk.provider.url_of("cohere"))
+
+    async def acomplete(self, prompt: str = "hi", model: str = "m", stream: bool = False, **more: Any) -> Any:
+        messages = [{"role": "user", "content": prompt}]
+        if stream:
+            return self.llm.chat_stream(model=model, messages=messages, **more)
+        return await self.llm.chat(model=model, messages=messages, **more)
 
 
 class AsyncAnthropic(AsyncSdk):

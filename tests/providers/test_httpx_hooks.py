@@ -1,20 +1,21 @@
-"""Guarded clients whose `httpx` client is watched: Mistral, sync and async, and the parts they share."""
+"""Guarded clients whose `httpx` client is watched: Mistral and Cohere, sync and async, and the parts they share."""
 
 from __future__ import annotations
 
 import gc
 import threading
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
-from tests.providers.conftest import EXACT, USED, AsyncMistral, Desk, Mistral, Sdk
+from tests.providers.conftest import EXACT, USED, AsyncCohere, AsyncMistral, Cohere, Desk, Mistral, Sdk
 from tests.providers.test_guard_lost import LOST
 
 
-@pytest.fixture(params=(Mistral, AsyncMistral), ids=lambda cls: cls.__name__)
+@pytest.fixture(params=(Mistral, AsyncMistral, Cohere, AsyncCohere), ids=lambda cls: cls.__name__)
 def sdk(request: pytest.FixtureRequest, desk: Desk) -> Sdk:
     made: Sdk = request.param(desk)
     return made
@@ -27,6 +28,7 @@ def again(sdk: Sdk, **options: Any) -> Sdk:
 
 MODELS = {
     "mistral": ("mistral-large-2512", 1_000 * 50 + 100 * 150),
+    "cohere": ("command-a-03-2025", 1_000 * 250 + 100 * 1_000),
 }
 
 
@@ -175,3 +177,38 @@ def test_code_and_embeddings_of_mistral(desk: Desk) -> None:
         "/mistral/v1/fim/completions",
         "/mistral/v1/embeddings",
     ]
+
+
+def test_a_retry_of_cohere_is_a_reservation_of_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = Cohere(desk)
+    http: Any = pytest.importorskip("cohere.core.http_client")
+    monkeypatch.setattr(http, "time", SimpleNamespace(sleep=lambda seconds: None, time=lambda: 0.0))
+    desk.provider.reply(status=503).reply(usage=USED)
+    sdk.complete(request_options={"max_retries": 3})  # older versions count from 2
+    assert len(desk.reserved) == 2
+    assert (desk.releases, desk.commits) == (["provider_call_failed:HTTPStatusError"], [(EXACT, {})])
+
+
+def test_embeddings_of_cohere_and_what_is_free(desk: Desk) -> None:
+    llm = Cohere(desk).llm
+    desk.provider.reply(usage={"tokens_input": 1_000})
+    llm.embed(model="m", texts=["hi"], input_type="search_query", embedding_types=["float"])
+    assert desk.commits == [(1_000 * 100, {})]
+    with pytest.raises(cycles.InvalidRequestError, match=r"/v2/rerank may cost money .* unmetered="):
+        llm.rerank(model="m", query="q", documents=["d"])
+    assert len(desk.reserved) == 1
+
+
+def test_an_error_in_a_stream_of_cohere(desk: Desk) -> None:
+    sdk = Cohere(desk)
+    desk.provider.reply(text="one two three", usage=USED, error_after=4)
+    sdk.read()
+    ((amount, metadata),) = desk.commits
+    assert (amount > 0, metadata) == (True, {"actual_source": "estimate", "outcome": "error"})
+
+
+def test_clients_of_cohere_for_clouds_are_rejected(desk: Desk) -> None:
+    cohere: Any = pytest.importorskip("cohere")
+    keys = {"aws_access_key": "a", "aws_secret_key": "b", "aws_session_token": "c", "aws_region": "us-east-1"}
+    with pytest.raises(cycles.InvalidRequestError, match=r"got cohere\.\w+\.BedrockClientV2"):
+        desk.guard(cohere.BedrockClientV2(**keys))

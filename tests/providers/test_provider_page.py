@@ -35,13 +35,14 @@ def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.Monkey
     monkeypatch.setattr(cycles, "get_default_client", lambda: desk.client)
     settings = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     settings |= {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": desk.provider.url_of("bedrock")}
-    settings |= {"GROQ_BASE_URL": desk.provider.url_of("groq"), "GROQ_API_KEY": "k"}
+    settings |= {"GROQ_BASE_URL": desk.provider.url_of("groq"), "GROQ_API_KEY": "k", "CO_API_KEY": "k"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     mistral = pytest.importorskip("mistralai.client")
     if not hasattr(mistral, "Mistral"):
         pytest.skip("the page has the module of version 2 of mistralai")
     sends_to(monkeypatch, mistral.Mistral, server_url=desk.provider.url_of("mistral"))
+    sends_to(monkeypatch, pytest.importorskip("cohere").ClientV2, base_url=desk.provider.url_of("cohere"))
     page = (PAGE.parent / "more-providers.md").read_text("utf-8")
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):

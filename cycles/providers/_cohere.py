@@ -1,0 +1,46 @@
+"""Cohere: chats and embeddings of version 2 of its API, with billed units for usage. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from cycles._core.values.usage import Usage
+from cycles._usage import readers
+from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+
+name: Final = "cohere"
+clients: Final = ("cohere.Client", "cohere.AsyncClient")
+hook: Final[Hook] = "httpx"
+prices: Final = "cohere"
+price_by: Final[Literal["request"]] = "request"
+
+metered: Final[Mapping[str, Endpoint]] = {
+    "/v2/chat": Endpoint("chat", "text", "llm.completion", ("max_tokens",), ("thinking.token_budget",)),
+    "/v2/embed": Endpoint("embed", "embedding", "llm.embedding"),
+}
+free: Final = ("/v1/tokenize", "/v1/detokenize", "/v1/check-api-key", "**/cancel")
+_BASE: Final = re.compile(r"^.*?(?=/v\d+/)")
+
+reported_cost = no_cost
+
+
+def path(path: str) -> str:
+    """Return a path without what a gateway has before the version."""
+    return _BASE.sub("", path, count=1)
+
+
+def read(value: Any, usage: Usage) -> None:
+    """Read a response or an event."""
+    readers.cohere(value, usage)
+
+
+def stream(body: Mapping[str, Any]) -> StreamRules:
+    """Return the rules: the last event of each stream reports the usage, beside the finish reason."""
+    return StreamRules()
+
+
+def error(status: int, message: str) -> Mapping[str, Any]:
+    """Return the body of an error response."""
+    return {"message": message}
