@@ -4,7 +4,8 @@
 # it only installs, and fails if a package cannot be installed. The newest set also checks the types.
 set -u
 # The SDKs inside the models, with the newest packages of LangChain that contain them.
-MODELS="openai anthropic google-genai genai-prices langchain-openai langchain-anthropic langchain-google-genai"
+MODELS="openai anthropic google-genai genai-prices langchain-openai langchain-anthropic langchain-google-genai langchain-aws
+  langchain-groq"
 LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.0 openai-agents==0.22.0 celery==5.3.6
   rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0 flask==3.0.0 django==4.2 $MODELS"
 NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
