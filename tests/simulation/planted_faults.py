@@ -274,7 +274,7 @@ FAULTS: Final = (
     Fault(
         "a mismatch after an unknown attempt counts as a rejection",
         "cycles/_core/settlement/rules.py",
-        "    return found or record.attempt_unknown or record.previous_body is not None",
+        "    return found or is_known or is_commit_of_chunk",
         "    return False",
     ),
     Fault(
