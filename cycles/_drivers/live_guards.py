@@ -13,7 +13,7 @@ from weakref import WeakSet, ref
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._drivers.reporting import logger
 from cycles._errors import CyclesError
-from cycles._flows.block_end import drop, end_dropped, end_later
+from cycles._flows.block_end import drop, end_at_estimate, end_dropped
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import Io, run
@@ -92,14 +92,14 @@ class LiveGuards:
             if heartbeat is not None and not heartbeat.ended and not heartbeat.lost:
                 lose_lease(self._io, heartbeat, Stop(StopReason.CLIENT_CLOSED, "the client was closed"))
 
-    def end_estimated(self) -> None:
-        """Commit the spend of live guards that is an estimate, in the background: no caller will know more of it."""
+    def end_background(self) -> None:
+        """Commit the estimate of each live guard whose response a provider makes in the background."""
         for guard in self._unclaimed():
-            if guard.is_estimate and guard.known is not None:
+            if guard.is_background:
                 with contextlib.suppress(CyclesError):  # a thread has ended it in the meantime
                     guard.claim("close")
                     self.dropped(guard)
-                    end_later(self._io, guard, None)
+                    end_at_estimate(self._io, guard)
 
     def end_all(self) -> None:
         """End every live guard in the background: commit its known spend, or release it."""

@@ -162,7 +162,7 @@ class Runtime:
         if self.closed:
             return FlushReport()
         self.closed = True
-        self.guards.end_estimated()
+        self.guards.end_background()
         # Guards that are in use after the close are still settled when the interpreter exits.
         if not self.guards.in_use:
             atexit.unregister(self._at_exit)
@@ -202,7 +202,7 @@ class Runtime:
             self.guards.end_all_here(self._config.flush_timeout)
             self._name_left()
             return
-        self.guards.end_estimated()
+        self.guards.end_background()
         self.guards.end_all()
         of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
         for guard in of_pools:

@@ -109,11 +109,17 @@ def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
         )
 
 
+def end_at_estimate(io: Io, guard: GuardState) -> None:
+    """Commit the estimate of a claimed guard in the background: what its work costs will not be known."""
+    metadata = {**guard.request.settlement_metadata, **ESTIMATED}
+    settle_later(io, guard, record_of(io, guard, guard.estimate, None, metadata))
+
+
 def _amount(io: Io, guard: GuardState, end: Commit | CallActual) -> tuple[Amount, dict[str, str]]:
     """Return the amount to commit, and the metadata that marks how the block ended."""
     settlement_metadata = {} if end.outcome is None else {OUTCOME: end.outcome}
     if isinstance(end, Commit):
-        return end.amount, {**settlement_metadata, **ESTIMATED} if guard.is_estimate else settlement_metadata
+        return end.amount, settlement_metadata
     amount = _actual_amount(io, guard, end)
     return (guard.estimate, {**settlement_metadata, **ESTIMATED}) if amount is None else (amount, settlement_metadata)
 

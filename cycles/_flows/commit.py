@@ -123,8 +123,7 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount, *, sent: bool = Fals
     """
     if guard.commit_key is None:
         guard.commit_key = new_key()
-    is_estimate = sent or guard.is_estimate
-    metadata = {**guard.request.settlement_metadata, **(ESTIMATED if is_estimate else {})}
+    metadata = {**guard.request.settlement_metadata, **(ESTIMATED if sent else {})}
     return _record(io, guard, commit_body(guard.commit_key, amount, None, metadata), amount, sent=sent)
 
 

@@ -116,7 +116,7 @@ class GuardState:
         commit_key: Of the commit, and of the spend that is written ahead.
         claimed: What its caller does that ends it.
         is_stream: Closing a stream early is a normal end, not an error.
-        is_estimate: Its known spend is an estimate, and a commit of it is marked.
+        is_background: A provider makes its response in the background; a close of the client commits the estimate.
     """
 
     request: ReserveRequest
@@ -136,7 +136,7 @@ class GuardState:
     cancelled_by_lease: bool = False
     in_block: bool = False
     is_stream: bool = False
-    is_estimate: bool = False
+    is_background: bool = False
     spent: Amount | None = None
     steps: int = 0
     counted_usage: Usage | None = None

@@ -146,19 +146,14 @@ def end_open(call: Call, end: End) -> None:
 def _keep_open(call: Call) -> bool:
     """Let a call stay open whose response is still being made in the background; return whether it stays open.
 
-    Its known spend is the estimate from then on: it is written ahead, and committed if the client is closed. Each step
-    may be repeated after an interruption.
+    Its estimate was written ahead before the request was sent, and a close of the client commits it. Each step may be
+    repeated after an interruption.
     """
     held, response_id, guard = call.held_in, call.running_response(), call.guard
-    if held is None or response_id is None or not isinstance(guard, GuardState):
+    if held is None or response_id is None or not isinstance(guard, GuardState) or guard.finalized:
         return False
     if call.held_id is None:
-        guard.is_estimate = True
-        try:
-            if guard.spent is None:
-                guard.spend(call.reserved)
-        except CyclesError:  # it has ended
-            return False
+        guard.is_background = True
         call.runtime.watch(guard)
         if call.timer is None:
             call.timer = call.runtime.after(call.meter.background_wait_s, partial(end_open, call, End(None, None)))

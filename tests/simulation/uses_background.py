@@ -75,15 +75,16 @@ def _begun(program: Program, op: Op) -> Call:
     call = Call(meter, endpoint, "/responses", BODY, stream=False, url="http://provider.invalid")
     call.held_in = HeldResponses()
     call.reserved = call.estimate()
+    op.reaching = ESTIMATE  # what a process may cost that is killed after the reserve
     with program.within(op, "reserve", RESERVE_S):
         open_call(call)
     op.ran = True
     op.reservations.add(call.guard.reservation_id)
     call.attempts = 1
     call.whole(RUNNING)
-    op.reaching, op.is_open = ESTIMATE, True
-    end_call(call)
+    op.is_open = True
     program.spent(op, ESTIMATE)
+    end_call(call)
     return call
 
 
