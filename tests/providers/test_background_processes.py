@@ -27,7 +27,8 @@ def guarded(kind):
 asked = {"model": "m", "input": "hi", "max_output_tokens": 6_000, "background": True}
 """
 EXITS = START + "llm = guarded(openai.OpenAI)\nllm.responses.create(**asked)\n"
-WAITS = EXITS + "print('ready', flush=True)\nsys.stdin.readline()\n"
+OFTEN = "import cycles._drivers.write_ahead\ncycles._drivers.write_ahead.INTERVAL_S = 0.0\n"  # no write is postponed
+WAITS = OFTEN + EXITS + "print('ready', flush=True)\nsys.stdin.readline()\n"
 FORKS = (
     EXITS
     + """
