@@ -27,7 +27,7 @@ from cycles._core.settlement.settlement import (
 )
 from cycles._core.values.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
-from cycles._flows.guard_state import ANY_AMOUNT, GuardState
+from cycles._flows.guard_state import ANY_AMOUNT, Ended, GuardState
 from cycles._flows.io import Io, Settle
 from cycles._flows.settle import (
     STOPPED_BY,
@@ -160,8 +160,9 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
             return pending
     latest, result = (record, stopped) if stopped is not None else await attempt(io, record, guard)
     conclude(io, latest, result, guard)
+    guard.unfinished = Ended(latest, result)
     await io.finish(latest, result)
-    guard.unfinished = None  # last: if `finish` is interrupted, the record is in progress until it is sent again
+    guard.unfinished = None
     if isinstance(result, Settled):
         return result.settlement
     rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)

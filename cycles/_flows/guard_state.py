@@ -23,7 +23,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.settlement.record import Record
-from cycles._core.settlement.settlement import Settlement
+from cycles._core.settlement.settlement import Settlement, SettlementOutcome
 from cycles._core.values.caps import CapsLike, next_step
 from cycles._core.values.usage import Metrics, Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
@@ -49,6 +49,14 @@ class Release:
     key: str
     reason: str | None
     options: CallOptions = NO_OPTIONS
+
+
+@frozen
+class Ended:
+    """A record whose outcome is known, and which has to be ended in the journal."""
+
+    record: Record
+    result: SettlementOutcome
 
 
 class WrittenAhead(Protocol):
@@ -145,7 +153,7 @@ class GuardState:
     commit_key: str | None = None
     ahead: WrittenAhead | None = None
     claimed: str | None = None
-    unfinished: Record | Release | None = None
+    unfinished: Record | Release | Ended | None = None
     reported_amount: Amount | None = None
     attached: GuardState | None = None
     unreachable_detail: str | None = None

@@ -108,6 +108,9 @@ class Io(Protocol):
     async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record: delete it, or keep what was rejected of it. None: nothing of it is to be settled."""
 
+    def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End a record in another thread, as `finish` does, which was interrupted. It may be ended already."""
+
     async def ensure_journal(self) -> None:
         """Return when something may be reserved: requests of dead processes whose cost is unknown were charged before.
 

@@ -40,7 +40,7 @@ from cycles._core.values.json_values import salvage_metadata
 from cycles._core.values.usage import Metrics, Usage, salvage_metrics
 from cycles._errors import InvalidRequestError
 from cycles._far_above import FAR_ABOVE, report_far_above
-from cycles._flows.guard_state import GuardState, Release
+from cycles._flows.guard_state import Ended, GuardState, Release
 from cycles._flows.io import Io, Settle
 from cycles._flows.retry import describe, may_have_taken_effect
 
@@ -63,7 +63,9 @@ def finish_in_background(io: Io, guard: GuardState) -> None:
     # It was interrupted before it claimed the guard: the caller, or the end of the block, ends it.
     if unfinished is None or not guard.finalized:
         return
-    if isinstance(unfinished, Release):
+    if isinstance(unfinished, Ended):
+        io.finish_later(unfinished.record, unfinished.result)
+    elif isinstance(unfinished, Release):
         stop_for_release(io, guard)
         io.hand_over(unfinished, now=True)
     else:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final, TypeVar
 
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.channel import Channel
 from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import Reporter
@@ -62,6 +65,10 @@ class BaseIo:
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
         heartbeat.end()
+
+    def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End a record in a thread of the client; its caller was interrupted while it was ended."""
+        self._queue.end_guard(partial(self._records.finish, record, result))
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work in a thread of the client."""
