@@ -221,7 +221,9 @@ def test_the_history_is_in_the_file(tmp_path: Path, clock: cycles.ManualClock) -
 
 
 def total(steps: Steps, now_ms: int, scope: str = "") -> int:
-    return sum(charge for _, _, charge, _ in steps.within(scope, "u", now_ms))
+    kept = History()
+    kept.periods["5m"] = steps
+    return sum(charge for _, _, charge, _ in kept.sums("5m", now_ms).within(scope, "u"))
 
 
 @pytest.mark.parametrize("name", list(history.PERIODS))

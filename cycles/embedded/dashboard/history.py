@@ -95,49 +95,63 @@ class Steps:
         first = max(first, self.since_ms or first)
         return first, max(1, (end - first) // self.step_ms)
 
-    def within(self, scope: str, unit: str, now_ms: int) -> Iterator[tuple[int, Name, int, int]]:
+
+@frozen
+class Sums:
+    """The sums of a period until now: where it begins, how long and how many its steps are, and what each step has."""
+
+    first_ms: int
+    step_ms: int
+    count: int
+    steps: list[tuple[int, list[tuple[Name, tuple[int, int]]]]]
+
+    def within(self, scope: str, unit: str) -> Iterator[tuple[int, Name, int, int]]:
         """Yield step number, name, charged amount and change of the reserved amount of a scope and what is below it."""
-        first, count = self.window(now_ms)
-        for start, sums in self.steps.items():
-            place = (start - first) // self.step_ms
-            if 0 <= place < count:
-                for name, (charged, reserved) in sums.items():
+        for start, sums in self.steps:
+            place = (start - self.first_ms) // self.step_ms
+            if 0 <= place < self.count:
+                for name, (charged, reserved) in sums:
                     if name[1] == unit and is_within(name[0], scope):
                         yield place, name, charged, reserved
 
 
 class History:
-    """Sums of each period. Any thread may use it.
+    """Sums of each period. Any thread may use it; it is locked only while references are copied.
 
     Attributes:
-        lock: Held by `add`, and by a caller while it iterates over `periods`.
+        periods: The sums by the name of their period.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self.periods: dict[str, Steps] = {
             name: Steps(step_ms, most, joins=name == "all") for name, (step_ms, most) in PERIODS.items()
         }
 
     def add(self, one: Charge) -> None:
         """Add a change to every period."""
-        with self.lock:
+        with self._lock:
             for steps in self.periods.values():
                 steps.add(one)
 
-    def units(self, scope: str) -> set[str]:
+    def sums(self, period: str, now_ms: int) -> Sums:
+        """Return the sums of a period as they are now."""
+        with self._lock:
+            steps = self.periods[period]
+            first_ms, count = steps.window(now_ms)
+            copied = [(start, list(sums.items())) for start, sums in steps.steps.items()]
+            return Sums(first_ms, steps.step_ms, count, copied)
+
+    def units(self, scope: str, now_ms: int) -> set[str]:
         """Return the units in which a scope has changes."""
-        with self.lock:
-            return {
-                name[1] for sums in self.periods["all"].steps.values() for name in sums if is_within(name[0], scope)
-            }
+        steps = self.sums("all", now_ms).steps
+        return {unit for _, sums in steps for (path, unit, _), _ in sums if is_within(path, scope)}
 
     def counts(self, period: str, scope: str, now_ms: int) -> Counter[tuple[str, str]]:
         """Return how often each scope was denied for each reason in a period."""
         found: Counter[tuple[str, str]] = Counter()
-        with self.lock:
-            for _, (path, _, reason), count, _ in self.periods[period].within(scope, "", now_ms):
-                found[path, reason] += count
+        for _, (path, _, reason), count, _ in self.sums(period, now_ms).within(scope, ""):
+            found[path, reason] += count
         return found
 
 

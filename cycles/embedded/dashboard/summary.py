@@ -57,7 +57,7 @@ def summary(
     """Return spent, reserved and left of a scope, and what was spent in each step of the period, by group."""
     found = [each for each in budgets if is_within(each.scope, view.scope)]
     held = [row for row in active if is_within(row.scope_path, view.scope)]
-    known = {each.unit for each in found} | {row.unit for row in held} or history.units(view.scope)
+    known = {each.unit for each in found} | {row.unit for row in held} or history.units(view.scope, now_ms)
     units = [unit for unit in UNITS if unit in known]
     unit = view.unit if view.unit in units else next(iter(units), UNITS[0])
     reserved = sum(row.reserved for row in held if row.unit == unit)
@@ -84,13 +84,11 @@ def _outermost(budgets: Iterable[Budget]) -> list[Budget]:
 
 
 def _chart(view: View, unit: str, now_ms: int, history: History, reserved: int) -> Body:
-    steps = history.periods[view.period]
-    with history.lock:
-        first_ms, count = steps.window(now_ms)
-        step_ms, sums = steps.step_ms, list(steps.within(view.scope, unit, now_ms))
+    sums = history.sums(view.period, now_ms)
+    count = sums.count
     changes = [0] * count
     groups: dict[str, list[int]] = {}
-    for place, name, charged, change in sums:
+    for place, name, charged, change in sums.within(view.scope, unit):
         changes[place] += change
         if charged:
             groups.setdefault(_group(view, name), [0] * count)[place] += charged
@@ -102,8 +100,8 @@ def _chart(view: View, unit: str, now_ms: int, history: History, reserved: int) 
         [(f"{len(rest)} other{'s' * (len(rest) > 1)}", [sum(each) for each in zip(*rest, strict=True)])] if rest else []
     )
     return {
-        "from_ms": first_ms,
-        "step_ms": step_ms,
+        "from_ms": sums.first_ms,
+        "step_ms": sums.step_ms,
         "spent": totals.total(),
         "held": list(accumulate(reversed(changes[1:]), lambda left, change: left - change, initial=reserved))[::-1],
         "groups": [{"name": name, "spent": sum(values), "values": list(accumulate(values))} for name, values in lines],
