@@ -83,9 +83,8 @@ class Cost:
 
         `outcome` is that of the responses that have not ended.
         """
-        endings = [request.paid(outcome) for request in self._requests]
-        costs = [ending for ending in endings if ending.amount is not None]
-        if not costs:
+        found = cycles.providers.sum_of([request.paid(outcome) for request in self._requests])
+        if found is None:
             return None
         if not self._adding:  # each addition asks for the cost again, to write it ahead
             self._adding = True
@@ -94,15 +93,7 @@ class Cost:
                     self.ended(request)
             finally:
                 self._adding = False
-        metadata: dict[str, Any] = {}
-        for ending in costs:
-            metadata = {
-                name: _joined(metadata.get(name), value) for name, value in {**metadata, **ending.metadata}.items()
-            }
-        total = costs[0].amount
-        for ending in costs[1:]:
-            total += ending.amount
-        return total, metadata
+        return found
 
     def see(self, event: Any, guard: AnyGuard) -> None:
         """Read a result, or one event of a stream. One of an unknown shape reports nothing.
@@ -205,12 +196,3 @@ class Cost:
             _log.warning("the actual of %s failed, its estimate of %s is committed: %r", name, self.estimate, error)
             return None
         return amount
-
-
-def _joined(first: Any, second: Any) -> Any:
-    """Return one metadata value for two requests: the members of both, else the later one."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return {**first, **second}
-    if isinstance(first, list) and isinstance(second, list):
-        return list(dict.fromkeys([*first, *second]))
-    return second

@@ -62,14 +62,15 @@ def read_usage(event: Any, usage: Usage) -> bool:
         metadata = message.response_metadata
         counted: Mapping[str, Any] = message.usage_metadata or {}
         served_by = metadata.get("model_name") or metadata.get("model")
-        usage.see_response(message.id, _counts(counted), model=served_by, context=_tier(counted))
+        usage.see_response(message.id, counts_of(counted), model=served_by, context=tier_of(counted))
     return bool(reported)
 
 
 _TIERS: Final = ("priority", "flex")
 
 
-def _counts(metadata: Mapping[str, Any]) -> dict[str, int]:
+def counts_of(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of the usage of a message."""
     of_input, of_output = _details(metadata, "input"), _details(metadata, "output")
     for_1h = of_input.get("ephemeral_1h_input_tokens", 0)
     counts = {
@@ -97,7 +98,7 @@ def _of_all_tiers(details: Mapping[str, int], name: str) -> int:
     return sum(details.get(each, 0) for each in (name, *(f"{tier}_{name}" for tier in _TIERS)))
 
 
-def _tier(metadata: Mapping[str, Any]) -> dict[str, str]:
+def tier_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the service tier; LangChain puts its name before the names of the counts."""
     names = [*_details(metadata, "input"), *_details(metadata, "output")]
     found = next((tier for tier in _TIERS if any(name.startswith(tier) for name in names)), None)
@@ -131,7 +132,11 @@ def prompt_of(request: Any) -> list[str]:
 
 def model_name(request: Any) -> str:
     """Return the name of the model of a request."""
-    model = request.model
+    return name_of(request.model)
+
+
+def name_of(model: Any) -> str:
+    """Return the name of a model."""
     names = (getattr(model, name, None) for name in ("model_name", "model", "model_id", "_llm_type"))
     return next((name for name in names if isinstance(name, str) and name), type(model).__name__)
 

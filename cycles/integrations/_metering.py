@@ -29,7 +29,7 @@ _CLIENTS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 }
 """Attributes that hold a client, or what holds one, by package and class. Subclasses have those of their base."""
 _log: Final = logging.getLogger("cycles")
-_reported: Final[set[type]] = set()
+_reported: Final[set[str]] = set()
 
 
 def metered(model: T) -> T:
@@ -37,12 +37,16 @@ def metered(model: T) -> T:
     found = with_clients(model, _metered_client)
     if found is not None:
         return found
-    cls = type(model)
-    if cls not in _reported:
-        _reported.add(cls)
-        name = f"{cls.__module__}.{cls.__qualname__}"
-        _log.info("the client of model class %s is unknown: its calls are priced by what the framework reports", name)
+    report_unknown(model)
     return model
+
+
+def report_unknown(model: object) -> None:
+    """Log once for each class that its client is unknown."""
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    if name not in _reported:
+        _reported.add(name)
+        _log.info("the client of model class %s is unknown: its calls are priced by what the framework reports", name)
 
 
 def with_clients(model: T, guarded: Callable[[Any], Any]) -> T | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +20,15 @@ class Steps(Protocol):
     async def acquired(reservation: Reservation) -> Any:
         """Reserve, and return the guard."""
         ...
+
+    @staticmethod
+    async def begun(call: Any) -> Any:
+        """Reserve for a call of a model that reports its usage, and return the limits to set."""
+        ...
+
+    @staticmethod
+    async def ended(call: Any, raised: BaseException | None = None) -> None:
+        """Settle that call."""
 
     @staticmethod
     def events(stream: Any) -> Any:
@@ -44,6 +53,14 @@ class Blocking:
         return reservation.acquire()
 
     @staticmethod
+    async def begun(call: Any) -> Any:
+        return call.begin()
+
+    @staticmethod
+    async def ended(call: Any, raised: BaseException | None = None) -> None:
+        call.finish(raised)
+
+    @staticmethod
     def events(stream: Any) -> Any:
         return iter(stream)
 
@@ -63,6 +80,14 @@ class Awaiting:
     @staticmethod
     async def acquired(reservation: Reservation) -> Any:
         return await reservation
+
+    @staticmethod
+    async def begun(call: Any) -> Any:
+        return await call.abegin()
+
+    @staticmethod
+    async def ended(call: Any, raised: BaseException | None = None) -> None:
+        await call.afinish(raised)
 
     @staticmethod
     def events(stream: Any) -> Any:
@@ -90,3 +115,16 @@ def finished(flow: Awaitable[Any]) -> Any:
     except StopIteration as end:
         return end.value
     raise RuntimeError("a blocking flow must not suspend")
+
+
+def blocking(steps: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+    """Yield what a generator yields whose operations never suspend; what its reader throws is raised inside of it."""
+    try:
+        while (event := finished(anext(steps, END))) is not END:
+            try:
+                yield event
+            except BaseException as raised:
+                finished(steps.athrow(raised))
+                raise
+    finally:
+        finished(steps.aclose())

@@ -16,7 +16,7 @@ from attrs import define, field
 import cycles
 from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
 from cycles.integrations._shared import DENIALS, Common, withhold
-from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, finished, result_of
+from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, blocking, result_of
 
 if TYPE_CHECKING:
     from cycles import AsyncGuard, Guard, Reservation
@@ -107,16 +107,7 @@ class Work(Cost):
 
         `open_` returns an iterable of events.
         """
-        steps = self._stream(open_, Blocking)
-        try:
-            while (event := finished(anext(steps, END))) is not END:
-                try:
-                    yield event
-                except BaseException as raised:
-                    finished(steps.athrow(raised))
-                    raise
-        finally:
-            finished(steps.aclose())
+        return blocking(self._stream(open_, Blocking))
 
     def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
         """As `stream`. `open_` returns an async iterable of events, or an awaitable of it."""

@@ -23,12 +23,13 @@ from cycles.providers._meter import (
     make_meter,
     paid_meter,
 )
-from cycles.providers._paid import paid_by
+from cycles.providers._paid import current_payer as current_payer, paid_by, sum_of as sum_of
 from cycles.providers._provider import OF_CLOUDS, PROVIDERS, Provider, provider_named
 
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
     from cycles.providers._meter import Meter
+    from cycles.providers._reported import ReportedModel
 
 __all__ = ["Request", "ReserveOptions", "guard", "paid_by"]
 
@@ -144,6 +145,26 @@ def metered(llm: T) -> T:
     """
     provider = _provider_of(llm)
     return _copy(llm, provider, lambda pricing: paid_meter(provider.name, pricing))
+
+
+def reported_model(
+    pricing: str, options: Mapping[str, Any], on_error: Callable[[BaseException], object] | None = None
+) -> ReportedModel:
+    """Return the settings of a framework's model whose client is unknown: its calls are priced by what it reports.
+
+    Args:
+        pricing: The provider of the price data.
+        options: The options of `guard`.
+        on_error: Gets the error of each reservation that fails, before it is raised.
+
+    Raises:
+        TypeError: for an unknown option.
+        InvalidRequestError: for a wrong value.
+        ConfigurationError: if prices are needed and the extra is missing.
+    """
+    from cycles.providers._reported import ReportedModel
+
+    return ReportedModel(pricing, guard, options, on_error)
 
 
 def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -55,3 +55,30 @@ def paid_by(work: Payer | None) -> Iterator[None]:
 def current_payer() -> Payer | None:
     """Return the call that pays for requests of this context, or None."""
     return _payer.get()
+
+
+def sum_of(endings: Iterable[Any]) -> tuple[Amount, dict[str, Any]] | None:
+    """Return the sum of what requests cost, and their metadata; None if none of them was sent to a provider.
+
+    Args:
+        endings: What ``request.paid()`` returns for each request.
+    """
+    costs = [ending for ending in endings if ending.amount is not None]
+    if not costs:
+        return None
+    metadata: dict[str, Any] = {}
+    for ending in costs:
+        metadata = {name: _joined(metadata.get(name), value) for name, value in {**metadata, **ending.metadata}.items()}
+    total: Amount = costs[0].amount
+    for ending in costs[1:]:
+        total += ending.amount
+    return total, metadata
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Return one metadata value for two requests: the members of both, else the later one."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {**first, **second}
+    if isinstance(first, list) and isinstance(second, list):
+        return list(dict.fromkeys([*first, *second]))
+    return second

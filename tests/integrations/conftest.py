@@ -79,6 +79,13 @@ def fund_at_second_denial(client: cycles.Cycles, server: cycles.EmbeddedServer) 
     return denials
 
 
+async def settled(client: cycles.Cycles) -> None:
+    """Return when the frameworks have closed what they left, and no reservation is active."""
+    async with asyncio.timeout(60):
+        while list(client.reservations(status="ACTIVE")):
+            await asyncio.sleep(0)
+
+
 class Ledger:
     """What the server has charged and holds."""
 

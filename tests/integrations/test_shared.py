@@ -347,11 +347,11 @@ async def test_guarded_clients_report_to_each_step_of_a_stream_only(begin: Any, 
 
     def events() -> Iterator[str]:
         for text in ("a", "b"):
-            seen.append(cycles.providers._paid.current_payer() is not None)
+            seen.append(cycles.providers.current_payer() is not None)
             yield text
 
     async for _ in begin(streamed(work), events()):
-        seen.append(cycles.providers._paid.current_payer() is not None)
+        seen.append(cycles.providers.current_payer() is not None)
     assert seen == [True, False, True, False]
 
 

@@ -9,20 +9,13 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger
+from tests.integrations.conftest import Ledger, settled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
 
 TOKENS = cycles.tokens
 LONG = "one two " + "more " * 200
 EARLY = [{"actual_source": "estimate", "outcome": "closed"}]
-
-
-async def settled(client: cycles.Cycles) -> None:
-    """Return when the frameworks have closed what they left, and no reservation is active."""
-    async with asyncio.timeout(60):
-        while list(client.reservations(status="ACTIVE")):
-            await asyncio.sleep(0)
 
 
 async def in_thread(function: Callable[[], None]) -> None:

@@ -1,0 +1,195 @@
+"""Calls of models whose client is unknown: reserved as a guarded client reserves, and priced by what they report.
+
+A framework's guarded model begins and ends each of its calls here. This module is their `Provider`, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from cycles._core.values.usage import Usage
+from cycles.providers._call import Call, Ending, Outcome
+from cycles.providers._meter import Meter, make_meter
+from cycles.providers._paid import current_payer, paid_by, sum_of
+from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._pump import broken
+from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+
+if TYPE_CHECKING:
+    from cycles import Amount
+
+name: Final = "framework"
+clients: Final[tuple[str, ...]] = ()
+hook: Final[Hook] = "httpx"
+metered: Final[Mapping[str, Endpoint]] = {"/messages": Endpoint("messages", "text", "llm.completion", ("max_tokens",))}
+free: Final[tuple[str, ...]] = ()
+prices: Final = ""
+price_by: Final[Literal["response"]] = "response"
+reported_cost = no_cost
+
+
+def path(path: str) -> str:
+    """Return a path unchanged."""
+    return path
+
+
+def read(value: Any, usage: Usage) -> None:
+    """Read what a framework reports: `counts` of one response so far, its `model`, and the `context` of its price."""
+    if value["counts"]:
+        usage.see_response("reported", value["counts"], model=value["model"], context=value["context"])
+
+
+def stream(body: Mapping[str, Any]) -> StreamRules:
+    """Return the rules: each report has the totals so far."""
+    return StreamRules(running_totals=True)
+
+
+def error(status: int, message: str) -> Mapping[str, Any]:
+    """Return the body of an error response."""
+    return {"error": {"message": message}}
+
+
+class Inside:
+    """What pays for the requests of guarded clients that are sent inside of a call: the call, once."""
+
+    def __init__(self, call: ReportedCall) -> None:
+        self.meter = call.meter
+        self.estimate: Amount = call.reserved
+        self.price: Callable[[Usage], Amount] | None = call.book if call.actual is None else call.actual
+        self.requests: list[Any] = []
+        self._usage = call.usage
+
+    def bind(self, request: Any) -> None:
+        """Take a request that is about to be sent."""
+        self.requests.append(request)
+
+    def ended(self, request: Any) -> None:
+        """Add what a request used."""
+        request.add_usage(self._usage)
+
+
+class ReportedCall(Call):
+    """One call of a model whose client is unknown."""
+
+    def __init__(self, meter: Meter, body: Mapping[str, Any], *, stream: bool, url: str) -> None:
+        super().__init__(meter, metered["/messages"], "/messages", body, stream=stream, url=url)
+        self.reserved = self.estimate()
+        self._inside = Inside(self)
+
+    def begin(self) -> dict[str, int]:
+        """Reserve. Returns the output limit to set, by the name ``max_tokens``; empty if none is lowered.
+
+        Raises:
+            CyclesError: as `Cycles.reserve` does; nothing was reserved.
+        """
+        return self.limits(open_call(self))
+
+    async def abegin(self) -> dict[str, int]:
+        """As `begin`, for a coroutine."""
+        return self.limits(await open_call_async(self))
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Return the block in which the model runs. Enter it for each step of a stream, never across a ``yield``."""
+        return paid_by(self._inside)
+
+    def report(
+        self,
+        texts: Iterable[str],
+        counts: Mapping[str, int],
+        model: str | None,
+        context: Mapping[str, str],
+        *,
+        complete: bool,
+    ) -> None:
+        """Read a response, or what a stream has made and reported since the last report.
+
+        Args:
+            texts: What the model has written.
+            counts: Totals of the response so far.
+            model: The model that responded.
+            context: What selects its price.
+            complete: Whether the counts are final.
+        """
+        if not self._inside.requests:  # guarded clients have reported more
+            value: dict[str, Any] = {"candidates": list(texts), "counts": counts, "model": model, "context": context}
+            value["complete"] = complete
+            self._whole = None if self.request.stream else value
+            self.chunk(value)
+
+    def finish(self, raised: BaseException | None = None) -> None:
+        """Settle the call; `raised` is why it has no complete response. Raises nothing that a server can cause."""
+        end_call(self, *self._ended(raised))
+
+    async def afinish(self, raised: BaseException | None = None) -> None:
+        """As `finish`, for a coroutine."""
+        await end_call_async(self, *self._ended(raised))
+
+    def _ended(self, raised: BaseException | None) -> tuple[Outcome, BaseException | None]:
+        if raised is None:
+            self.responded = True
+            return None, None
+        if self.responded:
+            return broken(raised), None
+        self.attempts = int(
+            not isinstance(raised, Exception)
+        )  # a call that failed costs nothing, one that was left does
+        return None, raised
+
+    def _read_chunk(self, value: Any) -> None:
+        self._read(value)
+        self._exact = self._exact or (value["complete"] and self.usage.is_filled)
+
+    def _conclude(self, outcome: Outcome, raised: BaseException | None) -> Ending:
+        paid = sum_of([request.paid(outcome) for request in self._inside.requests])
+        return super()._conclude(outcome, raised) if paid is None else Ending(paid[0], None, paid[1])
+
+
+class ReportedModel:
+    """The settings of one guarded model of a framework.
+
+    Args:
+        pricing: The provider of the price data.
+        guard: `cycles.providers.guard`, whose options these are.
+        options: Its options.
+        on_error: Gets the error of each reservation that fails, before it is raised.
+
+    Raises:
+        TypeError: for an unknown option.
+        InvalidRequestError: for a wrong value.
+        ConfigurationError: if prices are needed and the extra is missing.
+    """
+
+    def __init__(
+        self,
+        pricing: str,
+        guard: Callable[..., Any],
+        options: Mapping[str, Any],
+        on_error: Callable[[BaseException], object] | None,
+    ) -> None:
+        known = {each.name: each.default for each in inspect.signature(guard).parameters.values()}
+        settings = {name: default for name, default in known.items() if name not in ("llm", "reserve_options")}
+        rest = {name: value for name, value in options.items() if name not in settings}
+        given = {name: options.get(name, default) for name, default in settings.items()}
+        self._meter = make_meter(name, pricing, **given, options=rest, on_error=on_error)
+
+    def call(self, body: Mapping[str, Any], *, stream: bool, url: str) -> ReportedCall | None:
+        """Return a call with its estimate; None if it passes: it is made inside of a call of the same model.
+
+        Args:
+            body: ``model``, ``messages``, and ``max_tokens`` if the output is limited.
+            stream: Whether the response is a stream.
+            url: The address of the model, or an empty string.
+
+        Raises:
+            UnknownModelError: if the price book does not know the model.
+            InvalidRequestError: if a callable returns no amount.
+        """
+        around = current_payer()
+        if isinstance(around, Inside) and around.meter is self._meter:
+            return None
+        if self._meter.endpoint("POST", "/messages", url) is None:
+            return None
+        return ReportedCall(self._meter, body, stream=stream, url=url)
