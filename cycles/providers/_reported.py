@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 name: Final = "framework"
 clients: Final[tuple[str, ...]] = ()
 hook: Final[Hook] = "httpx"
-metered: Final[Mapping[str, Endpoint]] = {"/messages": Endpoint("messages", "text", "llm.completion", ("max_tokens",))}
+metered: Final[Mapping[str, Endpoint]] = {
+    "/messages": Endpoint("messages", "text", "llm.completion", ("max_tokens",)),
+    "/embeddings": Endpoint("embeddings", "embedding", "llm.embedding"),
+}
 free: Final[tuple[str, ...]] = ()
 prices: Final = ""
 price_by: Final[Literal["response"]] = "response"
@@ -193,3 +196,16 @@ class ReportedModel:
         if self._meter.endpoint("POST", "/messages", url) is None:
             return None
         return ReportedCall(self._meter, body, stream=stream, url=url)
+
+    def bound(self, body: Mapping[str, Any], *, embeds: bool) -> Amount:
+        """Return what a request may cost at most.
+
+        Args:
+            body: As for `call`.
+            embeds: Whether it makes embeddings, and no text.
+
+        Raises:
+            UnknownModelError: if the price book does not know the model.
+        """
+        path = "/embeddings" if embeds else "/messages"
+        return Call(self._meter, metered[path], path, body, stream=False, url="").estimate()

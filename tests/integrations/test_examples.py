@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "integrations"
 FRAMEWORKS = {
     "fastmcp_server": "fastmcp",
     "langchain_agent": "langchain",
+    "litellm_agent": "litellm",
     "openai_agents_agent": "agents",
     "pydantic_ai_agent": "pydantic_ai",
 }
