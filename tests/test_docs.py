@@ -68,6 +68,8 @@ MODULES = sorted(
 SERVING = {"dev", "run", "proxy", "top", "--watch"}
 """Commands of `cycles` that run until they are stopped: the documentation test does not run them."""
 FRAMEWORKS = {
+    "adk": "google.adk",
+    "litellm": "litellm",
     "opentelemetry": "opentelemetry.trace",
     "langchain": "langchain.agents",
     "fastapi": "fastapi",

@@ -26,6 +26,8 @@ _CLIENTS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("agents", "OpenAIResponsesWSModel"): (),  # a connection is no request, and a copy would open one more
     ("agents", "OpenAIResponsesModel"): ("_client",),
     ("agents", "OpenAIChatCompletionsModel"): ("_client",),
+    ("google", "Gemini"): ("api_client",),  # of ADK
+    ("google", "AnthropicLlm"): ("_anthropic_client",),
 }
 """Attributes that hold a client, or what holds one, by package and class. Subclasses have those of their base."""
 _log: Final = logging.getLogger("cycles")

@@ -10,12 +10,13 @@ LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.
   rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0 flask==3.0.0 django==4.2 $MODELS"
 NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
   celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2
-  flask>=3,<4 django>=4.2,<7 mcp>=2,<3 litellm>=1.110,<2 dspy>=3.4,<4 $MODELS"
+  flask>=3,<4 django>=4.2,<7 mcp>=2,<3 litellm>=1.110,<2 dspy>=3.4,<4 google-adk>=2,<3 $MODELS"
 # fastmcp 3.0 needs mcp 1, so the lowest mcp has an environment of its own.
 LOWEST_MCP="mcp==2.0.0"
 # kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 ruamel.yaml>=0.18 mypy>=1.13 redis>=6.1
   packaging types-python-dateutil jsonschema"
+export LITELLM_LOCAL_MODEL_COST_MAP=True  # LiteLLM downloads a list of models when it is imported
 mode=${1:-test}
 failed=0
 for set in lowest lowest-mcp newest; do
@@ -45,13 +46,14 @@ for set in lowest lowest-mcp newest; do
   fi
   [ "$mode" = install ] && continue
   echo "test-integrations: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
-    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django|mcp|litellm|dspy)=')
+    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django|mcp|litellm|dspy|google-adk)=')
   command -v redis-server >/dev/null \
     || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
   "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 "$tests" \
     || failed=1
   if [ "$set" = newest ]; then  # pages show what the newest versions have, such as ModelRetryMiddleware
-    "$python" -m pytest -q -p no:xdist tests/test_docs.py -k docs/integrations || failed=1
+    # pydantic warns of a type of LiteLLM
+    "$python" -m pytest -q -p no:xdist -W 'ignore:Item:UserWarning' tests/test_docs.py -k docs/integrations || failed=1
     "$python" -m mypy cycles/integrations || failed=1
   fi
 done
