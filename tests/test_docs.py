@@ -69,6 +69,7 @@ SERVING = {"dev", "run", "proxy", "top", "--watch"}
 """Commands of `cycles` that run until they are stopped: the documentation test does not run them."""
 FRAMEWORKS = {
     "adk": "google.adk",
+    "agent-framework": "agent_framework",
     "litellm": "litellm",
     "opentelemetry": "opentelemetry.trace",
     "langchain": "langchain.agents",

@@ -10,7 +10,8 @@ LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.
   rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0 flask==3.0.0 django==4.2 $MODELS"
 NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
   celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2
-  flask>=3,<4 django>=4.2,<7 mcp>=2,<3 litellm>=1.110,<2 dspy>=3.4,<4 google-adk>=2,<3 $MODELS"
+  flask>=3,<4 django>=4.2,<7 mcp>=2,<3 litellm>=1.110,<2 dspy>=3.4,<4 google-adk>=2,<3
+  agent-framework-core>=1.23,<2 $MODELS"
 # fastmcp 3.0 needs mcp 1, so the lowest mcp has an environment of its own.
 LOWEST_MCP="mcp==2.0.0"
 # kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
@@ -46,7 +47,7 @@ for set in lowest lowest-mcp newest; do
   fi
   [ "$mode" = install ] && continue
   echo "test-integrations: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
-    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django|mcp|litellm|dspy|google-adk)=')
+    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django|mcp|litellm|dspy|google-adk|agent-framework-core)=')
   command -v redis-server >/dev/null \
     || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
   "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 "$tests" \

@@ -13,6 +13,7 @@ from tests.integrations.redis_server import redis_server
 FOLDER = Path(__file__).parents[2] / "examples" / "integrations"
 FRAMEWORKS = {
     "adk_agent": "google.adk",
+    "agent_framework_agent": "agent_framework",
     "fastmcp_server": "fastmcp",
     "langchain_agent": "langchain",
     "litellm_agent": "litellm",
