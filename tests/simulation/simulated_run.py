@@ -125,7 +125,7 @@ class SimulatedRun:
         requests = requests_of(self.hub.seed, len(self._programs))
         endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
         ending = random.choice((*endings, "aclose") if tasks and not sync else endings)
-        if tasks and requests % 2:
+        if tasks and (requests % 2 or ending == "aclose"):  # which closes the client when the tasks have ended
             tasks += [REQUEST] * requests
         elif requests:
             sync.append([REQUEST] * requests)
