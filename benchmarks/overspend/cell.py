@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,7 +121,8 @@ def _measured(tool: Tool, case: Case, python: str, ours: str, folder: Path) -> C
         bill = provider.bill()
         counted = _counted(tool, case, job, ours, results)
         got = sum(result["seen"].get("got", 0) for result in results)
-        cell = figures(case, bill["microcents"], counted, bill["made"], got)
+        offered = case.wanted - sum(result["seen"].get("not offered", 0) for result in results)
+        cell = figures(replace(case, wanted=offered), bill["microcents"], counted, bill["made"], got)
         cell.errors = [error for result in results for error in result["errors"]][:5]
         return cell
 

@@ -32,6 +32,8 @@ def made(names: Iterable[str]) -> dict[str, Path | str]:
 def _environment(folder: Path, requirements: Path) -> Path | str:
     python, stamp = folder / "bin" / "python", folder / ".installed"
     wanted = requirements.read_text()
+    if requirements.stem == "cycles":
+        wanted += (ROOT / "pyproject.toml").read_text()
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"setting up {folder}", flush=True)

@@ -78,7 +78,12 @@ def notes(cells: Mapping[str, Mapping[str, Cell]]) -> str:
             f"- {key} {', '.join(f'`{case}`' for case in cases) if len(cases) < len(by_case) else ''}: {note}."
             for note, cases in failed.items()
         ]
-    return "\n".join(lines) + "\n"
+    for tool in TOOLS.values():
+        run = cells.get(tool.key, {})
+        absent = [case for case in CASES if case not in (*run, *tool.without)]
+        if absent and tool.key not in WITHOUT_ADAPTER:
+            lines.append(f"- {tool.key} {', '.join(f'`{case}`' for case in absent) if run else ''}: not run.")
+    return "\n".join(line.replace(" :", ":") for line in lines) + "\n"
 
 
 def configurations() -> str:

@@ -56,7 +56,7 @@ TOOLS: Final = {
         _ours("Z", "as G, `wait=0`", options={"wait": 0}),
         _ours(
             "P",
-            "`client.pool(limit=1USD, max_held=1USD)`, estimate and price by `PriceBook.genai()`",
+            "`client.pool(limit=1USD, max_held=1USD)`, `PriceBook.genai()`, a guard and a `spend` for each attempt",
             "pool",
             without=("tokens", "nested", "nolimit", "late"),
         ),

@@ -96,6 +96,8 @@ class Program:
             }
             for _ in range(self.job.calls):
                 await self.one(self.adapter.message(body))
+        else:
+            self.seen["not offered"] += self.job.calls
 
     async def nested(self) -> None:
         """Four sub-agents at the same time; each calls in turn until it is denied."""

@@ -19,15 +19,17 @@ class Adapter(none.Adapter):
         self.client = cycles.Cycles(
             base_url=job.server, api_key="key", tenant="acme", journal_dir=f"{job.folder}/journal"
         )
-        count = (lambda model, content: job.tokens_in) if job.counts else None
-        if job.case == "tokens" and job.counts:
-            count = {"gpt-5": 2_000, "claude-sonnet-4-5": 4_500}.get
-        prices = cycles.PriceBook.genai(
-            count_tokens=(lambda model, content: count(model)) if job.case == "tokens" and count else count
-        )
+        prices = cycles.PriceBook.genai(count_tokens=self._count if job.counts else None)
         options = {"client": self.client, "prices": prices, **job.options}
         self.llm = cycles.providers.guard(self.llm, **options)
         self.claude = cycles.providers.guard(self.claude, **options)
+
+    def _count(self, model: str, content: Any) -> int:
+        """Count as the provider does: the input as planned, and a token for each word of output."""
+        if isinstance(content, str):
+            return len(content.split())
+        planned = self.job.plan.get("tokens", {}).get(model)
+        return planned["read"] if planned else self.job.tokens_in
 
     def is_denial(self, error: Exception) -> bool:
         return isinstance(error, cycles.ReservationDeniedError | cycles.UnknownModelError)

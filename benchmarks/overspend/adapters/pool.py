@@ -41,15 +41,16 @@ class Adapter(none.Adapter):
         return await self._attempt(body)
 
     async def _attempt(self, body: dict[str, Any]) -> Any:
-        """Each attempt is a guard: one that was sent and got no response may have cost its estimate."""
+        """Each attempt is a guard. Its estimate is written ahead: a killed process and a lost response cost it."""
         most = self.prices.estimate(body["model"], body, max_output_tokens=body["max_tokens"])
-        async with self.pool.reserve(most, actual=self.prices) as guard:
+        async with self.pool.reserve(most) as guard:
+            guard.spend(most)
             try:
                 response = await super().call(body)
-            except openai.APIConnectionError:
-                guard.spend(most)
+            except openai.APIStatusError:
+                await guard.release("the provider returned an error")
                 raise
-            cycles.usage.openai(response, guard.usage)
+            await guard.commit(self.prices(response))
             return response
 
     async def stream(self, body: dict[str, Any], events: int | None) -> None:
