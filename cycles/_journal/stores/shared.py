@@ -491,7 +491,7 @@ class StoreJournal:
             if not self._health.may_claim:  # an idle client would not see that the outage continues
                 self._store.list("", 1)
             self._health.succeeded()
-            self._move_own()
+            self._move_own(self.claim_ms)
             return self.claim(max_records)
         return []
 
@@ -593,6 +593,18 @@ class StoreJournal:
         owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
         return [owned[start : start + BATCH] for start in range(0, len(owned), BATCH)]
 
+    def _save_held(self) -> None:
+        """Save what this client holds in local files: the store does not say whether it has it, and may be empty.
+
+        If it has it, too, the record is charged once under its key.
+        """
+        with self._lock:
+            held = [each for each in self._held.values() if each.place != "disk"]
+        for each in held:
+            record = decoded(each.record)
+            if record is not None and self.local.save(record):
+                each.place = "disk"
+
     def _watch(self) -> None:
         """Look at the chunks that other clients have taken, and put those again that the store has lost."""
         with self._lock:
@@ -609,7 +621,7 @@ class StoreJournal:
                         if key not in self._open:
                             self._taken.pop(key, None)
 
-    def _move_own(self) -> None:
+    def _move_own(self, claim_ms: int) -> None:
         """Put what this client saved elsewhere during an outage, and what it is unsure of."""
         with self._lock:
             held_now = list(self._held.items())
@@ -617,7 +629,7 @@ class StoreJournal:
         for key in elsewhere:
             held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
             if held is not None and (held.place != "store" or held.is_unsure):
-                self._put(key, held.record, self.claim_ms)
+                self._put(key, held.record, claim_ms)
 
     def ensure_available(self) -> None:
         """Check that the store responds, under ``journal_outage="refuse"``.
@@ -646,9 +658,14 @@ class StoreJournal:
 
     def close(self) -> None:
         """Delete what is finished, let other clients claim the rest immediately, and close the local files."""
+        is_confirmed = False
         with self._outages_noted():
             self._delete_now()
             self._renew(0)
+            self._move_own(0)
+            is_confirmed = True
+        if not is_confirmed and self._outage != "memory":
+            self._save_held()
         if self._owns_store:
             self._store.close()
         self.local.close()
