@@ -146,11 +146,12 @@ class Watched:
             self.may_count_denials = response.status_code == 200
             counts = response.json()["denied"] if self.may_count_denials else {}
             own = {scope: count for scope, count in counts.items() if scope.partition("/")[0] in roots}
+            return own if self.may_count_denials else None
         except httpx.HTTPError:
             return None  # the other requests say why
         except (ValueError, KeyError, TypeError, AttributeError):  # of another server
             self.may_count_denials = False
-        return own if self.may_count_denials else None
+            return None
 
 
 def _read(watched: Watched) -> Snapshot:

@@ -30,7 +30,7 @@ from cycles.integrations.adk import CyclesPlugin, guard
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
 
 TOKENS = cycles.tokens
-Use = types.GenerateContentResponseUsageMetadata
+Use: Any = types.GenerateContentResponseUsageMetadata
 
 
 def says(*parts: Any, partial: bool = False, tokens: tuple[int, int] | None = (10, 5), **usage: int) -> LlmResponse:
