@@ -62,6 +62,7 @@ class SeededFaults:
         self._ages = Random(f"backup {hub.seed}")  # drawn apart, so that the runs of all other seeds stay as they are
         self.calm = False  # planned faults do not happen any more
         self.has_faults = False
+        self.was_suspended = False
         self.disk_fails = False
 
     def begin(self, *, durable: bool, lossy: bool) -> None:
@@ -197,7 +198,7 @@ class SeededFaults:
         self._hub.trace(f"the wall clock jumps by {jump} s")
 
     def _suspend(self) -> None:
-        self.has_faults = True
+        self.has_faults = self.was_suspended = True
         self._hub.suspend(90.0)
         self._swarm.matters("suspension")
         self._hub.trace("the machine is suspended for 90 s")

@@ -398,8 +398,8 @@ class SimulatedRun:
         if program.left_pending == 0:
             # Another client may have its records, if it could not renew its claims in time.
             store = self._machines.store
-            is_claimed = program.process in self._machines.paused or (store is not None and store.faults.has_failed)
-            if not is_claimed:
+            is_late = program.process in self._machines.paused or self._faults.was_suspended
+            if store is None or not (is_late or store.faults.has_failed):
                 self.problems += self._books().unsettled_by(program)
         elif not self._faults.has_faults and self.server.faults.delay_s < MOMENT_S:
             self.problems.append(
