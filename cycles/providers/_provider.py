@@ -30,8 +30,8 @@ PROVIDERS: Final[dict[str, str]] = {
     "cohere": "cycles.providers._cohere",
 }
 """The module of each provider; it is imported when it is needed."""
-_MODULES: Final = {**PROVIDERS, "framework": "cycles.providers._reported"}
-"""And that of models of frameworks that have no known client."""
+_OTHERS: Final = {"framework": "cycles.providers._reported"}
+"""The module of models of frameworks that have no known client."""
 
 OF_CLOUDS: Final = ("cohere.AwsClient", "cohere.AwsClientV2", "cohere.OciClient", "cohere.OciClientV2")
 """Classes, with their subclasses, that send to a cloud in a form of its own, although their base is a known client."""
@@ -142,7 +142,7 @@ def provider_named(name: str) -> Provider:
     Raises:
         KeyError: if there is no such provider.
     """
-    return cast(Provider, import_module(_MODULES[name]))
+    return cast(Provider, import_module(_OTHERS.get(name) or PROVIDERS[name]))
 
 
 @cache

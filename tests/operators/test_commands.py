@@ -292,7 +292,7 @@ def test_docs_prints_the_pages_of_the_package(run: Cycles) -> None:
     assert pages["protocol/settlement"] == "Settlement"
     assert run("docs", "SKILL").out == (ROOT / "cycles/SKILL.md").read_text("utf-8")
     assert run("docs", "docs/recovery.md").out == (ROOT / "docs/recovery.md").read_text("utf-8")
-    assert run("docs", "recovery", "--json").document["title"] == "Settlement recovery"
+    assert run("docs", "recovery", "--json").document["title"] == "What happens when it crashes: settlement recovery"
 
 
 def test_spec_diff_prints_the_report_of_the_generator(run: Cycles, tmp_path: Path) -> None:

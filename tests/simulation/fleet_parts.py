@@ -68,6 +68,9 @@ class Disk:
     def keeps_commit(self, record: Record) -> bool:
         return False  # this disk takes every record
 
+    def delete_again(self, record: Record) -> None:
+        """Delete nothing: this disk has deleted each commit at once."""
+
     def put(self, record: Record) -> PutResult:
         return PutResult.SAVED if self.save(record) else PutResult.FAILED
 

@@ -324,8 +324,8 @@ FAULTS: Final = (
     Fault(
         "a flush does not cut short the attempt in progress",
         "cycles/_drivers/work/queue.py",
-        "        io = self._until(end)",
-        "        io = self._io",
+        "        io = self._until(end)\n        settled,",
+        "        io = self._io\n        settled,",
     ),
     Fault(
         "a create is sent four times",

@@ -50,7 +50,7 @@ FEATURE_FAULTS: Final = (
     Fault(
         "what was saved during an outage never moves into the store",
         "cycles/_journal/stores/shared.py",
-        "            self._move_own()\n",
+        "            self._move_own(self.claim_ms)\n",
         "            pass\n",
         most=2_000,
     ),

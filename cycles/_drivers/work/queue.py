@@ -264,9 +264,8 @@ class WorkQueue:
         longest_s = max(self._config.flush_timeout, self._config.timeout)
         end = time.monotonic() + longest_s
         self._recovered.wait(0.0 if self._is_scan_stalled else longest_s)
-        self._wait_for_scan(
-            min(longest_s, SCAN_S)
-        )  # for what a process has recovered that was killed before it settled
+        # For what a process has recovered that was killed before it settled.
+        self._wait_for_scan(min(longest_s, SCAN_S))
         io = self._until(end)
         while self._sent and not self._closed and time.monotonic() < end:
             if self._schedule.is_outage:
