@@ -75,6 +75,13 @@ def _own_logging() -> Iterator[None]:
     """A command or a page that sets the logger up does so for its test only: logging makes system calls."""
     logger = logging.getLogger("cycles")
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    # Some frameworks disable or silence what exists when they set up their own logging.
+    logging.disable(logging.NOTSET)
+    if logging.root.level > logging.WARNING:
+        logging.root.setLevel(logging.WARNING)
+    for name, each in list(logging.root.manager.loggerDict.items()):
+        if isinstance(each, logging.Logger) and name.partition(".")[0] == "cycles":
+            each.disabled = False
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     if logger.level != level:
