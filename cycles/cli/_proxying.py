@@ -96,13 +96,24 @@ def _free_hosts(ctx: click.Context, param: click.Parameter, values: tuple[str, .
         ) from None
 
 
+class _DenyOr(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no parameter for it
+    """``deny`` or another word. ``refuse``, the former word for it, is accepted."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(["deny", other])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return one of the two words."""
+        return super().convert("deny" if value == "refuse" else value, param, ctx)
+
+
 def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cycles.Amount | None:
-    if value == "refuse":
+    if value in ("deny", "refuse"):  # the former word
         return None
     word, equals, text = value.partition("=")
     if word != "allow" or not equals:
         raise click.BadParameter(
-            f"{value!r:.80} is neither refuse nor allow=AMOUNT; write it like allow=0.10USD", ctx, param
+            f"{value!r:.80} is neither deny nor allow=AMOUNT; write it like allow=0.10USD", ctx, param
         )
     return _dollars(ctx, param, amount(text))
 
@@ -225,16 +236,16 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--unknown-model",
-        metavar="refuse|allow=AMOUNT",
-        default="refuse",
+        metavar="deny|allow=AMOUNT",
+        default="deny",
         callback=_unknown_model,
-        help="Reject models without a price, or reserve and charge AMOUNT for each call.",
+        help="Deny models without a price, or reserve and charge AMOUNT for each call.",
     ),
     click.option(
         "--unmetered",
-        type=click.Choice(["refuse", "allow"]),
-        default="refuse",
-        help="Reject or pass requests that may cost money and cannot be metered.",
+        type=_DenyOr("allow"),
+        default="deny",
+        help="Deny or pass requests that may cost money and cannot be metered.",
     ),
     click.option(
         "--lost-attempt",
@@ -245,8 +256,8 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--on-denied",
-        type=click.Choice(["refuse", "stop"]),
-        default="refuse",
+        type=_DenyOr("stop"),
+        default="deny",
         help="What a denial does: only the call fails, or the command is stopped.",
     ),
     click.option(
@@ -349,7 +360,7 @@ def _make_run(
         subject=options["subject"] or {},
         max_output_tokens=options["max_output_tokens"],
         unknown_model=options["unknown_model"],
-        unmetered=options["unmetered"],
+        unmetered="allow" if options["unmetered"] == "allow" else "refuse",
         lost_attempt=options["lost_attempt"],
         wait=options["wait"],
         min_output_tokens=options["min_output_tokens"] or None,

@@ -59,7 +59,7 @@ def test_the_budget_of_an_inner_run_is_a_second_limit(provider: FakeProvider) ->
     assert (of_inner["denied"], of_outer["calls"], of_outer["denied"]) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("option", ["refuse", "stop"])
+@pytest.mark.parametrize("option", ["deny", "refuse", "stop"])
 def test_a_denial_of_the_outer_run_is_one_of_the_inner_run(provider: FakeProvider, option: str) -> None:
     pytest.importorskip("openai")
     inside = inner("--on-denied", option, "--budget", "1USD", *agent("denied_openai"))
