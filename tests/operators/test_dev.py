@@ -177,11 +177,13 @@ def test_with_fake_it_prints_addresses_of_a_provider_that_responds() -> None:
 def test_with_fake_it_prints_two_lines_for_a_shell() -> None:
     with dev("--fake") as (process, line):
         assert process.stdout is not None
-        lines = [line]
-        while "Ctrl-C" not in lines[-1]:  # a signal before the last line would end it too soon
-            lines.append(process.stdout.readline())
-            assert lines[-1], lines
-        exports = [line for line in lines if line.startswith("export ")]
+        assert process.stderr is not None
+        exports = [line]
+        while not exports[-1].startswith("export OPENAI_BASE_URL"):
+            exports.append(process.stdout.readline())
+            assert exports[-1], exports
+        exports = [line.strip() for line in exports if line.startswith("export ")]
+        assert "Ctrl-C" in process.stderr.readline()  # the last line: a signal before it would end it too soon
         assert [line.split("=")[0] for line in exports] == ["export CYCLES_BASE_URL", "export OPENAI_BASE_URL"]
         shown = subprocess.run(
             ["sh", "-c", f"{exports[1]}; echo $OPENAI_API_KEY $ANTHROPIC_BASE_URL"], capture_output=True, text=True
