@@ -70,7 +70,8 @@ def test_700_calls_at_once_all_work(tmp_path: Path, soft: int, hard: int) -> Non
     assert ran.stdout.splitlines() == [str(soft), str({"200": CALLS})], ran.stderr
     assert f"{CALLS} calls" in ran.stderr
     assert "Traceback" not in ran.stderr
-    assert ran.stderr.count("the limit of open files allows no more") == (hard == 1024)
+    # At most one warning: whether the limit is reached depends on how fast the provider responds.
+    assert ran.stderr.count("the limit of open files allows no more") <= (hard == 1024)
 
 
 @pytest.mark.parametrize("limit", [64, 256, 1024, 4096, 65_536])

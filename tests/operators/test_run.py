@@ -228,7 +228,7 @@ def test_a_wrong_file_of_prices_says_what_is_wrong(tmp_path: Path, content: str,
         (["--budget", "1USD", "--allow-host", "x.com/a", "--", "true"], "is not a host name"),
         (["--budget", "1USD", "--allow-host", "*.x.com", "--", "true"], "is not a host name"),
         (["--budget", "1USD", "--allow-host", "", "--", "true"], "is not a host name"),
-        (["--budget", "1USD", "--unknown-model", "maybe", "--", "true"], "neither refuse nor allow=AMOUNT"),
+        (["--budget", "1USD", "--unknown-model", "maybe", "--", "true"], "neither deny nor allow=AMOUNT"),
         (["--budget", "1USD", "--prices", "/no/file", "--", "true"], "cannot be read"),
     ],
 )
