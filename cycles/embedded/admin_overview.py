@@ -113,7 +113,8 @@ def overview(
         "recent_denials": _of_type(recent, "reservation.denied"),
         "recent_expiries": _of_type(recent, "reservation.expired"),
     }
-    return Result(200, shown)
+    reasons = Counter(str(each["data"]["reason_code"]) for each in recent if each["event_type"] == "reservation.denied")
+    return Result(200, shown | {"recent_denials_by_reason": dict(reasons)} if reasons else shown)
 
 
 def _counts(statuses: Counter[str], *names: str) -> dict[str, int]:
