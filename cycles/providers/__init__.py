@@ -29,7 +29,6 @@ from cycles.providers._provider import OF_CLOUDS, PROVIDERS, Provider, provider_
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
     from cycles.providers._meter import Meter
-    from cycles.providers._reported import ReportedModel
 
 __all__ = ["Request", "ReserveOptions", "guard", "paid_by"]
 
@@ -149,8 +148,10 @@ def metered(llm: T) -> T:
 
 def reported_model(
     pricing: str, options: Mapping[str, Any], on_error: Callable[[BaseException], object] | None = None
-) -> ReportedModel:
+) -> Any:
     """Return the settings of a framework's model whose client is unknown: its calls are priced by what it reports.
+
+    They are a `ReportedModel`. It is no public class, and the types of the package are complete without it.
 
     Args:
         pricing: The provider of the price data.
