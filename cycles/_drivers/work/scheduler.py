@@ -208,7 +208,7 @@ class Scheduler:
         self.timetable: Timetable = Timetable()
         self._pools: list[WorkerPool] = []
         self._thread: threading.Thread | None = None
-        self.wakes_at_s = math.inf
+        self.wakes_at_s: float = math.inf
         self._closed = False
         self.stalled: bool = False  # jobs are scheduled, but the timer thread could not be started
         self.short_of_threads: bool = False  # the last thread could not be started

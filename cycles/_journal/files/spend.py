@@ -189,7 +189,7 @@ class _SlotFile:
     def __init__(self, file: LockedFile, layout: Layout) -> None:
         self.layout = layout
         self._file = file
-        self.memory = file.map()
+        self.memory: mmap.mmap = file.map()
 
     @classmethod
     def make(cls, folder: str, layout: Layout, *, sync: bool) -> _SlotFile:
