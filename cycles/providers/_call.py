@@ -482,8 +482,9 @@ class Call:
 
     def add_usage(self, usage: Usage) -> None:
         """Add what the response used to the usage of the guard that pays."""
+        # Not by `self`: a call refers to its guard, which has this usage. Only the garbage collector ends such a cycle.
         for number, one in enumerate(self.billed.responses()):
-            usage.see_response((self, number), one.counts, model=one.model, context=one.context)
+            usage.see_response((self._token, number), one.counts, model=one.model, context=one.context)
 
     def conclude(self, end: End) -> Ending:
         """Return how the call is settled. Raises only what interrupts it, and may be called again then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import sys
@@ -115,3 +116,20 @@ def calls_of(work: Callable[[], object], modules: tuple[str, ...]) -> dict[str, 
     finally:
         sys.setprofile(before)
     return counts
+
+
+def garbage(work: Callable[[], object]) -> list[str]:
+    """Types of this package whose objects `work` leaves in reference cycles, so that only the collector frees them."""
+    flags = gc.get_debug()
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds = [type(each) for each in gc.garbage]
+        return sorted({kind.__qualname__ for kind in kinds if kind.__module__.partition(".")[0] == "cycles"})
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        gc.enable()

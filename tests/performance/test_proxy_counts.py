@@ -14,7 +14,7 @@ import cycles
 from cycles.proxy._app import App
 from cycles.proxy._clients import LedgerClient
 from cycles.proxy._settings import ProxySettings
-from tests.performance.conftest import steps
+from tests.performance.conftest import garbage, steps
 
 MOST_STEPS = 4_300  # about 3,640 in Python 3.11; they were 6,000, more than half of them for the ledger over httpx
 MOST_STEPS_OF_A_CHUNK = 36  # about 31; they were 39
@@ -150,3 +150,10 @@ def test_only_the_provider_gets_a_request_of_httpx(place: _Place, monkeypatch: p
     assert made == place.upstream_requests
     assert len(made) == 1
     assert len(place.server.requests) - operations == 2
+
+
+@pytest.mark.parametrize("chunks", [0, 50])
+def test_a_metered_call_leaves_nothing_of_the_package_to_the_garbage_collector(place: _Place, chunks: int) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(place.call(chunks))
+        assert garbage(lambda: runner.run(place.call(chunks))) == []
