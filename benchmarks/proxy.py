@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from benchmarks.process import ROOT
 CHUNKS: Final = 600
 STREAMS: Final = 20
 OPEN_STREAMS: Final = 200
-_TICK_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _EVENT: Final = {
     "id": "chatcmpl-1",
     "object": "chat.completion.chunk",
@@ -146,8 +144,9 @@ def _process(*arguments: str) -> Iterator[tuple[str, int]]:
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK_S
+    """Add up the CPU time of the threads of a process: /proc counts it in nanoseconds for each thread."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def _kib(pid: int) -> int:
@@ -255,7 +254,7 @@ def _memory(url: str, path: str, pid: int) -> float:
 
 def can_be_measured() -> bool:
     """Return whether starlette and uvicorn are installed, on a system with /proc."""
-    return Path("/proc/self/stat").exists() and all(map(importlib.util.find_spec, ("starlette", "uvicorn")))
+    return Path("/proc/self/schedstat").exists() and all(map(importlib.util.find_spec, ("starlette", "uvicorn")))
 
 
 if __name__ == "__main__":
