@@ -1,4 +1,4 @@
-"""Faults that are planted in the rules for chunks that several workers know, one for each rule of `docs/fleets.md`.
+"""Faults that are planted in the rules for chunks that several workers know, one for each rule of `stores/shared.py`.
 
 Each one replaces a part of the real code. `python -m tests.simulation.chunk_planted` prints after how many seeds each
 is found.
