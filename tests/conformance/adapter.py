@@ -2,7 +2,7 @@
 
     python tests/conformance/adapter.py CR-DURABLE-001 < request.json
 
-Reads a JSON object from standard input, runs the tests that docs/recovery.md binds to the scenario in this fresh
+Reads a JSON object from standard input, runs the tests of the scenario in this fresh
 process, and prints one JSON object: `scenario_id`, `passed`, `native_tests`. Diagnostics go to standard error. The exit
 status is 0 if the scenario passed, 1 if not, 2 if the request was wrong.
 """
@@ -11,22 +11,58 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "docs" / "recovery.md"
-_ROW = re.compile(r"\| (CR-[A-Z]+-\d{3}) \| `(tests/[^`]+::test_\w+)` \|")
-
-
-def scenarios() -> dict[str, list[str]]:
-    """The scenarios and their tests, as the table of docs/recovery.md names them."""
-    found: dict[str, list[str]] = {}
-    for scenario_id, test in _ROW.findall(TABLE.read_text(encoding="utf-8")):
-        found.setdefault(scenario_id, []).append(test)
-    return found
+SCENARIOS: Final = {
+    "CR-CORE-001": [
+        "tests/recovery/test_core.py::test_cr_core_001_a_commit_without_a_response_is_repeated_with_its_key",
+    ],
+    "CR-CORE-002": [
+        "tests/recovery/test_core.py::test_cr_core_002_an_expired_commit_becomes_an_event_with_the_same_key",
+        "tests/recovery/test_core.py::test_an_event_carries_the_metrics_and_metadata_of_the_commit",
+        "tests/recovery/test_core.py::test_the_status_alone_or_the_code_alone_means_expired",
+    ],
+    "CR-CORE-003": [
+        "tests/recovery/test_core.py::test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_made",
+    ],
+    "CR-CORE-004": [
+        "tests/recovery/test_core.py::test_cr_core_004_only_the_exact_success_is_one",
+        "tests/recovery/test_core.py::test_an_event_is_settled_by_201_only",
+    ],
+    "CR-DURABLE-001": [
+        "tests/recovery/test_durable.py::test_cr_durable_001_killed_with_the_first_commit_in_flight",
+    ],
+    "CR-DURABLE-002": [
+        "tests/recovery/test_durable.py::test_cr_durable_002_killed_with_the_event_of_an_expired_commit_in_flight",
+    ],
+    "CR-DURABLE-003": [
+        "tests/recovery/test_durable.py::test_cr_durable_003_a_restart_respects_the_time_a_429_gave",
+    ],
+    "CR-DURABLE-004": [
+        "tests/recovery/test_durable.py::test_cr_durable_004_a_rotated_key_finds_the_records_of_its_tenant",
+    ],
+    "CR-DURABLE-005": [
+        "tests/recovery/test_durable.py::test_cr_durable_005_broken_and_unknown_records_are_quarantined_and_the_others_replay",
+    ],
+    "CR-DURABLE-006": [
+        "tests/recovery/test_durable.py::test_cr_durable_006_two_workers_replay_one_record_at_the_same_time",
+    ],
+    "CR-DURABLE-007": [
+        "tests/recovery/test_durable.py::test_cr_durable_007_a_record_under_a_legacy_name_is_settled",
+        "tests/recovery/test_durable.py::test_cr_durable_007_ids_that_look_alike_never_share_a_file",
+        "tests/journal/test_records.py::test_ids_that_a_naive_name_would_confuse_have_distinct_names",
+        "tests/journal/test_found.py::test_two_ids_with_one_legacy_name_both_come_through",
+        "tests/journal/test_found.py::test_a_legacy_file_with_another_settlement_of_the_id_is_kept_aside",
+    ],
+    "CR-BOUNDARY-001": [
+        "tests/recovery/test_core.py::test_cr_boundary_001_a_block_without_a_known_amount_commits_nothing",
+        "tests/recovery/test_core.py::test_cr_boundary_001_a_process_killed_before_the_amount_is_known_commits_nothing",
+    ],
+}
+"""The scenarios of the profile, each with the tests that confirm it, named from the root."""
 
 
 class Results:
@@ -54,9 +90,9 @@ def run(tests: list[str], root: Path = ROOT) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    tests = scenarios().get(arguments[0], []) if len(arguments) == 1 else []
+    tests = SCENARIOS.get(arguments[0], []) if len(arguments) == 1 else []
     if not tests:
-        print(f"usage: adapter.py SCENARIO_ID, one of {', '.join(scenarios())}", file=sys.stderr)
+        print(f"usage: adapter.py SCENARIO_ID, one of {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
     if not isinstance(json.loads(sys.stdin.read() or "null"), dict):
         print("standard input must hold a JSON object", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The page docs/prices.md: its table of counts, and its samples with prices calculated by hand."""
+"""The tables of docs/prices.md, and the samples with prices that were calculated by hand."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from cycles._usage.tool_prices import FACTORS, TOOL_PRICES
 pytest.importorskip("genai_prices")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
-SAMPLES = re.findall(r"^\| ((?:OpenAI|Anthropic|Gemini)[^|]*) \| `([^`]+)` \| ([^|]+) \| \$([\d.]+) \|$", PAGE, re.M)
+SAMPLES = re.findall(
+    r"^\| ((?:OpenAI|Anthropic|Gemini)[^|]*) \| `([^`]+)` \| ([^|]+) \| \$([\d.]+) \|$",
+    (Path(__file__).parent / "price_samples.md").read_text(encoding="utf-8"),
+    re.M,
+)
 READERS = {"OpenAI": cycles.usage.openai, "Anthropic": cycles.usage.anthropic, "Gemini": cycles.usage.google}
 
 
-def test_the_page_has_twenty_samples() -> None:
+def test_there_are_twenty_samples() -> None:
     assert len(SAMPLES) == 20
 
 
@@ -30,7 +34,7 @@ def test_the_page_has_twenty_samples() -> None:
 def test_a_sample_costs_what_was_calculated_by_hand(what: str, usage: str, by_hand: str, price: str) -> None:
     terms = [term.split("×") for term in by_hand.split("+")]
     total = sum(Fraction(n.strip()) * Fraction(rate.strip()) for n, rate in terms)
-    assert cycles.usd_microcents(math.ceil(total * 100)) == cycles.usd(price), "the sum on the page is wrong"
+    assert cycles.usd_microcents(math.ceil(total * 100)) == cycles.usd(price), "the sum by hand is wrong"
     book = cycles.PriceBook.genai(at=datetime(2026, 11, 1, tzinfo=UTC))
     priced = book.priced(READERS[what.split()[0]](json.loads(usage)))
     assert priced.amount == cycles.usd(price)
