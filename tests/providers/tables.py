@@ -17,12 +17,16 @@ def title(name: str) -> str:
 
 
 def metered() -> str:
-    """Return the table of metered endpoints."""
-    lines = ["| provider | endpoint | action kind | output limit |", "|---|---|---|---|"]
+    """Return the table of metered endpoints, each with the members that are its output limit in brackets."""
+    lines = ["| provider | action kind | endpoints (output limit) |", "|---|---|---|"]
     for name in PROVIDERS:
+        rows: dict[str, dict[str, list[str]]] = {}
         for path, endpoint in provider_named(name).metered.items():
             limits = ", ".join(f"`{limit}`" for limit in endpoint.limits)
-            lines.append(f"| {title(name)} | `{path}` | `{endpoint.action}` | {limits + ' ' if limits else ''}|")
+            rows.setdefault(endpoint.action, {}).setdefault(limits, []).append(f"`{path}`")
+        for action, paths in rows.items():
+            cells = [", ".join(found) + (f" ({limits})" if limits else "") for limits, found in paths.items()]
+            lines.append(f"| {title(name)} | `{action}` | {'; '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
