@@ -76,7 +76,7 @@ def _failure(outcome: NoSuccess) -> Failure:
         elif outcome.transient:
             kind = FailureKind.RATE_LIMITED if outcome.status == 429 else FailureKind.SERVER
         else:
-            kind = FailureKind.REJECTED
+            kind = FailureKind.AMBIGUOUS if outcome.is_page else FailureKind.REJECTED
         code = RESERVATION_EXPIRED if outcome.expired else outcome.code
         return Failure(kind, describe(outcome), code, outcome.retry_after_ms)
     kind = FailureKind.AMBIGUOUS if isinstance(outcome, Ambiguous) else FailureKind.TRANSPORT

@@ -139,7 +139,7 @@ async def test_committing_an_expired_reservation_by_its_id_raises_and_leaves_not
     world: World, server: Any
 ) -> None:
     first = await reserved(world)
-    server.faults.status("commit", 410)
+    server.faults.status("commit", 410, body={"error": "RESERVATION_EXPIRED", "message": "m", "request_id": "r"})
     with pytest.raises(cycles.ReservationExpiredError):
         await world.get(world.operations.commit_reservation(first, cycles.tokens(4)))
     assert await world.get(world.operations.pending()) == []

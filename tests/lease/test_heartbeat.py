@@ -100,6 +100,33 @@ def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
     assert retrying.disposition.startswith("retrying in 0.")
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("status", [404, 409, 410, 422])
+def test_a_page_of_a_gateway_is_retried_and_does_not_end_the_lease(
+    client_of: Make, server_responded: Events, still: StillTime, kind: str, status: int
+) -> None:
+    async def main() -> None:
+        async with reserve(client, actual=cycles.tokens(1), lease_policy="cancel") as guard:
+            for name in ("LeaseRetrying", "LeaseExtended"):
+                still.beat(guard)
+                await asyncio.to_thread(server_responded.wait_for, name)
+            assert guard.state == "active"
+
+    page = ok(b"<html>this site has moved</html>", status)
+    with LeaseServer(lambda server: page, grant()) as server, client_of(server) as client:
+        if kind == "async":
+            asyncio.run(main())
+        else:
+            with reserve(client, actual=cycles.tokens(1), lease_policy="cancel") as guard:
+                for name in ("LeaseRetrying", "LeaseExtended"):
+                    still.beat(guard)
+                    server_responded.wait_for(name)
+                assert guard.state == "active"
+        first, second = server.of("extend")[:2]
+    assert first.body == second.body
+    assert server_responded.of("LeaseLost") == []
+
+
 def test_an_attempt_times_out_so_that_one_retry_fits(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:

@@ -98,21 +98,21 @@ def test_a_rejected_excess_survives_a_lost_response(world: Setup) -> None:
 
 @pytest.mark.parametrize("policy", ["ALLOW_WITH_OVERDRAFT", "ALLOW_IF_AVAILABLE"])
 def test_the_event_after_expiry_has_the_policy_of_its_reservation(world: Setup, policy: str) -> None:
-    world.server.faults.status("commit", 410)
+    world.server.faults.status("commit", 410, body=error("RESERVATION_EXPIRED"))
     with world.client() as client:
         client.reserve(cycles.tokens(100), action=ACTION, overage_policy=policy).acquire().commit(ACTUAL)
     assert [body["overage_policy"] for body in bodies(world, "event")] == [policy]
 
 
 def test_the_event_after_expiry_names_no_policy_otherwise(world: Setup) -> None:
-    world.server.faults.status("commit", 410)
+    world.server.faults.status("commit", 410, body=error("RESERVATION_EXPIRED"))
     with world.client() as client:
         client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire().commit(ACTUAL)
     assert ["overage_policy" in body for body in bodies(world, "event")] == [False]
 
 
 def test_an_event_that_the_budget_cannot_cover_charges_what_is_left(world: Setup) -> None:
-    world.server.faults.status("commit", 410)
+    world.server.faults.status("commit", 410, body=error("RESERVATION_EXPIRED"))
     world.server.faults.status("event", 409, body=error("BUDGET_EXCEEDED"))
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -138,17 +138,21 @@ def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world:
     assert world.server.charged == 42
 
 
-def test_a_page_with_410_after_a_lost_response_charges_no_event(world: Setup) -> None:
-    """A gateway that is taken out of service says 410 to every request; the ledger has the commit already."""
-    world.server.faults.drop_response("commit")
-    world.server.faults.status("commit", 410, body=b"<html>this site has moved</html>")
-    with world.client() as client:
-        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        assert guard.commit(ACTUAL).status == "pending"
-        assert client.flush(PATIENCE_S).pending == 1  # the page
-        assert client.flush(PATIENCE_S).pending == 0
-    assert (world.server.charged, bodies(world, "event")) == (42, [])
-    assert world.leftovers == []
+@pytest.mark.parametrize("operation", ["commit", "record"])
+@pytest.mark.parametrize("status", [404, 409, 410, 422])
+def test_a_page_for_an_amount_that_a_killed_process_had_charged_charges_nothing(
+    world: Setup, operation: str, status: int
+) -> None:
+    """The ledger has the amount, the process is killed before the response, and a gateway responds to the next one."""
+    sent = {"commit": "commit", "record": "event"}[operation]
+    world.killed_at(sent, (operation, 42), answered=True)
+    assert world.server.charged == 42
+    world.server.faults.status(sent, status, body=b"<html>this site has moved</html>")
+    assert world.recover()["pending"] == 1
+    assert world.server.charged == 42
+    assert world.recover() == {"settled": 1, "pending": 0, "quarantined": 0}
+    assert {seen.operation for seen in world.server.settling()} == {sent}
+    assert (world.server.charged, world.leftovers, world.rejected) == (42, [], [])
 
 
 def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world: Setup) -> None:

@@ -49,8 +49,8 @@ NETWORK: Final = (
 
 
 _PAGE: Final = b"<!doctype html><html><body>not available</body></html>"
-PAGES: Final = tuple((status, _PAGE) for status in (403, 404, 413, 422, 429, 502, 503))
-"""Pages of a gateway, which say nothing about the request. A 410 counts as expired: see `docs/how-we-test.md`."""
+PAGES: Final = tuple((status, _PAGE) for status in (403, 404, 409, 410, 413, 422, 429, 502, 503))
+"""Pages of a gateway, which say nothing about the request."""
 RETRY_AFTER: Final = (b"2", b"Fri, 15 Jan 2027 08:00:30 GMT", b"soon", b"-7", b"1e9", b"")
 
 

@@ -144,6 +144,13 @@ FEATURE_FAULTS: Final = (
         most=1_000,
     ),
     Fault(
+        "a gateway's page with 410 means that the reservation has expired",
+        "cycles/_core/messages/outcome.py",
+        "        return self.code == RESERVATION_EXPIRED and",
+        "        return self.status == 410 or self.code == RESERVATION_EXPIRED and",
+        most=1_000,
+    ),
+    Fault(
         "a client that is closed leaves its background responses open",
         "cycles/_drivers/runtime.py",
         "        self.closed = True\n        self.guards.end_background()\n",

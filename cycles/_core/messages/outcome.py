@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from attrs import define, field, frozen
 
 from cycles._core.messages.schema import Check
-from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
+from cycles._core.protocol import ERROR_CODES, INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
 from cycles._core.values.result_base import HttpResponse
 
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -86,8 +86,13 @@ class RejectedResponse:
 
     @property
     def expired(self) -> bool:
-        """Whether the reservation has expired: status 410 alone, or the code alone in any other 4xx but 429."""
-        return self.status == 410 or (self.code == RESERVATION_EXPIRED and not self.transient)
+        """Whether the reservation has expired: the code says so, with any 4xx but 429. A page with 410 does not."""
+        return self.code == RESERVATION_EXPIRED and not self.transient
+
+    @property
+    def is_page(self) -> bool:
+        """Whether something between has responded: a 4xx without a code of the protocol, which is no error body."""
+        return self.status < 500 and not self.conformant and self.code not in ERROR_CODES
 
 
 @frozen

@@ -119,8 +119,7 @@ def classify_settlement(
 
 
 def _after_commit(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep | None:
-    # A page of a proxy says nothing about an earlier attempt that may have committed the reservation.
-    if response.expired and (response.conformant or not record.attempt_unknown):
+    if response.expired:
         # A record of another SDK may have no event body: the amount stays in the journal for the operator.
         has_event = record.event_fallback_body is not None
         return Resend(_as_event(record, now_ms, boot_ms)) if has_event else Unresolved(response)
