@@ -151,6 +151,15 @@ def test_the_zero_delay_guard_counts_successive_zeros_only() -> None:
         assert lease.notices == ()  # said once, at the start
 
 
+def test_two_extends_are_at_least_250_ms_apart() -> None:
+    lease, step = opened(3_024)
+    assert attempt(step) == (24, True)  # the create is no extend: by the formula
+    lease, step = lease.granted(answer(3_006, 30, rtt=5))
+    assert attempt(step) == (25 + 250, True)  # sent at 25; the formula alone would give 26
+    lease, step = lease.granted(answer(3_300, 300, rtt=20))
+    assert attempt(step) == (300 + 280, True)
+
+
 def test_unknown_timing_is_no_lead() -> None:
     lease, step = opened(60_000, rtt=None)
     assert attempt(step) == (0.0, True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
 from tests.lease.simulation import Attempt, Fate, Run, Server
@@ -74,6 +74,8 @@ def test_the_key_stays_until_a_response_and_is_new_after_it(server: Server, draw
 
 
 @quick
+@example(Server(3_024, max_extension_ms=1), [Attempt(there_ms=0.0, back_ms=0.0)])
+@example(Server(3_024, max_lead_ms=3_024), [Attempt()])
 @given(
     st.builds(
         Server,
@@ -93,6 +95,10 @@ def test_no_grant_of_the_server_leads_to_a_loop_without_delay(server: Server, dr
         first == second == third == 0 for first, second, third in zip(fresh, fresh[1:], fresh[2:], strict=False)
     )
     assert len(run.waits) < 500  # in a minute of the worst network
+    # One extend may follow immediately after a response that leaves no delay; three within 250 ms do not happen.
+    answered = [False, *run.succeeded]
+    starts = [start for start, fresh in zip(run.starts, answered, strict=False) if fresh]
+    assert all(third - first >= 250 for first, third in zip(starts, starts[2:], strict=False))
 
 
 @quick

@@ -13,6 +13,7 @@ LEAST_BUDGET_MS: Final = 1000.0  # no attempt budget and no safety margin is bel
 LEAST_DEADLINE_MS: Final = 1000.0  # a shorter deadline would fail responses that are only slow
 DEADLINE_PART: Final = 8  # two attempts and the margin stay well below the lead
 EARLY_MS: Final = 100.0  # a late timer must not use up the one safe retry
+LEAST_DISTANCE_MS: Final = 250.0  # from one extend to the next: a server that grants 1 ms is not sent 1,000 a second
 LONGEST_RETRY_MS: Final = 30_000.0
 FIRST_KEY_RETRY_MS: Final = 1000.0  # doubled with each failure; more attempts would not help a key
 

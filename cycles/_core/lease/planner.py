@@ -132,6 +132,8 @@ class Lease(NamedTuple):
             largest_rtt_ms=largest_rtt,
         )
         if delay > 0:
+            if self.extensions:  # this response is that of an extend: the next one is not sent immediately after it
+                delay = max(delay, primary.LEAST_DISTANCE_MS - (rtt or 0.0))
             return lease, lease._attempt(grant.received_ms + delay, fresh_key=True)
         short = _short_lease(lead, reserve, timing_known=rtt is not None)
         # Once may be a slow response. Twice in a row, each extend would be due immediately: a loop of requests.
