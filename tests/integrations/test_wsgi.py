@@ -223,7 +223,7 @@ def test_a_guard_in_a_streamed_body_of_django_is_charged_to_its_request(spent: A
     django = pytest.importorskip("django", reason="django is not installed: run make test-integrations")
     from django.conf import settings
 
-    # Django has one configuration for a process, and the code blocks of docs/webhooks.md may have set it first.
+    # Django has one configuration for a process, which another test may have set first.
     if not settings.configured:
         settings.configure(ROOT_URLCONF=[], ALLOWED_HOSTS=["*"], USE_TZ=True)
         django.setup()

@@ -1,4 +1,4 @@
-"""What the blocks of `docs/webhooks.md` run with: a signed request, a store like Redis, a web server that receives."""
+"""What the blocks of `docs/webhooks.md` run with: a signed request, and a web server that receives."""
 
 from __future__ import annotations
 
@@ -27,16 +27,6 @@ def signed(event_id: str = "evt_1") -> tuple[bytes, dict[str, str]]:
 
 class request:
     body, headers = signed()
-
-
-class FakeRedis(dict[str, str]):
-    """The two commands of Redis that the page uses."""
-
-    def exists(self, key: str) -> int:
-        return int(key in self)
-
-    def set(self, key: str, value: str, ex: int) -> None:
-        self[key] = value
 
 
 class Hook:
