@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "anthropic"
 clients: Final = (
@@ -24,6 +24,8 @@ clients: Final = (
 hook: Final[Hook] = "stainless"
 prices: Final = "anthropic"
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = True
+vertex: Final = {"rawPredict": "/v1/messages", "streamRawPredict": "/v1/messages"}
 
 _THINKING: Final = ("thinking.budget_tokens",)
 metered: Final[Mapping[str, Endpoint]] = {
@@ -64,9 +66,33 @@ def read(value: Any, usage: Usage) -> None:
     readers.anthropic(value, usage)
 
 
+def reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    """Return what an event reports: the output so far is that of the whole response, unless it is null."""
+    message, usage = value.get("message"), value.get("usage")
+    if not isinstance(usage, Mapping):
+        return "part" if isinstance(message, Mapping) and message.get("usage") else None
+    is_total = value.get("type") == "message_delta" and isinstance(usage.get("output_tokens"), int)
+    return "total" if is_total else "part"
+
+
+def failed(value: Mapping[str, Any]) -> bool:
+    """Return whether an event reports an error."""
+    return bool(value.get("error")) or value.get("type") == "error"
+
+
+_RULES: Final = StreamRules(
+    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
+    with_finish=Mark((b"stop_reason",), re.compile(rb'"stop_reason"\s*:\s*"')),
+    with_error=Mark((b"error",), re.compile(rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"error"', re.MULTILINE)),
+    last=Mark((b"message_stop",), re.compile(rb'"type"\s*:\s*"message_stop"')),
+    usage=reported,
+    failed=failed,
+)
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: each stream reports its usage at its beginning and at its end."""
-    return StreamRules()
+    return _RULES
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

@@ -48,7 +48,7 @@ class Retrieval:
 
     def stream(self, *, in_frames: bool = False) -> StreamFilter:
         """Begin to read a stream of events, and return its filter."""
-        self._filter = StreamFilter(hide_usage=False)
+        self._filter = StreamFilter(self.call.rules, hide_usage=False)
         return self._filter
 
     def end_of_call(self) -> End | None:

@@ -9,13 +9,16 @@ from urllib.parse import unquote
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers import _anthropic
+from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "bedrock"
 clients: Final = ("botocore.client.BedrockRuntime",)
 hook: Final[Hook] = "botocore"
 prices: Final = "aws"
 price_by: Final[Literal["request"]] = "request"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 
 _TEXT: Final = "llm.completion"
 _THINKING: Final = tuple(
@@ -87,9 +90,30 @@ def read(value: Any, usage: Usage) -> None:
     readers.bedrock(value, usage)
 
 
+def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    """Return what an event reports: Claude as everywhere, Converse in an event of its own, other models in metrics."""
+    usage = value.get("usage")
+    if isinstance(usage, Mapping) and "inputTokens" in usage:
+        return "total"
+    if str(value.get("type")).startswith("message_"):
+        return _anthropic.reported(value, finished)
+    return "total" if value.get("amazon-bedrock-invocationMetrics") else None
+
+
+_RULES: Final = StreamRules(
+    is_usage_last=True,
+    with_usage=Mark((b'"usage"', b"invocationMetrics"), re.compile(rb'"usage"\s*:\s*\{|invocationMetrics"\s*:')),
+    with_finish=Mark((b"eason",), re.compile(rb'"(?:stopReason|stop_reason|finish_reason)"\s*:\s*"')),
+    with_error=Mark((b"error",), re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')),
+    last=Mark((b'"inputTokens"', b"invocationMetrics"), re.compile(rb'"(?:inputTokens|[\w-]*invocationMetrics)"')),
+    usage=_reported,
+    failed=_anthropic.failed,
+)
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: an event with the usage follows the stop reason."""
-    return StreamRules(is_usage_last=True)
+    return _RULES
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -314,7 +313,7 @@ class Call:
             return given  # `reserve` rejects it
         meter = self.meter
         is_own = meter.pricing == meter.api.prices  # a client of a cloud is billed by that cloud
-        provider = billed_by(self._url, meter.pricing) if is_own else meter.pricing
+        provider = billed_by(self._url, meter.pricing, is_copied=meter.api.is_copied) if is_own else meter.pricing
         return {**({} if provider is None else {"provider": provider}), **self.notes, **(given or {})}
 
     def limits(self, max_tokens: int | None) -> dict[str, int]:
@@ -396,23 +395,22 @@ class Call:
         self._exact = bool(self.usage.responses())
 
     def chunk(self, value: Any) -> None:
-        """Read a decoded chunk of a Gemini stream."""
+        """Read a decoded chunk of a stream."""
         self.responded = True
         self._chunks.append(value)
         self._read_chunk(value)
 
     def _read_chunk(self, value: Any) -> None:
         self._read(value)
-        self._failed = self._failed or (isinstance(value, Mapping) and bool(value.get("error")))
-        candidates = value.get("candidates") if isinstance(value, Mapping) else None
-        ended = any(isinstance(one, Mapping) and one.get("finishReason") for one in candidates or ())
-        self._exact = self._exact or (ended and bool(value.get("usageMetadata")))
+        if isinstance(value, Mapping):
+            self._failed = self._failed or self.rules.failed(value)
+            self._exact = self._exact or self.rules.usage(value, False) == "total"
 
     def stream(self, *, in_frames: bool = False) -> StreamFilter:
         """Begin to read a stream of events, or of frames of AWS, and return its filter."""
         self.responded = True
-        events = partial(StreamFilter, hide_usage=self.hide_usage, running_totals=self.rules.running_totals)
-        self._filter = FrameFilter() if in_frames else events()
+        rules = self.rules
+        self._filter = FrameFilter(rules) if in_frames else StreamFilter(rules, hide_usage=self.hide_usage)
         return self._filter
 
     def read_reported(self) -> None:
@@ -685,7 +683,7 @@ class Call:
         if self._filter is not None:
             found = [list(strings_of(parsed(event))) for event in self._filter.kept]
         elif self._chunks:
-            found = [list(strings_of(chunk.get("candidates"))) for chunk in self._chunks if isinstance(chunk, Mapping)]
+            found = [list(strings_of(chunk)) for chunk in self._chunks]
         else:
             found = [list(strings_of(self._whole))]
         return [made for made in found if made]

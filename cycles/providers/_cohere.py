@@ -8,13 +8,15 @@ from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "cohere"
 clients: Final = ("cohere.Client", "cohere.AsyncClient")
 hook: Final[Hook] = "httpx"
 prices: Final = "cohere"
 price_by: Final[Literal["request"]] = "request"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 
 metered: Final[Mapping[str, Endpoint]] = {
     "/v2/chat": Endpoint("chat", "text", "llm.completion", ("max_tokens",), ("thinking.token_budget",)),
@@ -36,9 +38,29 @@ def read(value: Any, usage: Usage) -> None:
     readers.cohere(value, usage)
 
 
+def _delta(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    delta = value.get("delta")
+    return delta if isinstance(delta, Mapping) else {}
+
+
+def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    if not _delta(value).get("usage"):
+        return None
+    return "total" if value.get("type") == "message-end" else "part"
+
+
+_RULES: Final = StreamRules(
+    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
+    with_finish=Mark((b"finish_reason",), re.compile(rb'"finish_reason"\s*:\s*"')),
+    with_error=Mark((b'"error"',), re.compile(rb'"error"\s*:\s*[{"]')),
+    usage=_reported,
+    failed=lambda value: bool(value.get("error") or _delta(value).get("error")),
+)
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: the last event of each stream reports the usage, beside the finish reason."""
-    return StreamRules()
+    return _RULES
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from cycles.providers._stream_filter import StreamFilter, parsed
+from cycles.providers._provider import StreamRules
+from cycles.providers._stream_filter import StreamFilter
 
 _PRELUDE: Final = 12
 _CHECKSUM: Final = 4
@@ -20,7 +21,6 @@ _STRING: Final = 7
 _SIZES: Final = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Bytes of a header's value, by its type; other types begin with their length."""
 _BYTES: Final = re.compile(rb'"bytes"\s*:\s*"([^"]*)"')
-_METRICS: Final = b'"amazon-bedrock-invocationMetrics"'
 
 
 class FrameFilter(StreamFilter):
@@ -28,8 +28,8 @@ class FrameFilter(StreamFilter):
 
     __slots__ = ("_data", "_is_other")
 
-    def __init__(self) -> None:
-        super().__init__(hide_usage=False)
+    def __init__(self, rules: StreamRules) -> None:
+        super().__init__(rules, hide_usage=False)
         self._data = bytearray()
         self._is_other = False
 
@@ -60,18 +60,11 @@ class FrameFilter(StreamFilter):
             yield _headers(frame[_PRELUDE:begin]), frame[begin:-_CHECKSUM]
 
     def _see_frame(self, headers: dict[str, str], payload: bytes) -> None:
-        kind = headers.get(":event-type")
         if headers.get(":message-type", "event") != "event":
             self.failed = True
             return
-        packed = _BYTES.search(payload) if kind == "chunk" else None
-        event = payload if packed is None else _unpacked(packed[1])
-        if kind == "metadata" or (_METRICS in event and not self.usage_seen):
-            self._reported.append(parsed(event))
-            self.finished = self.complete = self.usage_seen = True
-            return
-        self._see(event)
-        self.finished = self.finished or kind == "messageStop"
+        packed = _BYTES.search(payload) if headers.get(":event-type") == "chunk" else None
+        self._see(payload if packed is None else _unpacked(packed[1]))
 
 
 def _unpacked(encoded: bytes) -> bytes:

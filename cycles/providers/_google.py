@@ -8,13 +8,15 @@ from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "google"
 clients: Final = ("google.genai.Client",)
 hook: Final[Hook] = "google"
 prices: Final = "google"
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 
 _THINKING: Final = tuple(
     f"{outer}.{inner}.{name}"
@@ -80,9 +82,27 @@ def read(value: Any, usage: Usage) -> None:
     readers.google(value, usage)
 
 
+def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    if not value.get("usageMetadata"):
+        return None
+    ended = any(isinstance(one, Mapping) and one.get("finishReason") for one in value.get("candidates") or ())
+    return "total" if ended else "part"
+
+
+_RULES: Final = StreamRules(
+    running_totals=True,
+    with_usage=Mark((b'"usageMetadata"',), re.compile(rb'"usageMetadata"\s*:\s*\{')),
+    with_finish=Mark((b"finishReason",), re.compile(rb'"finishReason"\s*:\s*"')),
+    with_error=Mark((b'"error"',), re.compile(rb'"error"\s*:\s*[{"]')),
+    counted=Mark((b'"groundingMetadata"',), re.compile(rb'"groundingMetadata"')),
+    usage=_reported,
+    failed=lambda value: bool(value.get("error")),
+)
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
-    """Return the rules: each chunk reports the totals so far."""
-    return StreamRules(running_totals=True)
+    """Return the rules: each chunk reports the totals so far, and only some of them what was searched."""
+    return _RULES
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

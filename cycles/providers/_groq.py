@@ -10,16 +10,19 @@ from attrs import evolve
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles.providers import _openai
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._provider import Endpoint, Hook, Reported, StreamRules, no_cost
 
 name: Final = "groq"
 clients: Final = ("groq.Groq", "groq.AsyncGroq")
 hook: Final[Hook] = "stainless"
 prices: Final = "groq"
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 
 _PATHS: Final = (
     "/chat/completions",
+    "/responses",
     "/embeddings",
     "/audio/transcriptions",
     "/audio/translations",
@@ -46,6 +49,16 @@ def read(value: Any, usage: Usage) -> None:
     readers.openai(seen if reported is None else {**seen, "usage": reported}, usage)
 
 
+def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    of_stream = value.get("x_groq")
+    if isinstance(of_stream, Mapping) and of_stream.get("usage"):
+        return "total"
+    return _openai.reported(value, finished)
+
+
+_RULES: Final = _openai.rules(usage=_reported)
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: the last chunk of each stream reports the usage, beside the finish reason."""
-    return StreamRules()
+    return _RULES

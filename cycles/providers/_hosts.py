@@ -31,8 +31,6 @@ _PROVIDERS: Final = {
     "api.cerebras.ai": "cerebras",
 }
 """Hosts with the wire format of an SDK, and who sends the bill, as `genai-prices` names it."""
-_COPIED: Final = ("openai", "anthropic")
-"""Providers whose wire format others have: an unknown host says nothing."""
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _OLLAMA_PORT: Final = 11434
 _PORTS: Final = {"http": 80, "https": 443}
@@ -52,18 +50,19 @@ class FreeHost:
 
 
 @lru_cache
-def billed_by(url: str, own: str) -> str | None:
+def billed_by(url: str, own: str, *, is_copied: bool) -> str | None:
     """Return the provider on whose bill a request is, by the host of its base URL; None if the host is not known.
 
     Args:
         url: The base URL; without a host it is that of the SDK.
-        own: The provider of the SDK, which is assumed for gateways and fakes on this machine.
+        own: The provider of the SDK, which is assumed to bill for gateways and fakes on this machine.
+        is_copied: Whether others have its wire format, so that an unknown host says nothing.
     """
     host, port = _place(url)
     if not host or (host in _LOCAL and port != _OLLAMA_PORT):
         return own
     found = next((name for known, name in _PROVIDERS.items() if host == known or host.endswith(f".{known}")), None)
-    return found or (None if own in _COPIED else own)
+    return found or (None if is_copied else own)
 
 
 @lru_cache

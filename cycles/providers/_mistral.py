@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
+from cycles.providers import _openai
 from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
 
 name: Final = "mistral"
@@ -15,6 +16,8 @@ clients: Final = ("mistralai.Mistral",)
 hook: Final[Hook] = "httpx"
 prices: Final = "mistral"
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 
 metered: Final[Mapping[str, Endpoint]] = {
     "/v1/chat/completions": Endpoint("chat.completions", "text", "llm.completion", ("max_tokens",)),
@@ -23,6 +26,8 @@ metered: Final[Mapping[str, Endpoint]] = {
 }
 free: Final = ("/v1/files", "**/cancel")
 _BASE: Final = re.compile(r"^.*?(?=/v\d+/)")
+
+_RULES: Final = _openai.rules()
 
 reported_cost = no_cost
 
@@ -39,7 +44,7 @@ def read(value: Any, usage: Usage) -> None:
 
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: the last chunk of each stream reports the usage, beside the finish reason."""
-    return StreamRules()
+    return _RULES
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, Literal
 
 from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles._usage.pricing import MICROCENTS_PER_USD
-from cycles.providers._provider import Background, Endpoint, Hook, StreamRules, exact
+from cycles.providers._provider import Background, Endpoint, Hook, Mark, Reported, StreamRules, exact
 
 name: Final = "openai"
 clients: Final = ("openai.OpenAI", "openai.AsyncOpenAI")
 hook: Final[Hook] = "stainless"
 prices: Final = "openai"
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = True
+vertex: Final[Mapping[str, str]] = {}
 
 _TEXT: Final = "llm.completion"
 _BACKGROUND: Final = Background(
@@ -56,6 +59,8 @@ free: Final = (
 )
 _BASE: Final = re.compile(r"^(?:/openai|/api)?(?:/v\d[^/]*|/beta)?(?:/deployments/[^/]+)?(?=/)")
 """What providers with OpenAI's wire format have before its paths, perhaps with a deployment of Azure."""
+_ENDED: Final = ("completed", "incomplete", "done", "failed")
+"""How the types of events end that report the usage of a whole response."""
 _KINDS: Final = {402: "insufficient_quota"}
 _NO_CREDITS: Final = 'insufficient credits, "code":402'
 """Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
@@ -89,15 +94,46 @@ def reported_cost(value: Any) -> Fraction | None:
     return usd * MICROCENTS_PER_USD
 
 
+def reported(value: Mapping[str, Any], finished: bool) -> Reported:
+    """Return what an event reports; some gateways report the usage so far in each chunk."""
+    inner = value.get("response")
+    if not value.get("usage") and not (isinstance(inner, Mapping) and inner.get("usage")):
+        return None
+    if value.get("choices") == []:
+        return "alone"
+    ended = finished if "choices" in value else str(value.get("type")).rpartition(".")[2] in _ENDED
+    return "total" if ended else "part"
+
+
+def failed(value: Mapping[str, Any]) -> bool:
+    """Return whether an event reports an error."""
+    return bool(value.get("error")) or value.get("type") in ("error", "response.failed")
+
+
+rules: Final = partial(
+    StreamRules,
+    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
+    with_finish=Mark((b"finish_reason",), re.compile(rb'"finish_reason"\s*:\s*"')),
+    with_error=Mark(
+        (b"error", b"response.failed"),
+        re.compile(rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE),
+    ),
+    last=Mark((b"[DONE]",), re.compile(rb"data:\s*\[DONE\]")),
+    usage=reported,
+    failed=failed,
+)
+"""The rules of OpenAI's events."""
+
+
 def stream(body: Mapping[str, Any]) -> StreamRules:
     """Return the rules: streams of both completions APIs report their usage on request, in an event of its own."""
     if "messages" not in body and not isinstance(body.get("prompt"), str | list):
-        return StreamRules()
+        return rules()
     given = body.get("stream_options")
     options = given if isinstance(given, Mapping) else {}
     if "include_usage" in options:
-        return StreamRules(is_usage_last=options["include_usage"] is True)
-    return StreamRules(requested={"stream_options": {**options, "include_usage": True}}, is_usage_last=True)
+        return rules(is_usage_last=options["include_usage"] is True)
+    return rules(requested={"stream_options": {**options, "include_usage": True}}, is_usage_last=True)
 
 
 def error(status: int, message: str) -> Mapping[str, Any]:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -80,19 +81,70 @@ class Endpoint:
 
 
 @frozen
+class Mark:
+    """How an event of a stream is recognized in its bytes, without parsing it: one event in twenty matters.
+
+    Attributes:
+        words: One of them is in each such event; they are found ten times faster than the pattern.
+        pattern: What such an event contains.
+    """
+
+    words: tuple[bytes, ...]
+    pattern: re.Pattern[bytes]
+
+    def is_in(self, event: bytes) -> bool:
+        """Return whether an event has this mark."""
+        for word in self.words:
+            if word in event:
+                return self.pattern.search(event) is not None
+        return False
+
+
+_NEVER: Final = Mark((), re.compile(rb"(?!)"))
+
+Reported: TypeAlias = Literal["part", "total", "alone"] | None
+"""What an event reports of the usage: nothing, that of a part of the response, or that of all of it.
+
+``"alone"``: of all of it, in an event that has nothing else.
+"""
+
+
+def _nothing(value: Mapping[str, Any], finished: bool) -> Reported:
+    return None
+
+
+def _no_error(value: Mapping[str, Any]) -> bool:
+    return False
+
+
+@frozen
 class StreamRules:
-    """How a response that is streamed reports its usage.
+    """How a response that is streamed reports its usage, its end and its errors.
 
     Attributes:
         requested: Members to add to the request, so that the stream reports its usage; the event with the usage
             alone is then hidden from the user.
         is_usage_last: Whether an event with the usage alone follows the finish reason.
-        running_totals: Each event reports the totals so far.
+        running_totals: Each event reports the totals so far: the last of them is read.
+        with_usage: The mark of events that may report usage.
+        with_finish: The mark of events with a finish reason.
+        with_error: The mark of events that may report an error.
+        last: The mark of the last event.
+        counted: The mark of events that are read beside the last one, if the totals are running.
+        usage: What an event reports, and whether a finish reason was seen before it or in it.
+        failed: Whether an event reports an error.
     """
 
     requested: Mapping[str, Any] = field(factory=dict)
     is_usage_last: bool = False
     running_totals: bool = False
+    with_usage: Mark = _NEVER
+    with_finish: Mark = _NEVER
+    with_error: Mark = _NEVER
+    last: Mark = _NEVER
+    counted: Mark = _NEVER
+    usage: Callable[[Mapping[str, Any], bool], Reported] = _nothing
+    failed: Callable[[Mapping[str, Any]], bool] = _no_error
 
 
 class Provider(Protocol):
@@ -106,6 +158,9 @@ class Provider(Protocol):
         free: Patterns of POSTs that cost nothing: ``*`` is one segment, ``**`` any number of them.
         prices: The provider of the price data, if the base URL is not that of another one.
         price_by: Whose model name has the price: that of the response, or that of the request.
+        is_copied: Whether others have its wire format, so that an unknown host says nothing of who sends the bill.
+        vertex: Methods of Vertex AI that take its bodies, for the models that it publishes there, and their paths in
+            `metered`.
     """
 
     name: str
@@ -115,6 +170,8 @@ class Provider(Protocol):
     free: tuple[str, ...]
     prices: str
     price_by: Literal["response", "request"]
+    is_copied: bool
+    vertex: Mapping[str, str]
 
     def path(self, path: str) -> str:
         """Return a path as `metered` and `free` have it; a path that this returned is not changed."""
@@ -127,7 +184,7 @@ class Provider(Protocol):
         """Return the microcents that a gateway reports for a response, or None."""
 
     def stream(self, body: Mapping[str, Any]) -> StreamRules:
-        """Return how the stream of a request reports its usage."""
+        """Return how the stream of a request reports its usage, its end and its errors."""
         ...
 
     def error(self, status: int, message: str) -> Mapping[str, Any]:

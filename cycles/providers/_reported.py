@@ -31,6 +31,8 @@ metered: Final[Mapping[str, Endpoint]] = {
 free: Final[tuple[str, ...]] = ()
 prices: Final = ""
 price_by: Final[Literal["response"]] = "response"
+is_copied: Final = False
+vertex: Final[Mapping[str, str]] = {}
 reported_cost = no_cost
 
 

@@ -11,19 +11,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cycles.providers._provider import StreamRules
+
 _END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LONGEST_END: Final = 3  # bytes of an end that may be in the pieces before
-_USAGE: Final = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
-_FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason|finishReason)"\s*:\s*"')
 _PACK: Final = 256
 """Events that are compressed together."""
-_NO_REASON: Final = re.compile(rb'eason":\s*null')
-_LAST: Final = (b"data: [DONE]", b"data:[DONE]", b'"type":"message_stop"', b'"type": "message_stop"')
-_ERROR: Final = re.compile(
-    rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE
-)
-_GROUNDING: Final = b'"groundingMetadata"'
-_COMPLETED: Final = re.compile(rb'"type"\s*:\s*"[\w.]*\.(?:completed|incomplete|done|failed)"')
 
 
 class Kept:
@@ -60,8 +53,8 @@ class StreamFilter:
     """Splits a stream into events and notes what they report.
 
     Args:
+        rules: How the provider's events report usage, ends and errors.
         hide_usage: Do not forward the event with the usage and nothing else.
-        running_totals: Each event reports the totals so far, as Gemini's do: the last one is parsed.
 
     Attributes:
         finished: An event with a finish reason was seen.
@@ -72,12 +65,12 @@ class StreamFilter:
     """
 
     __slots__ = (
-        "_grounded",
+        "_counted",
         "_hide_usage",
         "_latest",
         "_reported",
         "_rest",
-        "_running",
+        "_rules",
         "_tail",
         "complete",
         "failed",
@@ -86,11 +79,11 @@ class StreamFilter:
         "usage_seen",
     )
 
-    def __init__(self, *, hide_usage: bool, running_totals: bool = False) -> None:
+    def __init__(self, rules: StreamRules, *, hide_usage: bool) -> None:
+        self._rules = rules
         self._hide_usage = hide_usage
-        self._running = running_totals
         self._latest: bytes | None = None  # the last event with running totals
-        self._grounded: list[bytes] = []
+        self._counted: list[bytes] = []  # those that are read beside it
         self._rest: list[bytes] = []  # pieces of an event that is not complete
         self._tail = b""  # its last bytes
         self.finished = False
@@ -131,70 +124,41 @@ class StreamFilter:
 
     def reported(self) -> list[Any]:
         """Return the events with usage, parsed."""
-        events = self._grounded if self._latest is None else [*self._grounded, self._latest]
+        events = self._counted if self._latest is None else [*self._counted, self._latest]
         return [*self._reported, *(parsed(event) for event in events)]
-
-    def _see_running(self, event: bytes) -> bool:
-        self.kept.append(event)
-        if _may_fail(event) and _is_error(parsed(event)):
-            self.failed = True
-        if _finishes(event):
-            self.finished = True
-        if _GROUNDING in event:
-            self._grounded.append(event)
-        if _reports_usage(event):
-            self._latest = event
-            self.usage_seen = self.finished
-        return True
 
     def _see(self, event: bytes) -> bool:
         """Note what an event reports; False if it is not to be forwarded."""
-        if self._running:
-            return self._see_running(event)
-        self.complete = self.complete or _is_last(event)
-        error = _may_fail(event)
-        if not error and not _reports_usage(event):
-            self.finished = self.finished or _finishes(event)
+        rules = self._rules
+        self.complete = self.complete or rules.last.is_in(event)
+        self.finished = self.finished or rules.with_finish.is_in(event)
+        may_fail, may_report = rules.with_error.is_in(event), rules.with_usage.is_in(event)
+        if rules.running_totals:
+            return self._see_running(event, may_fail, may_report)
+        value = parsed(event) if may_fail or may_report else None
+        if not isinstance(value, Mapping):
             self.kept.append(event)
             return True
-        value = parsed(event)
-        if error and _is_error(value):
-            self.failed = True
-        if _finishes(event):
-            self.finished = True
-        if not _has_usage(value):
+        self.failed = self.failed or (may_fail and rules.failed(value))
+        reported = rules.usage(value, self.finished)
+        if reported is not None:
+            self._reported.append(value)
+            if reported != "part":
+                self.usage_seen = self.finished = True
+        if reported != "alone":
             self.kept.append(event)
-            return True
-        self._reported.append(value)
-        if _COMPLETED.search(event) is not None or _is_total(value):
-            self.usage_seen = self.finished = True
-        hidden = isinstance(value, Mapping) and value.get("choices") == []
-        if "choices" in value and (hidden or self.finished):
-            self.usage_seen = True
-        if not hidden:
-            self.kept.append(event)
-        return not (hidden and self._hide_usage)
+        return not (reported == "alone" and self._hide_usage)
 
-
-# One event in twenty matters, and searching for a substring is ten times faster than these expressions.
-
-
-def _is_last(event: bytes) -> bool:
-    return (b"[DONE]" in event or b"message_stop" in event) and any(last in event for last in _LAST)
-
-
-def _may_fail(event: bytes) -> bool:
-    return (b"error" in event or b"failed" in event) and _ERROR.search(event) is not None
-
-
-def _reports_usage(event: bytes) -> bool:
-    return b"usage" in event and _USAGE.search(event) is not None
-
-
-def _finishes(event: bytes) -> bool:
-    if b"eason" not in event or (event.count(b"eason") == 1 and _NO_REASON.search(event) is not None):
-        return False
-    return _FINISH.search(event) is not None
+    def _see_running(self, event: bytes, may_fail: bool, may_report: bool) -> bool:
+        self.kept.append(event)
+        value = parsed(event) if may_fail else None
+        self.failed = self.failed or (isinstance(value, Mapping) and self._rules.failed(value))
+        if self._rules.counted.is_in(event):
+            self._counted.append(event)
+        if may_report:
+            self._latest = event
+            self.usage_seen = self.finished
+        return True
 
 
 def _ends(data: bytes) -> Iterator[int]:
@@ -206,31 +170,6 @@ def _ends(data: bytes) -> Iterator[int]:
     while end >= 0:
         yield end + 2
         end = data.find(b"\n\n", end + 2)
-
-
-def _is_total(value: Any) -> bool:
-    """Whether an event of the messages API reports the output so far; one whose output is null does not. Or the last
-    event of Cohere."""
-    if value.get("type") == "message-end":
-        return True
-    reported = value.get("usage") if value.get("type") == "message_delta" else None
-    return isinstance(reported, Mapping) and isinstance(reported.get("output_tokens"), int)
-
-
-def _has_usage(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    inner = next((value[name] for name in ("response", "message", "x_groq", "delta") if value.get(name)), None)
-    return bool(value.get("usage") or (isinstance(inner, Mapping) and inner.get("usage")))
-
-
-def _is_error(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    delta = value.get("delta")
-    if isinstance(delta, Mapping) and delta.get("error"):
-        return True
-    return bool(value.get("error")) or value.get("type") in ("error", "response.failed")
 
 
 def parsed(event: bytes) -> Any:

@@ -27,7 +27,10 @@ class Route:
         variables: Each variable that an SDK reads, and what its value has behind the route.
         mount: The part of a path that base URLs of this provider contain.
         optional: The variables are set only if they were set before, or if `--upstream` names the route.
+        replaces: A variable that is set already is replaced, also if it is optional.
+        is_vertex: Its paths name the region, and the publisher of the model.
         reports_usage: Its streams report their usage always, and the option that requests it is rejected.
+        old_limit: Whether ``max_tokens`` is the output limit of chat completions: newer names may be unknown there.
     """
 
     name: str
@@ -38,12 +41,10 @@ class Route:
     variables: Mapping[str, str]
     mount: str = ""
     optional: bool = False
+    replaces: bool = False
+    is_vertex: bool = False
     reports_usage: bool = False
-
-    @property
-    def old_limit(self) -> bool:
-        """Whether ``max_tokens`` is the output limit of chat completions: newer names may be unknown there."""
-        return self.name not in ("openai", "azure")
+    old_limit: bool = True
 
 
 _AZURE_HOSTS: Final = (
@@ -113,6 +114,7 @@ _ROUTES: Final = (
         ("api.openai.com", "*.api.openai.com"),
         {"OPENAI_BASE_URL": "/v1", "OPENAI_API_BASE": "/v1", "OPENAI_HOST": ""},
         mount="/v1",
+        old_limit=False,
     ),
     Route(
         "anthropic",
@@ -137,6 +139,7 @@ _ROUTES: Final = (
         None,  # the region of the path decides
         _VERTEX_HOSTS,
         {"GOOGLE_VERTEX_BASE_URL": "", "ANTHROPIC_VERTEX_BASE_URL": "/v1"},
+        is_vertex=True,
     ),
     Route(
         "azure",
@@ -146,10 +149,12 @@ _ROUTES: Final = (
         _AZURE_HOSTS,
         {"AZURE_OPENAI_ENDPOINT": "", "AZURE_API_BASE": ""},
         optional=True,
+        replaces=True,
+        old_limit=False,
     ),
     Route(
         "groq",
-        "openai",
+        "groq",
         "groq",
         "https://api.groq.com",
         ("api.groq.com",),
@@ -324,7 +329,7 @@ def base_urls(prefix: str, present: Collection[str], routes: Collection[str]) ->
         variable: f"{prefix}/{route.name}{suffix}"
         for route in _ROUTES
         for variable, suffix in route.variables.items()
-        if not route.optional or route.name in routes or (route.name == "azure" and variable in present)
+        if not route.optional or route.name in routes or (route.replaces and variable in present)
     }
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
-from cycles.providers._provider import provider_named
+from cycles.providers._provider import PROVIDERS, provider_named
 from cycles.proxy._agent_tree import AGENT_HEADER
 from cycles.proxy._routes import ROUTES, Route, vertex_upstream
 
@@ -25,13 +25,6 @@ _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
 _LAST_VERSION: Final = re.compile(r"/v\d[^/]*$")
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)(?=/)")
 _PUBLISHED: Final = re.compile(r"(?:/projects/[^/]+/locations/[^/]+)?/publishers/([^/]+)/models/([^/:]+):([A-Za-z]+)/?")
-_OWN: Final = "google"
-"""The publisher of Vertex whose models have Gemini's methods."""
-_RAW_METHODS: Final = {
-    ("anthropic", "rawPredict"): "/v1/messages",
-    ("anthropic", "streamRawPredict"): "/v1/messages",
-}
-"""Methods of Vertex that take the bodies of a publisher's own API, and the path that they have there."""
 _REGION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})(?=/)")
 _HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer".split()
@@ -224,7 +217,7 @@ def _own_upstream(route: Route, path: str) -> str:
     Raises:
         RejectedError: 404 if there is none.
     """
-    if route.name == "vertex":
+    if route.is_vertex:
         region = _REGION.search(path)
         return vertex_upstream("global" if region is None else region[1])
     variables = " or ".join(route.variables)
@@ -257,8 +250,8 @@ class _Found:
 
 def _looked_up(route: Route, path: str) -> _Found:
     """Return a path as the endpoint tables have it, perhaps with a deployment of Azure before it."""
-    if route.name == "vertex":
-        return _of_vertex(_unversioned(path))
+    if route.is_vertex:
+        return _of_vertex(route.provider, _unversioned(path))
     deployment = _DEPLOYMENT.search(path)
     model = None if deployment is None else deployment[1]
     return _Found(route.provider, provider_named(route.provider).path(path), model)
@@ -269,15 +262,17 @@ def _unversioned(path: str) -> str:
     return path if found is None else path[found.end() :]
 
 
-def _of_vertex(path: str) -> _Found:
-    """Find a path of Vertex AI: Gemini's methods, or Anthropic's messages with the model in the path."""
+def _of_vertex(own: str, path: str) -> _Found:
+    """Find a path of Vertex AI: Gemini's methods, or those of another publisher with the model in the path."""
     found = _PUBLISHED.fullmatch(path)
     if found is None:
-        return _Found("google", path.removeprefix("/"))
+        return _Found(own, path.removeprefix("/"))
     publisher, model, method = found.groups()
-    raw = _RAW_METHODS.get((publisher, method))
+    if publisher == own:
+        return _Found(own, f"models/{model}:{method}")
+    raw = provider_named(publisher).vertex.get(method) if publisher in PROVIDERS else None
     if raw is None:
-        return _Found("google", f"models/{model}:{method}" if publisher == _OWN else path.removeprefix("/"))
+        return _Found(own, path.removeprefix("/"))
     if model == "count-tokens":
         return _Found(publisher, f"{raw}/count_tokens")
     return _Found(publisher, raw, model, method.startswith("stream"), True)

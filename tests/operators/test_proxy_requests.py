@@ -90,8 +90,8 @@ ROUTED: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("path", "body", "sent"), ROUTED)
 def test_every_route_is_charged_exactly(path: str, body: dict[str, Any], sent: str, stream: bool) -> None:
-    if stream and "mistral" in path:
-        pytest.skip("the fake provider does not report the usage of a stream unless it is requested, as Mistral does")
+    if stream and ("mistral" in path or "groq" in path):
+        pytest.skip("at this path the fake reports the usage of a stream only if it is requested, unlike these two")
     if stream:
         path = path.replace(":generateContent", ":streamGenerateContent?alt=sse").replace(":raw", ":streamRaw")
         body = body if "generateContent" in path else {**body, "stream": True}

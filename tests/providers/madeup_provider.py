@@ -16,6 +16,8 @@ metered: Mapping[str, Endpoint] = {"/think": Endpoint("think", "text", "llm.comp
 free = ("/ponder",)
 prices = "madeup"
 price_by = "response"
+is_copied = False
+vertex: Mapping[str, str] = {}
 
 
 def path(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cycles.providers import _bedrock
 from cycles.providers._frames import FrameFilter
 from cycles.testing._bedrock import events, frame
 from cycles.testing._reply import Reply
@@ -21,7 +22,7 @@ def packed(value: Any) -> bytes:
 
 
 def fed(*pieces: bytes) -> FrameFilter:
-    found = FrameFilter()
+    found = FrameFilter(_bedrock.stream({}))
     for piece in pieces:
         assert found.feed(piece) == piece
     assert found.flush() == b""

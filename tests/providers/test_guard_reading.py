@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cycles.providers import _openai
 from cycles.providers._stream_filter import StreamFilter
 from tests.providers.conftest import EXACT, USED, Anthropic, AsyncOpenAI, Desk, Gemini, OpenAI
 
@@ -170,7 +171,7 @@ def test_an_image_stream_is_exact(desk: Desk) -> None:
 
 
 def test_events_that_arrive_in_pieces_are_forwarded_when_they_are_complete() -> None:
-    stream = StreamFilter(hide_usage=True)
+    stream = StreamFilter(_openai.rules(), hide_usage=True)
     chunk = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":null}\r\n\r\n'
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\r\n\r\n'
     data, forwarded = chunk + usage + b"data: [DONE]\n\n", b""
@@ -180,7 +181,7 @@ def test_events_that_arrive_in_pieces_are_forwarded_when_they_are_complete() -> 
             assert forwarded == chunk
     assert forwarded == chunk + b"data: [DONE]\n\n"
     assert (stream.complete, stream.usage_seen, len(stream.reported())) == (True, True, 1)
-    assert StreamFilter(hide_usage=False).feed(usage) == usage
+    assert StreamFilter(_openai.rules(), hide_usage=False).feed(usage) == usage
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000])
@@ -188,7 +189,7 @@ def test_events_that_arrive_in_pieces_are_forwarded_when_they_are_complete() -> 
 def test_every_size_of_pieces_gives_the_same_events(size: int, end: bytes) -> None:
     events = [b'data: {"choices":[{"delta":{"content":"%b"}}]}' % (b"a" * n) + end for n in (0, 1, 2, 300)]
     data = b"".join(events) + b"data: [DONE]"
-    stream, forwarded = StreamFilter(hide_usage=True), b""
+    stream, forwarded = StreamFilter(_openai.rules(), hide_usage=True), b""
     for start in range(0, len(data), size):
         forwarded += stream.feed(data[start : start + size])
     assert list(stream.kept) == events
@@ -207,7 +208,7 @@ def test_the_cost_of_an_event_grows_linearly_with_its_size() -> None:
                 searched += len(tail) + len(self)
                 return bytes(tail) + bytes(self)
 
-        stream = StreamFilter(hide_usage=False)
+        stream = StreamFilter(_openai.rules(), hide_usage=False)
         for _ in range(pieces):
             assert stream.feed(Piece(b"a" * 1024)) == b""
         assert len(stream.feed(b"\n\n")) == 1024 * pieces + 2
@@ -233,7 +234,7 @@ def test_a_media_type_has_no_case(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
 
 def test_azures_first_event_without_choices_stays() -> None:
     first = b'data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}]}\n\n'
-    assert StreamFilter(hide_usage=True).feed(first) == first
+    assert StreamFilter(_openai.rules(), hide_usage=True).feed(first) == first
 
 
 def test_a_stream_that_is_alive_at_interpreter_exit_is_settled(desk: Desk) -> None:
@@ -267,7 +268,7 @@ def test_a_stream_that_ends_after_its_client_is_closed_is_settled(desk: Desk) ->
 
 
 def test_the_events_of_a_long_stream_are_kept_in_little_memory_and_in_order() -> None:
-    stream = StreamFilter(hide_usage=False)
+    stream = StreamFilter(_openai.rules(), hide_usage=False)
     events = [b'data: {"choices":[{"delta":{"content":"word %d"}}]}\n\n' % number for number in range(1000)]
     for event in events:
         stream.feed(event)
