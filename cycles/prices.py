@@ -336,11 +336,14 @@ class PriceBook:
         if context:  # a tier may be lowered to the standard one, which may cost more
             founds.append(self._found(model, context, origin))
         writes = "claude" not in self._aliases.get(model, model).lower()
-        images = self._hosted_images(shape, tokens_input or bound.tokens(), origin)
+        name = self._name(model)
+        images = self._hosted_images(shape, tokens_input or bound.tokens(name), origin)
 
         def at(output_tokens: int) -> Amount:
             limited = shape if output_tokens == shape.output_tokens else evolve(shape, output_tokens=output_tokens)
-            costs = [highest(one, bound, limited, tokens_input=tokens_input, writes_cache=writes) for one in founds]
+            costs = [
+                highest(one, name, bound, limited, tokens_input=tokens_input, writes_cache=writes) for one in founds
+            ]
             return rounded_up([max(costs) + images if images else max(costs)])
 
         return at
@@ -358,17 +361,20 @@ class PriceBook:
         """
         bound = bound_of(content)
         tokens_input = self._input_of(model, content, bound, known_input)
+        name = self._name(model)
         return lambda output_tokens: tokens(
-            most_tokens(bound, evolve(shape, output_tokens=output_tokens), tokens_input=tokens_input)
+            most_tokens(bound, evolve(shape, output_tokens=output_tokens), name, tokens_input=tokens_input)
         )
 
     def _input_of(self, model: str, content: Any, bound: Bound, known_input: int | None) -> int | None:
         """Return the input tokens of a request, if the book counts them or a lower bound is known."""
-        text = None if content is None else self._text_of(model, bound)
-        if self._count_tokens is not None and text is not None:
-            return bound.tokens(text)
-        bounds = [n for n in (known_input, None if text is None else bound.tokens(text)) if n is not None]
-        return min(*bounds, bound.tokens()) if bounds else None
+        text, name = None if content is None else self._text_of(model, bound), self._name(model)
+        if text is not None and bound.may_fill_window(name):
+            text = None
+        elif self._count_tokens is not None and text is not None:
+            return bound.tokens(name, text)
+        bounds = [n for n in (known_input, None if text is None else bound.tokens(name, text)) if n is not None]
+        return min(*bounds, bound.tokens(name)) if bounds else None
 
     def _text_of(self, model: str, bound: Bound) -> int | None:
         """Return the tokens of a request's text, counted; None if this book does not count those of the model."""
@@ -393,10 +399,10 @@ class PriceBook:
     def count_input(self, model: str, content: Any) -> int:
         """Return the input tokens of a request whose response did not report them: counted, or a third of its bound."""
         bound = bound_of(content)
-        text = self._text_of(model, bound)
+        text, rest = self._text_of(model, bound), bound.typical(self._name(model))
         if text is None:
-            return max(1, -(-bound.tokens() // 3))
-        return max(1, text + bound.tokens(0) // 3)
+            return max(1, -(-(bound.text_bytes + rest) // 3))
+        return max(1, text + rest // 3)
 
     def count_output(self, model: str, text: bytes) -> int | None:
         """Return the tokens of output text if this book counts those of the model; otherwise None."""
@@ -441,8 +447,8 @@ class PriceBook:
         if not shape.images:
             return Fraction(0)
         image, read = Shape("image", results=shape.images), tokens * shape.images
-        found = [self._found(model, {}, origin) for model in shape.image_models]
-        return max(highest(each, bound_of(None), image, tokens_input=read) for each in found)
+        found = [(self._found(model, {}, origin), model) for model in shape.image_models]
+        return max(highest(each, model, bound_of(None), image, tokens_input=read) for each, model in found)
 
     def _settled(self, model: str, context: Mapping[str, str], origin: Origin) -> tuple[Found, str]:
         """Return the price of a response's model if the book knows it, otherwise that of the request's model."""
@@ -481,8 +487,12 @@ class PriceBook:
             self._nears[model] = did_you_mean(model, [*self._prices, *self._aliases, *listed])
         return self._nears[model]
 
+    def _name(self, model: str) -> str:
+        """Return the name of a model as price lists have it."""
+        return listed_name(self._aliases.get(model, self._aliases.get(listed_name(model), model)))
+
     def _known(self, model: str, context: Mapping[str, str], origin: Origin) -> Found | None:
-        name = listed_name(self._aliases.get(model, self._aliases.get(listed_name(model), model)))
+        name = self._name(model)
         own = self._prices.get(name) or self._prices.get(model)
         if own is None and (dated := _DATED.fullmatch(name)):
             own = self._prices.get(dated.group(1))

@@ -14,9 +14,10 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import frozen
 
 from cycles._usage.catalogue import Found
+from cycles._usage.media import BYTES_PER_AUDIO_SECOND, LARGEST_WINDOW, Medium, billed_seconds, most_of
 from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate
 from cycles._usage.readers import gigabytes
-from cycles._usage.tokens import MEDIA_TOKENS, Bound
+from cycles._usage.tokens import Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
 _Rate: TypeAlias = Decimal | Fraction
@@ -48,8 +49,6 @@ IMAGE_TOKENS: Final = 6_240
 """Output tokens of one generated image, at the highest quality."""
 HOSTED_CALLS: Final = 5
 """Calls of a hosted tool in a request that does not limit them."""
-BYTES_PER_AUDIO_SECOND: Final = 2_000
-"""A second of speech in a strongly compressed file."""
 HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
 """The model of a hosted image tool that names none."""
 _MODALITIES: Final = frozenset(("audio", "image", "video"))
@@ -217,38 +216,55 @@ def _hosted_images(body: Mapping[str, Any]) -> int:
 
 
 def highest(
-    found: Found, bound: Bound, shape: Shape, *, tokens_input: int | None = None, writes_cache: bool = False
+    found: Found,
+    model: str,
+    bound: Bound,
+    shape: Shape,
+    *,
+    tokens_input: int | None = None,
+    writes_cache: bool = False,
 ) -> Fraction:
     """Return the highest price of a request, in microcents.
 
     Args:
         found: The price of its model.
+        model: The name of the model, as its maker has it.
         bound: The bound of its content.
         shape: What else of the request decides.
         tokens_input: Input tokens, if they are known; otherwise the bound.
         writes_cache: Whether the provider writes to its cache automatically.
     """
-    tokens = bound.tokens() if tokens_input is None else tokens_input
-    tokens += MEDIA_TOKENS * shape.images_input
+    tokens = read_tokens(bound, shape, model, tokens_input)
     if found.window is not None:
-        tokens = min(tokens, found.window)
+        fills = tokens_input is None and bound.may_fill_window(model)
+        tokens = found.window if fills else min(tokens, found.window)
     calls = found.price.per_call
+    listened_s = shape.audio_s + (billed_seconds(bound.media, model, found.window) if bound.media else 0)
     return max(
-        _at(price, price.per_call or calls, tokens, bound, shape, writes_cache)
+        _at(price, price.per_call or calls, tokens, bound, shape, listened_s, writes_cache)
         for price in _reachable(found.price, tokens)
     )
 
 
-def most_tokens(bound: Bound, shape: Shape, *, tokens_input: int | None = None) -> int:
+def read_tokens(bound: Bound, shape: Shape, model: str, tokens_input: int | None) -> int:
+    """Return the most input tokens of a request: the known ones or the bound, and uploaded images."""
+    tokens = bound.tokens(model) if tokens_input is None else tokens_input
+    if not shape.images_input:
+        return tokens
+    images = most_of([Medium("image")] * shape.images_input, model)
+    return max(tokens, LARGEST_WINDOW) if images is None else tokens + images
+
+
+def most_tokens(bound: Bound, shape: Shape, model: str, *, tokens_input: int | None = None) -> int:
     """Return the most tokens that a request may read and write.
 
     Args:
         bound: The bound of its content.
         shape: What else of the request decides.
+        model: The name of the model, as its maker has it.
         tokens_input: Input tokens, if they are known; otherwise the bound.
     """
-    read = bound.tokens() if tokens_input is None else tokens_input
-    read += MEDIA_TOKENS * shape.images_input + _AUDIO_TOKENS_PER_SECOND * shape.audio_s
+    read = read_tokens(bound, shape, model, tokens_input) + _AUDIO_TOKENS_PER_SECOND * shape.audio_s
     return read + _output_tokens(shape) + shape.images * (read + IMAGE_TOKENS)
 
 
@@ -265,13 +281,14 @@ def _at(
     tokens: int,
     bound: Bound,
     shape: Shape,
+    listened_s: int,
     writes_cache: bool,
 ) -> Fraction:
     extra = shape.audio_s * _AUDIO_TOKENS_PER_SECOND
     spent = (tokens + extra) * _input_rate(price, bound, shape, writes_cache)
     spent += _output_tokens(shape) * _output_rate(price, shape)
     cost = spent * _MICROCENTS_PER_TOKEN
-    for name, n in (*shape.searches, ("audio_ms", shape.audio_s * 1000), ("characters_input", shape.characters)):
+    for name, n in (*shape.searches, ("audio_ms", listened_s * 1000), ("characters_input", shape.characters)):
         if n:  # fractions are slow, and most requests have none of these
             cost += n * Fraction(call_rate(per_call, name) or 0) * MICROCENTS_PER_USD
     return cost
@@ -291,7 +308,8 @@ def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) ->
         rates.append(price.cache_write)
     if bound.cache == "1h":
         rates.append(price.cache_write_1h)
-    kinds = bound.kinds | ({"audio"} if shape.kind == "transcription" else set())
+    kinds = {"image" if each.kind == "document" else each.kind for each in bound.media}
+    kinds |= {"audio"} if shape.kind == "transcription" else set()
     kinds |= {"image"} if shape.images_input else set()
     for kind in kinds:
         rates += [getattr(price, f"input_{kind}"), getattr(price, f"cached_input_{kind}")]

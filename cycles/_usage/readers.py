@@ -94,7 +94,7 @@ def _openai_counts(reported: Any) -> dict[str, int]:
         tokens_reasoning=_largest(_count(outputs, "reasoning_tokens"), _count(reported, "reasoning_tokens")),
         tokens_output_audio=_count(outputs, "audio_tokens"),
         tokens_output_image=_count(outputs, "image_tokens"),
-        audio_ms=_milliseconds(_get(reported, "seconds")),
+        audio_ms=_milliseconds(_first(reported, "seconds", "prompt_audio_seconds")),
     )
 
 

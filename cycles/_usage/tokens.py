@@ -1,10 +1,11 @@
 """An upper bound of the tokens of a request, from its bytes: no tokenizer in use makes more tokens than bytes.
 
-Inline media are left out of the bytes and count a fixed number of tokens each.
+Inline media are left out of the bytes; `cycles/_usage/media.py` says how many tokens they may be.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -12,9 +13,8 @@ from typing import Any, Final, Literal
 from attrs import define, field
 
 from cycles._errors import InvalidRequestError
+from cycles._usage.media import LARGEST_WINDOW, Medium, kind_of, medium_of, most_of, typical_of
 
-MEDIA_TOKENS: Final = 6_000
-"""Tokens of one image, audio, video or document: inline, or a reference to one."""
 UNSEEN_TOKENS: Final = 8_192
 """Tokens of context that the request names and does not contain, such as an earlier response."""
 
@@ -40,8 +40,8 @@ class Bound:
 
     Attributes:
         text_bytes: UTF-8 bytes of all text and structure.
-        media: Number of media, inline or referenced.
-        kinds: Which media: ``"audio"``, ``"image"``, ``"video"``.
+        media: The media, inline or referenced.
+        text_bytes_of_files: Bytes of inline files of text.
         unseen: Number of contexts that are named and not contained.
         cache: How long the provider keeps what the request writes to its cache, if it has
             `cache_control` or `cachePoint`.
@@ -49,21 +49,37 @@ class Bound:
     """
 
     text_bytes: int = 0
-    media: int = 0
-    kinds: set[str] = field(factory=set)
+    media: list[Medium] = field(factory=list)
+    text_bytes_of_files: int = 0
     unseen: int = 0
     cache: Literal["5m", "1h"] | None = None
     content: Any = None
 
-    def tokens(self, text_tokens: int | None = None) -> int:
+    def tokens(self, model: str, text_tokens: int | None = None) -> int:
         """Return the bound; `text_tokens` replaces the bytes of text, if they were counted."""
         text = self.text_bytes if text_tokens is None else text_tokens
-        return text + MEDIA_TOKENS * self.media + UNSEEN_TOKENS * self.unseen
+        media = most_of(self.media, model) if self.media else 0
+        if media is None:
+            return max(text, LARGEST_WINDOW)
+        return text + media + self.text_bytes_of_files + UNSEEN_TOKENS * self.unseen
+
+    def may_fill_window(self, model: str) -> bool:
+        """Whether it has a medium that only the context window of the model bounds."""
+        return bool(self.media) and most_of(self.media, model) is None
+
+    def typical(self, model: str) -> int:
+        """Return about as many tokens as there are beside the text."""
+        return typical_of(self.media, model) + self.text_bytes_of_files + UNSEEN_TOKENS * self.unseen
 
 
-def token_bound(content: Any) -> int:
-    """Return an upper bound of the tokens of a prompt, messages, or a whole request body; see `docs/prices.md`."""
-    return bound_of(content).tokens()
+def token_bound(content: Any, model: str = "") -> int:
+    """Return an upper bound of the tokens of a prompt, messages, or a whole request body; see `docs/prices.md`.
+
+    Args:
+        content: The prompt.
+        model: Its name, which bounds the tokens of media; without it a request with media may fill a whole window.
+    """
+    return bound_of(content).tokens(model)
 
 
 def bound_of(content: Any) -> Bound:
@@ -93,9 +109,9 @@ def bound_of(content: Any) -> Bound:
 def _strip(value: Any, bound: Bound) -> Any:
     """Return the value without inline media, and note in `bound` what it contained."""
     if isinstance(value, str):
-        return _media(bound, value[5:64]) if value.startswith("data:") else value
+        return _media(bound, value[5:64], value) if value.startswith("data:") else value
     if isinstance(value, bytes | bytearray | memoryview):
-        return _media(bound, "")
+        return _media(bound, "", value)
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):
@@ -110,14 +126,17 @@ def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:
     kind = value.get("type")
     mime = str(value.get("media_type") or value.get("mimeType") or value.get("mime_type") or kind or "")
     stripped: dict[str, Any] = {}
+    sampling = value.get("videoMetadata") or value.get("video_metadata")
+    if isinstance(sampling, Mapping) and sampling.get("fps"):  # more pictures of each second
+        bound.media.append(Medium("video"))
     for key, member in value.items():
         name = str(key)
         if _is_inline(name, member, kind, mime):
-            _media(bound, "audio" if name == "input_audio" else _mime_of(member) or mime)
+            _media(bound, "audio" if name == "input_audio" else _mime_of(member) or mime or name, member)
             stripped[name] = ""
         elif (name in _REFERENCES and member) or _is_link(name, member, kind):
             stripped[name] = str(member)
-            _media(bound, _mime_of(member) or mime)
+            bound.media.append(Medium(kind_of(_mime_of(member) or f"{mime} {name}")))
         else:
             stripped[name] = _strip(member, bound)
     return stripped
@@ -125,11 +144,13 @@ def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:
 
 def _is_inline(name: str, member: Any, kind: Any, mime: str) -> bool:
     if name in _INLINE:
-        return isinstance(member, Mapping)
+        return isinstance(member, Mapping) or (
+            name == "input_audio" and isinstance(member, str) and member != ""
+        )  # Mistral's
     if name == "image_url":
         return isinstance(member, Mapping) and isinstance(member.get("url"), str)
     if name == "data":
-        return kind == "base64" or ("/" in mime and isinstance(member, str | bytes))
+        return kind == "base64" or ("/" in mime and kind != "text" and isinstance(member, str | bytes))
     if name == "result":
         return kind == "image_generation_call" and isinstance(member, str)
     return name == "file_data" and isinstance(member, str)
@@ -148,10 +169,33 @@ def _mime_of(member: Any) -> str:
     return str(member.get("mimeType") or member.get("mime_type") or "")
 
 
-def _media(bound: Bound, hint: str) -> str:
-    bound.media += 1
-    bound.kinds.add(next((kind for kind in ("audio", "video") if kind in hint), "image"))
+def _media(bound: Bound, hint: str, data: Any) -> str:
+    """Note an inline medium: bytes, base64, a data URL, or a mapping that has one of them or an address."""
+    if isinstance(data, Mapping):
+        data = next((data[name] for name in ("data", "url", "bytes") if data.get(name)), b"")
+    if not isinstance(data, str):
+        bound.media.append(medium_of(bytes(data), hint))
+        return ""
+    head, comma, encoded = data.partition(",") if data.startswith("data:") else (hint, ",", data)
+    if "://" in data[:16] or not comma:
+        bound.media.append(Medium(kind_of(hint)))
+        return ""
+    if data.startswith("data:"):
+        hint = head
+    text = "text/" in hint  # its tokens are at most its bytes
+    decoded = b"" if kind_of(hint) == "image" else _decoded(encoded)
+    if text:
+        bound.text_bytes_of_files += len(decoded)
+    else:
+        bound.media.append(medium_of(decoded, hint))
     return ""
+
+
+def _decoded(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded)
+    except ValueError:
+        return b""
 
 
 def _note_cache(control: Any, bound: Bound) -> None:

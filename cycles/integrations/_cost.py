@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from attrs import define, field
 
 import cycles
-from cycles.usage import Usage, token_bound
+from cycles.usage import Usage
 
 if TYPE_CHECKING:
     from cycles import Amount, AsyncGuard, Guard
@@ -182,8 +182,8 @@ class Cost:
 
     def _count_input(self) -> int:
         content = None if self.prompt is None else self.prompt()
-        count: Any = getattr(self.price, "count_input", None)  # of a price book
-        return int(count(self.action[1], content)) if count is not None else max(1, -(-token_bound(content) // 3))
+        book = self.price if isinstance(self.price, cycles.PriceBook) else cycles.PriceBook({})
+        return book.count_input(self.action[1], content)
 
     def _checked(self, calculate: Callable[[], Amount]) -> Amount | None:
         """Return an amount that a callable of the application calculates; None if that fails."""

@@ -238,7 +238,7 @@ class Call:
         if self.endpoint is None or (book is not None and book.counts_tokens):
             return None
         self._chain = chain_of(self.endpoint.name, (self.request.model, self._url), self.request.body)
-        return None if self._chain is None else self.meter.conversations.bound(self._chain)
+        return None if self._chain is None else self.meter.conversations.bound(self._chain, self.request.model or "")
 
     def _maximum(self) -> int:
         """Return the output limit that the provider enforces for a request without one."""

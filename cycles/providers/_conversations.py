@@ -130,8 +130,8 @@ class Conversations:
             if len(self._tokens) > MOST_KEPT:
                 self._tokens.popitem(last=False)
 
-    def bound(self, chain: Chain) -> int | None:
-        """Return a bound of the input tokens of a request; None if no beginning of it is known."""
+    def bound(self, chain: Chain, model: str) -> int | None:
+        """Return a bound of the input tokens of a request to a model; None if no beginning of it is known."""
         for count in range(len(chain.hashes), 0, -1):
             key = chain.hashes[count - 1]
             with shared:
@@ -140,5 +140,5 @@ class Conversations:
                     self._tokens.move_to_end(key)
             if tokens is not None:
                 rest = list(chain.messages[count:])
-                return tokens + (bound_of(rest).tokens() if rest else 0)
+                return tokens + (bound_of(rest).tokens(model) if rest else 0)
         return None

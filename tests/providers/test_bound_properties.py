@@ -1,7 +1,7 @@
 """No response costs more than the estimate of its request, for OpenAI's and Gemini's APIs and any rates.
 
-The bodies are generated, and so is any usage that they allow: no more tokens than bytes, 6,000 for each medium, and no
-more output than the limits.
+The bodies are generated, and so is any usage that they allow: no more tokens than bytes, the most of each medium, and
+no more output than the limits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
 from cycles.providers._provider import Endpoint
 
-MEDIUM = 6_000
+ANY = 1_048_576
+MEDIA = {  # of the media below, which have three bytes
+    "m": {"image": ANY, "audio": ANY, "video": ANY},
+    "gpt-4o": {"image": 1_445, "audio": 10},
+    "gpt-4o-mini": {"image": 48_169, "audio": 10},
+    "gemini-2.5-x": {"image": 4_128, "audio": 32, "video": ANY},
+    "gemini-3-x": {"image": 2_240, "audio": 32, "video": ANY},
+}
 IMAGE = 6_240
 CALLS = 5
 slow = settings(
@@ -95,8 +102,9 @@ def _size(text: str) -> int:
 class Read:
     """Input tokens by modality, text too, and how many of each came from the cache."""
 
-    def __init__(self, draw: Drawn, text_bytes: int, media: dict[str, int]) -> None:
-        most = {"text": text_bytes, **{kind: count * MEDIUM for kind, count in media.items()}}
+    def __init__(self, draw: Drawn, text_bytes: int, media: dict[str, int], model: str = "m") -> None:
+        most = {"text": text_bytes, **{kind: min(ANY, n * MEDIA[model][kind]) for kind, n in media.items()}}
+        most = most if sum(most.values()) < ANY else {kind: min(n, ANY // 4) for kind, n in most.items()}
         self.tokens = {kind: draw.up_to(n) for kind, n in most.items()}
         self.cached = {kind: draw.up_to(n) for kind, n in self.tokens.items()}
         self.total = sum(self.tokens.values())
@@ -114,12 +122,13 @@ class Read:
 @given(price=prices(), data=st.data())
 def test_chat_completions(client: cycles.Cycles, price: cycles.Price, data: st.DataObject) -> None:
     draw = Drawn(data)
+    model = draw.one_of("m", "gpt-4o", "gpt-4o-mini")
     text, images, sounds = draw.text(), draw.one_of(0, 0, 0, 2), draw.one_of(0, 0, 0, 1)
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     content += [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}] * images
     content += [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}] * sounds
     limit, n = 1 + draw.up_to(300), 1 + draw.up_to(2)
-    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": content}], "n": n}
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": content}], "n": n}
     body[draw.one_of("max_tokens", "max_completion_tokens")] = limit
     speaks, auto = draw.yes(), draw.yes()
     if speaks:
@@ -128,11 +137,11 @@ def test_chat_completions(client: cycles.Cycles, price: cycles.Price, data: st.D
         body["service_tier"] = "auto"
     if draw.yes():
         body["web_search_options"] = {}
-    read = Read(draw, _size(text), {"audio": sounds, "image": images})
+    read = Read(draw, _size(text), {"audio": sounds, "image": images}, model)
     written = draw.up_to(limit * n)
     spoken = draw.up_to(written) if speaks else 0
     response = {
-        "model": "m",
+        "model": model,
         "service_tier": draw.one_of("default", "priority") if auto else "default",
         "usage": {
             "prompt_tokens": read.total,
@@ -141,7 +150,7 @@ def test_chat_completions(client: cycles.Cycles, price: cycles.Price, data: st.D
             "completion_tokens_details": {"reasoning_tokens": draw.up_to(written - spoken), "audio_tokens": spoken},
         },
     }
-    spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, body, response)
+    spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {model: price}, body, response)
     assert spent <= estimated
 
 
@@ -230,7 +239,7 @@ def test_gemini(client: cycles.Cycles, price: cycles.Price, data: st.DataObject)
     body: dict[str, Any] = {"contents": [{"parts": parts}], "generationConfig": config}
     if searches:
         body["tools"] = [{"googleSearch": {}}]
-    read = Read(draw, _size(text), media)
+    read = Read(draw, _size(text), media, model)
     written = draw.up_to(limit * n)
     thoughts = draw.up_to(written)
     drawn = draw.up_to(written - thoughts) if shows else 0

@@ -89,7 +89,7 @@ def all_merges(draw: st.DrawFn) -> Merges:
 def test_the_bound_is_never_below_the_count(first: Any, added: Any, merges: Merges, with_tools: bool) -> None:
     others = {"tools": TOOLS, "model": "m"} if with_tools else {"model": "m"}
     before, after = {**others, "messages": first}, {**others, "messages": [*first, *added]}
-    bound = known(before, count(before, merges)).bound(chain(after))
+    bound = known(before, count(before, merges)).bound(chain(after), "gpt-4o")
     assert bound is not None
     assert count(after, merges) <= bound
 
@@ -102,10 +102,10 @@ def test_the_bound_of_a_conversation_that_grows_is_never_below_the_count(turns: 
     for turn in turns:
         so_far = [*so_far, *turn]
         body = {"model": "m", "messages": so_far}
-        bound = kept.bound(chain(body))
+        bound = kept.bound(chain(body), "gpt-4o")
         assert bound is None or count(body, merges) <= bound
         kept.learn(chain(body), count(body, merges))
-        assert kept.bound(chain(body)) == count(body, merges)
+        assert kept.bound(chain(body), "gpt-4o") == count(body, merges)
 
 
 # --- what is equal
@@ -126,7 +126,7 @@ BODY: dict[str, Any] = {"model": "m", "messages": said("hello", "hi", "how are y
 )
 def test_sampling_limits_metadata_user_and_streaming_do_not_matter(change: dict[str, Any]) -> None:
     longer = {**BODY, **change, "messages": [*BODY["messages"], *said("x" * 50)]}
-    bound = known(BODY, 100).bound(chain(longer))
+    bound = known(BODY, 100).bound(chain(longer), "gpt-4o")
     assert bound == 100 + len(json.dumps(said("x" * 50), separators=(",", ":")))
 
 
@@ -168,14 +168,14 @@ def response_format(body: dict[str, Any]) -> None:
 def test_what_is_not_equal_does_not_match(change: Callable[[dict[str, Any]], None]) -> None:
     changed = copy.deepcopy(BODY)
     change(changed)
-    assert known(BODY, 100).bound(chain(changed)) is None
+    assert known(BODY, 100).bound(chain(changed), "gpt-4o") is None
 
 
 def test_another_address_or_endpoint_does_not_match() -> None:
     kept = known(BODY, 100)
-    assert kept.bound(chain(BODY, origin=("m", "http://other"))) is None
-    assert kept.bound(chain(BODY, origin=("n", "http://provider"))) is None
-    assert kept.bound(chain(BODY, endpoint="messages")) is None
+    assert kept.bound(chain(BODY, origin=("m", "http://other")), "gpt-4o") is None
+    assert kept.bound(chain(BODY, origin=("n", "http://provider")), "gpt-4o") is None
+    assert kept.bound(chain(BODY, endpoint="messages"), "gpt-4o") is None
 
 
 def test_cache_control_does_not_matter() -> None:
@@ -185,7 +185,7 @@ def test_cache_control_does_not_matter() -> None:
     del moved["messages"][0]["content"][0]["cache_control"]
     moved["messages"].append({"role": "user", "content": "x", "cache_control": {"type": "ephemeral"}})
     moved["tools"] = [{**TOOLS[0], "cache_control": {"type": "ephemeral"}}]
-    assert known(marked, 100).bound(chain(moved)) is not None
+    assert known(marked, 100).bound(chain(moved), "gpt-4o") is not None
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ def test_media_that_are_named_by_an_address_are_not_bounded_so() -> None:
 def test_the_longest_known_beginning_counts_and_the_oldest_is_dropped() -> None:
     kept = known({**BODY, "messages": BODY["messages"][:1]}, 10)
     kept.learn(chain(BODY), 30)
-    assert kept.bound(chain(BODY)) == 30
+    assert kept.bound(chain(BODY), "gpt-4o") == 30
     for number in range(MOST_KEPT):
         kept.learn(chain({"model": "m", "messages": said(str(number))}), 1)
-    assert kept.bound(chain(BODY)) is None
+    assert kept.bound(chain(BODY), "gpt-4o") is None
 
 
 def test_sampling_of_gemini_is_inside_its_config() -> None:
@@ -224,8 +224,8 @@ def test_sampling_of_gemini_is_inside_its_config() -> None:
     other = {**body, "generationConfig": {"temperature": 0}}
     schema = {**body, "generationConfig": {"responseMimeType": "application/json"}}
     kept = known(body, 10, "models.generate_content")
-    assert kept.bound(chain(other, "models.generate_content")) == 10
-    assert kept.bound(chain(schema, "models.generate_content")) is None
+    assert kept.bound(chain(other, "models.generate_content"), "gpt-4o") == 10
+    assert kept.bound(chain(schema, "models.generate_content"), "gpt-4o") is None
 
 
 # --- in guarded clients

@@ -80,7 +80,7 @@ def test_a_transcription_is_exact_by_its_seconds(desk: Desk) -> None:
     book = cycles.PriceBook({"whisper": cycles.Price(0, 0, per_call={"audio_ms": "0.0000001"})})
     desk.provider.reply(usage={"audio_ms": 1500})
     OpenAI(desk, prices=book).llm.audio.transcriptions.create(model="whisper", file=("a.mp3", b"x" * 10_001))
-    assert desk.reserved == [6000 * 10]  # a second for each 2,000 bytes
+    assert desk.reserved == [14_000 * 10]  # a second for each 750 bytes
     assert desk.commits == [(1500 * 10, {})]
 
 

@@ -140,14 +140,14 @@ def bytes_of(body: dict[str, Any]) -> int:
     return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def test_media_count_a_fixed_number_of_tokens_each() -> None:
+def test_images_count_their_most_tokens_and_unknown_media_the_context_window() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
     empty = {"type": "image_url", "image_url": ""}
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": [picture, picture]}]}
     bare = {"model": "gpt-4o", "messages": [{"role": "user", "content": [empty, empty]}]}
-    assert estimate(body) == (bytes_of(bare) + 12_000) * 2.5
+    assert estimate(body) == (bytes_of(bare) + 2 * 1_445) * 2.5
     by_reference = {"model": "gpt-4o", "input": [{"type": "input_file", "file_id": "f1"}]}
-    assert estimate(by_reference) == (bytes_of(by_reference) + 6_000) * 2.5
+    assert estimate(by_reference) == 128_000 * 2.5
 
 
 def test_audio_raises_the_rate_of_the_input() -> None:
@@ -156,8 +156,8 @@ def test_audio_raises_the_rate_of_the_input() -> None:
         "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": ""}]}],
     }
     plain = estimate(body)
-    body["messages"][0]["content"][0]["input_audio"] = {"data": "AAAA", "format": "wav"}  # type: ignore[index]
-    assert estimate(body) == (plain / 2.5 + 6_000) * 32
+    body["messages"][0]["content"][0]["input_audio"] = {"data": "A" * 4_000, "format": "wav"}  # type: ignore[index]
+    assert estimate(body) == (plain / 2.5 + 4 * 10) * 32  # 3,000 bytes are at most 4 seconds
 
 
 def test_unseen_context_counts() -> None:
@@ -233,7 +233,7 @@ def test_no_response_costs_more_than_the_estimate(price: cycles.Price, data: st.
         "messages": [{"role": "user", "content": [text, *[picture] * pictures]}],
         "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": searches}],
     }
-    most = len(words.encode("utf-8", "surrogatepass")) + 6_000 * pictures
+    most = len(words.encode("utf-8", "surrogatepass")) + 4_784 * pictures
     total = data.draw(st.integers(0, most))
     read = data.draw(st.integers(0, total))
     written = data.draw(st.integers(0, total - read)) if control else 0
@@ -271,7 +271,9 @@ def test_the_bound_of_text_is_its_bytes(words: str) -> None:
 
 def test_the_bound_is_available_without_a_price() -> None:
     assert cycles.usage.token_bound("größe") == 7
-    assert cycles.usage.token_bound({"input": [{"type": "input_file", "file_id": "f"}]}) > 6_000
+    file = {"input": [{"type": "input_file", "file_id": "f"}]}
+    assert cycles.usage.token_bound(file) == 1_048_576
+    assert cycles.usage.token_bound({"input": [{"type": "input_image", "file_id": "f"}]}, "gpt-4o") < 1_600
 
 
 @pytest.mark.parametrize(

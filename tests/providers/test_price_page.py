@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from cycles._core.values.counts import PART_OF
+from cycles._usage.media import MEDIA_TOKENS
 from cycles._usage.tool_prices import FACTORS, TOOL_PRICES
 
 pytest.importorskip("genai_prices")
@@ -53,3 +54,11 @@ def test_the_tables_of_tool_prices_and_factors_are_those_of_the_code() -> None:
     assert rows == [(row.maker, row.context, str(row.times)) for row in FACTORS]
     sources = re.findall(r"^- (\w+): \[page\]\(([^)]+)\) as of ([\d-]+)$", PAGE, re.M)
     assert set(sources) == {(row.maker, row.page, row.checked) for row in (*TOOL_PRICES, *FACTORS)}
+
+
+def test_the_table_of_media_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| [^|]+ \|((?:[ \d,]*\|){4})$", PAGE, re.M)
+    shown = [[int(n.strip().replace(",", "")) if n.strip() else None for n in row.split("|")[:4]] for row in rows]
+    assert shown == [[row.image, row.page, row.audio, row.video] for row in MEDIA_TOKENS]
+    sources = re.findall(r"^- Media of \w+: \[page\]\(([^)]+)\) as of ([\d-]+)$", PAGE, re.M)
+    assert set(sources) == {(row.source, row.checked) for row in MEDIA_TOKENS}
