@@ -25,7 +25,7 @@ TOOL_TESTS := tests/generator/test_checks.py tests/generator/test_coverage.py te
   tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_structure.py tests/website
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -124,6 +124,12 @@ install-agents: $(STAMP)  ## install the coding agents of test-agents (NAMES="cl
 
 test-agents: $(STAMP)  ## run real coding agents under cycles run against a fake provider (AGENTS="Codex aider" fails without them)
 	$(PY) -m tests.agents $(VENV)/agents $(AGENTS)
+
+test-family:  ## run the examples of the other clients for this protocol, unchanged, against cycles dev
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/family/run.sh
+
+install-family:  ## install what test-family needs; fail if it cannot be had
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/family/run.sh install
 
 test-integrations:  ## run the tests of integrations with the lowest and the newest version of each framework
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/integrations/run_versions.sh
