@@ -102,8 +102,7 @@ class GuardBase(GuardProperties):
         """
         self._check_process()
         total = super().spend(amount)
-        if self._state.settler is None:  # what live guards of a pool spend is not written ahead
-            self._runtime.write_ahead(self._state)
+        self._runtime.write_ahead(self._state)
         return total
 
     def _end_in_background(self, raised: BaseException) -> None:

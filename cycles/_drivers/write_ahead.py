@@ -136,12 +136,10 @@ class WriteAhead:
 
     def _write(self, guard: GuardState, now_s: float) -> None:
         known, sent = guard.known or guard.counted, guard.sent
-        if (
-            (known is None and not sent and guard.ahead is None)
-            or guard.sends_nothing
-            or guard.settler is not None
-            or self._failed
-        ):
+        if (known is None and not sent and guard.ahead is None) or guard.sends_nothing or self._failed:
+            return
+        if guard.settler is not None:
+            guard.settler.spent(guard, sent + (0 if known is None else known.amount))
             return
         if self._log is None:
             self._fail("this system has no file locks")

@@ -103,6 +103,9 @@ class Settler(Protocol):
     def end(self, io: Any, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard whose caller cannot wait, with an amount or without."""
 
+    def spent(self, guard: GuardState, known: int) -> None:
+        """Write the known spend of a live guard ahead."""
+
 
 @define(init=False, eq=False, repr=False)
 class GuardState:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from binascii import crc32
+from struct import pack
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from cycles._core.pool.allotment import CHUNK_TRANSITIONS, Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader, decode_header, recovered_record
-from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Totals, decode, encode, start
+from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Totals, decode, encode
 from cycles._core.settlement.record import RecordError
 from cycles._core.subjects import Action, Subject
 
@@ -25,7 +27,7 @@ def ended(chunk: Chunk, estimate: int, amount: int) -> None:
     """End a guard with an amount that fits."""
     end: dict[str, Any] = {"guard": None, "used": None, "latency_ms": 3, "is_error": False}
     end |= {"action": "n", "of_action": (0, 0), "ended_ms": 1}
-    chunk.sums = chunk.sums.ended(estimate, amount, None, **end)
+    chunk.sums = chunk.sums.ended(estimate, 0, amount, None, **end)
 
 
 class Guard:
@@ -159,10 +161,10 @@ class PoolMachine(RuleBasedStateMachine):
                 continue
             cell = bytearray(SECTOR)
             for calls, spent in enumerate(itertools.accumulate(amounts), 1):
-                half = encode(Totals(spent, calls=calls))
+                half = encode(Totals(spent, calls=calls, changes=calls))
                 cell[start(calls) : start(calls) + len(half)] = half
             if torn:
-                half = encode(Totals(sum(amounts) + 7, calls=len(amounts) + 1))
+                half = encode(Totals(sum(amounts) + 7, changes=len(amounts) + 1))
                 begin = start(len(amounts) + 1)
                 cell[begin : begin + len(half) - 1] = half[:-1]
             header, record = recovered_record(HEADER.encode() + bytes(cell), 5)
@@ -213,6 +215,11 @@ PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=6
 test_random_guards_denials_overages_and_kills = PoolMachine.TestCase
 
 
+def start(changes: int) -> int:
+    """Return where the half of a state begins if each was written once."""
+    return HALF * (changes % 2)
+
+
 NUMBERS = st.lists(st.integers(0, 2**64 - 1), min_size=5, max_size=5)
 
 
@@ -220,7 +227,7 @@ NUMBERS = st.lists(st.integers(0, 2**64 - 1), min_size=5, max_size=5)
 def test_a_cell_has_the_latest_state(states: list[list[int]]) -> None:
     cell, latest = bytearray(SECTOR), Totals()
     for calls, (spent, tokens_in, tokens_out, latency, errors) in enumerate(states, 1):
-        latest = Totals(spent, tokens_in, tokens_out, latency, calls, errors)
+        latest = Totals(spent, tokens_in, tokens_out, latency, calls, errors, changes=calls)
         half = encode(latest)
         assert len(half) < HALF
         cell[start(calls) : start(calls) + len(half)] = half
@@ -231,7 +238,7 @@ def test_a_cell_has_the_latest_state(states: list[list[int]]) -> None:
 @given(st.integers(1, 10), st.data())
 def test_a_copy_that_was_not_completed_leaves_the_state_before(calls: int, data: Any) -> None:
     """The bytes of a copy may arrive in any order."""
-    cell, states = bytearray(SECTOR), [Totals(), *(Totals(10 * n, n, n, n, n) for n in range(1, calls + 1))]
+    cell, states = bytearray(SECTOR), [Totals(), *(Totals(10 * n, n, n, n, n, changes=n) for n in range(1, calls + 1))]
     for state in states[1:]:
         half = encode(state)
         before = bytes(cell)
@@ -244,28 +251,31 @@ def test_a_copy_that_was_not_completed_leaves_the_state_before(calls: int, data:
 
 
 def test_counts_that_do_not_fit_are_the_largest_that_fits() -> None:
-    cell = encode(Totals(5, 2**70, 1, 2**64, 1, 0)).ljust(SECTOR, b"\0")
-    assert decode(cell) == Totals(5, 2**64 - 1, 1, 2**64 - 1, 1, 0)
+    cell = encode(Totals(5, 2**70, 1, 2**64, 1, 0, changes=1)).ljust(SECTOR, b"\0")
+    assert decode(cell) == Totals(5, 2**64 - 1, 1, 2**64 - 1, 1, 0, changes=1)
 
 
-def test_the_log_of_an_earlier_version_is_recovered() -> None:
-    """Slots of 64 bytes in place of the cell. The first byte of a slot was written last."""
-    line = HEADER.encode().replace(b'"version":2', b'"version":1')
-    slots = [b"+7 3 4 20 o\n", b"+5 1 0 30 e\n", b"\x009 1 1 1 o\n", b"+x y\n", b""]
-    header, record = recovered_record(line + b"".join(slot.ljust(64, b"\0") for slot in slots), 5)
-    assert header == HEADER
+def test_a_cell_of_version_2_is_recovered() -> None:
+    """It has six numbers, and the number of calls is its serial number."""
+    line = HEADER.encode().replace(b'"version":3', b'"version":2')
+    halves = [pack(">6Q", spent, 1, 1, 20, calls, 0) for calls, spent in ((2, 12), (1, 7))]
+    cell = b"".join((half + pack(">I", crc32(half))).ljust(HALF, b"\0") for half in halves)
+    record = recovered_record(line + cell, 5)[1]
     assert record is not None
     assert record.actual.amount == 12
-    assert record.commit_body is not None
-    assert record.commit_body["metrics"]["custom"] == {
-        "pool_calls": 2,
-        "pool_released": 0,
-        "pool_errors": 1,
-        "pool_latency_ms": 50,
-        "tokens_input": 4,
-        "tokens_output": 4,
-    }
-    assert recovered_record(line + bytes(4_096 * 64), 5) == (HEADER, None)
+    assert recovered_record(line + bytes(SECTOR), 5) == (HEADER, None)
+
+
+def test_what_live_guards_have_spent_is_charged_up_to_the_amount_of_the_chunk() -> None:
+    for totals, charged in (
+        (Totals(ahead=3, changes=1), 3),
+        (Totals(7, calls=1, ahead=3, changes=2), 10),
+        (Totals(20, calls=1, ahead=6, changes=2), HEADER.amount),
+    ):
+        record = recovered_record(HEADER.encode() + encode(totals).ljust(SECTOR, b"\0"), 5)[1]
+        assert record is not None
+        assert record.actual.amount == charged
+    assert recovered_record(HEADER.encode() + encode(Totals(changes=2)).ljust(SECTOR, b"\0"), 5) == (HEADER, None)
 
 
 def test_the_header_is_read_as_it_was_written() -> None:

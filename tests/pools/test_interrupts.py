@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
 from tests.support.points import run_at
 
-from .conftest import ACTION, Shop, T
+from .conftest import ACTION, Shop, T, chunk_of
 
 SPENT, OTHER = 3, 2
 
@@ -227,6 +229,16 @@ class Torn:
         raise SystemExit
 
 
+@contextlib.contextmanager
+def torn(log: Any, length: int) -> Iterator[None]:
+    """Let the copies into a log end after so many bytes."""
+    memory, log._map = log._map, Torn(log._map, length)
+    try:
+        yield
+    finally:
+        log._map = memory
+
+
 @pytest.mark.parametrize("calls", [1, 2])
 @ignore_dropped
 def test_a_kill_in_the_middle_of_a_copy_leaves_the_state_before(client: cycles.Cycles, shop: Shop, calls: int) -> None:
@@ -236,13 +248,11 @@ def test_a_kill_in_the_middle_of_a_copy_leaves_the_state_before(client: cycles.C
         for _ in range(calls - 1):
             till.spend()
         guard: Any = till.pool.reserve(T(5)).acquire()
-        log = guard._place.chunk.log
-        memory, log._map = log._map, Torn(log._map, written)
-        with pytest.raises(SystemExit):
-            guard.commit(T(SPENT))
-        assert left_in(shop) in (SPENT * (calls - 1), SPENT * calls)
-        assert (left_in(shop) == SPENT * calls) == (written == length)
-        log._map = memory
+        with torn(chunk_of(guard).log, written):
+            with pytest.raises(SystemExit):
+                guard.commit(T(SPENT))
+            assert left_in(shop) in (SPENT * (calls - 1), SPENT * calls)
+            assert (left_in(shop) == SPENT * calls) == (written == length)
         assert till.pool.stats().spent == T(SPENT * calls), "the process lives: the next caller finishes the end"
         assert (left_in(shop), guard.state) == (SPENT * calls, "pooled")
         settled(shop, till)

@@ -78,7 +78,7 @@ FEATURE_FAULTS: Final = (
     Fault(
         "a new sum of a chunk overwrites the half that is valid",
         "cycles/_journal/files/chunk_cells.py",
-        "        begin = self._start + start(totals.calls)\n",
+        "        begin = self._start + HALF * index\n",
         "        begin = self._start\n",
         most=4_000,
     ),

@@ -1,8 +1,7 @@
 """The log of a chunk: its first line as bytes, and the records that settle a chunk. Nothing in this file opens a file.
 
-A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/sums.py`). Logs of version 1 have
-slots in place of the cell, one for each guard that ended with an amount. The first byte of a slot was written last: a
-slot that was not completed counts as nothing.
+A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/sums.py`). Cells of version 2 lack
+what live guards have spent.
 """
 
 from __future__ import annotations
@@ -15,30 +14,13 @@ from attrs import field, frozen
 
 from cycles._core.amounts import amount_of
 from cycles._core.messages.requests import is_id
-from cycles._core.pool.sums import SECTOR, Totals, decode, summed_metrics
+from cycles._core.pool.sums import SECTOR, decode, summed_metrics
 from cycles._core.settlement.record import Record, RecordError
 from cycles._core.settlement.settlement import event_body
 from cycles._core.subjects import Action, Subject
 
-VERSION: Final = 2
-_WITH_SLOTS: Final = 1
-_SLOT_BYTES: Final = 64
-_WRITTEN: Final = ord("+")
-
-
-def _slots(content: bytes) -> Totals:
-    """Return the sum of the complete slots of a log of version 1, whose first line is removed."""
-    sums = [0] * len(Totals._fields)
-    for start in range(0, len(content) - _SLOT_BYTES + 1, _SLOT_BYTES):
-        if content[start] != _WRITTEN:
-            continue
-        parts = content[start + 1 : start + _SLOT_BYTES].partition(b"\n")[0].split()
-        try:
-            numbers = [*(int(part) for part in parts[:4]), 1, parts[4] == b"e"]
-        except (ValueError, IndexError):
-            continue  # not written by this SDK
-        sums = [total + number for total, number in zip(sums, numbers, strict=True)]
-    return Totals(*sums)
+VERSION: Final = 3
+_WITHOUT_AHEAD: Final = 2
 
 
 @frozen
@@ -86,7 +68,7 @@ def decode_header(header_line: bytes) -> ChunkHeader:
     """
     try:
         members = json.loads(header_line)
-        if members["version"] not in (VERSION, _WITH_SLOTS) or not is_id(members["reservation_id"]):
+        if members["version"] not in (VERSION, _WITHOUT_AHEAD) or not is_id(members["reservation_id"]):
             raise RecordError("not the log of a chunk of a known version")
         amount = amount_of(members)
         return ChunkHeader(
@@ -129,18 +111,22 @@ def chunk_record(
 
 
 def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record | None]:
-    """Return what the log of a dead process settles; None if no guard of it ended with an amount.
+    """Return what the log of a dead process settles; None if no guard of it has spent.
+
+    What its live guards had spent, as far as `spend` was called, is charged with the rest.
 
     Raises:
         RecordError: it is no log of a known version.
     """
     header_line, _, rest = content.partition(b"\n")
     header = decode_header(header_line)
-    totals = _slots(rest) if json.loads(header_line)["version"] == _WITH_SLOTS else decode(rest)
+    totals = decode(rest, has_ahead=json.loads(header_line)["version"] == VERSION)
     # Nothing was spent: the reservation ends by its lease, without a request of this process.
-    if not totals.calls:
+    if not totals.calls and not totals.ahead:
         return header, None
     metadata = {"pool_calls": totals.calls, "pool_recovered": True}
+    if totals.ahead:
+        metadata["pool_unfinished"] = totals.ahead
     # A damaged log must not charge more than was reserved.
-    spent = min(totals.spent, header.amount)
+    spent = min(totals.spent + totals.ahead, header.amount)
     return header, chunk_record(header, spent, summed_metrics(totals, released=0, model=None), metadata, now_ms)

@@ -3,9 +3,9 @@
 Each change of a chunk is one store of a new value.
 
 The cell has two halves, each with a serial number, the totals and a checksum. A new state replaces the older half. The
-other one stays whole, so a process that dies during the copy leaves the state before. Each state counts one call more
-than the state before, so the number of calls is the serial number. Both halves are in one sector, which a disk writes
-as a whole.
+other one stays whole, so a process that dies during the copy leaves the state before. Each state counts one change
+more than the state before: the serial number. Both halves are in one sector, which a disk writes as a whole. Cells of
+version 2 have no `ahead`, and their serial number is the number of calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from cycles._core.amounts import INT64_MAX
 SECTOR: Final = 512  # a cell begins at a multiple of it
 HALF: Final = SECTOR // 2
 _UINT64_MAX: Final = 2**64 - 1
-_NUMBERS: Final = Struct(">6Q")
+_NUMBERS: Final = Struct(">8Q")
+_WITHOUT_AHEAD: Final = Struct(">6Q")
 _CHECK: Final = Struct(">I")
 
 METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
@@ -35,7 +36,12 @@ _new: Final = tuple.__new__  # half of the time of a call of the class: these ar
 
 
 class Totals(NamedTuple):
-    """Sums over the guards that ended with an amount: what the cell of the chunk keeps, and its commit sends."""
+    """Sums over the guards that ended with an amount: what the cell of the chunk keeps, and its commit sends.
+
+    Attributes:
+        ahead: The known spend of live guards: it is charged if the process is killed, and never sent otherwise.
+        changes: How many states there were before.
+    """
 
     spent: int = 0
     tokens_input: int = 0
@@ -43,6 +49,12 @@ class Totals(NamedTuple):
     latency_ms: int = 0
     calls: int = 0
     errors: int = 0
+    ahead: int = 0
+    changes: int = 0
+
+    def with_ahead(self, more: int) -> Totals:
+        """Return the state in which the known spend of live guards has grown, or shrunk."""
+        return self._replace(ahead=self.ahead + more, changes=self.changes + 1)
 
 
 class End(NamedTuple):
@@ -87,14 +99,16 @@ class Sums(NamedTuple):
         free, live, guards, totals, last = self
         return _new(Sums, (free - estimate, live + estimate, guards + 1, totals, last))
 
-    def released(self, estimate: int, *, is_sealed: bool = False) -> Sums:
+    def released(self, estimate: int, ahead: int = 0, *, is_sealed: bool = False) -> Sums:
         """End a guard without an amount here. What a sealed chunk held for it is not free any more."""
         free = self.free if is_sealed else self.free + estimate
-        return Sums(free, self.live - estimate, self.guards - 1, self.totals, self.last)
+        live, totals = self.live - estimate, self.totals.with_ahead(-ahead) if ahead else self.totals
+        return Sums(free, live, self.guards - 1, totals, self.last)
 
     def ended(
         self,
         held: int,
+        ahead: int,
         amount: int,
         settlement: Any,
         *,
@@ -110,6 +124,7 @@ class Sums(NamedTuple):
 
         Args:
             held: What is live for it.
+            ahead: What is written ahead for it.
             amount: What the chunk takes; it fits.
             settlement: What the guard gets.
             guard: The guard, for `End`, as the last three.
@@ -120,14 +135,13 @@ class Sums(NamedTuple):
             of_action: See there, without this end.
             ended_ms: See there.
         """
-        free, live, guards, (spent, tokens_in, tokens_out, latency, calls, errors), _ = self
+        free, live, guards, (spent, tokens_in, tokens_out, latency, calls, errors, all_ahead, changes), _ = self
         model = None
         if used is not None:
             tokens_in, tokens_out = tokens_in + (used.tokens_input or 0), tokens_out + (used.tokens_output or 0)
             model = used.model_version
-        totals = _new(
-            Totals, (spent + amount, tokens_in, tokens_out, latency + latency_ms, calls + 1, errors + is_error)
-        )
+        sums = (spent + amount, tokens_in, tokens_out, latency + latency_ms, calls + 1, errors + is_error)
+        totals = _new(Totals, (*sums, all_ahead - ahead, changes + 1))
         of_action = of_action[0] + 1, of_action[1] + amount
         end = _new(End, (guard, settlement, action, of_action, model, ended_ms))
         return _new(Sums, (free + held - amount, live - held, guards - 1, totals, end))
@@ -143,20 +157,21 @@ def encode(totals: Totals) -> bytes:
     return numbers + _CHECK.pack(crc32(numbers))
 
 
-def start(calls: int) -> int:
-    """Return where the half of a state begins within the cell."""
-    return HALF * (calls % 2)
+def decode(cell: bytes, *, has_ahead: bool = True) -> Totals:
+    """Return the latest state of a cell; zeros if no guard has spent.
 
-
-def decode(cell: bytes) -> Totals:
-    """Return the latest state of a cell; zeros if no guard has ended."""
+    Args:
+        cell: Its bytes.
+        has_ahead: False for a cell of version 2.
+    """
+    form = _NUMBERS if has_ahead else _WITHOUT_AHEAD
     found = [Totals()]
     for begin in (0, HALF):
-        numbers = cell[begin : begin + _NUMBERS.size]
-        check = cell[begin + _NUMBERS.size : begin + _NUMBERS.size + _CHECK.size]
+        numbers = cell[begin : begin + form.size]
+        check = cell[begin + form.size : begin + form.size + _CHECK.size]
         if len(check) == _CHECK.size and _CHECK.pack(crc32(numbers)) == check:
-            found.append(Totals(*_NUMBERS.unpack(numbers)))
-    return max(found, key=lambda totals: totals.calls)
+            found.append(Totals(*form.unpack(numbers)))
+    return max(found, key=lambda totals: totals.changes if has_ahead else totals.calls)
 
 
 @define(eq=False)

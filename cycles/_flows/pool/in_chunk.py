@@ -88,6 +88,24 @@ class InChunk(Place):
     pool: PoolState
     options: PooledOptions
 
+    def spent(self, guard: GuardState, known: int) -> None:
+        """Count the known spend of a live guard in the log of its chunk: if the process is killed, it is charged.
+
+        A signal handler whose thread is inside writes nothing; the next spend of the guard does.
+        """
+        pool, chunk = self.pool, self.chunk
+        if chunk is None or (log := chunk.log) is None or pool.is_inside():
+            return
+        with pool.lock:
+            pool.catch_up()
+            while guard.claimed is None and self.is_live and chunk.state in TAKES_SPEND and known != self.ahead:
+                before = chunk.sums
+                after = before._replace(totals=before.totals.with_ahead(known - self.ahead))
+                if chunk.sums is before:  # else a signal handler has closed the pool
+                    chunk.sums = after  # no call until the next line
+                    self.ahead = known
+                    log.write(after.totals)
+
     # --- with an amount -------------------------------------------------------------------------------------
 
     def commit_quickly(self, guard: GuardState, actual: Amount) -> Settlement | None:
@@ -294,6 +312,7 @@ class InChunk(Place):
         now_ms, action = self.pool.io.clock.now_ms(), self.options.request.action.name
         return before.ended(
             held,
+            self.ahead if chunk is self.chunk and self.is_live else 0,
             amount,
             settlement,
             guard=guard,

@@ -193,12 +193,14 @@ class Place:
         held: What its chunk holds for it.
         chunk: The chunk that has admitted it, or None.
         is_live: Whether the sums of the chunk count it as live.
+        ahead: Its known spend, as far as the sums of the chunk count it.
         is_awaited: Whether the pool counts it as one that waits.
     """
 
     held: int
     chunk: PoolChunk | None = field(default=None, init=False)
     is_live: bool = field(default=False, init=False)
+    ahead: int = field(default=0, init=False)
     is_awaited: bool = field(default=False, init=False)
 
 

@@ -359,10 +359,12 @@ class PoolState:
             return
         while place.is_live:
             before = chunk.sums
-            after = before.released(place.held, is_sealed=chunk.state not in TAKES_SPEND)
+            after = before.released(place.held, place.ahead, is_sealed=chunk.state not in TAKES_SPEND)
             if chunk.sums is before and place.is_live:
                 place.is_live = False  # no call until the next line
                 chunk.sums = after
+        if place.ahead and chunk.log is not None:
+            chunk.log.write(chunk.sums.totals)
         chunk.guards.discard(guard)
         self.after_end(chunk)
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from cycles._core.pool.chunk_record import ChunkHeader, recovered_record
-from cycles._core.pool.sums import SECTOR, Totals, encode, start
+from cycles._core.pool.sums import HALF, SECTOR, Totals, encode
 from cycles._core.settlement.record import Record, RecordError, file_name
 from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import CALLS
@@ -36,25 +36,30 @@ def log_name(reservation_id: str) -> str:
 class ChunkLog:
     """The log of one chunk. The lock of its pool is held for each write."""
 
-    __slots__ = ("_durable", "_file", "_map", "_start", "_synced", "_syncing", "_writes")
+    __slots__ = ("_changes", "_durable", "_file", "_half", "_map", "_start", "_synced", "_syncing", "_writes")
 
     def __init__(self, file: LockedFile, start: int, *, durable: bool = False) -> None:
         self._durable = durable
         self._file = file
         self._map = file.map()
         self._start = start
+        self._changes = 0
+        self._half = 0
         self._writes = 0
         self._synced = 0
         self._syncing = threading.Lock()
 
     def write(self, totals: Totals) -> None:
-        """Replace the older state of the cell. Nothing happens if the same totals are written again."""
+        """Replace the older state of the cell, or the latest one if the same totals are written again."""
         half = encode(totals)
-        begin = self._start + start(totals.calls)
+        index = self._half if totals.changes == self._changes else 1 - self._half
+        begin = self._start + HALF * index
         try:
             self._map[begin : begin + len(half)] = half
         except ValueError:  # a signal handler has closed the pool, and the journal has the record of the chunk
             return
+        self._half = index
+        self._changes = totals.changes
         self._writes += 1
 
     def sync(self) -> None:
