@@ -106,7 +106,7 @@ def _measured(tool: Tool, case: Case, python: str, ours: str, folder: Path) -> C
             **asdict(case), "case": case.name, "adapter": tool.adapter, "bank": provider.url, "folder": str(folder),
             "options": dict(tool.options), "counts": tool.counts,
         }  # fmt: skip
-        if case.late and tool.adapter == "guard":
+        if case.late and tool.adapter in ("guard", "pool"):
             job["options"] |= {"ttl_ms": LEASE_MS, "grace_period_ms": 1_000}
         budget = f"{case.budget / USD:g}USD"
         if tool.needs in ("server", "proxy"):

@@ -56,9 +56,10 @@ TOOLS: Final = {
         _ours("Z", "as G, `wait=0`", options={"wait": 0}),
         _ours(
             "P",
-            "`client.pool(limit=1USD, max_held=1USD)`, `PriceBook.genai()`, a guard and a `spend` for each attempt",
+            "`client.pool(limit=1USD, max_held=1USD)`, `PriceBook.genai()`; each attempt is a guard that spends its "
+            "estimate before the request; `cycles.limit` for sub-agents",
             "pool",
-            without=("tokens", "nested", "nolimit", "late"),
+            without=("nolimit",),
         ),
         _ours("D", "`cycles proxy`; only its client is killed", "proxy", needs="proxy", without=("nested", "late")),
         Tool(
@@ -93,7 +94,8 @@ TOOLS: Final = {
             "floe-guard",
             "floe-guard",
             "floe_reserve",
-            "`reserve(estimate_call())`, `settle`, tokens counted as the provider does; kill, twoproc: `SqliteStore`",
+            "`reserve(estimate_call())`, `settle`, tokens counted as the provider does; streams: `StreamGuard`, which "
+            "`guard_stream` uses; kill, twoproc: `SqliteStore`",
             without=("nested", "late"),
             shares=True,
         ),
@@ -110,7 +112,7 @@ TOOLS: Final = {
             "pydantic-ai",
             "pydantic-ai",
             "pydantic_limits",
-            "`UsageLimits(cost_limit=1)`, one `RunUsage` for all runs",
+            "`UsageLimits(cost_limit=1)`, one `RunUsage` for all runs; fallback: `FallbackModel`",
             without=("nested", "late"),
         ),
         Tool(

@@ -72,8 +72,12 @@ class Program:
             await self.one(self.adapter.call(self.job.body()))
 
     async def fallback(self) -> None:
-        """In turn; if the cheap model fails, the dear one is called."""
+        """In turn; if the cheap model fails, the dear one is called, by the tool if it does that."""
         for _ in range(self.job.calls):
+            if hasattr(self.adapter, "fallback"):
+                if await self.one(self.adapter.fallback(self.job.body(), "gpt-4o-mini", "gpt-4o")) != "got":
+                    return
+                continue
             ended = await self.one(self.adapter.call(self.job.body(model="gpt-4o-mini")))
             if ended == "failed":
                 ended = await self.one(self.adapter.call(self.job.body()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapters import floe_call
+from floe_guard import StreamGuard
 
 
 class Adapter(floe_call.Adapter):
@@ -38,13 +39,19 @@ class Adapter(floe_call.Adapter):
         reserved = self._reserve(body)
         options = {"stream": True, "stream_options": {"include_usage": True}}
         stream = await self.llm.chat.completions.create(**body, **options)
-        made = number = 0
-        async for chunk in stream:
-            number += 1
-            made += len(chunk.choices[0].delta.content or "") // 5 if chunk.choices else 0
-            if chunk.usage is not None:
-                self._settle(body, chunk.usage, reserved)
-            if number == events:
-                self.guard.settle(body["model"], self.job.tokens_in, made, reserved=reserved)
-                break
+        number = 0
+        # `guard_stream` is this class around a sync iterator.
+        with StreamGuard(
+            self.guard, body["model"], prompt_tokens=self.job.tokens_in, reserved=reserved,
+            count_tokens=lambda text: len(text.split()),
+        ) as metered:  # fmt: skip
+            async for chunk in stream:
+                number += 1
+                if chunk.choices:
+                    metered.feed_text(chunk.choices[0].delta.content or "")
+                if chunk.usage is not None:
+                    used = {"prompt_tokens": chunk.usage.prompt_tokens}
+                    metered.finish(**used, completion_tokens=chunk.usage.completion_tokens)
+                if number == events:
+                    break
         await stream.close()

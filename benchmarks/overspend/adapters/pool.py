@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -21,8 +22,8 @@ class Adapter(none.Adapter):
             base_url=job.server, api_key="key", tenant="acme", journal_dir=f"{job.folder}/journal"
         )
         self.prices = cycles.PriceBook.genai()
-        one = cycles.usd(1)
-        self.pool = self.client.pool(limit=one, max_held=one, action=("llm.completion", job.model))
+        most = cycles.usd(job.budget // 100_000_000)
+        self.pool = self.client.pool(limit=most, max_held=most, action=("llm.completion", job.model), **job.options)
 
     async def __aenter__(self) -> Any:
         await self.pool.__aenter__()
@@ -37,16 +38,25 @@ class Adapter(none.Adapter):
     async def call(self, body: dict[str, Any]) -> Any:
         for _ in range(self.job.retries):
             with contextlib.suppress(openai.InternalServerError, openai.APIConnectionError):
-                return await self._attempt(body)
-        return await self._attempt(body)
+                return await self._attempt(body, super().call)
+        return await self._attempt(body, super().call)
 
-    async def _attempt(self, body: dict[str, Any]) -> Any:
+    async def message(self, body: dict[str, Any]) -> Any:
+        return await self._attempt(body, super().message)
+
+    @contextlib.asynccontextmanager
+    async def agent(self, name: str, usd: str) -> AsyncIterator[Any]:
+        """A sub-agent with a limit."""
+        async with cycles.limit(cycles.usd(usd)):
+            yield self.call
+
+    async def _attempt(self, body: dict[str, Any], send: Any) -> Any:
         """Each attempt is a guard. Its estimate is written ahead: a killed process and a lost response cost it."""
         most = self.prices.estimate(body["model"], body, max_output_tokens=body["max_tokens"])
         async with self.pool.reserve(most) as guard:
             guard.spend(most)
             try:
-                response = await super().call(body)
+                response = await send(body)
             except openai.APIStatusError:
                 await guard.release("the provider returned an error")
                 raise

@@ -10,6 +10,7 @@ from adapters import none
 from pydantic_ai import Agent, RunUsage, UsageLimits
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -28,14 +29,21 @@ class Adapter(none.Adapter):
     def is_denial(self, error: Exception) -> bool:
         return isinstance(error, UsageLimitExceeded)
 
-    def _run(self, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _model(self, name: str) -> Any:
+        return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=self.llm))
+
+    def _run(self, body: dict[str, Any], fallback: tuple[str, str] | None = None) -> tuple[Any, dict[str, Any]]:
         settings = {"max_tokens": body["max_tokens"]} if "max_tokens" in body else {}
-        model = OpenAIChatModel(body["model"], provider=OpenAIProvider(openai_client=self.llm))
+        model = self._model(body["model"]) if fallback is None else FallbackModel(*map(self._model, fallback))
         given = {"user_prompt": body["messages"][0]["content"], "usage": self.usage, "usage_limits": self.limits}
         return Agent(model, model_settings=settings), given
 
     async def call(self, body: dict[str, Any]) -> Any:
         agent, given = self._run(body)
+        return await agent.run(**given)
+
+    async def fallback(self, body: dict[str, Any], *models: str) -> Any:
+        agent, given = self._run(body, models)  # type: ignore[arg-type]
         return await agent.run(**given)
 
     async def stream(self, body: dict[str, Any], events: int | None) -> None:
