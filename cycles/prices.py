@@ -207,7 +207,7 @@ class PriceBook:
         Args:
             model: A model name; or a `Usage`, or a response of a model SDK, and then nothing else.
             context: What selects a variant, for example ``{"service_tier": "flex"}``.
-            counts: Counts of the table in `docs/prices.md`.
+            counts: Counts of `docs/prices.md`.
 
         Raises:
             UnknownModelError: (an InvalidRequestError) if the book has no price for a model.

@@ -1,4 +1,4 @@
-"""The counts of a model's usage: their names, and what each is part of. `docs/prices.md` prints this table."""
+"""The counts of a model's usage: their names, and what each is part of. `docs/prices.md` lists them."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class ResponseUsage:
     """What one response used.
 
     Attributes:
-        counts: By the names of the table in `docs/prices.md`.
+        counts: By the names in `docs/prices.md`.
         model: The model of this response; None if it names none.
         context: What selects a price variant, for example ``{"service_tier": "flex"}``.
     """
@@ -233,7 +233,7 @@ class Usage:
         Args:
             model_version: The model that responded, at most 128 characters.
             custom: Merged into `custom`.
-            counts: Any count of the table in `docs/prices.md`: `tokens_input` (all tokens that the model read),
+            counts: Any count of `docs/prices.md`: `tokens_input` (all tokens that the model read),
                 `tokens_output`, `tokens_cached_input`, `web_searches`, ...
 
         Raises:
