@@ -1,8 +1,12 @@
-"""The README as a new user runs it: its blocks in order, in an empty folder beside `cycles dev --fake`."""
+"""The README as a new user runs it: its install command in a fresh virtual environment, then its blocks in order.
+
+They run in an empty folder with a copy of `examples/`, beside `cycles dev --fake`.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,17 +47,30 @@ def test_what_is_not_to_be_run_says_so() -> None:
         assert "no code to run" in README[: match.start()].rsplit("\n\n", 2)[-2]
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the programs of a new virtual environment, in which the README's install command has run."""
+    folder = tmp_path_factory.mktemp("fresh")
+    (command,) = set(re.findall(r"`(pip install '[^`]+')` in a clone", README))
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    bin_folder = folder / "bin"
+    # The reader of "Guard your OpenAI client" has that client.
+    for install in (command, "pip install openai"):
+        program, *arguments = shlex.split(install)
+        subprocess.run([bin_folder / program, "--quiet", *arguments], cwd=ROOT, check=True, timeout=300)
+    return bin_folder
+
+
 @processes
-def test_the_blocks_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
-    pytest.importorskip("openai")
+@pytest.mark.timeout(600)
+def test_the_blocks_run_in_order_in_an_empty_folder(tmp_path: Path, fresh: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    bin_folder = Path(sys.executable).parent
     with dev("--fake") as (process, first):
         assert process.stdout is not None
         printed = first
         while printed.count("export ") < 2:
             printed += process.stdout.readline()
-        env = environment(**exports(printed), PATH=f"{bin_folder}:/usr/bin:/bin", HOME=str(tmp_path))
+        env = environment(**exports(printed), PATH=f"{fresh}:/usr/bin:/bin", HOME=str(tmp_path))
         for number, (language, blocks) in enumerate(groupby(BLOCKS, key=lambda block: block[0])):
             if language == "bash":
                 for command in (command for _, code in blocks for command in commands(code)):
@@ -62,7 +79,7 @@ def test_the_blocks_run_in_order_in_an_empty_folder(tmp_path: Path) -> None:
                 continue
             program = tmp_path / f"blocks_{number}.py"
             program.write_text("\n".join(textwrap.dedent(code) for _, code in blocks))
-            ran = run([sys.executable, program.name], tmp_path, env)
+            ran = run([str(fresh / "python"), program.name], tmp_path, env)
             assert ran.returncode == 0, ran.stderr
             assert "Traceback" not in ran.stderr
         assert "Done (" in ran.stdout
