@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, list[str]]] = {
         "exact-budgets.md",
         "soft-limits.md",
         "prices.md",
+        "media.md",
         "client.md",
         "testing.md",
     ],

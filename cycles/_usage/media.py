@@ -1,4 +1,4 @@
-"""The most input tokens of images, documents, audio and videos, by families of models; `docs/prices.md` has the table.
+"""The most input tokens of images, documents, audio and videos, by families of models; `docs/media.md` has the table.
 
 Where the table says nothing, a medium may fill the context window. Pages and seconds are read from the bytes of the
 medium. The bytes of compressed audio bound its seconds: no codec in use needs fewer for a second of speech.
@@ -47,7 +47,7 @@ class MediaTokens:
         video: Tokens of a second of a video, with its sound.
         by_seconds: Audio is billed by the second, beside its tokens.
         source: Where the maker publishes it.
-        checked: How old the row is. `docs/prices.md` says which rows were compared with a copy of the page.
+        checked: How old the row is. `docs/media.md` says which rows were compared with a copy of the page.
     """
 
     models: re.Pattern[str] = field(converter=_pattern)
