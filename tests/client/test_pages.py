@@ -16,9 +16,15 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def test_every_event_is_documented_with_its_level_and_members() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .*?(?:: (.*))? \|$", (DOCS / "events.md").read_text(), re.MULTILINE)
+    listed = (DOCS / "events.md").read_text("utf-8").partition("## Events")[2]
+    rows = [
+        (name, level, members)
+        for level, items in re.findall(r"^\*\*(\w+)\*\*\n(.*?)(?=^\*\*|\Z)", listed, re.MULTILINE | re.DOTALL)
+        for name, members in re.findall(r"^- `(\w+)`: [^:]*: (.*?)(?=^- |\Z)", items, re.MULTILINE | re.DOTALL)
+    ]
     events = {event.__name__: event for event in cycles.events.Event.__subclasses__()}
-    assert {name for name, _, _ in rows} == set(events)
+    assert sorted(name for name, _, _ in rows) == sorted(events)
+    assert all(re.search(r"`\w+`", members) for _, _, members in rows)
     for name, level, members in rows:
         assert logging.getLevelName(events[name].level) == level, name
         for member in re.findall(r"`(\w+)`", members):

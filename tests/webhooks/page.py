@@ -41,7 +41,7 @@ class Hook:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None: ...
+            def log_message(self, format: str, *args: object) -> None: ...
 
         self.received = received
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
