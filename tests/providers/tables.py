@@ -1,4 +1,4 @@
-"""Write the tables of docs/providers.md from the files of the providers: ``python -m tests.providers.tables``."""
+"""Write the lists of docs/providers.md from the files of the providers: ``python -m tests.providers.tables``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from cycles.providers._provider import PROVIDERS, provider_named
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 TITLES = {"openai": "OpenAI"}
+METERED = "(in brackets the members that limit the output):"
+FREE = "`*` being one part of a path and `**` any number:"
 
 
 def title(name: str) -> str:
@@ -17,33 +19,32 @@ def title(name: str) -> str:
 
 
 def metered() -> str:
-    """Return the table of metered endpoints, each with the members that are its output limit in brackets."""
-    lines = ["| provider | action kind | endpoints (output limit) |", "|---|---|---|"]
+    """Return the list of metered endpoints, each with the members that limit its output in brackets."""
+    lines = []
     for name in PROVIDERS:
         rows: dict[str, dict[str, list[str]]] = {}
         for path, endpoint in provider_named(name).metered.items():
             limits = ", ".join(f"`{limit}`" for limit in endpoint.limits)
             rows.setdefault(endpoint.action, {}).setdefault(limits, []).append(f"`{path}`")
         for action, paths in rows.items():
-            cells = [", ".join(found) + (f" ({limits})" if limits else "") for limits, found in paths.items()]
-            lines.append(f"| {title(name)} | `{action}` | {'; '.join(cells)} |")
+            groups = [", ".join(found) + (f" ({limits})" if limits else "") for limits, found in paths.items()]
+            lines.append(f"- {title(name)} `{action}`: {'; '.join(groups)}")
     return "\n".join(lines) + "\n"
 
 
 def free() -> str:
-    """Return the table of free requests."""
-    lines = ["| provider | free |", "|---|---|"]
+    """Return the list of free requests."""
+    lines = []
     for name in PROVIDERS:
         if paths := provider_named(name).free:
-            lines.append(f"| {title(name)} | {', '.join(f'`{path}`' for path in paths)} |")
+            lines.append(f"- {title(name)}: {', '.join(f'`{path}`' for path in paths)}")
     return "\n".join(lines) + "\n"
 
 
 def with_tables(page: str) -> str:
-    """Return the page with both tables as they are now."""
-    for table in (metered(), free()):
-        head = re.escape(table.split("\n", 1)[0])
-        page = re.sub(rf"^{head}\n(?:\|.*\n)*", table.replace("\\", r"\\"), page, flags=re.MULTILINE)
+    """Return the page with both lists as they are now."""
+    for before, items in ((METERED, metered()), (FREE, free())):
+        page = re.sub(rf"(?<={re.escape(before)}\n\n)(?:- .*\n)+", items.replace("\\", r"\\"), page)
     return page
 
 
