@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import cycles
 
@@ -41,7 +42,7 @@ class Hook:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None: ...
+            def log_message(self, *_: Any) -> None: ...
 
         self.received = received
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
