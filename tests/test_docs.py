@@ -65,6 +65,9 @@ PAGES = sorted(
 MODULES = sorted(
     path for path in (ROOT / "cycles").rglob("*.py") if re.search(r"^\s*>>> |```\w", path.read_text(), re.M)
 )
+COMMANDS = re.compile(
+    r"cycles|make|export|pip|uv|\.|git|cd|curl|mkdir|rm|ls|cat|docker|(\.venv/bin/)?(python3?|pytest)"
+)
 SERVING = {"dev", "run", "proxy", "top", "--watch"}
 """Commands of `cycles` that run until they are stopped: the documentation test does not run them."""
 FRAMEWORKS = {
@@ -247,22 +250,7 @@ def check_command(words: list[str]) -> None:
     if not words:
         return
     command, rest = words[0], words[1:]
-    assert command in {
-        "cycles",
-        "make",
-        "export",
-        "pip",
-        "uv",
-        ".",
-        "git",
-        "cd",
-        "curl",
-        "mkdir",
-        "rm",
-        "ls",
-        "cat",
-        "docker",
-    } or re.fullmatch(r"(\.venv/bin/)?(python3?|pytest)", command), (
+    assert COMMANDS.fullmatch(command), (
         f"the documentation test knows no command {command!r}; teach it, or make this a text block"
     )
     if command == "cycles":

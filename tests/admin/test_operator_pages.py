@@ -81,7 +81,8 @@ def test_debt_is_in_the_overview(target: AdminTarget) -> None:
         shown = target.admin.overview()
     owed = {"scope": target.scope, "unit": "TOKENS", "debt": 2, "overdraft_limit": 5}
     assert shown.budget_counts["with_debt"] >= 1
-    assert owed in shown.debt_scopes or len(shown.debt_scopes) == 10  # the reference server of a long run has others
+    if len(shown.debt_scopes) < 10:  # the reference server of a long run has others
+        assert owed in shown.debt_scopes
 
 
 FIVE_TOKENS = {"unit": "TOKENS", "amount": 5}

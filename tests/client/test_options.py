@@ -62,6 +62,7 @@ def test_a_keyword_of_the_client_has_the_type_of_its_setting_or_is_none() -> Non
     import os
 
     keywords = get_type_hints(options.Settings)
+    assert "journal_dir" in keywords
     for name, hint in get_type_hints(cycles.Config, vars(inspect.getmodule(cycles.Config.with_settings))).items():
         wanted = hint | None
         if name == "journal_dir":

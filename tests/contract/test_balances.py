@@ -80,12 +80,14 @@ def test_a_full_page_may_be_followed_by_an_empty_one(target: Target) -> None:
     page = target.api.balances(tenant="tenant-a", limit=1)
     assert (len(paths(page)), page.body["has_more"]) == (1, True)
     empty = {"balances": [], "has_more": False, "next_cursor": None}
-    assert target.api.is_live or target.api.balances(tenant="tenant-a", cursor=page.body["next_cursor"]).body == empty
+    if not target.api.is_live:
+        assert target.api.balances(tenant="tenant-a", cursor=page.body["next_cursor"]).body == empty
     rid = target.api.held()
     rows = target.api.rows(limit=1, status="ACTIVE")
     assert ids(rows) == [rid]
     # The reference server says that there is more, depending on the order in which its store returns rows.
-    assert rows.body["has_more"] or target.api.is_live
+    if not target.api.is_live:
+        assert rows.body["has_more"] is True
     if rows.body["has_more"]:
         rest = target.api.rows(status="ACTIVE", cursor=rows.body["next_cursor"])
         assert (ids(rest), rest.body["has_more"]) == ([], False)

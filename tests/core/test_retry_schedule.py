@@ -106,7 +106,7 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
         backlog.add(f"r{n}", "debt", 0.0)
     for answer, floor in script:
         if not len(backlog.items):
-            return
+            break
         now = advance(backlog, now)
         item = backlog.take(now)
         assert item is not None, "what is due can be taken"
@@ -123,6 +123,7 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
         item = backlog.take(now)
         assert item is not None
         backlog.settled(item, now)
+    assert backlog.take(1e9) is None
 
 
 def test_a_successful_call_opens_the_gate() -> None:

@@ -116,7 +116,9 @@ def test_a_check_of_a_parameter_decides_as_the_checker(package: str) -> None:
     names: dict[str, Any] = {}
     exec(SOURCES[package].replace("from .protocol import SCHEMAS\n", "SCHEMAS = None\n"), names)
     checkers, samples = Checkers(SCHEMAS[package], responses=False), Samples(SCHEMAS[package])
-    for operation, entry in importlib.import_module(f"{package}.protocol").OPERATIONS.items():
+    operations = importlib.import_module(f"{package}.protocol").OPERATIONS
+    assert any(entry["parameters"] for entry in operations.values())
+    for operation, entry in operations.items():
         recognizes = names["PARAMETERS"][operation]
         for parameter in entry["parameters"]:
             sample = samples.of(parameter["schema"], full=True)

@@ -104,7 +104,8 @@ def test_the_first_reserve_of_a_process_sends_nothing_and_says_so(
     assert (first.get("error"), first.get("sent")) == ("TransportError", False), told
     assert "Too many open files" in first["text"]
     assert told["then"] == {"actual": 7}, "the next call finds descriptors and works"
-    assert shop.operations.count("reserve") == 1 or use == "pool", "a pool opens its next chunk ahead"
+    if use != "pool":  # a pool opens its next chunk ahead
+        assert shop.operations.count("reserve") == 1
 
 
 @pytest.mark.parametrize("journal", ["journal", "none"])

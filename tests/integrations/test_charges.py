@@ -593,7 +593,8 @@ def test_a_tool_actual_with_other_parameters_is_rejected_when_the_object_is_made
         from cycles.integrations.openai_agents import guard_tool
 
         made.append(lambda actual: guard_tool(tool_budget=BUDGET, tool_actual=actual)(lambda first: first))
-    assert made or pytest.skip("no framework is installed")
+    if not made:
+        pytest.skip("no framework is installed")
     for make in made:
         make(two)
         make(max)  # some built-in functions have no signature

@@ -43,7 +43,9 @@ def test_the_readme_has_only_blocks_that_run_and_text() -> None:
 
 
 def test_what_is_not_to_be_run_says_so() -> None:
-    for match in re.finditer(r"^```text\n(export CYCLES_BASE_URL.*?)^```$", README, re.MULTILINE | re.DOTALL):
+    found = list(re.finditer(r"^```text\n(export CYCLES_BASE_URL.*?)^```$", README, re.MULTILINE | re.DOTALL))
+    assert len(found) == 1
+    for match in found:
         assert "no code to run" in README[: match.start()].rsplit("\n\n", 2)[-2]
 
 

@@ -321,7 +321,9 @@ def test_without_a_number_of_calls_no_price_is_blamed_alone(
         Billed(day=ago(1), model="text-embedding-3-small", amount="0.3"),
         Billed(day=ago(1), model="gpt-image-1", amount="0.3", calls=None),
     ]
-    for row in reconcile.rows():
+    rows = reconcile.rows()
+    assert len(rows) == 2
+    for row in rows:
         assert (row["bill_calls"], causes(row)) == (None, [("price", None)])
         assert "calls outside the guard" in row["causes"][0]["detail"]
 

@@ -227,6 +227,7 @@ def test_two_imports_at_the_same_time_charge_what_the_bill_has(
             # The next run, alone, charges what is left.
             _import_both(ledger, day.isoformat(), [billed], [])
             assert ledger.spent == billed
+        assert ledger.spent >= (sum(growth) + 1) * CENT
     finally:
         ledger.close()
 

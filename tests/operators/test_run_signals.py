@@ -218,8 +218,8 @@ os._exit(7)
 """
 
 
-def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provider: FakeProvider) -> None:
-    gate = threading.Event()
+def leave(provider: FakeProvider, gate: threading.Event) -> subprocess.Popen[str]:
+    """Start a command that leaves a response which the provider sends once the gate is open."""
     provider.reply(usage=USED, gate=gate)
     command = ["--", sys.executable, "-c", LEAVES]
     process = start("run", "--budget", "1USD", *upstreams(provider), *command, stdin=subprocess.PIPE)
@@ -229,6 +229,12 @@ def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provid
     assert process.stderr is not None
     print(file=process.stdin, flush=True)
     assert "waiting for responses that the command has left" in process.stderr.readline()
+    return process
+
+
+def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provider: FakeProvider) -> None:
+    gate = threading.Event()
+    process = leave(provider, gate)
     gate.set()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 7
@@ -237,15 +243,7 @@ def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provid
 
 def test_another_signal_ends_the_wait_for_a_response_that_costs_its_bound_then(provider: FakeProvider) -> None:
     gate = threading.Event()
-    provider.reply(usage=USED, gate=gate)
-    command = ["--", sys.executable, "-c", LEAVES]
-    process = start("run", "--budget", "1USD", *upstreams(provider), *command, stdin=subprocess.PIPE)
-    assert read_line(process).startswith("asks")
-    until(lambda: provider.requests)
-    assert process.stdin is not None
-    assert process.stderr is not None
-    print(file=process.stdin, flush=True)
-    assert "waiting for responses" in process.stderr.readline()
+    process = leave(provider, gate)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     gate.set()

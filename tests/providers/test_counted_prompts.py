@@ -5,6 +5,7 @@ Tests that take `tables` need the package; `make test-providers` installs it. Th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import subprocess
@@ -71,7 +72,7 @@ def chat(*contents: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_without_the_extra_a_prompt_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in _with(None, monkeypatch):
+    with contextlib.contextmanager(_with)(None, monkeypatch):
         assert tokens_of("one one one one one") == 19
         assert counter_for("gpt-4o") is None
 

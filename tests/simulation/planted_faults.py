@@ -121,9 +121,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a denial is an allowance",
-        "cycles/_core/protocol.py",
-        "    return decision in ALLOWING",
-        "    return decision is not None",
+        "cycles/_flows/reserve.py",
+        '        if body["decision"] not in ALLOWING:',
+        '        if body["decision"] is None:',
     ),
     Fault(
         "a decorated call commits its estimate",

@@ -21,6 +21,7 @@ from cycles._journal.stores.store import Put
 from cycles.journal import check_store
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, REDIS
+from tests.support.waiting import until
 
 NODES = 2
 SLOTS = 16_384
@@ -63,11 +64,10 @@ def cluster() -> Iterator[Any]:
 
 
 def _wait_until_complete(nodes: list[Any]) -> None:
-    end = time.monotonic() + 120
     wanted = ("ok", str(NODES))
-    while any((info["cluster_state"], info["cluster_known_nodes"]) != wanted for info in map(_info, nodes)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(
+        lambda: all((info["cluster_state"], info["cluster_known_nodes"]) == wanted for info in map(_info, nodes)), 120
+    )
 
 
 def _info(node: Any) -> dict[str, str]:

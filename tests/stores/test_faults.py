@@ -22,6 +22,7 @@ import cycles
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
 from tests.support.inside import runtime_of
+from tests.support.waiting import until
 
 ACTION = ("llm.completion", "small-model")
 URLS = {name: os.environ.get(name, "") for name in (REDIS, POSTGRES)}
@@ -94,13 +95,6 @@ class PrivateRedis:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-
-
-def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def spent(server: cycles.EmbeddedServer) -> int:

@@ -53,7 +53,9 @@ def test_the_navigation_has_few_groups_that_fold_and_begins_with_a_program_under
 
 
 def test_the_title_in_the_navigation_is_that_of_the_page(site: Path) -> None:
-    for title, page in (entry for listed in pages.sections().values() for entry in listed):
+    entries = [entry for listed in pages.sections().values() for entry in listed]
+    assert len(entries) > 20
+    for title, page in entries:
         shown = site / page.replace("README.md", "index.md")
         heading = re.search(r"<h1[^>]*>(.*?)<", shown.with_suffix(".html").read_text("utf-8"))  # a link follows
         assert heading is not None, page
@@ -111,7 +113,9 @@ def test_only_prose_is_linked_and_each_word_once() -> None:
 
 def test_every_public_name_has_a_docstring_and_a_page(site: Path) -> None:
     contents = "\n".join(page.read_text(encoding="utf-8") for page in (site / "api").rglob("*.html"))
-    for names in reference.names_by_module().values():
+    modules = reference.names_by_module()
+    assert modules
+    for names in modules.values():
         for name in names:
             assert not list(reference.undocumented(name))
             if callable(getattr(cycles, name)):
