@@ -146,7 +146,8 @@ class Shares:
         known = self._by_path.get(path)
         if known is not None:
             if not self._same(known, asked):
-                raise ShareError(409, f"the share {path} has the limit {known.asked}: use it, or another name")
+                limit = known.asked if PERCENT.fullmatch(known.asked) else shown(self._unit, known.limit.amount.amount, 2)
+                raise ShareError(409, f"the share {path} has the limit {limit}: use it, or another name")
             return known
         if len(path) > MOST_PATH or len(self._by_path) >= MOST_SHARES:
             raise ShareError(400, f"there can be {MOST_SHARES} shares with paths of {MOST_PATH} characters")

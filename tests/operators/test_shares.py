@@ -95,7 +95,7 @@ def test_the_same_request_returns_the_same_share_and_another_limit_is_409() -> N
         assert _share(_root(place), limit="1.00 USD").json() == first
         other = _share(_root(place), limit="2USD")
         assert other.status_code == 409
-        assert other.json()["error"]["message"] == "the share researcher has the limit 1USD: use it, or another name"
+        assert other.json()["error"]["message"] == "the share researcher has the limit $1.00: use it, or another name"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_delegate_returns_a_copy_of_the_environment_with_the_share(monkeypatch: 
             assert share.environment["OPENAI_BASE_URL"] == f"{share.proxy_url}/openai/v1"
             assert share.proxy_url not in repr(share)
         assert cycles.delegate("researcher", "1USD") == share
-        with pytest.raises(cycles.InvalidRequestError, match="the share researcher has the limit"):
+        with pytest.raises(cycles.InvalidRequestError, match=r"the share researcher has the limit \$1.00: use it"):
             cycles.delegate("researcher", cycles.usd(2))
         with pytest.raises(cycles.InvalidRequestError, match="limit must be an amount"):
             cycles.delegate("other", 5)  # type: ignore[arg-type]
