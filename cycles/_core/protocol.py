@@ -106,11 +106,12 @@ UNLISTED_5XX: Final = ErrorCode(0, errors.ServerError, False, False)
 ERROR_OF_STATUS: Final[dict[int, type[errors.ProtocolError]]] = {
     401: errors.UnauthorizedError,
     404: errors.NotFoundError,
+    410: errors.ReservationExpiredError,
     429: errors.RateLimitedError,
 }
 """The exception for an error response without a code; any other status is in the default rows.
 
-A 403 or 410 without a code is of a proxy or a web framework: it says nothing about the tenant or the reservation.
+A 403 without a code is of a proxy or a web framework, so it says nothing about the tenant.
 """
 
 

@@ -146,7 +146,9 @@ class Shares:
         known = self._by_path.get(path)
         if known is not None:
             if not self._same(known, asked):
-                limit = known.asked if PERCENT.fullmatch(known.asked) else shown(self._unit, known.limit.amount.amount, 2)
+                limit = (
+                    known.asked if PERCENT.fullmatch(known.asked) else shown(self._unit, known.limit.amount.amount, 2)
+                )
                 raise ShareError(409, f"the share {path} has the limit {limit}: use it, or another name")
             return known
         if len(path) > MOST_PATH or len(self._by_path) >= MOST_SHARES:

@@ -23,7 +23,7 @@ SCENARIOS: Final = {
     "CR-CORE-002": [
         "tests/recovery/test_core.py::test_cr_core_002_an_expired_commit_becomes_an_event_with_the_same_key",
         "tests/recovery/test_core.py::test_an_event_carries_the_metrics_and_metadata_of_the_commit",
-        "tests/recovery/test_core.py::test_the_code_with_any_4xx_means_expired",
+        "tests/recovery/test_core.py::test_the_status_alone_or_the_code_alone_means_expired",
     ],
     "CR-CORE-003": [
         "tests/recovery/test_core.py::test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_made",

@@ -24,7 +24,7 @@ from cycles._core.messages.outcome import RejectedResponse
         ("createReservation", 418, "BRAND_NEW", cycles.ProtocolError),
         ("createReservation", 400, "INVALID_REQUEST", cycles.ProtocolError),
         ("createReservation", 401, None, cycles.UnauthorizedError),
-        ("getReservation", 410, None, cycles.ProtocolError),
+        ("getReservation", 410, None, cycles.ReservationExpiredError),
         ("createReservation", 429, None, cycles.RateLimitedError),
         ("createReservation", 529, None, cycles.ServerError),
     ],

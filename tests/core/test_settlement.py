@@ -34,9 +34,11 @@ UNKNOWN = evolve(COMMIT, attempt_unknown=True)
 
 
 def refusal(
-    status: int, code: str | None, *, conformant: bool = True, retry_after_ms: int | None = None
+    status: int, code: str | None, *, conformant: bool = True, retry_after_ms: int | None = None, is_page: bool = False
 ) -> RejectedResponse:
-    return RejectedResponse(status, code, "words", retry_after_ms=retry_after_ms, conformant=conformant)
+    return RejectedResponse(
+        status, code, "words", retry_after_ms=retry_after_ms, conformant=conformant, is_page=is_page
+    )
 
 
 def success(**body: object) -> Success:
@@ -53,9 +55,9 @@ APPLIED = success(status="APPLIED", event_id="e1")
         (COMMIT, COMMITTED, Settled),
         (EVENT, APPLIED, Settled),
         (COMMIT, refusal(410, "RESERVATION_EXPIRED"), Resend),
-        (COMMIT, refusal(410, None, conformant=False), Unresolved),
-        (COMMIT, refusal(410, "GONE"), Unresolved),
-        (COMMIT, refusal(410, "INVALID_REQUEST"), Unresolved),
+        (COMMIT, refusal(410, None, conformant=False, is_page=True), Unresolved),
+        (COMMIT, refusal(410, None, conformant=False), Resend),
+        (COMMIT, refusal(410, "GONE"), Resend),
         (UNKNOWN, refusal(410, None, conformant=False), Unresolved),
         (UNKNOWN, refusal(410, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(400, "RESERVATION_EXPIRED"), Resend),

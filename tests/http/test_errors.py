@@ -87,7 +87,7 @@ def test_an_unknown_code_is_a_protocol_error(call: Caller, operation: str, code:
         (401, cycles.UnauthorizedError),
         (404, cycles.NotFoundError),
         (409, cycles.ProtocolError),
-        (410, cycles.ProtocolError),
+        (410, cycles.ProtocolError),  # a page is no expiry
         (429, cycles.RateLimitedError),
         (503, cycles.ServerError),
     ],

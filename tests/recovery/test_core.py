@@ -235,10 +235,12 @@ def test_a_temporary_error_response_keeps_the_record_and_never_releases(world: S
         (410, EXPIRED),
         (409, EXPIRED),
         (410, {"error": "RESERVATION_EXPIRED"}),
+        (410, {"error": "GONE"}),
+        (410, b""),
     ],
     ids=str,
 )
-def test_the_code_with_any_4xx_means_expired(world: Setup, status: int, body: Any) -> None:
+def test_the_status_alone_or_the_code_alone_means_expired(world: Setup, status: int, body: Any) -> None:
     world.server.faults.status("commit", status, body=body)
     with world.client() as client:
         assert commit(client).status == "recorded_as_event"

@@ -143,13 +143,14 @@ def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world:
 def test_a_page_for_an_amount_that_a_killed_process_had_charged_charges_nothing(
     world: Setup, operation: str, status: int
 ) -> None:
-    """The ledger has the amount, the process is killed before the response, and a gateway responds to the next one."""
+    """The ledger has the amount, the process is killed before the response, and a gateway responds from then on."""
     sent = {"commit": "commit", "record": "event"}[operation]
     world.killed_at(sent, (operation, 42), answered=True)
     assert world.server.charged == 42
-    world.server.faults.status(sent, status, body=b"<html>this site has moved</html>")
+    world.server.faults.status(sent, status, body=b"<html>this site has moved</html>", times=None)
     assert world.recover()["pending"] == 1
     assert world.server.charged == 42
+    world.server.faults.clear()
     assert world.recover() == {"settled": 1, "pending": 0, "quarantined": 0}
     assert {seen.operation for seen in world.server.settling()} == {sent}
     assert (world.server.charged, world.leftovers, world.rejected) == (42, [], [])

@@ -146,8 +146,8 @@ FEATURE_FAULTS: Final = (
     Fault(
         "a gateway's page with 410 means that the reservation has expired",
         "cycles/_core/messages/outcome.py",
-        "        return self.code == RESERVATION_EXPIRED and",
-        "        return self.status == 410 or self.code == RESERVATION_EXPIRED and",
+        "(self.status == 410 and not self.is_page)",
+        "(self.status == 410)",
         most=1_000,
     ),
     Fault(

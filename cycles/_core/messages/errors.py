@@ -96,8 +96,8 @@ def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
         return errors.ServerError
     if response.status == 429:
         return errors.RateLimitedError
-    # Without a code, a proxy or a web framework has responded: only the status is left.
-    if response.code is None and response.status in ERROR_OF_STATUS:
+    # Without a code, a proxy or a web framework has responded: only the status is left. A page is no expiry.
+    if response.code is None and response.status in ERROR_OF_STATUS and (response.status != 410 or response.expired):
         return ERROR_OF_STATUS[response.status]
     return error_code(response.code, response.status).error
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from attrs import define, field, frozen
 
 from cycles._core.messages.schema import Check
-from cycles._core.protocol import ERROR_CODES, INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
+from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
 from cycles._core.values.result_base import HttpResponse
 
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -61,6 +61,8 @@ class RejectedResponse:
     evidence: Mapping[str, Any] | None = None
     retry_after_ms: int | None = None
     conformant: bool = True
+    is_page: bool = False
+    """Whether the body is a text that is no JSON object: a page that a proxy or a web framework wrote."""
     http: HttpResponse | None = field(default=None, eq=False, repr=False)
 
     @property
@@ -86,13 +88,8 @@ class RejectedResponse:
 
     @property
     def expired(self) -> bool:
-        """Whether the reservation has expired: the code says so, with any 4xx but 429. A page with 410 does not."""
-        return self.code == RESERVATION_EXPIRED and not self.transient
-
-    @property
-    def is_page(self) -> bool:
-        """Whether something between has responded: a 4xx without a code of the protocol, which is no error body."""
-        return self.status < 500 and not self.conformant and self.code not in ERROR_CODES
+        """Whether the reservation has expired: the code with any 4xx but 429, or the status 410 without a page."""
+        return not self.transient and (self.code == RESERVATION_EXPIRED or (self.status == 410 and not self.is_page))
 
 
 @frozen
@@ -197,6 +194,7 @@ def _rejected(reply: Reply, error_check: Check, redact: Callable[[str], str], ht
         value.get("cycles_evidence") if isinstance(value.get("cycles_evidence"), dict) else None,
         parse_retry_after(reply.header("retry-after")),
         conformant=problem is None and error_check(value, "") is None,
+        is_page=problem is not None and bool(reply.body.strip()),
         http=http,
     )
 

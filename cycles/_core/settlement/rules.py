@@ -119,7 +119,8 @@ def classify_settlement(
 
 
 def _after_commit(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep | None:
-    if response.expired:
+    # A 410 that something between may have written says nothing about an earlier attempt that may have been charged.
+    if response.expired and (response.conformant or not record.attempt_unknown):
         # A record of another SDK may have no event body: the amount stays in the journal for the operator.
         has_event = record.event_fallback_body is not None
         return Resend(_as_event(record, now_ms, boot_ms)) if has_event else Unresolved(response)
