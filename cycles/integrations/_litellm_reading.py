@@ -40,6 +40,11 @@ class LiteLLMCall:
     arguments: Mapping[str, Any]
 
     @property
+    def embeds(self) -> bool:
+        """Whether it is a call for embeddings."""
+        return "embedding" in self.function
+
+    @property
     def limit(self) -> int | None:
         """The output limit of the call."""
         found = (self.arguments.get(name) for name in LIMITS)
@@ -170,14 +175,14 @@ def tool_name(tool: Any) -> str:
     return str((found.get("function") or {}).get("name") or found.get("name") or found.get("type") or "")
 
 
-def denial_of(call: LiteLLMCall, error: Exception, text: str, *, streamed: bool) -> Any:
+def denial_of(call: LiteLLMCall, error: Exception, text: str) -> Any:
     """Return a response with the message of a denial.
 
     Raises:
         Exception: `error` itself, if the function has no response of text.
     """
     if call.function in ("completion", "acompletion"):
-        if streamed:
+        if call.arguments.get("stream") is True:
             parts = [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": "stop"}]
             return litellm.ModelResponseStream(model=call.model, choices=parts)
         message = {"role": "assistant", "content": text}

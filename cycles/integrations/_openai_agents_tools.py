@@ -6,35 +6,23 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from agents import FunctionTool
-from attrs import frozen
 
 import cycles
-from cycles import Amount, Cycles, InvalidRequestError
+from cycles import Cycles, InvalidRequestError
 from cycles.integrations._openai_agents_reading import for_runner
-from cycles.integrations._shared import (
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-)
+from cycles.integrations._options import Common, ToolBudget, ToolOptions, checked_actual
 from cycles.integrations._work import Work
 
 
 def guard_tool(
     client: Cycles | None = None,
     *,
-    tool_budget: BudgetOption,
-    tool_actual: Amount | Callable[..., Amount] | None = None,
-    on_denied: OnDenied = None,
-    subject: SubjectOption = None,
+    tool_budget: ToolBudget,
     name: str | None = None,
-    **options: Any,
+    **options: Unpack[ToolOptions],
 ) -> Callable[[Any], Any]:
     """Return a decorator that guards each call of a tool: below ``@function_tool``, or around a `FunctionTool`.
 
@@ -45,66 +33,39 @@ def guard_tool(
         client: The Cycles client; by default the default client, looked up at each call.
         tool_budget: The estimate of a call: an amount, a callable, or a mapping by tool name. None from it: this call
             is not guarded.
-        tool_actual: The cost of a call: an amount, or a callable that gets the result last.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable.
         name: The name of the tool on reservations; by default that of the function or tool.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `tool_actual` gets the
+            result last.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value; when a tool is decorated, if `tool_actual` cannot take its arguments.
     """
-    budget = checked_budget("tool_budget", tool_budget, mapping=True)
-    actual = checked_actual("tool_actual", tool_actual, amount=True)
-    guarding = _ToolGuarding(Common(client, subject, on_denied, options), budget, actual, name)
+    common = Common.of(client, options, tool_budget=tool_budget)
+
+    def work_of(tool: str, *call: Any) -> Work | None:
+        return Work.of_tool(common, name or tool, *call, denied=lambda _, text: text)
 
     def decorate(tool: Any) -> Any:
         if isinstance(tool, FunctionTool):
-            checked_actual("tool_actual", actual, amount=True, takes=("context", "result"))
-            return _guarded_tool(guarding, tool)
+            checked_actual("tool_actual", common.tool_actual, takes=("context", "result"))
+            return _guarded_tool(work_of, tool)
         if not inspect.isroutine(tool):
             raise InvalidRequestError(f"guard_tool needs a function or a FunctionTool, got {tool!r:.80}")
         parameters = inspect.signature(tool).parameters.values()
         if not any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
             takes = (*(each.name for each in parameters), "result")
-            checked_actual("tool_actual", actual, amount=True, takes=takes)
-        return _guarded_function(guarding, tool)
+            checked_actual("tool_actual", common.tool_actual, takes=takes)
+        return _guarded_function(work_of, tool)
 
     return decorate
 
 
-@frozen
-class _ToolGuarding:
-    """The options of one guarded tool."""
-
-    common: Common
-    budget: BudgetOption
-    actual: Any
-    name: str | None
-
-    def work(self, tool: str, *call: Any) -> Work | None:
-        """Return the guarded call; None if it is not guarded."""
-        name = self.name or tool
-        estimate = estimate_of("tool_budget", self.budget, name, *call)
-        if estimate is None:
-            return None
-        return Work(
-            common=self.common,
-            estimate=estimate,
-            action=("tool.call", name),
-            call=call,
-            actual=self.actual,
-            denied=lambda error: self.common.message(error, *call, default="message"),
-            tool=name,
-        )
-
-
-def _guarded_tool(guarding: _ToolGuarding, tool: FunctionTool) -> FunctionTool:
+def _guarded_tool(work_of: Callable[..., Work | None], tool: FunctionTool) -> FunctionTool:
     invoke = tool.on_invoke_tool
 
     async def guarded(context: Any, arguments: str) -> Any:
-        work = guarding.work(tool.name, context)
+        work = work_of(tool.name, context)
         if work is None:
             return await invoke(context, arguments)
         try:
@@ -117,17 +78,17 @@ def _guarded_tool(guarding: _ToolGuarding, tool: FunctionTool) -> FunctionTool:
     return copied
 
 
-def _guarded_function(guarding: _ToolGuarding, function: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded_function(work_of: Callable[..., Work | None], function: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
-    def work_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Work | None:
+    def bound_work(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Work | None:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return guarding.work(function.__name__, *bound.args, *bound.kwargs.values())
+        return work_of(function.__name__, *bound.args, *bound.kwargs.values())
 
     @functools.wraps(function)
     async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-        work = work_of(args, kwargs)
+        work = bound_work(args, kwargs)
         if work is None:
             return await function(*args, **kwargs)
         try:
@@ -137,7 +98,7 @@ def _guarded_function(guarding: _ToolGuarding, function: Callable[..., Any]) -> 
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        work = work_of(args, kwargs)
+        work = bound_work(args, kwargs)
         if work is None:
             return function(*args, **kwargs)
         try:

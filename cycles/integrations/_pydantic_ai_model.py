@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.models.wrapper import WrapperModel
 
-from cycles import Amount, Cycles, InvalidRequestError, Usage
+from cycles import Amount, Cycles, InvalidRequestError
 from cycles.integrations._metering import metered
-from cycles.integrations._pydantic_ai_guarding import Guarding, ModelBudget
+from cycles.integrations._options import Common, ModelOptions
 from cycles.integrations._pydantic_ai_reading import (
+    denial_response,
     denial_stream,
     ended_early,
+    is_pending,
+    limit_of,
+    prompt_of,
+    read_usage,
+    takes_text,
+    text_of,
     within_caps,
 )
-from cycles.integrations._shared import (
-    DENIALS,
-    Common,
-    OnDenied,
-    SubjectOption,
-)
+from cycles.integrations._shared import DENIALS
+from cycles.integrations._work import Work
+
+ModelBudget = Amount | Callable[[ModelRequestContext], Amount | None]
 
 
 class GuardedModel(WrapperModel):
@@ -34,17 +39,15 @@ class GuardedModel(WrapperModel):
         client: The Cycles client; by default the default client, looked up at each request.
         model_budget: The estimate of a request: an amount, or a callable of the `ModelRequestContext`. None from it:
             this request is not guarded.
-        model_actual: Returns the cost of a `Usage`, for example a `PriceBook`.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the `ModelRequestContext`.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the
+            `ModelRequestContext`.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value.
     """
 
-    _guarding: Guarding
+    _common: Common
 
     def __init__(
         self,
@@ -52,22 +55,19 @@ class GuardedModel(WrapperModel):
         client: Cycles | None = None,
         *,
         model_budget: ModelBudget,
-        model_actual: Callable[[Usage], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
+        **options: Unpack[ModelOptions],
     ) -> None:
         if not isinstance(wrapped, Model | str):
             raise InvalidRequestError(f"wrapped must be a Model of Pydantic AI or its name, got {wrapped!r:.80}")
         super().__init__(wrapped)
-        self._guarding = Guarding.of(Common(client, subject, on_denied, options), model_budget, model_actual)
+        self._common = Common.of(client, options, model_budget=model_budget)
 
     @classmethod
-    def of(cls, wrapped: Model, guarding: Guarding) -> GuardedModel:
+    def of(cls, wrapped: Model, common: Common) -> GuardedModel:
         """Return a guarded model without checking the options again."""
         guarded = cls.__new__(cls)
         WrapperModel.__init__(guarded, wrapped)
-        guarded._guarding = guarding
+        guarded._common = common
         return guarded
 
     def _request_of(self, messages: Any, settings: Any, parameters: Any) -> ModelRequestContext:
@@ -78,7 +78,7 @@ class GuardedModel(WrapperModel):
     async def request(self, messages: Any, model_settings: Any, model_request_parameters: Any) -> Any:
         """Guard one request."""
         request = self._request_of(messages, model_settings, model_request_parameters)
-        work = self._guarding.work(request)
+        work = _work_of(self._common, request)
         if work is None:
             return await self.wrapped.request(messages, model_settings, model_request_parameters)
         return await work.arun(lambda guard: metered(self.wrapped).request(messages, *within_caps(request, guard)))
@@ -87,7 +87,7 @@ class GuardedModel(WrapperModel):
         """Guard one compaction of messages. A denial is raised."""
         settings, parameters = request_context.model_settings, request_context.model_request_parameters
         request = self._request_of(request_context.messages, settings, parameters)
-        work = self._guarding.work(request, is_compaction=True)
+        work = _work_of(self._common, request, is_compaction=True)
         if work is None:
             return await self.wrapped.compact_messages(request_context, instructions=instructions)
 
@@ -102,10 +102,8 @@ class GuardedModel(WrapperModel):
         """Send no batch: its requests would cost without a reservation.
 
         Raises:
-            InvalidRequestError: Always, unless no request of this model is guarded.
+            InvalidRequestError: Always.
         """
-        if self._guarding.budget is None:
-            return await self.wrapped.batch_create(requests)
         raise InvalidRequestError(
             f"GuardedModel cannot guard a batch of {self.model_name}: add CyclesCapability to the agent, which guards "
             "each request that BatchModelRequests sends, or send the batch with the model itself"
@@ -117,7 +115,7 @@ class GuardedModel(WrapperModel):
     ) -> AsyncGenerator[Any]:
         """Guard one stream: reserve when it opens, settle when it closes."""
         request = self._request_of(messages, model_settings, model_request_parameters)
-        work = self._guarding.work(request)
+        work = _work_of(self._common, request)
         if work is None:
             async with self.wrapped.request_stream(
                 messages, model_settings, model_request_parameters, run_context
@@ -151,3 +149,25 @@ class GuardedModel(WrapperModel):
             await work.abreak(guard, GeneratorExit(), sent=True)
         else:
             await work.afinish(guard, response)
+
+
+def _work_of(common: Common, request: ModelRequestContext, *, is_compaction: bool = False) -> Work | None:
+    """Return the guarded request; None if it is not guarded."""
+    name = request.model.model_name
+
+    def denied(error: Exception, text: str) -> Any:
+        if is_compaction or not takes_text(request.model_request_parameters):
+            raise error  # a message is neither a compaction nor a structured output
+        return denial_response(text, error, name)
+
+    return Work.of_model(
+        common,
+        name,
+        request,
+        read=read_usage,
+        failed=is_pending,
+        prompt=lambda: prompt_of(request),
+        strings=text_of,
+        limit=limit_of(request),
+        denied=denied,
+    )

@@ -18,7 +18,7 @@ from attrs import define
 import cycles
 from cycles import InvalidRequestError, ReservationSummary
 from cycles.integrations._attempts import Attempt, Awaiting, Blocking, status_of
-from cycles.integrations._shared import Common, checked_actual, checked_budget, estimate_of
+from cycles.integrations._options import Common, checked_actual, checked_budget, estimate_of
 from cycles.integrations._stepping import finished
 from cycles.integrations._work import Work
 
@@ -64,9 +64,8 @@ class TaskGuard:
             raise InvalidRequestError(f"max_denials must be an integer of at least 0, got {self.max_denials!r:.80}")
         if type(self.denied_delay_s) not in (int, float) or not 0 < self.denied_delay_s <= _LONGEST_DELAY_S:
             raise InvalidRequestError(f"denied_delay_s must be seconds, at most 3600, got {self.denied_delay_s!r:.80}")
-        if checked_budget("estimate", self.estimate) is None:
-            raise InvalidRequestError("estimate must be an Amount or a callable of the task's arguments, got None")
-        checked_actual("actual", self.actual, amount=True)
+        checked_budget("estimate", self.estimate)
+        checked_actual("actual", self.actual)
         self.common = Common(self.client, self.options.pop("subject", None), None, self.options)
 
     def decorate(self, function: Any, attempt_of: Callable[[], Attempt | None], failed: Any = None) -> Any:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from attrs import define, field
 
 import cycles
 from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
-from cycles.integrations._shared import DENIALS, Common, withhold
+from cycles.integrations._options import Common, estimate_of
+from cycles.integrations._shared import DENIALS, withhold
 from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, blocking, result_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,41 @@ class Work(Cost):
     key: str | None = None
     subject: Any = None
     began: bool = field(default=False, init=False)
+
+    @classmethod
+    def of_model(
+        cls, common: Common, name: str, call: Any, *, denied: Callable[[Exception, str], Any], **options: Any
+    ) -> Self | None:
+        """Return the guarded call of a model; None if it is not guarded, or if a call around it pays.
+
+        Args:
+            common: The options of the integration object.
+            name: The name of the model.
+            call: What the callables of the integration get.
+            denied: Returns what replaces a denied call: it gets the denial and its message.
+            options: Other attributes.
+        """
+        if cycles.providers.current_payer() is not None:
+            return None
+        estimate = estimate_of("model_budget", common.model_budget, None, call)
+        if estimate is None:
+            return None
+        made = {"action": ("llm.completion", name), "price": common.model_actual, "is_model": True, **options}
+        replaced = _replaced(common, denied, (call,), "raise")
+        return cls(common=common, estimate=estimate, call=(call,), denied=replaced, **made)
+
+    @classmethod
+    def of_tool(
+        cls, common: Common, name: str, *call: Any, denied: Callable[[Exception, str], Any], **options: Any
+    ) -> Self | None:
+        """As `of_model`, for the call of a tool."""
+        estimate = estimate_of("tool_budget", common.tool_budget, name, *call)
+        if estimate is None:
+            return None
+        made = {"action": ("tool.call", name), "actual": common.tool_actual, "tool": name, **options}
+        return cls(
+            common=common, estimate=estimate, call=call, denied=_replaced(common, denied, call, "message"), **made
+        )
 
     def run(self, call: Callable[[Guard], T]) -> T:
         """Reserve, run the call and settle. Returns what `denied` returns if the reservation is denied.
@@ -224,3 +260,9 @@ class Work(Cost):
             guard.step()
         self._used = guard.usage
         self.began = True
+
+
+def _replaced(
+    common: Common, denied: Callable[[Exception, str], Any], call: tuple[Any, ...], default: Literal["raise", "message"]
+) -> Callable[[Exception], Any]:
+    return lambda error: denied(error, common.message(error, *call, default=default))

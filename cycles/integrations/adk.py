@@ -8,22 +8,11 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
-from attrs import frozen
-
-import cycles
-from cycles import Amount, Cycles, InvalidRequestError, Usage
-from cycles.integrations._shared import (
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles import Amount, Cycles, InvalidRequestError
+from cycles.integrations._options import Common, ModelOptions, ToolBudget, ToolOptions
+from cycles.integrations._shared import require
 from cycles.integrations._work import Work
 
 require("google.adk", "adk")
@@ -54,10 +43,7 @@ def guard(
     client: Cycles | None = None,
     *,
     model_budget: Amount | Callable[[ModelCall], Amount | None],
-    model_actual: Callable[[Usage], Amount] | None = None,
-    on_denied: OnDenied = None,
-    subject: SubjectOption = None,
-    **options: Any,
+    **options: Unpack[ModelOptions],
 ) -> BaseLlm:
     """Return a copy of a model that reserves each of its calls: ``Agent(model=guard("gemini-2.5-flash", ...))``.
 
@@ -68,10 +54,8 @@ def guard(
         client: The Cycles client; by default the default client, looked up at each call.
         model_budget: The estimate of a call: an amount, or a callable of the `ModelCall`. None from it: this call is
             not guarded.
-        model_actual: Returns the cost of a `Usage`, for example a `PriceBook`.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the `ModelCall`: ``lambda call: {"agent": call.agent}``.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the
+            `ModelCall`: ``lambda call: {"agent": call.agent}``.
 
     Raises:
         TypeError: for an unknown option.
@@ -83,14 +67,7 @@ def guard(
         raise InvalidRequestError(f"model must be a BaseLlm of ADK or its name, got {model!r:.80}")
     if _GUARDED in vars(model):
         raise InvalidRequestError(f"this {type(model).__name__} is guarded already: guard the original model")
-    if model_budget is None:
-        raise InvalidRequestError("model_budget must be an Amount such as cycles.usd('0.05') or a callable, got None")
-    guarding = _Guarding(
-        Common(client, subject, on_denied, options),
-        checked_budget("model_budget", model_budget),
-        checked_actual("model_actual", model_actual, amount=False),
-    )
-    return _as_guarded(model, guarding, _guarded_model)
+    return _as_guarded(model, Common.of(client, options, model_budget=model_budget), _guarded_model)
 
 
 def _as_guarded(original: T, guarding: Any, class_of: Callable[[Any], Any]) -> T:
@@ -107,7 +84,7 @@ def _guarded_model(base: Any) -> Any:
 
     @functools.wraps(base.generate_content_async)
     def generate_content_async(self: Any, llm_request: Any, stream: bool = False) -> AsyncGenerator[Any, None]:
-        work = vars(self)[_GUARDED].work(ModelCall(llm_request.model or self.model, llm_request, stream))
+        work = _work_of(vars(self)[_GUARDED], ModelCall(llm_request.model or self.model, llm_request, stream))
         if work is None:
             return base.generate_content_async(self, llm_request, stream)  # type: ignore[no-any-return]
         return work.astream(
@@ -124,35 +101,18 @@ def _guarded_model(base: Any) -> Any:
     return made
 
 
-@frozen
-class _Guarding:
-    """The options of a guarded model."""
-
-    common: Common
-    budget: Any
-    actual: Callable[[Usage], Amount] | None
-
-    def work(self, call: ModelCall) -> Work | None:
-        """Return the guarded call; None if it is not guarded, or if a call around it pays."""
-        if cycles.providers.current_payer() is not None:
-            return None
-        estimate = estimate_of("model_budget", self.budget, None, call)
-        if estimate is None:
-            return None
-        return Work(
-            common=self.common,
-            estimate=estimate,
-            action=("llm.completion", call.model),
-            call=(call,),
-            price=self.actual,
-            read=lambda response, usage: read_usage(response, usage, model=call.model),
-            failed=has_failed,
-            prompt=lambda: prompt_of(call.request),
-            strings=text_of,
-            limit=call.request.config.max_output_tokens,
-            denied=lambda error: denial_of(error, self.common.message(error, call, default="raise")),
-            is_model=True,
-        )
+def _work_of(common: Common, call: ModelCall) -> Work | None:
+    return Work.of_model(
+        common,
+        call.model,
+        call,
+        read=lambda response, usage: read_usage(response, usage, model=call.model),
+        failed=has_failed,
+        prompt=lambda: prompt_of(call.request),
+        strings=text_of,
+        limit=call.request.config.max_output_tokens,
+        denied=denial_of,
+    )
 
 
 class CyclesPlugin(BasePlugin):
@@ -162,10 +122,8 @@ class CyclesPlugin(BasePlugin):
         client: The Cycles client; by default the default client, looked up at each call.
         tool_budget: The estimate of a tool call: an amount, a mapping by tool name (other tools are not guarded), or a
             callable of the `ToolCall`.
-        tool_actual: The cost of a tool call: an amount, or a callable of the `ToolCall` and the result.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the `ToolCall`: ``lambda call: {"agent": call.agent}``.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the
+            `ToolCall`: ``lambda call: {"agent": call.agent}``; a callable `tool_actual` also gets the result.
 
     Raises:
         TypeError: for an unknown option.
@@ -173,19 +131,10 @@ class CyclesPlugin(BasePlugin):
     """
 
     def __init__(
-        self,
-        client: Cycles | None = None,
-        *,
-        tool_budget: BudgetOption,
-        tool_actual: Amount | Callable[[ToolCall, Any], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
+        self, client: Cycles | None = None, *, tool_budget: ToolBudget, **options: Unpack[ToolOptions]
     ) -> None:
         super().__init__(name="cycles")
-        self._common = Common(client, subject, on_denied, options)
-        self._budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("call", "result"))
+        self._common = Common.of(client, options, tool_budget=tool_budget, takes=("call", "result"))
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
         """Replace the tools of a request by guarded copies: ADK calls those that its model asks for."""
@@ -196,18 +145,12 @@ class CyclesPlugin(BasePlugin):
 
     def work(self, call: ToolCall) -> Work | None:
         """Return the guarded call of a tool; None if it is not guarded."""
-        estimate = estimate_of("tool_budget", self._budget, call.name, call)
-        if estimate is None:
-            return None
-        return Work(
-            common=self._common,
-            estimate=estimate,
-            action=("tool.call", call.name),
-            call=(call,),
-            actual=self._actual,
+        return Work.of_tool(
+            self._common,
+            call.name,
+            call,
             failed=lambda result: isinstance(result, dict) and bool(result.get("error")),
-            denied=lambda error: {"error": self._common.message(error, call, default="message")},
-            tool=call.name,
+            denied=lambda _, text: {"error": text},
         )
 
 

@@ -7,20 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, Unpack
 
-import cycles
-from cycles import Amount, Cycles, CyclesError, InvalidRequestError, Usage
-from cycles.integrations._shared import (
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles import Amount, Cycles, CyclesError
+from cycles.integrations._options import Common, ModelOptions, ToolBudget, ToolOptions
+from cycles.integrations._shared import require
 from cycles.integrations._stepping import END
 from cycles.integrations._work import Work
 
@@ -58,10 +49,7 @@ class CyclesChatMiddleware(ChatMiddleware):
         client: The Cycles client; by default the default client, looked up at each call.
         model_budget: The estimate of a call: an amount, or a callable of the `ChatContext`. None from it: this call is
             not guarded.
-        model_actual: Returns the cost of a `Usage`, for example a `PriceBook`.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the `ChatContext`.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the context.
 
     Raises:
         TypeError: for an unknown option.
@@ -73,16 +61,9 @@ class CyclesChatMiddleware(ChatMiddleware):
         client: Cycles | None = None,
         *,
         model_budget: Amount | Callable[[ChatContext], Amount | None],
-        model_actual: Callable[[Usage], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
+        **options: Unpack[ModelOptions],
     ) -> None:
-        if model_budget is None:
-            raise InvalidRequestError("model_budget must be an Amount such as cycles.usd('0.05') or a callable")
-        self._common = Common(client, subject, on_denied, options)
-        self._budget = checked_budget("model_budget", model_budget)
-        self._actual = checked_actual("model_actual", model_actual, amount=False)
+        self._common = Common.of(client, options, model_budget=model_budget)
 
     async def process(self, context: ChatContext, call_next: Next) -> None:
         """Guard one call."""
@@ -109,29 +90,16 @@ class CyclesChatMiddleware(ChatMiddleware):
         context.result = ResponseStream(_rest(first, updates), finalizer=finished)
 
     def _work(self, context: ChatContext) -> Work | None:
-        if cycles.providers.current_payer() is not None:
-            return None  # a call around this one pays
-        estimate = estimate_of("model_budget", self._budget, None, context)
-        if estimate is None:
-            return None
         name = model_name(context)
-
-        def denied(error: Exception) -> Any:
-            text = self._common.message(error, context, default="raise")
-            return denial_of(error, text, streamed=bool(context.stream))
-
-        return Work(
-            common=self._common,
-            estimate=estimate,
-            action=("llm.completion", name),
-            call=(context,),
-            price=self._actual,
+        return Work.of_model(
+            self._common,
+            name,
+            context,
             read=lambda event, usage: read_usage(event, usage, model=name),
             prompt=lambda: prompt_of(context),
             strings=text_of,
             limit=limit_of(context),
-            denied=denied,
-            is_model=True,
+            denied=lambda error, text: denial_of(error, text, streamed=bool(context.stream)),
         )
 
 
@@ -152,11 +120,9 @@ class CyclesFunctionMiddleware(FunctionMiddleware):
         client: The Cycles client; by default the default client, looked up at each call.
         tool_budget: The estimate of a tool call: an amount, a mapping by tool name (other tools are not guarded), or a
             callable of the `FunctionInvocationContext`.
-        tool_actual: The cost of a tool call: an amount, or a callable of the context and the result.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`. With ``"raise"`` the run ends with
-            an error that is both the denial and a `MiddlewareFailure`.
-        subject: The subject, or a callable of the context.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the context,
+            a callable `tool_actual` also the result. With ``on_denied="raise"`` the run ends with an error that is both
+            the denial and a `MiddlewareFailure`.
 
     Raises:
         TypeError: for an unknown option.
@@ -164,24 +130,14 @@ class CyclesFunctionMiddleware(FunctionMiddleware):
     """
 
     def __init__(
-        self,
-        client: Cycles | None = None,
-        *,
-        tool_budget: BudgetOption,
-        tool_actual: Amount | Callable[[FunctionInvocationContext, Any], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
+        self, client: Cycles | None = None, *, tool_budget: ToolBudget, **options: Unpack[ToolOptions]
     ) -> None:
-        self._common = Common(client, subject, on_denied, options)
-        self._budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("context", "result"))
+        self._common = Common.of(client, options, tool_budget=tool_budget, takes=("context", "result"))
 
     async def process(self, context: FunctionInvocationContext, call_next: Next) -> None:
         """Guard one call."""
-        name = context.function.name
-        estimate = estimate_of("tool_budget", self._budget, name, context)
-        if estimate is None:
+        work = Work.of_tool(self._common, context.function.name, context, denied=lambda _, text: text)
+        if work is None:
             await call_next()
             return
 
@@ -189,15 +145,6 @@ class CyclesFunctionMiddleware(FunctionMiddleware):
             await call_next()
             return context.result
 
-        work = Work(
-            common=self._common,
-            estimate=estimate,
-            action=("tool.call", name),
-            call=(context,),
-            actual=self._actual,
-            denied=lambda error: self._common.message(error, context, default="message"),
-            tool=name,
-        )
         try:
             context.result = await work.arun(call)
         except CyclesError as error:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import cycles
 from cycles import Action, Amount, AsyncGuard, Cycles, CyclesError, InvalidRequestError, Usage
+from cycles.integrations._options import Common, checked_actual, checked_budget, estimate_of
 from cycles.integrations._problems import checked_statuses, close_code_of, problem_of
-from cycles.integrations._shared import Common, checked_actual, checked_budget, estimate_of, require
+from cycles.integrations._shared import require
 from cycles.integrations.asgi import RESPONSE_KEY, SubjectMiddleware, lifespan
 
 require("starlette.requests", "fastapi")
@@ -64,10 +65,8 @@ class Guarded:
         subject: Any = None,
         **options: Any,
     ) -> None:
-        if estimate is None:
-            raise InvalidRequestError("estimate must be an Amount or a callable of the connection, got None")
         self._estimate = checked_budget("estimate", estimate)
-        self._actual = checked_actual("actual", actual, amount=True)
+        self._actual = checked_actual("actual", actual)
         if not (action is None or callable(action) or isinstance(action, Action | tuple)):
             raise InvalidRequestError(f"action must be an Action, a pair or a callable, got {action!r:.80}")
         if idempotency_header is not None and not (isinstance(idempotency_header, str) and idempotency_header):

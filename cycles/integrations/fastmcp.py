@@ -6,24 +6,15 @@ Needs the extra ``fastmcp``; see `docs/integrations/fastmcp.md`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Unpack
 
 from attrs import evolve
 
-from cycles import Amount, Cycles, CyclesError
+from cycles import Cycles, CyclesError
 from cycles.integrations._levels import InvalidSubject, checked_levels, checked_value, members_of, to_subject
-from cycles.integrations._shared import (
-    DENIALS,
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles.integrations._options import Common, ToolBudget, ToolOptions
+from cycles.integrations._shared import DENIALS, require
 from cycles.integrations._work import Work
 
 require("fastmcp.server.middleware", "fastmcp")
@@ -48,11 +39,9 @@ class CyclesMiddleware(Middleware):
         client: The Cycles client; by default the default client, looked up at each call.
         tool_budget: The estimate of a tool call: an amount, a mapping by tool name (other tools are not guarded), or a
             callable of the `MiddlewareContext`. None from it: this call is not guarded.
-        tool_actual: The cost of a tool call: an amount, or a callable of the context and the `ToolResult`.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the context. Its levels override those of `claims`.
         claims: Maps claims of the verified access token to levels of the subject.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the context;
+            its levels override those of `claims`. A callable `tool_actual` gets the context and the `ToolResult`.
 
     Raises:
         TypeError: for an unknown option.
@@ -63,17 +52,12 @@ class CyclesMiddleware(Middleware):
         self,
         client: Cycles | None = None,
         *,
-        tool_budget: BudgetOption,
-        tool_actual: Amount | Callable[[Any, Any], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
+        tool_budget: ToolBudget,
         claims: Mapping[str, str] | None = None,
-        **options: Any,
+        **options: Unpack[ToolOptions],
     ) -> None:
-        self._budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("context", "result"))
         self._claims = checked_levels("claims", claims)
-        given = Common(client, subject, on_denied, options)
+        given = Common.of(client, options, tool_budget=tool_budget, takes=("context", "result"))
         self._given = given
         self._common = evolve(given, subject=self._subject_of) if self._claims else given
 
@@ -90,10 +74,8 @@ class CyclesMiddleware(Middleware):
                 ended = True
 
         try:
-            estimate = estimate_of("tool_budget", self._budget, name, context)
-            if estimate is None:
-                return await call_next(context)
-            return await self._work(context, name, estimate).arun(call)
+            work = Work.of_tool(self._common, name, context, failed=_is_unfinished, denied=_denied)
+            return await (call_next(context) if work is None else work.arun(call))
         except InvalidSubject:
             raise ToolError(_UNKNOWN) from None
         except DENIALS:
@@ -102,27 +84,16 @@ class CyclesMiddleware(Middleware):
             _log.warning("the call of tool %s is not guarded, its caller gets an error: %r", name, error)
             raise ToolError(_UNPAID if ended else _UNCHECKED) from None
 
-    def _work(self, context: MiddlewareContext[Any], name: str, estimate: Amount) -> Work:
-        def denied(error: Exception) -> Any:
-            raise ToolError(self._common.message(error, context, default="message")) from None
-
-        return Work(
-            common=self._common,
-            estimate=estimate,
-            action=("tool.call", name),
-            call=(context,),
-            actual=self._actual,
-            failed=_is_unfinished,
-            denied=denied,
-            tool=name,
-        )
-
     def _subject_of(self, context: MiddlewareContext[Any]) -> Any:
         """Return the subject: the levels of the claims, overridden by those of the option `subject`."""
         token = get_access_token()
         claims = getattr(token, "claims", None) or {}
         found = {level: checked_value(claims[claim]) for claim, level in self._claims.items() if claim in claims}
         return to_subject(found | members_of(self._given.subject_of(context)))
+
+
+def _denied(_: Exception, text: str) -> Any:
+    raise ToolError(text) from None
 
 
 def _is_unfinished(result: Any) -> bool:

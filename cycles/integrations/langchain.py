@@ -6,21 +6,12 @@ Needs the extra ``langchain``; see `docs/integrations/langchain.md`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import cycles
-from cycles import Amount, Cycles, Usage
-from cycles.integrations._shared import (
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    code_of,
-    estimate_of,
-    require,
-)
+from cycles import Amount, Cycles
+from cycles.integrations._options import AgentOptions, Common, ToolBudget
+from cycles.integrations._shared import code_of, require
 from cycles.integrations._work import Work
 
 require("langchain.agents.middleware", "langchain")
@@ -53,14 +44,11 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         client: The Cycles client; by default the default client, looked up at each call.
         model_budget: The estimate of a model call: an amount, or a callable of the `ModelRequest`. None from it: this
             call is not guarded.
-        model_actual: Returns the cost of a `Usage`, for example a `PriceBook`.
         tool_budget: The estimate of a tool call: an amount, a mapping by tool name (other tools are not guarded), or a
             callable of the `ToolCallRequest`.
-        tool_actual: The cost of a tool call: an amount, or a callable of the request and the result.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the request.
         max_tokens_setting: The model setting that limits the output.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the request,
+            a callable `tool_actual` also the result.
 
     Raises:
         TypeError: for an unknown option.
@@ -72,23 +60,16 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         client: Cycles | None = None,
         *,
         model_budget: Amount | Callable[[ModelRequest[Any]], Amount | None] | None = None,
-        model_actual: Callable[[Usage], Amount] | None = None,
-        tool_budget: BudgetOption = None,
-        tool_actual: Amount | Callable[[Any, Any], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
+        tool_budget: ToolBudget | None = None,
         max_tokens_setting: str = "max_tokens",
-        **options: Any,
+        **options: Unpack[AgentOptions],
     ) -> None:
         super().__init__()
         if not isinstance(max_tokens_setting, str) or not max_tokens_setting:
             raise cycles.InvalidRequestError(f"max_tokens_setting must be a name, got {max_tokens_setting!r:.80}")
-        self._model_budget = checked_budget("model_budget", model_budget)
-        self._model_actual = checked_actual("model_actual", model_actual, amount=False)
-        self._tool_budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("request", "result"))
         self._limit = max_tokens_setting
-        self._common = Common(client, subject, on_denied, options)
+        budgets = {"model_budget": model_budget, "tool_budget": tool_budget}
+        self._common = Common.of(client, options, is_optional=True, takes=("request", "result"), **budgets)
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> Any:
         """Guard one attempt of a model call."""
@@ -125,47 +106,25 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         return await (handler(request) if work is None else work.arun(lambda _: handler(request)))
 
     def _model_work(self, request: ModelRequest[Any]) -> Work | None:
-        estimate = estimate_of("model_budget", self._model_budget, None, request)
-        if estimate is None:
-            return None
-
-        def denied(error: Exception) -> AIMessage:
-            text = self._common.message(error, request, default="raise")
-            return AIMessage(text, response_metadata={"cycles_denied": code_of(error)})
-
-        return Work(
-            common=self._common,
-            estimate=estimate,
-            action=("llm.completion", model_name(request)),
-            call=(request,),
-            price=self._model_actual,
+        return Work.of_model(
+            self._common,
+            model_name(request),
+            request,
             read=read_usage,
             prompt=lambda: prompt_of(request),
             limit=integer_setting(request.model_settings.get(self._limit)),
             strings=text_of,
-            denied=denied,
-            is_model=True,
+            denied=lambda error, text: AIMessage(text, response_metadata={"cycles_denied": code_of(error)}),
         )
 
     def _tool_work(self, request: Any) -> Work | None:
         name, call_id = request.tool_call["name"], request.tool_call["id"]
-        estimate = estimate_of("tool_budget", self._tool_budget, name, request)
-        if estimate is None:
-            return None
-
-        def denied(error: Exception) -> ToolMessage:
-            text = self._common.message(error, request, default="message")
-            return ToolMessage(text, tool_call_id=call_id, name=name, status="error")
-
-        return Work(
-            common=self._common,
-            estimate=estimate,
-            action=("tool.call", name),
-            call=(request,),
-            actual=self._tool_actual,
+        return Work.of_tool(
+            self._common,
+            name,
+            request,
             failed=lambda result: getattr(result, "status", None) == "error",
-            denied=denied,
-            tool=name,
+            denied=lambda _, text: ToolMessage(text, tool_call_id=call_id, name=name, status="error"),
         )
 
     def _within_caps(self, request: ModelRequest[Any], guard: Guard | AsyncGuard) -> ModelRequest[Any]:

@@ -9,21 +9,14 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Unpack
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 import cycles
-from cycles import Amount, Cycles, InvalidRequestError, PriceBook, Usage
-from cycles.integrations._shared import (
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles import Amount, Cycles, InvalidRequestError, PriceBook
+from cycles.integrations._options import Common, ModelOptions
+from cycles.integrations._shared import require
 from cycles.integrations._work import Work
 
 require("litellm", "litellm")
@@ -56,10 +49,7 @@ def install(
     client: Cycles | None = None,
     *,
     model_budget: Amount | Callable[[LiteLLMCall], Amount | None] | Literal["book"],
-    model_actual: Callable[[Usage], Amount] | None = None,
-    on_denied: OnDenied = None,
-    subject: SubjectOption = None,
-    **options: Any,
+    **options: Unpack[ModelOptions],
 ) -> Installed:
     """Replace the functions of LiteLLM that send requests by guarded ones.
 
@@ -67,31 +57,26 @@ def install(
         client: The Cycles client; by default the default client, looked up at each call.
         model_budget: The estimate of a call: an amount, a callable of the `LiteLLMCall` (None from it: this call is not
             guarded), or ``"book"``: the upper bound of the price book, with the provider that LiteLLM resolves.
-        model_actual: Returns the cost of a `Usage`, for example a `PriceBook`. With ``"book"`` it is that book, by
-            default `PriceBook.genai()`.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`. Only chat completions can become a
-            message; other calls raise.
-        subject: The subject, or a callable of the `LiteLLMCall`.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. With ``"book"`` `model_actual` is that
+            book, by default `PriceBook.genai()`. Only a denied chat completion can become a message; other calls raise.
+            A callable `subject` gets the `LiteLLMCall`.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value, and if LiteLLM is guarded already.
         ConfigurationError: if ``"book"`` needs prices and the extra is missing.
     """
-    if model_budget is None:
-        raise InvalidRequestError("model_budget must be an Amount such as cycles.usd('0.05'), a callable or 'book'")
-    common = Common(client, subject, on_denied, options)
-    actual = checked_actual("model_actual", model_actual, amount=False)
     if model_budget == "book":
-        if not (actual is None or isinstance(actual, PriceBook)):
-            raise InvalidRequestError(f"model_actual must be a PriceBook with model_budget='book', got {actual!r:.80}")
-        guarding = _Guarding(common, None, PriceBook.genai() if actual is None else actual, is_bound=True)
+        book = options.get("model_actual")
+        options["model_actual"] = book = PriceBook.genai() if book is None else book
+        if not isinstance(book, PriceBook):
+            raise InvalidRequestError(f"model_actual must be a PriceBook with model_budget='book', got {book!r:.80}")
+        common = Common.of(client, options, model_budget=_Bounds(book, client))
     else:
-        guarding = _Guarding(common, checked_budget("model_budget", model_budget), actual)
+        common = Common.of(client, options, model_budget=model_budget)
     if hasattr(litellm.completion, _MARK):
         raise InvalidRequestError("LiteLLM is guarded already: call remove() of what the first install() returned")
-    return Installed.of(guarding)
+    return Installed.of(common)
 
 
 @define
@@ -102,10 +87,10 @@ class Installed:
     _guarded: dict[str, Any]
 
     @classmethod
-    def of(cls, guarding: _Guarding) -> Installed:
+    def of(cls, common: Common) -> Installed:
         """Replace all functions."""
         originals = {name: getattr(litellm, name) for each in _FUNCTIONS for name in _names(each)}
-        guarded = {name: guarding.guarded(name, original) for name, original in originals.items()}
+        guarded = {name: _guarded(name, original, common) for name, original in originals.items()}
         for name, function in guarded.items():
             setattr(litellm, name, function)
         return cls(originals, guarded)
@@ -122,75 +107,66 @@ def _names(function: str) -> tuple[str, ...]:
     return tuple(name for name in (function, f"a{function}") if hasattr(litellm, name))
 
 
-@define
-class _Guarding:
-    """The options of the guarded functions."""
+def _guarded(name: str, original: Any, common: Common) -> Any:
+    """Return a function that takes the place of one of LiteLLM."""
+    positional = list(inspect.signature(getattr(litellm, name.removeprefix("a"))).parameters)
 
-    common: Common
-    budget: Any
-    actual: Any
-    is_bound: bool = False
-    _bounds: dict[str, Any] = field(factory=dict, init=False)
+    def attempt(arguments: dict[str, Any], send: Callable[..., Any]) -> Any:
+        call = call_of(name, MappingProxyType(arguments))
+        work = _work_of(common, call)
+        return original(**arguments) if work is None else send(work, original, arguments, call)
 
-    def guarded(self, name: str, original: Any) -> Any:
-        """Return a function that takes the place of one of LiteLLM."""
-        positional = list(inspect.signature(getattr(litellm, name.removeprefix("a"))).parameters)
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
+        if _is_paid(arguments):
+            return original(*args, **kwargs)
+        return finished(_attempts(arguments, lambda given: attempt(given, _send)))
 
-        def attempt(arguments: dict[str, Any], send: Callable[..., Any]) -> Any:
-            call = call_of(name, MappingProxyType(arguments))
-            work = self.work(call)
-            return original(**arguments) if work is None else send(work, original, arguments, call)
+    @functools.wraps(original)
+    async def coroutine_function(*args: Any, **kwargs: Any) -> Any:
+        arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
+        if _is_paid(arguments):
+            return await original(*args, **kwargs)
+        return await _attempts(arguments, lambda given: attempt(given, _asend))
 
-        @functools.wraps(original)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
-            if _is_paid(arguments):
-                return original(*args, **kwargs)
-            return finished(_attempts(arguments, lambda given: attempt(given, _send)))
+    made = function if name in _FUNCTIONS else coroutine_function
+    setattr(made, _MARK, True)
+    return made
 
-        @functools.wraps(original)
-        async def coroutine_function(*args: Any, **kwargs: Any) -> Any:
-            arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
-            if _is_paid(arguments):
-                return await original(*args, **kwargs)
-            return await _attempts(arguments, lambda given: attempt(given, _asend))
 
-        made = function if name in _FUNCTIONS else coroutine_function
-        setattr(made, _MARK, True)
-        return made
+def _work_of(common: Common, call: LiteLLMCall) -> Work | None:
+    """Return the guarded call; None if it is not guarded."""
+    actual = common.model_actual
+    return Work.of_model(
+        common,
+        call.model,
+        call,
+        action=("llm.embedding" if call.embeds else "llm.completion", call.model),
+        price=Priced(actual, call) if isinstance(actual, PriceBook) else actual,
+        read=read_usage,
+        failed=is_cached,
+        prompt=lambda: call.body,
+        strings=text_of,
+        limit=call.limit,
+        denied=lambda error, text: denial_of(call, error, text),
+    )
 
-    def work(self, call: LiteLLMCall) -> Work | None:
-        """Return the guarded call; None if it is not guarded."""
-        embeds = "embedding" in call.function
-        estimate = self._bound(call, embeds) if self.is_bound else estimate_of("model_budget", self.budget, None, call)
-        if estimate is None:
-            return None
-        streamed = call.arguments.get("stream") is True
 
-        def denied(error: Exception) -> Any:
-            return denial_of(call, error, self.common.message(error, call, default="raise"), streamed=streamed)
+@frozen
+class _Bounds:
+    """The upper bounds of a price book, with the provider that LiteLLM resolves."""
 
-        return Work(
-            common=self.common,
-            estimate=estimate,
-            action=("llm.embedding" if embeds else "llm.completion", call.model),
-            call=(call,),
-            price=Priced(self.actual, call) if isinstance(self.actual, PriceBook) else self.actual,
-            read=read_usage,
-            failed=is_cached,
-            prompt=lambda: call.body,
-            strings=text_of,
-            limit=call.limit,
-            denied=denied,
-            is_model=True,
-        )
+    book: PriceBook
+    client: Cycles | None
+    _models: dict[str, Any] = field(factory=dict, init=False)
 
-    def _bound(self, call: LiteLLMCall, embeds: bool) -> Amount:
-        """Return the upper bound of the price book."""
-        if call.pricing not in self._bounds:
-            options = {"prices": self.actual, "client": self.common.client}
-            self._bounds[call.pricing] = cycles.providers.reported_model(call.pricing, options)
-        amount: Amount = self._bounds[call.pricing].bound(call.body, embeds=embeds)
+    def __call__(self, call: LiteLLMCall) -> Amount:
+        """Return the highest price of a call."""
+        if call.pricing not in self._models:
+            options = {"prices": self.book, "client": self.client}
+            self._models[call.pricing] = cycles.providers.reported_model(call.pricing, options)
+        amount: Amount = self._models[call.pricing].bound(call.body, embeds=call.embeds)
         return amount
 
 

@@ -7,21 +7,12 @@ Needs the extra ``openai-agents``; see `docs/integrations/openai-agents.md`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
-
-from attrs import frozen
+from typing import Any, Unpack
 
 import cycles
-from cycles import Amount, Cycles, InvalidRequestError, Usage
-from cycles.integrations._shared import (
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles import Amount, Cycles, InvalidRequestError
+from cycles.integrations._options import Common, ModelOptions
+from cycles.integrations._shared import require
 from cycles.integrations._work import Work
 
 require("agents", "openai-agents")
@@ -43,58 +34,29 @@ from cycles.integrations._openai_agents_tools import guard_tool
 
 __all__ = ["GuardedModel", "GuardedProvider", "ModelCall", "guard_tool"]
 
-ModelBudget = Amount | Callable[[ModelCall], Amount | None] | None
+ModelBudget = Amount | Callable[[ModelCall], Amount | None]
 
 
-@frozen
-class _Guarding:
-    """The options of guarded models."""
+def _work_of(common: Common, call: ModelCall, rest: Any, more: Any, make: Callable[[str], Any]) -> Work | None:
+    """Return the guarded call; None if it is not guarded. `make` returns what replaces a denied call."""
 
-    common: Common
-    budget: ModelBudget
-    actual: Callable[[Usage], Amount] | None
+    def denied(error: Exception, text: str) -> Any:
+        schema = rest[0] if rest else more.get("output_schema")
+        if not (schema is None or schema.is_plain_text()):
+            raise error  # a message is no structured output
+        return make(text)
 
-    @classmethod
-    def of(
-        cls,
-        client: Cycles | None = None,
-        *,
-        model_budget: ModelBudget,
-        model_actual: Callable[[Usage], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
-    ) -> _Guarding:
-        budget: Any = checked_budget("model_budget", model_budget)
-        actual = checked_actual("model_actual", model_actual, amount=False)
-        return cls(Common(client, subject, on_denied, options), budget, actual)
-
-    def work(self, call: ModelCall, rest: Any, more: Any, make: Callable[[str], Any]) -> Work | None:
-        """Return the guarded call; None if it is not guarded. `make` returns what replaces a denied call."""
-        estimate = estimate_of("model_budget", self.budget, None, call)
-        if estimate is None:
-            return None
-
-        def denied(error: Exception) -> Any:
-            schema = rest[0] if rest else more.get("output_schema")
-            if not (schema is None or schema.is_plain_text()):
-                raise error  # a message is no structured output
-            return make(self.common.message(error, call, default="raise"))
-
-        return Work(
-            common=self.common,
-            estimate=estimate,
-            action=("llm.completion", call.model),
-            call=(call,),
-            price=self.actual,
-            failed=is_failure,
-            read=lambda event, usage: read_usage(event, usage, model=call.model[:128]),
-            prompt=lambda: [call.instructions or "", call.input],
-            strings=text_of,
-            limit=call.settings.max_tokens,
-            denied=denied,
-            is_model=True,
-        )
+    return Work.of_model(
+        common,
+        call.model,
+        call,
+        failed=is_failure,
+        read=lambda event, usage: read_usage(event, usage, model=call.model[:128]),
+        prompt=lambda: [call.instructions or "", call.input],
+        strings=text_of,
+        limit=call.settings.max_tokens,
+        denied=denied,
+    )
 
 
 class GuardedModel(Model):
@@ -103,23 +65,34 @@ class GuardedModel(Model):
     Args:
         model: The model.
         name: The name of the model on reservations; by default its attribute ``model``.
-        options: ``client``, and the options of `GuardedProvider`.
+        client: As for `GuardedProvider`.
+        model_budget: As for `GuardedProvider`.
+        options: As for `GuardedProvider`.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value.
     """
 
-    def __init__(self, model: Model, *, name: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        name: str | None = None,
+        client: Cycles | None = None,
+        model_budget: ModelBudget,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         if not isinstance(model, Model):
             raise InvalidRequestError(f"model must be a Model of the Agents SDK, got {model!r:.80}")
-        self._model, self._name, self._guarding = model, name or model_name(model), _Guarding.of(**options)
+        self._model, self._name = model, name or model_name(model)
+        self._common = Common.of(client, options, model_budget=model_budget)
 
     @classmethod
-    def _of(cls, model: Model, name: str | None, guarding: _Guarding) -> GuardedModel:
+    def _of(cls, model: Model, name: str | None, common: Common) -> GuardedModel:
         """Return a guarded model without checking the options again."""
         guarded = cls.__new__(cls)
-        guarded._model, guarded._name, guarded._guarding = model, name or model_name(model), guarding
+        guarded._model, guarded._name, guarded._common = model, name or model_name(model), common
         return guarded
 
     async def get_response(
@@ -127,7 +100,7 @@ class GuardedModel(Model):
     ) -> Any:
         """Guard one call."""
         call = ModelCall(self._name, system_instructions, input, model_settings, tools)
-        work = self._guarding.work(call, rest, more, denial_response)
+        work = _work_of(self._common, call, rest, more, denial_response)
         if work is None:
             return await self._model.get_response(system_instructions, input, model_settings, tools, *rest, **more)
         return await work.arun(
@@ -141,7 +114,7 @@ class GuardedModel(Model):
     ) -> AsyncIterator[Any]:
         """Guard one stream, from its first step to its end."""
         call = ModelCall(self._name, system_instructions, input, model_settings, tools)
-        work = self._guarding.work(call, rest, more, lambda text: denial_event(text, self._name))
+        work = _work_of(self._common, call, rest, more, lambda text: denial_event(text, self._name))
         if work is None:
             return self._model.stream_response(system_instructions, input, model_settings, tools, *rest, **more)
         return work.astream(
@@ -173,25 +146,32 @@ class GuardedProvider(ModelProvider):
     Args:
         client: The Cycles client; by default the default client, looked up at each call.
         provider: The provider of the models; by default a `MultiProvider`.
-        options: ``model_budget``: the estimate of a model call, an amount or a callable of the `ModelCall`; None from
-            it: this call is not guarded. ``model_actual``: returns the cost of a `Usage`, for example a `PriceBook`.
-            ``on_denied``: see `docs/integrations/README.md#denials`. ``subject``: the subject, or a callable of the
-            `ModelCall`. Other options are those of `reserve`.
+        model_budget: The estimate of a call: an amount, or a callable of the `ModelCall`. None from it: this call is
+            not guarded.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the
+            `ModelCall`.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value.
     """
 
-    def __init__(self, client: Cycles | None = None, *, provider: ModelProvider | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        client: Cycles | None = None,
+        *,
+        provider: ModelProvider | None = None,
+        model_budget: ModelBudget,
+        **options: Unpack[ModelOptions],
+    ) -> None:
         if not (provider is None or isinstance(provider, ModelProvider)):
             raise InvalidRequestError(f"provider must be a ModelProvider of the Agents SDK, got {provider!r:.80}")
-        self._guarding = _Guarding.of(client, **options)
+        self._common = Common.of(client, options, model_budget=model_budget)
         self._provider = MultiProvider() if provider is None else provider
 
     def get_model(self, model_name: str | None) -> Model:
         """Return the guarded model of this name."""
-        return GuardedModel._of(self._provider.get_model(model_name), model_name, self._guarding)
+        return GuardedModel._of(self._provider.get_model(model_name), model_name, self._common)
 
     async def aclose(self) -> None:
         """Close the provider."""

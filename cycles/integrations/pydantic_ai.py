@@ -5,20 +5,11 @@ Needs the extra ``pydantic-ai``; see `docs/integrations/pydantic-ai.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
-from cycles import Amount, Cycles, Usage
-from cycles.integrations._shared import (
-    BudgetOption,
-    Common,
-    OnDenied,
-    SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-)
+from cycles import Cycles
+from cycles.integrations._options import AgentOptions, Common, ToolBudget
+from cycles.integrations._shared import require
 from cycles.integrations._work import Work
 
 require("pydantic_ai.capabilities", "pydantic-ai")
@@ -27,8 +18,7 @@ from pydantic_ai.capabilities import AbstractCapability, BatchModelRequests, Cap
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.models import Model
 
-from cycles.integrations._pydantic_ai_guarding import Guarding, ModelBudget
-from cycles.integrations._pydantic_ai_model import GuardedModel
+from cycles.integrations._pydantic_ai_model import GuardedModel, ModelBudget
 from cycles.integrations._pydantic_ai_reading import ToolCall
 
 __all__ = ["CyclesCapability", "GuardedModel", "ToolCall"]
@@ -40,13 +30,10 @@ class CyclesCapability(AbstractCapability[Any]):
     Args:
         client: The Cycles client; by default the default client, looked up at each call.
         model_budget: As for `GuardedModel`; by default requests are not guarded.
-        model_actual: As for `GuardedModel`.
         tool_budget: The estimate of a tool call: an amount, a mapping by tool name (other tools are not guarded), or a
             callable of the `ToolCall`.
-        tool_actual: The cost of a tool call: an amount, or a callable of the `ToolCall` and the result.
-        on_denied: What a denial becomes: see `docs/integrations/README.md#denials`.
-        subject: The subject, or a callable of the `ModelRequestContext` or `ToolCall`.
-        options: Other options of `reserve`.
+        options: See `docs/integrations/README.md#options-of-every-integration`. A callable `subject` gets the
+            `ModelRequestContext` or the `ToolCall`; a callable `tool_actual` gets the `ToolCall` and the result.
 
     Raises:
         TypeError: for an unknown option.
@@ -57,18 +44,12 @@ class CyclesCapability(AbstractCapability[Any]):
         self,
         client: Cycles | None = None,
         *,
-        model_budget: ModelBudget = None,
-        model_actual: Callable[[Usage], Amount] | None = None,
-        tool_budget: BudgetOption = None,
-        tool_actual: Amount | Callable[[ToolCall, Any], Amount] | None = None,
-        on_denied: OnDenied = None,
-        subject: SubjectOption = None,
-        **options: Any,
+        model_budget: ModelBudget | None = None,
+        tool_budget: ToolBudget | None = None,
+        **options: Unpack[AgentOptions],
     ) -> None:
-        self._common = Common(client, subject, on_denied, options)
-        self._guarding = Guarding.of(self._common, model_budget, model_actual)
-        self._tool_budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("call", "result"))
+        budgets = {"model_budget": model_budget, "tool_budget": tool_budget}
+        self._common = Common.of(client, options, is_optional=True, takes=("call", "result"), **budgets)
 
     def get_ordering(self) -> CapabilityOrdering:
         """Stay outside of `BatchModelRequests`, so that each request of a batch is guarded."""
@@ -76,25 +57,14 @@ class CyclesCapability(AbstractCapability[Any]):
 
     def get_wrapper_model(self, model: Model) -> Model | None:
         """Return the guarded model that serves one attempt of a request."""
-        return None if self._guarding.budget is None else GuardedModel.of(model, self._guarding)
+        return None if self._common.model_budget is None else GuardedModel.of(model, self._common)
 
     async def wrap_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any) -> Any:
         """Guard one execution of a tool, with validated arguments."""
         tool = ToolCall(ctx, call.tool_name, args)
-        estimate = estimate_of("tool_budget", self._tool_budget, tool.name, tool)
-        if estimate is None:
-            return await handler(args)
+        work = Work.of_tool(self._common, tool.name, tool, denied=_denied)
+        return await (handler(args) if work is None else work.arun(lambda _: handler(args)))
 
-        def denied(error: Exception) -> Any:
-            raise ToolFailed(self._common.message(error, tool, default="message")) from None
 
-        work = Work(
-            common=self._common,
-            estimate=estimate,
-            action=("tool.call", tool.name),
-            call=(tool,),
-            actual=self._tool_actual,
-            denied=denied,
-            tool=tool.name,
-        )
-        return await work.arun(lambda _: handler(args))
+def _denied(_: Exception, text: str) -> Any:
+    raise ToolFailed(text) from None

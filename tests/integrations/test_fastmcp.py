@@ -248,7 +248,7 @@ async def test_a_mounted_server_is_charged_by_the_middleware_around_it(client: c
 
 def test_wrong_options_are_rejected_when_the_middleware_is_made(client: cycles.Cycles) -> None:
     with pytest.raises(TypeError, match="unknown option 'ttl'"):
-        CyclesMiddleware(client, tool_budget=TOKENS(1), ttl=5)
+        CyclesMiddleware(client, tool_budget=TOKENS(1), ttl=5)  # type: ignore[call-arg]
     wrongs: list[dict[str, Any]] = [
         {"tool_budget": {"search": 5}}, {"on_denied": "ignore"}, {"ttl_ms": -1}, {"claims": {"sub": "user"}}
     ]  # fmt: skip

@@ -276,7 +276,7 @@ def _models(client: cycles.Cycles) -> CyclesMiddleware:
 
 def test_wrong_options_are_rejected_when_the_middleware_is_made(client: cycles.Cycles) -> None:
     with pytest.raises(TypeError, match="unknown option 'ttl'"):
-        CyclesMiddleware(client, model_budget=TOKENS(1), ttl=5)
+        CyclesMiddleware(client, model_budget=TOKENS(1), ttl=5)  # type: ignore[call-arg]
     for wrong in ({"model_budget": 5}, {"tool_budget": {"search": 5}}, {"on_denied": "ignore"}, {"ttl_ms": -1}):
         with pytest.raises(cycles.InvalidRequestError):
             CyclesMiddleware(client, **wrong)  # type: ignore[arg-type]

@@ -414,7 +414,7 @@ async def test_tools_and_structured_output_are_charged(
 async def test_inside_another_guarded_model_call_that_call_pays(
     installed: Any, ask: Any, provider: FakeProvider, ledger: Ledger
 ) -> None:
-    from cycles.integrations._shared import Common
+    from cycles.integrations._options import Common
     from cycles.integrations._work import Work
 
     installed()

@@ -267,9 +267,9 @@ async def test_what_is_wrapped_is_closed_and_has_retry_advice(client: cycles.Cyc
 
 def test_wrong_options_are_rejected_when_the_object_is_made(client: cycles.Cycles) -> None:
     with pytest.raises(TypeError, match="unknown option 'ttl'"):
-        GuardedProvider(client, model_budget=TOKENS(1), ttl=5)
+        GuardedProvider(client, model_budget=TOKENS(1), ttl=5)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unknown option 'ttl'"):
-        guard_tool(client, tool_budget=TOKENS(1), ttl=5)
+        guard_tool(client, tool_budget=TOKENS(1), ttl=5)  # type: ignore[call-arg]
     wrongs: list[dict[str, Any]] = [{"model_budget": 5}, {"on_denied": "ignore"}, {"ttl_ms": -1}, {"provider": 5}]
     for wrong in wrongs:
         with pytest.raises(cycles.InvalidRequestError):

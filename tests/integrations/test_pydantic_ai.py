@@ -325,7 +325,7 @@ async def test_thirty_agents_at_once(client: cycles.Cycles, ledger: Ledger) -> N
 
 def test_wrong_options_are_rejected_when_the_object_is_made(client: cycles.Cycles) -> None:
     with pytest.raises(TypeError, match="unknown option 'ttl'"):
-        CyclesCapability(client, model_budget=TOKENS(1), ttl=5)
+        CyclesCapability(client, model_budget=TOKENS(1), ttl=5)  # type: ignore[call-arg]
     wrongs: list[dict[str, Any]] = [
         {"model_budget": 5}, {"tool_budget": {"search": 5}}, {"on_denied": "ignore"}, {"ttl_ms": -1}
     ]  # fmt: skip

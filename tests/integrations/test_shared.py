@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,15 +13,10 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._version import install_extra
 from cycles.integrations._cost import Cost
-from cycles.integrations._shared import (
-    Common,
-    checked_actual,
-    checked_budget,
-    estimate_of,
-    require,
-    standard_message,
-)
+from cycles.integrations._options import CallOptions, Common, estimate_of
+from cycles.integrations._shared import require, standard_message
 from cycles.integrations._work import Work
 from tests.integrations.conftest import Ledger
 from tests.support.waiting import set_by
@@ -438,14 +434,51 @@ def test_options_are_checked_when_the_object_is_made(options: Any, error: type[E
         Common(**{"client": None, **options})
 
 
-def test_budgets_and_actuals_are_checked_when_the_object_is_made() -> None:
-    with pytest.raises(cycles.InvalidRequestError, match="tool_budget"):
-        checked_budget("tool_budget", {"shell": 5}, mapping=True)
-    with pytest.raises(cycles.InvalidRequestError, match="model_actual"):
-        checked_actual("model_actual", cycles.tokens(5), amount=False)
+def test_the_options_of_calls_are_those_of_reserve() -> None:
+    reserve = set(inspect.signature(cycles.Cycles.reserve).parameters)
+    own = {"self", "estimate", "action", "actual", "idempotency_key"}
+    assert CallOptions.__annotations__.keys() - {"on_denied"} == reserve - own
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"tool_budget": {"shell": 5}}, r"tool_budget\['shell'\] must be an Amount"),
+        ({"tool_budget": None}, "tool_budget must be an Amount .* or a mapping of them by tool name, got None"),
+        ({"model_budget": None}, "model_budget must be an Amount .* or a callable, got None"),
+        ({"model_budget": {"shell": cycles.tokens(5)}}, "model_budget must be"),
+        ({"model_budget": cycles.tokens(5), "options": {"model_actual": cycles.tokens(5)}}, "model_actual must be"),
+        (
+            {"tool_budget": cycles.tokens(5), "options": {"tool_actual": len}, "takes": ("call", "result")},
+            r"tool_actual must take \(call, result\)",
+        ),
+    ],
+)
+def test_budgets_and_actuals_are_checked_when_the_object_is_made(given: Any, named: str) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=named):
+        Common.of(None, given.pop("options", {}), **given)
+
+
+def test_the_actual_of_a_budget_that_an_object_does_not_have_is_unknown() -> None:
+    with pytest.raises(TypeError, match="unknown option 'tool_actual'"):
+        Common.of(None, {"tool_actual": cycles.tokens(5)}, model_budget=cycles.tokens(5))
+
+
+def test_the_estimate_of_a_call_is_that_of_its_tool() -> None:
     with pytest.raises(cycles.InvalidRequestError, match="model_budget"):
-        estimate_of("model_budget", lambda: 5, None)  # type: ignore[arg-type, return-value]
+        estimate_of("model_budget", lambda: 5, None)
     assert estimate_of("tool_budget", {"shell": cycles.tokens(5)}, "other") is None
+    assert estimate_of("tool_budget", {"shell": lambda call: cycles.tokens(len(call))}, "shell", "ls") == cycles.tokens(
+        2
+    )
+
+
+async def test_a_model_call_inside_a_paid_one_is_not_guarded_again(run: Any, work: Any, ledger: Ledger) -> None:
+    common = Common.of(ledger.client, {}, model_budget=cycles.tokens(9))
+    made = Work.of_model(common, "small", "call", denied=lambda error, text: text)
+    assert made is not None
+    assert await run(made, lambda guard: Work.of_model(common, "small", "call", denied=lambda *_: None)) is None
+    assert [row.reserved for row in ledger.rows()] == [cycles.tokens(9)]
 
 
 @pytest.mark.parametrize(
@@ -474,8 +507,10 @@ def test_a_code_that_a_server_invented_is_not_repeated() -> None:
 
 
 def test_a_missing_library_is_an_error_with_the_line_that_installs_it() -> None:
-    with pytest.raises(ImportError, match=r"pip install 'cycles-sdk\[otel\]'"):
+    with pytest.raises(ImportError) as raised:
         require("no_such_library.part", "otel")
+    message = f"this integration needs the package no_such_library, which is not installed: {install_extra('otel')}"
+    assert str(raised.value) == message
 
 
 def test_an_import_error_inside_a_library_passes_unchanged(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
