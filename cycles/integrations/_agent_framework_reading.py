@@ -7,21 +7,20 @@ from typing import Any, Final
 
 from agent_framework import ChatContext, ChatResponse, ChatResponseUpdate, Content, Message
 
+import cycles
 from cycles import Usage
 from cycles.integrations._shared import code_of
 
+_READERS: Final = {"openai": cycles.usage.openai, "anthropic": cycles.usage.anthropic, "google": cycles.usage.google}
+"""What reads a response or an event of an SDK, which the framework keeps beside its own form."""
 _COUNTS: Final = {
-    "tokens_output": ("output_token_count",),
-    "tokens_cached_input": (
-        *("cache_read_input_token_count", "openai.cached_input_tokens", "anthropic.cache_read_input_tokens"),
-        "prompt/cached_tokens",
-    ),
-    "tokens_cache_write": ("cache_creation_input_token_count", "anthropic.cache_creation_input_tokens"),
-    "tokens_reasoning": (*("reasoning_output_token_count", "openai.reasoning_tokens", "completion/reasoning_tokens"),),
-    "tokens_input_audio": ("prompt/audio_tokens",),
-    "tokens_output_audio": ("completion/audio_tokens",),
+    "tokens_output": "output_token_count",
+    "tokens_cached_input": "cache_read_input_token_count",
+    "tokens_cache_write": "cache_creation_input_token_count",
+    "tokens_reasoning": "reasoning_output_token_count",
+    "tokens_input_audio": "prompt/audio_tokens",
+    "tokens_output_audio": "completion/audio_tokens",
 }
-"""The names that versions and clients of the framework have for each count; the first that is reported applies."""
 
 
 def model_name(context: ChatContext) -> str:
@@ -34,32 +33,38 @@ def model_name(context: ChatContext) -> str:
 
 
 def read_usage(event: Any, usage: Usage, *, model: str) -> bool:
-    """Add the usage of a response, or of an update of a stream. Returns True if it reports any."""
+    """Add the usage of a response, or of an update of a stream. Returns True if it is complete.
+
+    The response of the SDK itself is read if the framework has kept it: its own counts have no searches, no service
+    tier, and not how long a cache is kept.
+    """
+    raw = getattr(event, "raw_representation", None)
+    reader = _READERS.get(type(raw).__module__.partition(".")[0])
     reported = getattr(event, "usage_details", None)
+    parts = getattr(event, "contents", None) or ()
     if reported is None:
-        parts = getattr(event, "contents", None) or ()
         reported = next((part.usage_details for part in parts if part.type == "usage"), None)
-    if not reported:
-        return False
-    served_by = getattr(event, "model", None) or getattr(event, "model_id", None) or model
-    usage.see_response("response", _counts(reported), model=str(served_by)[:128])
-    return True
+    if reader is not None:
+        reader(raw, usage)
+    elif reported:
+        served_by = getattr(event, "model", None) or model
+        usage.see_response("response", _counts(reported), model=str(served_by)[:128])
+    # Claude reports its input before it writes, and Gemini counts beside each part of its text.
+    return bool(reported) and getattr(raw, "type", None) != "message_start" and not any(text_of(event))
 
 
 def _counts(reported: Mapping[str, Any]) -> dict[str, int]:
-    counts = {count: _first(reported, names) for count, names in _COUNTS.items()}
-    given = _first(reported, ("input_token_count",))
+    counts = {count: _integer(reported.get(name)) for count, name in _COUNTS.items()}
+    given = _integer(reported.get("input_token_count"))
     cached = counts["tokens_cached_input"] + counts["tokens_cache_write"]
-    # Clients of Anthropic report what was cached beside the input, others as a part of it.
-    total = _first(reported, ("total_token_count",))
-    is_beside = cached > given or total == given + cached + counts["tokens_output"]
+    # Some clients, such as that of Bedrock, report what was cached beside the input, others as a part of it.
+    is_beside = cached > given or reported.get("total_token_count") == given + cached + counts["tokens_output"]
     counts["tokens_input"] = given + cached if is_beside else given
     return {name: n for name, n in counts.items() if n > 0}
 
 
-def _first(reported: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    found = (reported.get(name) for name in names)
-    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool)), 0)
+def _integer(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def text_of(event: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.tracers.context import register_configure_hook
 
+import cycles
 from cycles import Usage
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def read_usage(event: Any, usage: Usage) -> bool:
         served_by = metadata.get("model_name") or metadata.get("model")
         usage.see_response(message.id, counts_of(counted), model=served_by, context=tier_of(counted))
     return bool(reported)
+
+
+def read_tools(content: list[Any], metadata: Mapping[str, Any], usage: Usage) -> None:
+    """Add the calls of hosted tools, such as searches: LangChain has them where their provider has them."""
+    cycles.usage.openai({"output": content}, usage)
+    if isinstance(metadata.get("usage"), Mapping):
+        cycles.usage.anthropic({"usage": metadata["usage"]}, usage)
+    if isinstance(metadata.get("grounding_metadata"), Mapping):
+        candidate = {"grounding_metadata": metadata["grounding_metadata"]}
+        cycles.usage.google({"candidates": [candidate], "model_version": metadata.get("model_name")}, usage)
 
 
 _TIERS: Final = ("priority", "flex")

@@ -14,7 +14,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import add_usage
 
-from cycles.integrations._langchain_reading import counts_of, integer_setting, name_of, text_of, tier_of
+from cycles import Usage
+from cycles.integrations._langchain_reading import counts_of, integer_setting, name_of, read_tools, text_of, tier_of
 from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, blocking, finished, result_of
 
 GUARDED: Final = "_cycles_guarded"
@@ -122,7 +123,7 @@ async def _answer(steps: type[Steps], call: Any, model: Any, send: Any, messages
         limited, changed = _limited(model, options, await steps.begun(call))
         with call.inside():
             result = await result_of(send(limited, messages, *given, **changed))
-        _Reader(call).see([generation.message for generation in result.generations], result.llm_output, whole=True)
+        _Reader(call).see(result.generations, result.llm_output or {}, whole=True)
         await steps.ended(call)
     except BaseException as raised:
         await steps.ended(call, raised)
@@ -146,7 +147,7 @@ async def _chunks(
                 chunk = await steps.next(events)
             if chunk is END:
                 break
-            reader.see([chunk.message], None, whole=False)
+            reader.see([chunk], {}, whole=False)
             yield chunk
         await steps.ended(call)
     except BaseException as raised:
@@ -164,24 +165,35 @@ class _Reader:
         self._call = call
         self._used: Any = None
         self._model: str | None = None
+        self._content: list[Any] = []
+        self._tools = Usage()
 
-    def see(self, messages: Iterable[Any], output: Any, *, whole: bool) -> None:
-        """Report messages to the call. One of an unknown shape reports nothing."""
+    def see(self, generations: Iterable[Any], output: Mapping[str, Any], *, whole: bool) -> None:
+        """Report messages to the call. One of an unknown shape reports nothing.
+
+        Args:
+            generations: What has the messages, or one chunk of a stream.
+            output: What a model reports beside its messages.
+            whole: Whether these are no chunks.
+        """
         try:
-            for message in messages:
-                self._see(message, output, whole=whole)
+            for each in generations:
+                metadata = {**output, **(each.generation_info or {}), **each.message.response_metadata}
+                self._see(each.message, metadata, whole=whole)
         except Exception as error:  # the call was made and is paid, also if its message cannot be read
             _log.warning("the usage of a message of LangChain cannot be read: %r", error)
 
-    def _see(self, message: Any, output: Any, *, whole: bool) -> None:
-        metadata = message.response_metadata
+    def _see(self, message: Any, metadata: Mapping[str, Any], *, whole: bool) -> None:
         self._model = metadata.get("model_name") or metadata.get("model") or self._model
+        self._content += message.content if isinstance(message.content, list) else []
+        read_tools(self._content, metadata, self._tools)
         used = message.usage_metadata if isinstance(message, AIMessage) else None
         if used:
             self._used = used if whole else add_usage(self._used, used)
         totals: Mapping[str, Any] = self._used or {}
-        counts = counts_of(totals) if totals else _counts_of_output((output or {}).get("token_usage"))
+        counts = counts_of(totals) if totals else _counts_of_output(metadata.get("token_usage"))
         is_last = whole or getattr(message, "chunk_position", None) == "last" or "finish_reason" in metadata
+        counts |= {name: n for name, n in self._tools.counts.items() if not name.startswith("tokens_")}
         self._call.report(
             text_of(message), counts, (self._model or "")[:128] or None, tier_of(totals), complete=is_last
         )

@@ -111,17 +111,29 @@ def read_usage(event: Any, usage: Usage) -> bool:
     """Add the usage of a response or of a chunk. Returns True if it reports any."""
     response = getattr(event, "response", None) or event
     reported = getattr(response, "usage", None)
+    served_by = (getattr(event, "_hidden_params", None) or {}).get("provider_response_model")
+    if served_by:  # the chunks themselves have the name that was asked for
+        usage.see_response("litellm", {}, model=_model(served_by))
     if reported is None or is_cached(event):
         return False
-    model = str(getattr(response, "model", None) or "").rpartition("/")[2]
+    model = usage.model_version or _model(getattr(response, "model", None))
     if getattr(reported, "prompt_tokens", None) is None:  # of the responses API
         content = response.model_dump()
         cycles.usage.openai({**content, "model": model or None}, usage)
         return True
     tier = getattr(response, "service_tier", None) or getattr(reported, "service_tier", None)
     context = {"service_tier": tier} if isinstance(tier, str) and tier else {}
-    usage.see_response("litellm", _counts(reported), model=model[:128] or None, context=context)
+    counts = _counts(reported)
+    if model.startswith("gemini") and "web_searches" in counts:  # LiteLLM counts queries, and some models bill a prompt
+        asked = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["query"] * counts["web_searches"]}}]}
+        counts |= cycles.usage.google({**asked, "modelVersion": model}).counts
+    usage.see_response("litellm", counts, model=model or None, context=context)
     return True
+
+
+def _model(name: Any) -> str:
+    """Return a name without its provider."""
+    return str(name or "").rpartition("/")[2][:128]
 
 
 def _counts(reported: Any) -> dict[str, int]:

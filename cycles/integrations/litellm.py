@@ -98,6 +98,7 @@ class Installed:
     def remove(self) -> None:
         """Restore the original functions; a function that another library has replaced since stays. Once is enough."""
         for name, function in self._guarded.items():
+            setattr(function, _MARK, False)  # a library that keeps it calls the original
             if getattr(litellm, name, None) is function:
                 setattr(litellm, name, self._originals[name])
 
@@ -119,14 +120,14 @@ def _guarded(name: str, original: Any, common: Common) -> Any:
     @functools.wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
         arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
-        if _is_paid(arguments):
+        if _is_paid(arguments) or not function.__dict__[_MARK]:
             return original(*args, **kwargs)
         return finished(_attempts(arguments, lambda given: attempt(given, _send)))
 
     @functools.wraps(original)
     async def coroutine_function(*args: Any, **kwargs: Any) -> Any:
         arguments = {**dict(zip(positional, args, strict=False)), **kwargs}
-        if _is_paid(arguments):
+        if _is_paid(arguments) or not coroutine_function.__dict__[_MARK]:
             return await original(*args, **kwargs)
         return await _attempts(arguments, lambda given: attempt(given, _asend))
 

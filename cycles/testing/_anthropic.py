@@ -79,9 +79,7 @@ def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[byte
             yield _event("content_block_delta", index=index, delta=delta)
         yield _event("content_block_stop", index=index)
     delta = {"stop_reason": done["stop_reason"], "stop_sequence": None}
-    counted = {
-        name: n for name, n in final.items() if name in ("output_tokens", "server_tool_use", "output_tokens_details")
-    }
+    counted = {name: n for name, n in final.items() if name not in ("cache_creation", "service_tier")}
     yield _event("message_delta", delta=delta, usage=counted)
     yield _event("message_stop")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -45,6 +47,26 @@ def every_event_loop_is_closed(made_loops: weakref.WeakSet[asyncio.BaseEventLoop
 
 def open_of(loops: weakref.WeakSet[asyncio.BaseEventLoop]) -> list[asyncio.BaseEventLoop]:
     return [loop for loop in loops if not loop.is_closed()]
+
+
+@asynccontextmanager
+async def closed_http_clients() -> AsyncIterator[None]:
+    """Close the async clients that LiteLLM makes in the block and keeps, before their event loop is closed."""
+    import litellm
+
+    made: list[httpx.AsyncClient] = []
+    original = httpx.AsyncClient.__init__
+
+    def remembered(self: httpx.AsyncClient, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.AsyncClient, "__init__", remembered)
+        yield
+    for each in made:
+        await each.aclose()
+    litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it downloads prices when it is imported
@@ -20,7 +19,7 @@ import litellm
 import cycles
 from cycles.integrations.litellm import install
 from cycles.testing import FakeProvider
-from tests.integrations.conftest import Ledger, settled
+from tests.integrations.conftest import Ledger, closed_http_clients, settled
 from tests.support.waiting import set_by
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
@@ -42,20 +41,9 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture(autouse=True)
-async def closed_clients(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Close the async clients that LiteLLM keeps, before the event loop of their test is closed."""
-    made: list[httpx.AsyncClient] = []
-    original = httpx.AsyncClient.__init__
-
-    def remembered(self: httpx.AsyncClient, *args: Any, **options: Any) -> None:
-        original(self, *args, **options)
-        made.append(self)
-
-    monkeypatch.setattr(httpx.AsyncClient, "__init__", remembered)
-    yield
-    for each in made:
-        await each.aclose()
-    litellm.in_memory_llm_clients_cache.flush_cache()
+async def closed_clients() -> AsyncIterator[None]:
+    async with closed_http_clients():
+        yield
 
 
 @pytest.fixture
@@ -469,6 +457,20 @@ async def test_removed_again(installed: Any, ask: Any, spent: Spent) -> None:
     await ask()
     assert spent() == 0
     installed()
+
+
+@pytest.mark.parametrize("how", ["completion", "acompletion"])
+async def test_a_guarded_function_that_a_library_keeps_is_the_original_one_after_a_removal(
+    how: str, installed: Any, ask: Any, spent: Spent
+) -> None:
+    made = installed()
+    kept = getattr(litellm, how)
+    made.remove()
+    if how == "completion":
+        await asyncio.to_thread(kept, **ask.arguments(GPT))
+    else:
+        await kept(**ask.arguments(GPT))
+    assert spent() == 0
 
 
 async def test_what_another_library_has_replaced_since_stays(installed: Any, monkeypatch: Any) -> None:
