@@ -53,7 +53,11 @@ HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
 """The model of a hosted image tool that names none."""
 _MODALITIES: Final = frozenset(("audio", "image", "video"))
 _GOOGLE_SEARCH: Final = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
-_HOSTED: Final = {"file_search": "file_searches", "code_interpreter": "code_sessions"}
+_HOSTED: Final = {
+    "file_search": "file_searches",
+    "code_interpreter": "code_sessions",
+    "browser_search": "web_searches",
+}
 _FREE_TOOLS: Final = (
     "function",
     "custom",
@@ -70,6 +74,8 @@ _FREE_TOOLS: Final = (
 """Tools of the responses API whose calls cost tokens only, or are priced by their own usage."""
 _SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)")
 _AUDIO_TOKENS_PER_SECOND: Final = 20
+_CHARACTERS_PER_TOKEN: Final = 16
+_CHARACTERS_PER_UNIT: Final = 1_000
 _SPEECH_TOKENS_PER_CHARACTER: Final = 2
 _MICROCENTS_PER_TOKEN: Final = 100
 
@@ -142,7 +148,7 @@ def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None
         output_tokens=0 if kind == "embedding" else limit,
         results=results_of(body),
         output_kinds=frozenset(_output_kinds(body, config)),
-        searches=tuple(_searches(body)),
+        searches=tuple(_searches(body, limit)),
         images=_hosted_images(body),
         image_models=tuple(dict.fromkeys(str(tool.get("model") or HOSTED_IMAGE_MODEL) for tool in _image_tools(body))),
         images_input=files.count if kind == "image" else 0,
@@ -167,7 +173,7 @@ def _output_kinds(body: Mapping[str, Any], config: Mapping[str, Any]) -> Iterato
             yield name
 
 
-def _searches(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _searches(body: Mapping[str, Any], output_tokens: int) -> Iterator[tuple[str, int]]:
     limit = body.get("max_tool_calls")
     for tool in _list(body.get("tools")):
         uses = _mapping(tool).get("max_uses") or limit
@@ -177,6 +183,32 @@ def _searches(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield count, calls * size
     if searches_in_chat(body):
         yield "web_searches", HOSTED_CALLS
+    if has_guardrail(body):
+        yield from guardrail_units(body, _CHARACTERS_PER_TOKEN * output_tokens).items()
+
+
+def has_guardrail(body: Mapping[str, Any]) -> bool:
+    """Return whether a guardrail of Bedrock evaluates a request and its response."""
+    return bool(body.get("guardrailConfig") or body.get("guardrailIdentifier"))
+
+
+def guardrail_units(body: Mapping[str, Any], written: int) -> dict[str, int]:
+    """Return the most units of text that a guardrail of Bedrock evaluates, by count name.
+
+    Args:
+        body: The request.
+        written: Characters of the response.
+    """
+    units = sum(-(-len(text) // _CHARACTERS_PER_UNIT) for text in _strings(body)) + -(-written // _CHARACTERS_PER_UNIT)
+    # Content, topics and reasoning, whose units cost a little more, and two policies of information.
+    return {"guardrail_units": 6 * units, "guardrail_information_units": 2 * units}
+
+
+def _strings(value: Any) -> Iterator[str | bytes]:
+    if isinstance(value, str | bytes):
+        yield value
+    for member in value.values() if isinstance(value, Mapping) else _list(value):
+        yield from _strings(member)
 
 
 def _hosted(tool: Mapping[str, Any], is_response: bool) -> str | None:

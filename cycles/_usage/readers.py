@@ -34,6 +34,15 @@ _FREE_CALLS: Final = frozenset(
     )
 )
 """Items of a response that cost tokens only."""
+_POLICIES: Final = (
+    "contentPolicy",
+    "contentPolicyImage",
+    "topicPolicy",
+    "sensitiveInformationPolicy",
+    "contextualGroundingPolicy",
+    "automatedReasoningPolicy",
+)
+"""Policies of a guardrail of Bedrock that cost something."""
 _NESTED_ITERATIONS: Final = ("compaction", "advisor_message")
 
 
@@ -222,15 +231,39 @@ def bedrock(response: Any, usage: Usage | None = None) -> Usage:
         The updated usage.
     """
     total = Usage() if usage is None else usage
+    counts = _guardrail_counts(_get(_first(response, "trace", "amazon-bedrock-trace"), "guardrail"))
     if _get(response, "type") in ("message", "message_start", "message_delta"):
-        return anthropic(response, total)
-    counts = _bedrock_counts(_get(response, "usage"))
-    if not counts and not total.is_filled:
-        counts = _bedrock_counts(_get(response, "amazon-bedrock-invocationMetrics"), "Count")
+        anthropic(response, total)
+    else:
+        used = _bedrock_counts(_get(response, "usage"))
+        if not used and not total.is_filled:
+            used = _bedrock_counts(_get(response, "amazon-bedrock-invocationMetrics"), "Count")
+        counts |= used
     tier = _word(_get(_get(response, "serviceTier"), "type"))
     if counts or tier:
         total.see_response(None, counts, context={"service_tier": tier} if tier else None)
     return total
+
+
+def _guardrail_counts(trace: Any) -> dict[str, int]:
+    """Add what a guardrail has evaluated: an image is 5 units of text, and 15 units of reasoning are 17."""
+    used = [_get(metrics, "usage") for metrics in _members(trace, "invocationMetrics")]
+    if not used:
+        return {}
+    units = {name: sum(_count(each, f"{name}Units") or 0 for each in used) for name in _POLICIES}
+    information = units["sensitiveInformationPolicy"] + units["contextualGroundingPolicy"]
+    text = units["contentPolicy"] + units["topicPolicy"] + 5 * units["contentPolicyImage"]
+    reasoning = -(-17 * units["automatedReasoningPolicy"] // 15)
+    return {"guardrail_units": text + information + reasoning, "guardrail_information_units": information}
+
+
+def _members(value: Any, name: str) -> Iterator[Any]:
+    """Yield the members of this name, at any depth."""
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            yield from (member,) if key == name else _members(member, name)
+    for item in _items(value):
+        yield from _members(item, name)
 
 
 def _bedrock_counts(reported: Any, ending: str = "s") -> dict[str, int]:

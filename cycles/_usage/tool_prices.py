@@ -24,6 +24,7 @@ _EXACT: Final = Context(prec=80)
 _OPENAI: Final = "https://platform.openai.com/docs/pricing"
 _ANTHROPIC: Final = "https://docs.claude.com/en/docs/about-claude/pricing"
 _GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
+_AWS: Final = "https://aws.amazon.com/bedrock/pricing/"
 
 _GEMINI_2: Final = r"gemini-(?:[12]\b|(?:flash|pro)-1|live-2|pro$)"
 """Gemini 1 and 2, also by their older names."""
@@ -38,7 +39,7 @@ class ToolPrice:
     """One row of the table.
 
     Attributes:
-        maker: Whose models.
+        maker: Whose models; ``any``: of all makers.
         count: What is priced.
         models: What the model's name begins with; the first matching row applies.
         usd: USD for one.
@@ -79,6 +80,8 @@ TOOL_PRICES: Final = (
     ToolPrice("google", "web_searches", "", "0.014", _GOOGLE, "2026-09-20"),
     ToolPrice("google", "maps_searches", _GEMINI_2, "0.025", _GOOGLE, "2026-09-20"),
     ToolPrice("google", "maps_searches", "", "0.014", _GOOGLE, "2026-09-20"),
+    ToolPrice("any", "guardrail_units", "", "0.00015", _AWS, "2026-11-29"),
+    ToolPrice("any", "guardrail_information_units", "", "0.0001", _AWS, "2026-11-29"),
     ToolPrice("google", "tokens_input", "gemma", "0", _GOOGLE, "2026-09-20"),
     ToolPrice("google", "tokens_output", "gemma", "0", _GOOGLE, "2026-09-20"),
 )
@@ -87,9 +90,11 @@ FACTORS: Final = (
     Factor("google", "service_tier:priority", "1.8", _GOOGLE, "2026-09-20"),
     Factor("google", "service_tier:flex", "0.5", _GOOGLE, "2026-09-20"),
     Factor("google", "processing:batch", "0.5", _GOOGLE, "2026-09-20"),
+    Factor("aws", "service_tier:flex", "0.5", _AWS, "2026-11-29"),
+    Factor("aws", "service_tier:priority", "1.75", _AWS, "2026-11-29"),
     Factor("anthropic", "inference_geo:us", "1.1", _ANTHROPIC, "2026-03-12"),
 )
-_CALL_COUNTS: Final = tuple(name for name in CALLS if name not in ("audio_ms", "characters_input"))
+_CALL_COUNTS: Final = tuple(name for name in CALLS if not name.startswith(("audio_", "characters_", "guardrail_")))
 """Counts of calls; the others are counts of what is read."""
 
 
@@ -113,7 +118,9 @@ def checked_tools(tools: object) -> dict[str, Rate]:
 
 def rate_of(maker: str, count: str, model: str) -> Decimal | None:
     """Return the rate of the first matching row, or None."""
-    rows = (row for row in TOOL_PRICES if (row.maker, row.count) == (maker, count) and row.models.match(model))
+    rows = (
+        row for row in TOOL_PRICES if row.count == count and row.maker in (maker, "any") and row.models.match(model)
+    )
     return next((row.usd for row in rows), None)
 
 

@@ -24,6 +24,7 @@ _TEXT: Final = "llm.completion"
 _THINKING: Final = tuple(
     f"additionalModelRequestFields.{member}.budget_tokens" for member in ("thinking", "reasoning_config")
 )
+_TIER: Final = "serviceTier"
 _CONVERSE: Final = ("inferenceConfig.maxTokens",)
 _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "ai21.jamba": ("max_tokens",),
@@ -49,13 +50,13 @@ def _invoked(family: str) -> Endpoint:
     if not limits:
         return Endpoint("invoke_model", "embedding", "llm.embedding")
     if family != "anthropic.claude":
-        return Endpoint("invoke_model", "text", _TEXT, limits)
-    return Endpoint("invoke_model", "text", _TEXT, limits, ("thinking.budget_tokens",), True)
+        return Endpoint("invoke_model", "text", _TEXT, limits, tier=_TIER)
+    return Endpoint("invoke_model", "text", _TEXT, limits, ("thinking.budget_tokens",), True, tier=_TIER)
 
 
 metered: Final[Mapping[str, Endpoint]] = {
-    "/model/*/converse": Endpoint("converse", "text", _TEXT, _CONVERSE, _THINKING, True),
-    "/model/*/converse-stream": Endpoint("converse_stream", "text", _TEXT, _CONVERSE, _THINKING, True),
+    "/model/*/converse": Endpoint("converse", "text", _TEXT, _CONVERSE, _THINKING, True, _TIER),
+    "/model/*/converse-stream": Endpoint("converse_stream", "text", _TEXT, _CONVERSE, _THINKING, True, _TIER),
     **{f"/model/{family}*/invoke": _invoked(family) for family in _FAMILIES},
 }
 free: Final = ("/model/*/count-tokens",)
@@ -106,6 +107,7 @@ _RULES: Final = StreamRules(
     with_finish=Mark((b"eason",), re.compile(rb'"(?:stopReason|stop_reason|finish_reason)"\s*:\s*"')),
     with_error=Mark((b"error",), re.compile(rb'"error"\s*:\s*[{"]|"type"\s*:\s*"error"')),
     last=Mark((b'"inputTokens"', b"invocationMetrics"), re.compile(rb'"(?:inputTokens|[\w-]*invocationMetrics)"')),
+    counted=Mark((b"amazon-bedrock-trace",), re.compile(rb'"amazon-bedrock-trace"')),
     usage=_reported,
     failed=_anthropic.failed,
 )

@@ -102,6 +102,7 @@ def check_limits(endpoint: Endpoint, body: Mapping[str, Any], *, least: Literal[
 def tier_of(endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, str]:
     """Return what of a request selects its price: its service tier, speed and region."""
     tier, speed = body.get(endpoint.tier), body.get("speed")
+    tier = tier.get("type") if isinstance(tier, Mapping) else tier
     if tier == "auto":  # the tier of the project's settings, which may be the dearest
         tier = "priority"
     found = {"service_tier": tier.lower()} if isinstance(tier, str) else {}

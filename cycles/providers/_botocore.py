@@ -39,6 +39,8 @@ _COUNTS: Final = {
     "cache-write-input": "cacheWriteInputTokenCount",
 }
 """Counts in the headers of InvokeModel, and how a stream names them."""
+_BESIDE_BODY: Final = ("guardrailIdentifier", "serviceTier")
+"""Parameters of InvokeModel that are headers and have a price."""
 _NAMED: Final = re.compile(r"\{(\w+)\+?\}")
 
 
@@ -155,16 +157,20 @@ def _receive(call: Call, response: Any, is_read_later: bool) -> None:
         if is_read_later:
             response.raw = BytesIO(response.content)
         return
+    call.in_headers = _counts(response.headers)
     pump = Pump(call, _EVENT_STREAM)
     call.streams = True
     response.raw = _Watched(pump, response.raw)
 
 
 def _counts(headers: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Return the counts that a response has in its headers, as the last frame of a stream has them."""
+    """Return the counts and the tier that a response has in its headers, as streams and Converse have them."""
     found = {member: headers.get(f"x-amzn-bedrock-{name}-token-count", "") for name, member in _COUNTS.items()}
     counts = {member: int(count) for member, count in found.items() if count.isdecimal()}
-    return {"amazon-bedrock-invocationMetrics": counts} if counts else None
+    found_here: dict[str, Any] = {"amazon-bedrock-invocationMetrics": counts} if counts else {}
+    if tier := headers.get("x-amzn-bedrock-service-tier"):
+        found_here["serviceTier"] = {"type": tier}
+    return found_here or None
 
 
 class _Watched:
@@ -203,7 +209,8 @@ def _planned(client: Any, meter: Meter, operation: Any, params: Mapping[str, Any
     found = meter.endpoint(operation.http["method"], path, url)
     if found is None:
         return None
-    body = {**_content(params), "model": params.get("modelId")}
+    beside = {name: params[name] for name in _BESIDE_BODY if name in params}
+    body = {**_content(params), **beside, "model": params.get("modelId")}
     streams = bool(operation.has_event_stream_output)
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=url)
     call.reserved = call.estimate()

@@ -18,7 +18,16 @@ from cycles._core.amounts import Amount, tokens, usd_microcents
 from cycles._core.subjects import Subject
 from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
-from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.estimating import (
+    Files,
+    Shape,
+    guardrail_units,
+    has_guardrail,
+    output_maximum,
+    results_of,
+    searches_in_chat,
+    shape_of,
+)
 from cycles._usage.pricing import rounded_up
 from cycles._usage.readers import code_sessions
 from cycles.prices import Origin, PriceBook
@@ -138,7 +147,7 @@ class Call:
         self._failed = False
         self._token = object()
         self._content: bytes | None = None  # of a response that is not read yet
-        self._in_headers: Mapping[str, Any] | None = None
+        self.in_headers: Mapping[str, Any] | None = None
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
@@ -378,7 +387,7 @@ class Call:
             content: Its body.
             reported: What its headers report.
         """
-        self._in_headers = reported
+        self.in_headers = reported
         self._content, self.responded = content, True
         self._read_whole()
 
@@ -391,7 +400,7 @@ class Call:
     def _read_response(self, response: Any) -> None:
         self._whole = response
         self._read(response)
-        self._read(self._in_headers)
+        self._read(self.in_headers)
         self._exact = bool(self.usage.responses())
 
     def chunk(self, value: Any) -> None:
@@ -418,6 +427,7 @@ class Call:
         if self._filter is not None:
             for value in self._filter.reported():
                 self._read(value)
+            self._read(self.in_headers)
 
     def running_response(self) -> str | None:
         """Return the id of the response if it is still being made in the background, as far as it has reported."""
@@ -560,7 +570,7 @@ class Call:
             more["actual_source"] = "estimate"
             if self.endpoint is None or not self._estimate_response(ended):
                 return self.reserved, more
-        if self.reserved.unit != "TOKENS" and self._count_search():
+        if self.reserved.unit != "TOKENS" and (self._count_search() or self._count_guardrail()):
             more["actual_source"] = "estimate"
         for number in range(unanswered):
             more["actual_source"] = "estimate"
@@ -646,6 +656,16 @@ class Call:
         if self.usage.counts.get("web_searches") or not searches_in_chat(self.request.body):
             return False
         self.usage.see_response(None, {"web_searches": 1}, model=self.usage.model_version or self.request.model)
+        return True
+
+    def _count_guardrail(self) -> bool:
+        """Count the most that a guardrail has evaluated, if the response does not report it."""
+        if not has_guardrail(self.request.body):
+            return False
+        if any("guardrail_units" in one.counts for one in self.usage.responses()):
+            return False
+        written = sum(len(text) for made in self._made() for text in made)
+        self.usage.see_response(None, guardrail_units(self.request.body, written))
         return True
 
     def _count_speech(self) -> bool:

@@ -130,7 +130,7 @@ class StreamRules:
         with_finish: The mark of events with a finish reason.
         with_error: The mark of events that may report an error.
         last: The mark of the last event.
-        counted: The mark of events that are read beside the last one, if the totals are running.
+        counted: The mark of events that are read beside those with usage.
         usage: What an event reports, and whether a finish reason was seen before it or in it.
         failed: Whether an event reports an error.
     """

@@ -32,6 +32,7 @@ T = TypeVar("T")
 _HOOKS: Final = ("request", "copy", "_prepare_options", "_prepare_request", "_process_response", "_sleep_for_retry")
 _CLOUDS: Final = {"Azure": "azure", "Vertex": "google", "Bedrock": "aws"}
 """Words in the names of clients of a cloud, and the provider of its prices."""
+_GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _ABSENT: Final = ("NotGiven", "Omit")
 """Classes of the SDKs that mark parameters without a value."""
 _current: Final[ContextVar[Attempts | Retrieval | None]] = ContextVar("cycles_provider_attempts", default=None)
@@ -259,7 +260,9 @@ def _planned(
     found = meter.endpoint(options.method, path, base_url)
     if found is None:
         return retrieval_of(held, meter.provider, options.method, path)
-    body = _merged(options)
+    body, headers = _merged(options), _headers(client, options)
+    if (guardrail := headers.get(_GUARDRAIL)) is not None:
+        body["guardrailIdentifier"] = guardrail
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
     if meter.background_wait_s:
@@ -267,19 +270,20 @@ def _planned(
     if call.payer is not None and call.is_background:
         return None  # its response reports no usage; the framework reports that of the response that ends it
     call.files = _files_of(options.files)
-    if (project := _project(client, options)) is not None:
-        call.notes["project"] = project
+    if PROJECT_HEADER in headers:
+        call.notes["project"] = headers[PROJECT_HEADER]
     call.reserved = call.estimate()
     return call
 
 
-def _project(client: Any, options: Any) -> str | None:
-    """Return the header `OpenAI-Project` of a request: its own, or that of the client."""
-    for headers in (options.headers, getattr(client, "default_headers", None)):
+def _headers(client: Any, options: Any) -> dict[str, str]:
+    """Return the headers of a request that say who pays, or what costs something: its own, or those of the client."""
+    found: dict[str, str] = {}
+    for headers in (getattr(client, "default_headers", None), options.headers):
         for name, value in headers.items() if isinstance(headers, Mapping) else ():
-            if name.lower() == PROJECT_HEADER and isinstance(value, str) and value:
-                return value
-    return None
+            if (known := name.lower()) in (PROJECT_HEADER, _GUARDRAIL) and isinstance(value, str) and value:
+                found[known] = value
+    return found
 
 
 def _relative(url: str, base_url: str, meter: Meter) -> str:

@@ -132,6 +132,8 @@ class StreamFilter:
         rules = self._rules
         self.complete = self.complete or rules.last.is_in(event)
         self.finished = self.finished or rules.with_finish.is_in(event)
+        if rules.counted.is_in(event):
+            self._counted.append(event)
         may_fail, may_report = rules.with_error.is_in(event), rules.with_usage.is_in(event)
         if rules.running_totals:
             return self._see_running(event, may_fail, may_report)
@@ -153,8 +155,6 @@ class StreamFilter:
         self.kept.append(event)
         value = parsed(event) if may_fail else None
         self.failed = self.failed or (isinstance(value, Mapping) and self._rules.failed(value))
-        if self._rules.counted.is_in(event):
-            self._counted.append(event)
         if may_report:
             self._latest = event
             self.usage_seen = self.finished

@@ -387,3 +387,101 @@ def test_a_copy_of_a_client_of_anthropic_shares_its_connections(desk: Desk) -> N
     llm = desk.guard(original)
     original.close()
     assert llm.is_closed()
+
+
+GUARDED = {"guardrailIdentifier": "g", "guardrailVersion": "1", "trace": "enabled"}
+
+
+@pytest.mark.parametrize("name", CLIENTS[:2])
+def test_a_guardrail_of_a_client_of_anthropic_costs_its_bound(desk: Desk, name: str) -> None:
+    llm = desk.guard(anthropic_client(desk, name), prices=prices())
+    for header in ({}, {"X-Amzn-Bedrock-GuardrailIdentifier": "g"}):
+        desk.provider.reply(text="one two", usage=CACHED)
+        create(desk, llm, f"us.{SONNET}", extra_headers=header)
+    (plain, _), (amount, metadata) = desk.commits
+    assert plain + 2 * 67_000 <= amount <= desk.reserved[1]
+    assert metadata["actual_source"] == "estimate"
+
+
+POLICIES = {"contentPolicyUnits": 2, "topicPolicyUnits": 1, "wordPolicyUnits": 9, "sensitiveInformationPolicyUnits": 3}
+MORE = {"contextualGroundingPolicyUnits": 1, "contentPolicyImageUnits": 1, "sensitiveInformationPolicyFreeUnits": 9}
+
+
+def trace(*keys: str) -> dict[str, Any]:
+    """Return what a guardrail reports of the input and of two parts of the output."""
+    first, rest = ({"g": {"invocationMetrics": {"usage": used}}} for used in (POLICIES, MORE))
+    return {"guardrail": {keys[0]: first, keys[1]: {"g": [rest["g"]]}}}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_guardrail_is_charged_by_what_it_reports(desk: Desk, streamed: bool) -> None:
+    llm = Bedrock(desk, prices=prices()).llm
+    options = {"modelId": f"us.{SONNET}", "messages": HI, "inferenceConfig": LIMIT, "guardrailConfig": GUARDED}
+    desk.provider.reply(usage=CACHED, extra={"trace": trace("inputAssessment", "outputAssessments")})
+    if streamed:
+        list(llm.converse_stream(**options)["stream"])
+    else:
+        llm.converse(**options)
+    rules = {"guardrail_units": "table", "guardrail_information_units": "table"}
+    assert desk.commits == [(726_000 + (2 + 1 + 5) * 15_000 + (3 + 1) * 10_000, {"price_rules": rules})]
+    assert desk.reserved[0] >= desk.commits[0][0]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_guardrail_that_reports_nothing_costs_its_bound(desk: Desk, streamed: bool) -> None:
+    llm = Bedrock(desk, prices=prices()).llm
+    options = {"modelId": f"us.{SONNET}", "messages": HI, "inferenceConfig": LIMIT, "guardrailConfig": GUARDED}
+    desk.provider.reply(usage=CACHED, text="a" * 2_500)
+    if streamed:
+        list(llm.converse_stream(**options)["stream"])
+    else:
+        llm.converse(**options)
+    ((amount, metadata),) = desk.commits
+    assert amount >= 726_000 + 3 * (2 * 15_000 + 2 * 10_000 + 17_000)
+    assert metadata["actual_source"] == "estimate"
+    assert desk.reserved[0] >= amount
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_guardrail_of_an_invoked_model_is_charged(desk: Desk, streamed: bool) -> None:
+    llm = Bedrock(desk, prices=prices()).llm
+    send = llm.invoke_model_with_response_stream if streamed else llm.invoke_model
+    desk.provider.reply(usage=CACHED, text="one two")
+    answer = send(
+        modelId=f"us.{SONNET}", body=json.dumps(body_of(SONNET)), guardrailIdentifier="g", guardrailVersion="1"
+    )
+    list(answer["body"])
+    ((amount, metadata),) = desk.commits
+    assert (amount > 726_000, metadata["actual_source"]) == (True, "estimate")
+
+
+@pytest.mark.parametrize(
+    ("tier", "microcents", "rules"),
+    [
+        ("default", 726_000, {}),
+        ("flex", 363_000, {"service_tier:flex": "table"}),
+        ("priority", 1_270_500, {"service_tier:priority": "table"}),
+    ],
+)
+def test_a_service_tier_has_its_price(desk: Desk, tier: str, microcents: int, rules: dict[str, str]) -> None:
+    llm = Bedrock(desk, prices=prices()).llm
+    desk.provider.reply(usage=CACHED, extra={"serviceTier": {"type": tier}})
+    llm.converse(modelId=f"us.{SONNET}", messages=HI, inferenceConfig=LIMIT, serviceTier={"type": tier})
+    ((amount, metadata),) = desk.commits
+    assert (amount, metadata.get("price_rules", {})) == (microcents, rules)
+    assert "unpriced" not in metadata
+    assert desk.reserved[0] >= amount
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_service_tier_of_an_invoked_model_is_in_a_header(desk: Desk, streamed: bool) -> None:
+    llm = Bedrock(desk, prices=prices()).llm
+    if "serviceTier" not in llm.meta.service_model.operation_model("InvokeModel").input_shape.members:
+        pytest.skip("this version of boto3 has no service tiers")
+    send = llm.invoke_model_with_response_stream if streamed else llm.invoke_model
+    desk.provider.reply(usage=CACHED, headers={"x-amzn-bedrock-service-tier": "priority"})
+    answer = send(modelId=f"us.{SONNET}", body=json.dumps(body_of(SONNET)), serviceTier="priority")
+    list(answer["body"])
+    ((amount, metadata),) = desk.commits
+    assert (amount, metadata["service_tier"]) == (1_270_500, "priority")
+    assert desk.reserved[0] >= amount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -83,3 +84,39 @@ def test_batches_are_rejected_and_files_are_free(desk: Desk) -> None:
     llm.post("/openai/v1/files", body={}, cast_to=object)
     assert desk.reserved == []
     assert [request.path for request in desk.provider.requests] == ["/groq/openai/v1/files"]
+
+
+@BOTH
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_tools_that_groq_runs_cost_something(desk: Desk, make: type[Sdk], streamed: bool) -> None:
+    pytest.importorskip("genai_prices")
+    sdk = make(desk, prices=cycles.PriceBook.genai(at=datetime(2026, 11, 1, tzinfo=UTC)))
+    tools = [{"index": i, "type": kind} for i, kind in enumerate(("browser_search", "browser_search", "python", "new"))]
+    usage = {"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100}
+    base = {"id": "c1", "object": "chat.completion", "created": 1, "model": "openai/gpt-oss-120b"}
+    options: Any = {"model": base["model"], "max_completion_tokens": 500}
+    options["tools"] = [{"type": "browser_search"}, {"type": "code_interpreter"}]
+    if streamed:
+        parts: list[dict[str, Any]] = [
+            {"delta": {"executed_tools": tools[:2]}},
+            {"delta": {"executed_tools": tools}},
+            {"delta": {"content": "x"}, "finish_reason": "stop"},
+        ]
+        chunks = [{**base, "choices": [{"index": 0, **part}]} for part in parts]
+        chunks[-1] |= {"x_groq": {"id": "r", "usage": usage}}
+        body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+        desk.provider.reply(body=body.encode(), headers={"content-type": "text/event-stream"})
+        if sdk.is_async:
+            desk.runner.run(read(sdk, options))
+        else:
+            list(sdk.complete(stream=True, **options))
+    else:
+        message = {"role": "assistant", "content": "x", "executed_tools": tools}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        desk.provider.reply(body={**base, "choices": [choice], "usage": usage})
+        sdk.complete(**options)
+    ((amount, metadata),) = desk.commits
+    assert amount == 21_000 + 2 * 1_000_000 + 3_000_000 + 3_000_000
+    rules = {"web_searches": "table", "code_executions": "bound", "other_calls": "bound"}
+    assert metadata == {"price_rules": rules, "actual_source": "estimate"}
+    assert desk.reserved[0] >= amount

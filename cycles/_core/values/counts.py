@@ -22,15 +22,12 @@ PART_OF: Final[Mapping[str, str | None]] = {
     "tokens_output_audio": "tokens_output",
     "tokens_output_image": "tokens_output",
     "tokens_output_video": "tokens_output",
-    "web_searches": None,
+    **dict.fromkeys(
+        ("web_searches", "maps_searches", "file_searches", "code_executions", "code_sessions", "other_calls")
+    ),
     "web_searches_preview": "web_searches",
-    "maps_searches": None,
-    "file_searches": None,
-    "code_executions": None,
-    "code_sessions": None,
-    "other_calls": None,
-    "audio_ms": None,
-    "characters_input": None,
+    **dict.fromkeys(("guardrail_units", "audio_ms", "characters_input")),
+    "guardrail_information_units": "guardrail_units",
 }
 """Every count and the count that contains it. None: part of nothing. A whole stands before its parts."""
 
@@ -61,6 +58,8 @@ class Counts(TypedDict, total=False):
     code_executions: int
     code_sessions: int
     other_calls: int
+    guardrail_units: int
+    guardrail_information_units: int
     audio_ms: int
     characters_input: int
 
