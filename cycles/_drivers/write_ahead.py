@@ -6,13 +6,14 @@ the process is killed, the next one charges them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from cycles._core.amounts import Amount
-from cycles._core.settlement.record import RecordError, encode
+from cycles._core.settlement.record import Record, RecordError, encode
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record
@@ -23,12 +24,18 @@ INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
 
 
 class Entry:
-    """What is written ahead for one guard."""
+    """What is written ahead for one guard.
 
-    __slots__ = ("_ended", "_slot", "_written_s")
+    Args:
+        log: The slots. Its lock protects the change to another slot.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_commit", "_ended", "_log", "_slot", "_written_s")
+
+    def __init__(self, log: SpendLog) -> None:
+        self._log = log
         self._slot: Slot | None = None
+        self._commit: bytes | None = None  # takes the place of each state of the spend
         self._ended = False
         self._written_s = 0.0
 
@@ -41,7 +48,7 @@ class Entry:
         """Return whether the entry may be written again."""
         return now_s - self._written_s >= INTERVAL_S
 
-    def write(self, record: bytes, now_s: float, open_slot: Callable[[int], Slot | None]) -> bool:
+    def write(self, record: bytes, now_s: float) -> bool:
         """Replace what is written ahead; return False if the record is too large for every slot.
 
         Raises:
@@ -49,10 +56,24 @@ class Entry:
         """
         # Before the write: if it fails or is slow, the next spend waits for its second, too.
         self._written_s = now_s
+        with self._log.lock:
+            is_written = self._commit is not None or self._write(record)
+            if self._commit is not None:  # also if a signal handler has written it in the meantime
+                self._write(self._commit)
+        return is_written
+
+    def replace(self, record: Record) -> None:
+        """Write the record of the commit, which the journal does not take. What does not fit leaves the spend."""
+        with contextlib.suppress(RecordError, OSError):
+            self._commit = encode(record)  # first: a write that is in progress comes before it
+            with self._log.lock:
+                self._write(self._commit)
+
+    def _write(self, record: bytes) -> bool:
         slot = self._slot
         if slot is not None and (slot.write(record) or slot.ended):
             return True
-        larger = open_slot(len(record))
+        larger = self._log.open_slot(len(record))
         if larger is None:
             return False
         larger.write(record)
@@ -144,7 +165,7 @@ class WriteAhead:
         if self._log is None:
             self._fail("this system has no file locks")
             return
-        made = Entry()
+        made = Entry(self._log)
         with self._lock:
             if guard.ahead is None:
                 guard.ahead = made
@@ -153,15 +174,15 @@ class WriteAhead:
             try:
                 amount = Amount(guard.estimate.unit, sent + (0 if known is None else known.amount))
                 record = encode(ahead_record(self._io, guard, amount, sent=sent > 0))
-                with self._lock:
-                    if not entry.write(record, now_s, self._log.open_slot):
-                        self._note_too_large(guard, len(record))
+                if not entry.write(record, now_s):
+                    self._note_too_large(guard, len(record))
             except RecordError:
                 return  # the commit omits what JSON cannot express
             except OSError as error:
                 self._fail(str(error))
         if guard.finalized:  # it was ended at the same time; its own record has the amount
-            entry.end()
+            if entry is made:  # the end may not have seen it
+                entry.end()
         elif (guard.known or guard.counted) is not known:  # a signal handler has spent, and wrote its record first
             self.spent(guard)
 

@@ -67,6 +67,9 @@ class WrittenAhead(Protocol):
         """Whether a log has it: if this process dies, the next one commits it."""
         ...
 
+    def replace(self, record: Record) -> None:
+        """Replace it by the record of the commit, which the journal does not take. Takes no lock that a flow holds."""
+
     def end(self) -> None:
         """Delete it. Takes no lock that a flow holds."""
 
@@ -431,11 +434,6 @@ class GuardState:
         """Delete the spend that was written ahead: the journal has the record now, or nothing is to be settled."""
         if self.ahead is not None:
             self.ahead.end()
-
-    @property
-    def is_written_ahead(self) -> bool:
-        """Whether a log has its spend: if this process dies, the next one commits it."""
-        return self.ahead is not None and self.ahead.is_left
 
     def raise_loss_outside_a_block(self) -> None:
         """Raise the loss of the lease from `commit` or `release` of a guard that has no block.

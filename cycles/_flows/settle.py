@@ -213,15 +213,20 @@ async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record
 
 
 async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
-    """Save a record; once it is saved, the spend of its guard needs to be written ahead no longer."""
+    """Save a record. Once it is saved, the spend of its guard needs to be written ahead no longer.
+
+    If the journal does not take it, it replaces that spend: a later process then settles the amount that is known now.
+    """
     result = await io.put(record)
-    if guard is None:
+    ahead = None if guard is None else guard.ahead
+    if ahead is None:
         return result
     if result is PutResult.SAVED:
-        if guard.ahead is not None:
-            guard.ahead.end()
-    elif result is PutResult.FAILED and record.replaces_commit and guard.is_written_ahead:
-        return PutResult.HELD_BACK  # a later process would commit what is written ahead, and send an event too
+        ahead.end()
+    elif result is PutResult.FAILED and ahead.is_left:
+        if record.replaces_commit:
+            return PutResult.HELD_BACK  # a later process would commit what is written ahead, and send an event too
+        ahead.replace(record)
     return result
 
 

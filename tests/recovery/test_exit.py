@@ -392,13 +392,9 @@ def test_large_records_and_those_that_grow_are_written_ahead(world: Setup, tmp_p
         large.spend(cycles.tokens(7))
         grows.spend(cycles.tokens(5))
         runtime, entry = runtime_of(client), state_of(grows).ahead
-        log = runtime._ahead._log  # type: ignore[union-attr]
         assert isinstance(entry, Entry)
-        assert log is not None
         state_of(grows).request = evolve(state_of(grows).request, settlement_metadata={"note": "x" * 2_000})
-        assert entry.write(
-            encode(ahead_record(runtime.blocking, state_of(grows), cycles.tokens(6))), 0.0, log.open_slot
-        )
+        assert entry.write(encode(ahead_record(runtime.blocking, state_of(grows), cycles.tokens(6))), 0.0)
         for path in journal_files(world.root):
             shutil.copy(path, tmp_path)  # the originals are locked
         with left_entries(f"{tmp_path}/") as left:

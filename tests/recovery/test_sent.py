@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.record import decode, encode, file_name
+from cycles._drivers.write_ahead import Entry as WrittenAhead
 from cycles._journal.operators import by_hand
 from cycles._journal.operators.inspect import inspect
+from cycles._journal.stores.memory import MemoryStore
 from cycles.testing import FakeProvider
+from tests.journal.kit import failing
 from tests.support.inside import runtime_of, state_of
 
-BOUND = cycles.usd("0.60")
+BOUND, COST = cycles.usd("0.60"), cycles.usd("0.02")
 ACTION = ("llm.completion", "m")
 
 
@@ -220,6 +224,55 @@ def test_an_enclosing_guard_is_charged_its_spend_and_what_was_sent(desk: Desk) -
         original.close()
     (left,) = inspect(desk.root)
     assert (left.state, left.amount) == ("sent", cycles.usd_microcents(100_000 + 2_000_000))
+
+
+def test_a_commit_that_the_disk_does_not_take_is_charged_what_it_cost(desk: Desk) -> None:
+    desk.server.faults.refuse("commit", times=None)
+    guard = desk.send()
+    with failing("write", errno.ENOSPC):
+        assert guard.commit(COST).status == "pending"
+    check_cost(desk)
+
+
+@pytest.mark.parametrize("length", [1, 2_000])
+def test_a_commit_that_the_store_does_not_take_is_charged_what_it_cost(desk: Desk, length: int) -> None:
+    """A record of 2,000 bytes needs another slot than the bound."""
+    desk.client.close()
+    store = MemoryStore()
+    desk.client = desk.connect(journal_store=store, journal_outage="memory")
+    guard = desk.send()
+    store.fails = "it is down"
+    desk.server.faults.refuse("commit", times=None)
+    assert guard.commit(COST, metadata={"note": "x" * length}).status == "pending"
+    check_cost(desk)
+
+
+def check_cost(desk: Desk) -> None:
+    """Check that the next process charges what the commit that is pending cost, and not its bound."""
+    desk.kill()
+    desk.server.faults.clear()
+    with desk.connect() as client:
+        assert client.flush(60).pending == 0
+    assert desk.spent == COST.amount
+    desk.client.flush(60)
+
+
+def test_an_older_state_of_the_spend_does_not_replace_a_commit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that notes a request is held back while another one commits, and then writes its state."""
+    desk.server.faults.refuse("commit", times=None)
+    guard = desk.send()
+    write, commits = WrittenAhead.write, [1]
+
+    def commit_first(entry: WrittenAhead, record: bytes, now_s: float) -> bool:
+        while commits:
+            commits.pop()
+            with failing("write", errno.ENOSPC):
+                guard.commit(COST)
+        return write(entry, record, now_s)
+
+    monkeypatch.setattr(WrittenAhead, "write", commit_first)
+    runtime_of(desk.client).note_sent(state_of(guard), 0)
+    check_cost(desk)
 
 
 def test_a_discarded_record_is_never_charged(desk: Desk) -> None:

@@ -204,8 +204,7 @@ FAULTS: Final = (
     Fault(
         "the entry of a guard outlives its record",
         "cycles/_flows/settle.py",
-        "    if result is PutResult.SAVED:\n        if guard.ahead is not None:\n"
-        "            guard.ahead.end()\n    elif",
+        "    if result is PutResult.SAVED:\n        ahead.end()\n    elif",
         "    if",
     ),
     Fault(

@@ -14,6 +14,14 @@ FEATURE_FAULTS: Final = (
         "            guard.sent += bound",
     ),
     Fault(
+        "a commit that the journal does not take leaves the bound of its request",
+        "cycles/_flows/settle.py",
+        "        ahead.replace(record)\n",
+        "",
+        most=400,
+        disks=True,
+    ),
+    Fault(
         "the bound of a request that is released stays written ahead",
         "cycles/_flows/settle.py",
         '    guard.apply("release_started", if_accepted=True)\n    guard.end_written_ahead()\n',

@@ -13,6 +13,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import ChunkAudit, Totals
+from cycles._core.settlement.record import Record
 from cycles._core.subjects import Subject
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.guard_state import GuardState
@@ -136,6 +137,9 @@ class PoolChunk(Chunk):
     def spent(self) -> int:
         """What its guards have spent."""
         return self.sums.totals.spent
+
+    def replace(self, record: Record) -> None:
+        """Do nothing: its log has the sum of its record."""
 
     def end(self) -> None:
         """Remove its log: the journal has its record, or nothing is to be settled."""

@@ -85,7 +85,7 @@ class SpendLog:
         self._free: dict[Layout, list[tuple[_SlotFile, int]]] = {layout: [] for layout in _LAYOUTS}
         # A signal handler may close the client while its own thread makes a slot: then the slot has no file, and the
         # next write makes another one.
-        self._lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._closed = False
         after_fork(self._forked)
 
@@ -98,7 +98,7 @@ class SpendLog:
         layout = next((layout for layout in _LAYOUTS if layout.holds(length)), None)
         if layout is None:
             return None
-        with self._lock:
+        with self.lock:
             unused = self._free[layout]
             try:
                 file, index = unused.pop()
@@ -118,7 +118,7 @@ class SpendLog:
 
         The others stay open and locked until their last entry ends: a guard that is still in use may be committed.
         """
-        with self._lock:
+        with self.lock:
             self._closed = True
             empty = [file for file in self._files if file.is_empty()]
             self._files = [file for file in self._files if file not in empty]
@@ -128,7 +128,7 @@ class SpendLog:
             file.remove()
 
     def _put_back(self, file: _SlotFile, index: int) -> None:
-        with self._lock:
+        with self.lock:
             if file not in self._files:  # a forked child, or `close` has removed it
                 return
             if not (self._closed and file.is_empty()):
@@ -139,7 +139,7 @@ class SpendLog:
 
     def _forked(self) -> None:
         """Start again in a forked child, in which the files of the parent are closed."""
-        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self.lock = threading.RLock()  # another thread of the parent may have held it
         self._files, self._free = [], {layout: [] for layout in _LAYOUTS}
 
 
