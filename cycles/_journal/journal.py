@@ -21,7 +21,7 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
 from cycles._journal.files.chunk_cells import ChunkLogs, recover_chunks
 from cycles._journal.files.file_calls import NOTHING_THERE
-from cycles._journal.files.record_files import SETTLED_KEPT_MS, RecordFiles
+from cycles._journal.files.record_files import REJECTED, SETTLED_KEPT_MS, RecordFiles
 from cycles._journal.files.spend import SpendLog, latest_records, left_entries
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
@@ -233,13 +233,21 @@ class Journal:
         name = file_name(record.reservation_id)
         self._clear_state(record)
         try:
-            content = encode(record)
+            content = encode(self._with_extra(name, record))
             # The order keeps the amount at each moment: as a record, in both places, in `rejected` only.
             self._files.write(name, content)  # it may never have been saved
             self._files.keep_rejected(name, {"reason": reason, "record": json.loads(content)})
             self._files.remove(name)
         except (OSError, RecordError) as error:
             self._report_unwritable(error)
+
+    def _with_extra(self, name: str, record: Record) -> Record:
+        """Return the record with what a newer version has added to it: a rejected excess may be made twice."""
+        with contextlib.suppress(OSError, RecordError):
+            record = record.with_extra_of(decode(self._files.read(name)))
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            record = record.with_extra_of(_rejected_in(self._files.read(f"{REJECTED}/{name}"))[0])
+        return record
 
     def _clear_state(self, record: Record) -> None:
         self._seen.discard(record.reservation_id)
@@ -299,10 +307,9 @@ class Journal:
         with self._unreadable_reported():
             for content in self._files.rejected():
                 with contextlib.suppress(ValueError, TypeError, KeyError):  # a file of another program
-                    kept = json.loads(content)
-                    record = decode(json.dumps(kept["record"]).encode("ascii"))
+                    record, reason = _rejected_in(content)
                     if self._is_ours(record):
-                        found.append((record, str(kept["reason"])))
+                        found.append((record, reason))
         return found
 
     def remove_settled(self, now_ms: int) -> None:
@@ -429,6 +436,16 @@ class Journal:
             self._reported.add(issue)
             self.quarantined += kind == "quarantined"
             self._report(JournalIssue(kind, path, message, cause))
+
+
+def _rejected_in(content: bytes) -> tuple[Record, str]:
+    """Return the record in a file of the folder `rejected`, and the reason.
+
+    Raises:
+        ValueError, TypeError, KeyError: another program has made it.
+    """
+    kept = json.loads(content)
+    return decode(json.dumps(kept["record"]).encode("ascii")), str(kept["reason"])
 
 
 def _idempotency_key(record: Record) -> object:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.journal import Entry, Journal
@@ -217,3 +218,18 @@ def test_entries_are_light(journal: Journal) -> None:
 def test_a_record_that_names_no_server_belongs_to_the_partition_it_lies_in(journal: Journal) -> None:
     journal.save(a_record(base_url=""))
     assert settle_all(journal) == [a_record(base_url="")]
+
+
+@pytest.mark.parametrize("is_rejected", [False, True])
+def test_an_excess_that_is_rejected_again_keeps_the_members_of_a_newer_version(
+    journal: Journal, is_rejected: bool
+) -> None:
+    """A disk kept its record, a newer version added to it, and the record of the commit is settled once more."""
+    excess = a_record("rsv_1:excess", rejected="BUDGET_EXCEEDED")
+    newer = evolve(excess, extra={"settled_by": {"version": "9.1"}})
+    assert journal.save(newer)
+    if is_rejected:
+        journal.reject(newer, "BUDGET_EXCEEDED")
+    journal.reject(excess, "BUDGET_EXCEEDED")
+    assert journal.rejected() == [(newer, "BUDGET_EXCEEDED")]
+    assert journal.pending() == []

@@ -244,7 +244,8 @@ class SimOs:
     def _note_failed(self, handle: int, content: bytes) -> None:
         opened = self._open[handle]
         self._swarm.matters("disk fails")
-        self._failed.append(content)
+        begun = (_content(opened.path) or b"")[: os.lseek(handle, 0, os.SEEK_CUR)]  # by a short write
+        self._failed.append(begun + content)
         if Path(opened.path).name.startswith("spend-"):
             self._without_spend.add(opened.process)
 

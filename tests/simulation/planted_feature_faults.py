@@ -18,8 +18,7 @@ FEATURE_FAULTS: Final = (
         "cycles/_flows/settle.py",
         "        ahead.replace(record)\n",
         "",
-        most=400,
-        disks=True,
+        most=2_100,
     ),
     Fault(
         "the bound of a request that is released stays written ahead",

@@ -18,6 +18,7 @@ from cycles._core.settlement.put import PutResult
 from cycles._errors import StoreError
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
+from tests.journal.kit import a_record
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
 from tests.support.inside import rows_of, runtime_of, state_of
 from tests.support.waiting import until
@@ -357,6 +358,21 @@ def test_a_rejected_amount_is_kept_in_the_store(
         guard.commit(THREE)
     assert [each.reservation_id for each in client.pending(rejected=True)] == [guard.reservation_id]
     assert (records(store), files(client)) == ([], [])
+
+
+@pytest.mark.parametrize("is_rejected", [False, True])
+def test_an_excess_that_is_rejected_again_keeps_the_members_of_a_newer_version(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, is_rejected: bool
+) -> None:
+    journal = shared(worker())
+    excess = a_record("rsv_1:excess", rejected="BUDGET_EXCEEDED")
+    newer = evolve(excess, extra={"settled_by": {"version": "9.1"}})
+    assert journal.put(newer) is PutResult.SAVED
+    if is_rejected:
+        journal.reject(newer, "BUDGET_EXCEEDED")
+    journal.reject(excess, "BUDGET_EXCEEDED")
+    assert journal.rejected() == [(newer, "BUDGET_EXCEEDED")]
+    assert records(store) == []
 
 
 def test_two_principals_never_see_each_others_records(store: MemoryStore, tmp_path: Path) -> None:

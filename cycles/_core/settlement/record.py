@@ -141,6 +141,10 @@ class Record:
         """Whether it is an event in place of a commit, and no attempt at the event may have reached the server."""
         return self.mode == "event" and self.commit_body is not None and not self.attempt_unknown
 
+    def with_extra_of(self, earlier: Record | None) -> Record:
+        """Return the record with the members of another form of it that this version does not know."""
+        return self if earlier is None else attrs.evolve(self, extra=earlier.extra | self.extra)
+
     def with_body(self, body: dict[str, Any]) -> Record:
         """Return the record with another body for the request that is sent next."""
         if self.mode == "commit":

@@ -244,6 +244,8 @@ class StoreJournal:
                 fence = None if stored is None else stored.fence
                 if stored is not None and kept is None and _is_event(stored.record) and not _is_event(raw):
                     raw = stored.record  # another client has found that the reservation is over
+                elif stored is not None:
+                    raw = _with_extra(raw, decoded(stored.record))
             try:
                 (new,) = self._combiner.put([Put(key, raw, fence, due_ms, kept)])
             except StoreError:
@@ -371,8 +373,12 @@ class StoreJournal:
         """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
         key = key_of(record.reservation_id)
         saved = None
+        with self._lock:
+            held = self._held.get(key)
         with contextlib.suppress(RecordError):
             raw = encode(evolve(record, rejected=reason))
+            if held is not None:
+                raw = _with_extra(raw, decoded(held.record))
             saved = None if key in self._taken else self._try_put(key, raw, 0, "rejected")
         with self._lock:
             held = self._held.pop(key, None)
@@ -690,6 +696,11 @@ def _is_same(stored: Stored, raw: bytes) -> bool:
         return sum_of(theirs) <= sum_of(record)
     is_same_request = theirs.mode == record.mode and theirs.body["idempotency_key"] == record.body["idempotency_key"]
     return is_same_request and sum_of(theirs) == sum_of(record)
+
+
+def _with_extra(raw: bytes, other: Record | None) -> bytes:
+    """Return a form of a record with what a newer version has added to another one: an excess may be made twice."""
+    return encode(decode(raw).with_extra_of(other)) if other is not None and other.extra else raw
 
 
 def _whole(record: Record) -> tuple[str, int]:
