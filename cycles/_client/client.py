@@ -39,7 +39,7 @@ from cycles._core.values.headers import checked_headers
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
-from cycles._http.first_use import loading
+from cycles._http.first_use import first_use, loading
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         Raises:
             InvalidRequestError: A value is wrong; nothing was sent.
         """
-        with loading:
+        with first_use, loading:
             from cycles._client.pool import make_pool
 
         given = {name: value for name, value in locals().items() if name not in ("self", "make_pool")}
@@ -257,7 +257,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         Raises:
             InvalidRequestError: As `reserve`; nothing was sent.
         """
-        with loading:
+        with first_use, loading:
             from cycles._client.series import series_of
 
         return series_of(self.reserve, estimate, action, part_ms, options)
@@ -314,7 +314,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         Raises:
             InvalidRequestError: It is not a token, or an option is wrong.
         """
-        with loading:
+        with first_use, loading:
             from cycles._flows import transfer
 
         policy = None if lease_policy is None else checked_choice("lease_policy", lease_policy)
@@ -435,7 +435,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         return runtime
 
     def _make_runtime(self) -> Runtime:
-        with loading:
+        with first_use, loading:
             from cycles._drivers.runtime import Runtime
 
             runtime = self._own_runtime()

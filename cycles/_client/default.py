@@ -26,7 +26,7 @@ def get_default_client() -> Cycles:
         ConfigurationError: A variable is missing or wrong. The message names it.
     """
     global _client
-    with loading:
+    with first_use, loading:
         if _client is None:
             _client = Cycles()
         return _client

@@ -31,7 +31,7 @@ from cycles._flows.block_end import end_block, is_settled_and_renewed
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.retry import pause
-from cycles._http.first_use import loading
+from cycles._http.first_use import first_use, loading
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class GuardBase(GuardProperties):
             GuardFinalizedError: The guard has ended.
             InvalidRequestError: The guard is unreserved, so no client could continue it. It stays as it was.
         """
-        with loading:
+        with first_use, loading:
             from cycles._flows import transfer
 
         self._check_process()

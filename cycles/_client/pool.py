@@ -44,7 +44,7 @@ from cycles._flows.pool.parts import PooledOptions, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import create_call
 from cycles._flows.run_limit import LIMITS
-from cycles._http.first_use import loading
+from cycles._http.first_use import first_use, loading
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -482,7 +482,7 @@ class Pool(ClosedByItsBlock):
     def _state(self, runtime: Runtime) -> PoolState:
         current = self._current
         if current is None or current[0] != runtime.pid:
-            with loading:
+            with first_use, loading:
                 current = self._current
                 if current is None or current[0] != runtime.pid:
                     state = runtime.pools.make(self._options)

@@ -24,7 +24,7 @@ from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import TransportError
 from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import asynchronous, blocking
-from cycles._http.first_use import loading
+from cycles._http.first_use import first_use, loading
 from cycles._wire.wire import Prepared, Tables, Wire, runtime_tables
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Channel:
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
         """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
         if not self._used:
-            with loading:  # the first call loads the tables of the protocol
+            with first_use, loading:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
                 self._used = True
         own_s = call.options.timeout_s if call.timeout_s is None else call.timeout_s
@@ -199,7 +199,7 @@ class Channel:
         if self._closed and (loop is None or kept is None):
             return self._new_connections(loop, separate=separate)
         if kept is None or separate not in kept:
-            with loading:
+            with first_use, loading:
                 kept = kept if kept is not None else self._add_loop(loop)
                 if separate not in kept:
                     kept[separate] = self._new_connections(loop, separate=separate)
@@ -238,5 +238,5 @@ def _not_loaded(call: Call, error: TransportError) -> Unreachable:
 
 def _loaded(tables: Callable[[], Tables]) -> Tables:
     """Import the generated tables while no thread forks: a child would find the import lock held for ever."""
-    with loading:
+    with first_use, loading:
         return tables()

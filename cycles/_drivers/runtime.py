@@ -29,7 +29,7 @@ from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Settle
-from cycles._http.first_use import loading
+from cycles._http.first_use import first_use, loading
 from cycles._journal.open import open_journal
 from cycles._journal.records import Records
 
@@ -244,7 +244,7 @@ class Runtime:
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""
-        with loading:
+        with first_use, loading:
             from cycles._drivers.io.tasks import TaskIo
             from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
 

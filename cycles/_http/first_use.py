@@ -17,7 +17,9 @@ first_use: Final = threading.RLock()
 
 
 class Loading:
-    """Holds the lock while a part of the SDK is loaded before a request.
+    """Names the problem if a part of the SDK cannot be loaded before a request: ``with first_use, loading:``.
+
+    The lock is taken beside it: a signal handler that raises inside of a method of Python would leave it held.
 
     Raises:
         TransportError: It could not be read, usually because the process has no free file descriptor. The request was
@@ -25,12 +27,11 @@ class Loading:
     """
 
     def __enter__(self) -> None:
-        first_use.acquire()
+        pass
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        first_use.release()
         if isinstance(raised, OSError):
             raise TransportError(
                 f"a part of the SDK could not be loaded, so nothing was sent: {raised}; close files or raise the limit "
