@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,14 +18,23 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.sums import Totals
 from cycles._core.settlement.record import decode
 from cycles._drivers.io.threads import BlockingIo
 from cycles._flows.io import run
 from cycles._flows.signal import Signal
+from cycles._http.first_use import first_use
 from cycles._journal.files import locked_file
+from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.files.spend import SpendLog, left_entries
+from cycles._journal.journal import Journal
+from cycles._journal.stores.batch import Combiner
+from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.store import Put
+from tests.journal.kit import BASE, a_record
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
@@ -242,6 +252,103 @@ def test_a_signal_handler_may_look_for_the_folder_that_its_thread_looks_for(tmp_
         return files.locate, files.locate
 
     ends(lambda: at_each_point("/cycles/_journal/files/record_files", make))
+
+
+def test_a_signal_handler_that_raises_in_a_first_use_blocks_no_other_thread(client: cycles.Cycles) -> None:
+    def take() -> None:
+        with first_use:
+            pass
+
+    number, more = 0, True
+    while more:
+        with contextlib.suppress(KeyboardInterrupt):
+            options: Any = {"max_held": cycles.usd(1), "action": ("a", "b")}
+            more = run_at("/cycles/_http/first_use", number, interrupt, partial(client.pool, **options))
+        ends(take)
+        number += 1
+    assert number > 2
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_a_signal_handler_may_use_a_store_in_the_middle_of_each_operation(tmp_path: Path, kind: str) -> None:
+    numbers = count()
+
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        number = next(numbers)
+        stores: Any = {"files": FileStore(tmp_path, lambda: f"p{number}", sync=False), "memory": MemoryStore()}
+        store, taken = stores[kind], list[str]()
+        others = [hashlib.sha256(b"%d" % each).hexdigest() for each in range(2)]
+        before = FileStore(tmp_path, lambda: f"p{number}", sync=False) if kind == "files" else store
+        before.put([Put(key, b"{}", None, 0) for key in others])
+
+        def handle() -> None:
+            assert store.put([Put("f" * 64, b"{}", None, 60_000)]) != [None]
+            taken.extend(each.key for each in store.take(1, 60_000))
+
+        def use() -> None:
+            assert store.put([Put("e" * 64, b"{}", None, 60_000)]) != [None]
+            taken.extend(each.key for each in store.take(2, 60_000))
+            assert len(set(taken)) == len(taken)  # no record is taken twice
+            before.close()
+            store.close()
+
+        return handle, use
+
+    ends(lambda: at_each_point("/cycles/_journal/stores/", make))
+
+
+@pytest.mark.skipif(not locked_file.is_supported(), reason="the logs of chunks need file locks")
+def test_a_signal_handler_may_commit_while_the_log_of_its_chunk_is_synced(tmp_path: Path) -> None:
+    header = ChunkHeader("r", BASE, "TOKENS", 100, "key", cycles.Subject(tenant="acme"), cycles.Action("a", "b"))
+
+    def make() -> tuple[Callable[[], object], Callable[[], object]]:
+        log = ChunkLogs(lambda: f"{tmp_path}/", sync=True).make(header)
+
+        def commit() -> None:
+            log.write(Totals(spent=2, calls=2))
+            log.sync()
+
+        def use() -> None:
+            log.write(Totals(spent=1, calls=1))
+            log.sync()
+            log.remove()
+
+        return commit, use
+
+    ends(lambda: at_each_point("/cycles/_journal/files/chunk_cells", make))
+
+
+def test_an_interrupted_put_blocks_no_later_one() -> None:
+    number, more = 0, True
+    while more:
+        store = MemoryStore()
+        puts, item = Combiner(store, 0.01), Put("e" * 64, b"{}", None, 60_000)
+        with contextlib.suppress(KeyboardInterrupt):
+            more = run_at("/cycles/_journal/stores/batch", number, interrupt, partial(puts.put, [item]))
+        assert len(puts.put([Put("f" * 64, b"{}", None, 60_000)])) == 1, number
+        number += 1
+    assert number > 20
+
+
+@pytest.mark.skipif(not locked_file.is_supported(), reason="without file locks no file is used again")
+def test_a_record_whose_deletion_is_interrupted_does_not_come_back(tmp_path: Path) -> None:
+    """The settlement is finished in the background, which deletes the record again."""
+    number, more = 0, True
+    while more:
+        root = tmp_path / str(number)
+        journals = [
+            Journal(root, base_url=BASE, tenant="acme", api_key="key", report=lambda issue: None) for _ in range(2)
+        ]
+        for each in ("first", "second"):
+            assert journals[0].save(a_record(each))
+        journals[0].delete(a_record("first"))  # the folder has just responded: the next call is made in this thread
+        with contextlib.suppress(KeyboardInterrupt):
+            more = run_at("/cycles/_journal/", number, interrupt, partial(journals[0].delete, a_record("second")))
+        journals[0].delete(a_record("second"))
+        assert journals[1].pending() == [], number
+        journals[0].close()
+        number += 1
+    assert number > 10
 
 
 @pytest.mark.skipif(not locked_file.is_supported(), reason="without file locks no file is used again")

@@ -103,7 +103,8 @@ class SimStore(MemoryStore):
         return result
 
     def _arrives_late(self, operation: Callable[[], Any]) -> None:
-        if not self._tables.lock.locked():
+        lock: Any = self._tables.lock
+        if not lock.locked():
             operation()
 
     def _happens(self, feature: str, chance: float) -> bool:
@@ -226,7 +227,8 @@ class Machines:
 
     def _empty(self, emptied: Callable[[], None]) -> None:
         assert self.store is not None
-        if self.store.tables.rows and not self.store.tables.lock.locked():
+        lock: Any = self.store.tables.lock
+        if self.store.tables.rows and not lock.locked():
             self._swarm.matters("store is emptied")
             self._hub.trace(f"the store loses {len(self.store.tables.rows)} records")
             self.store.faults.emptied = True

@@ -109,8 +109,9 @@ FEATURE_FAULTS: Final = (
     Fault(
         "a settled record keeps its content if its file cannot be examined",
         "cycles/_journal/files/record_files.py",
-        "        # Whatever fails now, a start must not take the spare for a record that was saved.\n",
-        "        try:\n            os.stat(spare.path)\n        except OSError:\n            return False\n",
+        "            # Whatever fails now, a start must not take the spare for a record that was saved.\n",
+        "            try:\n                os.stat(spare.path)\n"
+        "            except OSError:\n                return False\n",
         most=2_000,
         disks=True,
     ),

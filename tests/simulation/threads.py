@@ -110,6 +110,9 @@ class SimRLock:
         self._owner, self._count = self._me(), 1
         return True
 
+    def locked(self) -> bool:
+        return self._count > 0
+
     def release(self) -> None:
         if self._owner is not self._me():
             if self.hub.current is None or not self.hub.current.process.alive:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from cycles._errors import StoreError
 from cycles._journal.stores.postgres import PostgresStore
 from cycles._journal.stores.store import Put
 from tests.stores.servers import POSTGRES
+from tests.support.points import run_at
 
 URL = os.environ.get(POSTGRES, "")
 
@@ -62,3 +65,35 @@ def test_the_message_of_a_lost_connection_is_one_line(store: PostgresStore) -> N
         store._link.run("select pg_terminate_backend(pg_backend_pid())::text, pg_sleep(60)::text")
     assert "\n" not in str(raised.value)
     assert store.put([item(1)]) != [None]
+
+
+def test_a_signal_handler_may_use_the_store_in_the_middle_of_each_operation(store: PostgresStore) -> None:
+    number, more, handled = 0, True, list[object]()
+
+    def handle() -> None:
+        handled.extend(store.put([item(10_000 + number)]))
+
+    while more:
+        more = run_at("/cycles/_journal/stores/postgres", number, handle, partial(store.put, [item(number + 1)]))
+        number += 1
+    assert number > 50
+    assert len(handled) == number - 1
+    assert None not in handled
+    assert len(store.list("", 1_000)) == 2 * number  # with the first one of the fixture
+
+
+def test_an_operation_that_is_interrupted_delays_no_later_one() -> None:
+    number, more = 0, True
+    store = PostgresStore(URL, partition=secrets.token_hex(8), timeout_s=5.0)
+    store.put([item(0)])
+    while more:
+        with contextlib.suppress(KeyboardInterrupt):
+            more = run_at("/cycles/_journal/stores/postgres", number, interrupt, partial(store.get, ["a"]))
+        assert store.get([item(0).key]) != [None]
+        number += 1
+    store.close()
+    assert number > 50
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

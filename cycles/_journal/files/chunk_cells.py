@@ -47,7 +47,7 @@ class ChunkLog:
         self._half = 0
         self._writes = 0
         self._synced = 0
-        self._syncing = threading.Lock()
+        self._syncing = threading.RLock()  # a signal handler may commit a guard of the pool in the middle of `sync`
 
     def write(self, totals: Totals) -> None:
         """Replace the older state of the cell, or the latest one if the same totals are written again."""
@@ -69,7 +69,7 @@ class ChunkLog:
             if self._synced < wanted:
                 written = self._writes
                 self._file.sync()
-                self._synced = written
+                self._synced = max(self._synced, written)
 
     def remove(self) -> None:
         """Remove the file: the journal has the record of the chunk, or nothing is to be settled."""

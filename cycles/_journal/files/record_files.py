@@ -347,16 +347,21 @@ class SpareFiles:
         if spare is None:
             return False
         try:
-            os.replace(path, spare.path)
-        except FileNotFoundError:  # another process has settled it
-            return True
-        except OSError:
-            return False
-        # Whatever fails now, a start must not take the spare for a record that was saved.
+            try:
+                os.replace(path, spare.path)
+            except FileNotFoundError:  # another process has settled it
+                return True
+            except OSError:
+                return False
+            # Whatever fails now, a start must not take the spare for a record that was saved.
+            with contextlib.suppress(OSError):
+                os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
+                os.write(spare.file.descriptor, b"\0")
+        except BaseException:  # a signal handler has raised: the record may be in it
+            spare.discard()
+            raise
+        # If another process has replaced the record, the name is of its file, which is not used again.
         with contextlib.suppress(OSError):
-            os.lseek(spare.file.descriptor, 0, os.SEEK_SET)
-            os.write(spare.file.descriptor, b"\0")
-            # If another process has replaced the record, the name is of its file, which is not used again.
             if os.stat(spare.path).st_ino == spare.inode and self._keep(spare):
                 return True
         spare.discard()

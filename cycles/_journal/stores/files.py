@@ -42,7 +42,7 @@ class FileStore:
     def __init__(self, root: Path, partition: Callable[[], str], *, sync: bool) -> None:
         self._files = RecordFiles(root, partition, sync=sync)
         self._own: set[str] = set()  # keys that this store has put or taken
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store in the middle of an operation
 
     def locate(self) -> str:
         """Return the folder's path with a separator at its end."""
@@ -122,6 +122,8 @@ class FileStore:
         return None if found is None else found.fence
 
     def _take(self, key: str) -> Stored | None:
+        if key in self._own:  # a signal handler has taken it in the meantime
+            return None
         self._own.add(key)
         path = self._files.path(_name(key))
         with contextlib.suppress(*NOTHING_THERE):

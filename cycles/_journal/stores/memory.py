@@ -7,6 +7,7 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from attrs import define, field
 
@@ -28,7 +29,7 @@ class _Row:
 class _Tables:
     """The rows of all partitions, and the lock of their store."""
 
-    lock: threading.Lock = field(factory=threading.Lock)
+    lock: AbstractContextManager[bool] = field(factory=lambda: threading.RLock())  # a signal handler may use it
     rows: dict[tuple[str, str], _Row] = field(factory=dict)
     fails: str | None = None
 
@@ -112,7 +113,7 @@ class MemoryStore:
 
     # --- with the lock held -----------------------------------------------------------------------------------------
 
-    def _use(self) -> threading.Lock:
+    def _use(self) -> AbstractContextManager[bool]:
         if self.fails is not None:
             raise StoreError(f"the store failed: {self.fails}; set fails to None to end that")
         return self._tables.lock
@@ -121,7 +122,7 @@ class MemoryStore:
         return self._tables.rows.get((self._partition, key))
 
     def _own(self, kept: KeptState | None) -> builtins.list[tuple[str, _Row]]:
-        rows = self._tables.rows.items()
+        rows = list(self._tables.rows.items())
         return [(key, row) for (owner, key), row in rows if owner == self._partition and row.kept == kept]
 
     def _put(self, item: Put) -> str | None:
@@ -135,9 +136,11 @@ class MemoryStore:
         return fence
 
     def _take(self, key: str, due_ms: int) -> Stored | None:
-        row = self._tables.rows[self._partition, key]
+        fence, now_ms, row = new_fence(), self._now_ms(), self._tables.rows[self._partition, key]
+        if row.due_ms > now_ms:  # a signal handler has taken it in the meantime; from here on no call lets one come
+            return None
         # A new fence also if it is quarantined: the client that took it before, and hangs, must not bring it back.
-        row.fence, row.due_ms, row.takes = new_fence(), due_ms, row.takes + 1
+        row.fence, row.due_ms, row.takes = fence, due_ms, row.takes + 1
         if row.takes > POISON_TAKES:
             row.kept = "quarantined"
             return None

@@ -95,7 +95,7 @@ select count(*) from old"""
 
 
 class PostgresStore:
-    """Records in PostgreSQL. Threads and processes may share it; each process has one connection.
+    """Records in PostgreSQL. Threads and processes may share it; each process keeps one connection open.
 
     Args:
         conninfo: A URL such as ``postgresql://user:password@host/db``, or a connection string of libpq.

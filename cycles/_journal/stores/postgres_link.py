@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL whose every operation ends at a deadline, also if the server stops responding.
+"""Connections to PostgreSQL whose every operation ends at a deadline, also if the server stops responding.
 
 libpq has no timeout for a response, so this uses its non-blocking functions and waits on the socket itself.
 
@@ -9,11 +9,12 @@ connection of the server.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -39,11 +40,14 @@ class LinkError(StoreError):
 
 
 class PostgresLink:
-    """A connection that is made when it is needed, and again after a failure or a fork. Threads take turns.
+    """Connections that are made when they are needed, and again after a failure or a fork. One of them is kept open.
+
+    No lock protects it: a signal handler that makes an operation in the middle of another one gets its own connection,
+    and so do threads that come at the same moment.
 
     Args:
         conninfo: A URL or connection string of libpq.
-        timeout_s: Bounds one operation, with the wait for other threads and for the connection.
+        timeout_s: Bounds one operation, with the wait for the connection.
         settings: Statements for every transaction.
     """
 
@@ -52,9 +56,7 @@ class PostgresLink:
         self._conninfo = conninfo.encode()
         self._timeout_s = timeout_s
         self._settings = settings
-        self._connection: Any = None
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._idle: deque[tuple[int, Any]] = deque(maxlen=1)  # process and connection; psycopg closes what is dropped
 
     def run(self, sql: str, parameters: Sequence[str] = ()) -> list[Row]:
         """Run one statement in a transaction and return its rows.
@@ -62,41 +64,30 @@ class PostgresLink:
         Raises:
             StoreError: it failed, or took longer than the timeout. Its outcome is unknown then.
         """
-        self._after_fork()
         deadline = time.monotonic() + self._timeout_s
-        # The wait for another thread counts too: a commit never waits longer than the timeout.
-        if not self._lock.acquire(timeout=self._timeout_s):
-            raise LinkError("the database is busy: another thread waits for PostgreSQL; check the server")
+        connection = self._connected(deadline)
         try:
-            return self._execute(self._connected(deadline), sql, parameters, deadline)
+            rows = self._execute(connection, sql, parameters, deadline)
         except BaseException as error:
             # After anything else, also an interrupt, a late result could be taken for that of the next statement.
-            if not isinstance(error, LinkError) or (error.sqlstate or "")[:2] not in _OF_THE_STATEMENT:
-                self._drop()
+            if isinstance(error, LinkError) and (error.sqlstate or "")[:2] in _OF_THE_STATEMENT:
+                self._idle.append((os.getpid(), connection))
+            else:
+                connection.finish()
             raise
-        finally:
-            self._lock.release()
+        self._idle.append((os.getpid(), connection))
+        return rows
 
     def close(self) -> None:
         """Close the connection."""
-        self._after_fork()
-        self._drop()
-
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():  # the connection and the lock are the parent's
-            self._pid, self._lock, self._connection = os.getpid(), threading.Lock(), None
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.finish()
+        self._idle.clear()
 
     def _connected(self, deadline: float) -> Any:
-        connection = self._connection
-        if connection is None or not self._is_usable(connection):
-            self._drop()
-            connection = self._connection = self._connect(deadline)
-        return connection
+        with contextlib.suppress(IndexError):
+            pid, connection = self._idle.pop()
+            if pid == os.getpid() and self._is_usable(connection):  # else it is the parent's
+                return connection
+        return self._connect(deadline)
 
     def _is_usable(self, connection: Any) -> bool:
         """Return False if the connection is over, also if the server closed it while it was idle."""
