@@ -22,7 +22,7 @@ from cycles._core.settlement.record import Record, RecordError, decode, encode, 
 from cycles._journal.files.chunk_cells import ChunkLogs, recover_chunks
 from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.record_files import REJECTED, SETTLED_KEPT_MS, RecordFiles
-from cycles._journal.files.spend import SpendLog, latest_records, left_entries
+from cycles._journal.files.spend import SpendLog, recover_spend
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
 Entry = NewType("Entry", str)
@@ -139,8 +139,6 @@ class Journal:
         self.keeps_commit: Final = self._commits.has
         self.unread: bool = False  # what an earlier process left could not be listed
         self.quarantined: int = 0  # how many records this journal has quarantined
-
-    rejected_hint = "client.pending(rejected=True) lists it"
 
     @property
     def directory(self) -> str:
@@ -275,16 +273,14 @@ class Journal:
         """
         saved: list[Record] = []
         with self._unreadable_reported(unread=True):
-            recover_chunks(self._files.locate(), self._files.has, self.save)
-        with self._unreadable_reported(unread=True), left_entries(self._files.locate()) as entries:
-            for record in latest_records(entries):
-                has_record = self._files.has(file_name(record.reservation_id))
-                if has_record or is_known(record.reservation_id):
-                    continue
-                if not self.save(record):
-                    raise OSError(errno.EIO, "its entries cannot be saved as records")
-                saved.append(record)
+            recover_chunks(self._files.locate(), self._has, self.save)
+        with self._unreadable_reported(unread=True):
+            has = self._has
+            saved.extend(recover_spend(self._files.locate(), lambda known: has(known) or is_known(known), self.save))
         return saved
+
+    def _has(self, reservation_id: str) -> bool:
+        return self._files.has(file_name(reservation_id))
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, file_name
@@ -14,6 +14,9 @@ from cycles._journal.files.spend import SpendLog
 from cycles._journal.journal import Entry, Journal
 from cycles._journal.stores.shared import StoreJournal
 
+_KEPT: Final = "client.pending(rejected=True) lists it"
+_LOST: Final = "no journal keeps it; record it by hand with client.record()"
+
 
 class NoJournal:
     """The journal of a client with ``journal=False``: the methods of a journal, and nothing is kept."""
@@ -21,7 +24,6 @@ class NoJournal:
     directory = None
     unread = False
     quarantined = 0
-    rejected_hint = "no journal keeps it; record it by hand with client.record()"
 
     def put(self, record: Record) -> PutResult:
         """Save nothing: the record is sent anyway."""
@@ -73,13 +75,13 @@ class Records:
     """Puts, loads and finishes records, and knows which are in progress. Everything blocks on the journal."""
 
     def __init__(self, journal: AnyJournal) -> None:
-        self._journal = journal
+        self.journal: Final = journal
         self._files = journal.local if isinstance(journal, StoreJournal) else journal  # on the disk of this machine
         self.shared: StoreJournal | None = journal if isinstance(journal, StoreJournal) else None
         """The journal, if its store is shared by a fleet."""
         self.journaled: bool = not isinstance(journal, NoJournal)
         """Whether records are kept: what reports say of a pending amount."""
-        self.rejected_hint: str = journal.rejected_hint
+        self.rejected_hint: str = _KEPT if self.journaled else _LOST
         """What reports say of a rejected amount: where it is."""
         self._in_progress: dict[str, Record | None] = {}  # None: the record is in the journal only
 
@@ -93,15 +95,10 @@ class Records:
         """Whether the journal could not be read: what an earlier process left is unknown."""
         return self._files.unread
 
-    @property
-    def quarantined(self) -> int:
-        """How many records were quarantined so far."""
-        return self._journal.quarantined
-
     def put(self, record: Record) -> PutResult:
         """Save a record, which is in progress from now on. Blocks on the journal."""
         self._in_progress[record.reservation_id] = record
-        return self._journal.put(record)
+        return self.journal.put(record)
 
     def put_many(self, records: list[Record]) -> list[PutResult]:
         """Save several records: in a shared store in one round trip."""
@@ -125,7 +122,7 @@ class Records:
                 self._reject(excess, excess.rejected or result.reason)
         is_kept = isinstance(result, Rejected) and result.kept is not None  # beside the record, whose rest is settled
         if result is None or isinstance(result, Settled) or is_kept:
-            self._journal.delete(record)
+            self.journal.delete(record)
             self._in_progress.pop(record.reservation_id, None)
         elif isinstance(result, Taken):
             if self.shared is not None:
@@ -134,7 +131,7 @@ class Records:
 
     def _reject(self, record: Record, reason: str) -> None:
         self._in_progress.setdefault(record.reservation_id)  # else a start that reads the journal now would send it
-        self._journal.reject(record, reason)
+        self.journal.reject(record, reason)
         self._in_progress.pop(record.reservation_id, None)
 
     def is_taken(self, record: Record) -> bool:
@@ -166,14 +163,6 @@ class Records:
         found = [record for record in list(self._in_progress.values()) if record is not None]
         return [record for record in found if not self.is_taken(record)]
 
-    def load(self, entry: Entry) -> Record | None:
-        """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""
-        return self._journal.load(entry)
-
-    def rejected(self) -> list[tuple[Record, str]]:
-        """Return the rejected records, with the reason of each."""
-        return self._journal.rejected()
-
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""
         return self._files.spend_log() if is_supported() else None
@@ -185,22 +174,18 @@ class Records:
     def close(self) -> None:
         """Release what the files of the journal keep open; a shared journal is closed by its owner."""
         if self.shared is None:
-            self._journal.close()
+            self.journal.close()
 
     def recover_spend(self) -> set[Entry]:
         """Save what dead processes wrote ahead, and return the records of requests whose cost is unknown."""
-        return {Entry(file_name(record.reservation_id)) for record in self._journal.recover_spend() if record.sent}
+        return {Entry(file_name(record.reservation_id)) for record in self.journal.recover_spend() if record.sent}
 
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         self._files.remove_settled(now_ms)
-        found = self._journal.pending()
+        found = self.journal.pending()
         in_progress = self.in_progress()  # now: a guard may have begun to settle one while the journal was read
         return [entry for entry in found if entry not in in_progress]
-
-    def sent(self, entries: list[Entry]) -> set[Entry]:
-        """Return which entries are of requests whose cost is unknown: they are settled before anything is reserved."""
-        return self._journal.sent(entries)
 
     def in_progress(self) -> set[str]:
         """Return the file names of the records that are being settled, or are pending, in this process."""

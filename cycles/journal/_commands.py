@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -196,9 +197,9 @@ def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
     timeout_s = config.journal_store_timeout
     if not is_url(source):
         if is_url(target):
-            return move_files_into(target, directory(source), timeout_s)
+            return move_files_into(lambda owner: view_of(target, owner, timeout_s).store, directory(source))
         _require_different(target, os.path.realpath(directory(source)) == os.path.realpath(directory(target)))
-        return by_hand.move_all(directory(source), directory(target))
+        return move_files_into(partial(files_of, directory(target)), directory(source))
     base_url, api_key = config.endpoint()  # the records of a store are those of one server and principal
     owner = partition(base_url, config.tenant, api_key)
     with contextlib.closing(view_of(source, owner, timeout_s)) as view:

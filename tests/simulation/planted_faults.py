@@ -209,7 +209,7 @@ FAULTS: Final = (
     ),
     Fault(
         "entries of dead processes are not recovered",
-        "cycles/_journal/journal.py",
+        "cycles/_journal/files/spend.py",
         "for record in latest_records(entries):",
         "for record in latest_records([]):",
     ),
@@ -335,8 +335,8 @@ FAULTS: Final = (
     Fault(
         "finish deletes what was rejected",
         "cycles/_journal/records.py",
-        "        self._journal.reject(record, reason)",
-        "        self._journal.delete(record)",
+        "        self.journal.reject(record, reason)",
+        "        self.journal.delete(record)",
     ),
     # A disk that fails between a commit and its event.
     Fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.settlement.record import Record, encode, file_name, partition
+from cycles._core.settlement.record import Record, decode, encode, file_name, partition
 from cycles._journal import open as open_journal
-from cycles._journal.operators import by_hand, inspect_store as store_inspection
+from cycles._journal.files.locked_file import is_supported
+from cycles._journal.operators import inspect_store as store_inspection
+from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put, settled_by_hand, with_reason
@@ -196,6 +199,34 @@ def test_records_move_between_files_and_store_with_the_same_bytes(
     assert "secret" not in out
 
 
+@pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
+@pytest.mark.parametrize("into", ["store", "files"])
+def test_what_a_killed_process_wrote_ahead_moves_too(
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    into: str,
+) -> None:
+    """Spend of a guard, and the sum of a pool."""
+    with server.client(tenant="acme", base_url=url, journal=True, journal_dir=tmp_path / "live") as client:
+        options: Any = {"action": ("a", "b"), "subject": {"agent": "planner"}}
+        guard = client.reserve(cycles.tokens(9), **options).acquire()
+        guard.spend(cycles.tokens(3))
+        pool = client.pool(max_held=cycles.tokens(100), **options)
+        pool.reserve(cycles.tokens(9)).acquire().commit(cycles.tokens(4))
+        shutil.copytree(tmp_path / "live", tmp_path / "dead")  # no process has a lock there
+        pool.close()
+        guard.commit()
+    other = str(tmp_path / "other")
+    status, out = run(capsys, "move", str(tmp_path / "dead"), STORE if into == "store" else other)
+    assert (status, "2 moved" in out, list((tmp_path / "dead").rglob("*.log"))) == (0, True, []), out
+    files = FileStore(Path(other), lambda: partition(url, "acme", ""), sync=False)
+    stored = bound(store, url) if into == "store" else files
+    assert sorted(decode(each.record).actual.amount for each in stored.list()) == [3, 4]
+
+
 def test_a_rejected_amount_that_is_settled_stays_settled_when_it_moves(
     store: MemoryStore, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,7 +281,11 @@ def test_a_move_into_the_same_directory_deletes_nothing(
     for target in (str(root), f"{root}/", str(root / "x" / ".."), root.as_uri(), str(tmp_path / "link")):
         status, out = run(capsys, "move", str(root), target)
         assert (status, "both places are the same" in out) == (2, True), out
-    assert by_hand._move(str(path.parent), str(tmp_path / "link" / path.parent.name), path.name) is False
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / path.parent.name).symlink_to(path.parent)
+    status, out = run(capsys, "move", str(root), str(other))
+    assert (status, "0 moved" in out) == (4, True), out
     assert path.read_bytes() == encode(record)
 
 

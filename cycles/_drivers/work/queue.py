@@ -230,7 +230,7 @@ class WorkQueue:
                 self._add_sent(recovered)
                 self._recovered.set()
             found = self._records.left_by_others(self._io.clock.wall_ms())
-            self._add_sent(self._records.sent(found))
+            self._add_sent(self._records.journal.sent(found))
             self._add_found(found)
             self._scan_finished = not self._records.unread
         finally:
@@ -333,7 +333,7 @@ class WorkQueue:
 
     def rejected(self) -> list[PendingSettlement]:
         """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""
-        return self._shown(list(self._records.rejected()))
+        return self._shown(list(self._records.journal.rejected()))
 
     def _shown(self, records: list[tuple[Record, str | None]]) -> list[PendingSettlement]:
         now_ms = self._io.clock.wall_ms()
@@ -511,7 +511,7 @@ class WorkQueue:
         """
         end = time.monotonic() + timeout_s
         io = self._until(end)
-        settled, quarantined = self._settled, self._records.quarantined
+        settled, quarantined = self._settled, self._records.journal.quarantined
         self.ends.run()
         self._wait_for_scan(timeout_s)
         with self._lock:
@@ -532,7 +532,7 @@ class WorkQueue:
         if self._records.shared is not None:
             self._records.shared.settle_finished()
         with self._lock:
-            quarantined = self._records.quarantined - quarantined
+            quarantined = self._records.journal.quarantined - quarantined
             return FlushReport(self._settled - settled, len(self.unsettled()), quarantined, self._scan_finished)
 
     def _worth_waiting(self, end: float) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 from cycles._core.pool.chunk_record import ChunkHeader, recovered_record
 from cycles._core.pool.sums import HALF, SECTOR, Totals, encode
-from cycles._core.settlement.record import Record, RecordError, file_name
+from cycles._core.settlement.record import Record, RecordError
 from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import CALLS
 from cycles._journal.files.file_calls import make_private_folder, sync_folder
@@ -120,7 +120,7 @@ def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Reco
 
     Args:
         folder: The partition of the journal, with a separator at its end.
-        has: Returns whether the journal has a record of this file name.
+        has: Returns whether the journal has a record of this reservation.
         save: Saves a record, and returns whether that was possible. If not, the log stays.
 
     Raises:
@@ -130,5 +130,5 @@ def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Reco
         with contextlib.closing(log), contextlib.suppress(RecordError):  # written by a later version in another form
             if log.path.endswith(SUFFIX):
                 header, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000)
-                if record is None or has(file_name(header.reservation_id)) or save(record):
+                if record is None or has(header.reservation_id) or save(record):
                     log.remove()

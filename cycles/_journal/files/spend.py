@@ -9,6 +9,7 @@ files, with larger slots. The next process that gets the lock moves the entries 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import secrets
 import threading
@@ -226,6 +227,26 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
         yield [entry for file in files for _, entry in file.entries()]
         for each in files:
             each.remove()
+
+
+def recover_spend(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> Iterator[Record]:
+    """Save the records of what dead processes wrote ahead, yield each one, then remove the files.
+
+    Args:
+        folder: The partition of the journal, with a separator at its end.
+        has: Returns whether there is a record of this reservation already.
+        save: Saves a record, and returns whether that was possible.
+
+    Raises:
+        OSError: a record cannot be saved; the files stay.
+    """
+    with left_entries(folder) as entries:
+        for record in latest_records(entries):
+            if has(record.reservation_id):
+                continue
+            if not save(record):
+                raise OSError(errno.EIO, "its entries cannot be saved as records")
+            yield record
 
 
 def _layout_of(length: int) -> Layout | None:

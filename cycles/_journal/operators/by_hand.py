@@ -1,29 +1,23 @@
-"""What an operator does with the files of journals: send one again, discard one, move all to another directory."""
+"""What an operator does with a file of a journal: send it again, discard it."""
 
 # Strings, not Paths, as in the other files of this package.
-# ruff: noqa: PTH108, PTH118
+# ruff: noqa: PTH108
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import re
 import secrets
 from pathlib import Path
-from typing import Final
 
 from attrs import evolve
 
-from cycles._core.settlement.record import Record, decode, encode, file_name
-from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
-from cycles._journal.files.record_files import REJECTED, SETTLED_AT
-from cycles._journal.files.spend import PREFIX, SUFFIX, left_entries, remove_entries
+from cycles._core.settlement.record import Record, encode, file_name
+from cycles._journal.files.file_calls import move_to_free_name, read_whole, write_whole
+from cycles._journal.files.record_files import SETTLED_AT
+from cycles._journal.files.spend import SUFFIX, remove_entries
 from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
-
-_ENDINGS: Final = (".json", ".quarantined", DISCARDED, ".tmp")
-_PARTITION: Final = re.compile(r"[0-9a-f]{16}")
 
 
 def discard(entry: InspectedRecord) -> str:
@@ -99,64 +93,6 @@ def mark_settled(entry: InspectedRecord, now_ms: int) -> None:
     if kept.get("record") == entry.record and kept.get("reason") == entry.reason:
         content = json.dumps({**kept, SETTLED_AT: now_ms}).encode("ascii")
         write_whole(entry.path, f"{entry.path}.{secrets.token_hex(4)}.tmp", content, sync=True)
-
-
-def move_all(source: Path, target: Path) -> tuple[int, int]:
-    """Move all records from one directory of journals to another; return how many were moved, and how many stay.
-
-    A record stays if the target has another one under its name.
-
-    Raises:
-        OSError: a directory cannot be read or written.
-    """
-    source, target = source.expanduser().absolute(), target.expanduser().absolute()
-    moved = left = 0
-    for folder, _, names in os.walk(source):
-        relative = os.path.relpath(folder, source)
-        if relative.count(os.sep) > 1 or not _holds_records(relative):
-            continue
-        there = os.path.normpath(os.path.join(target, relative))
-        moved += _save_spend(folder, there, names)
-        for name in sorted(names):
-            if name.endswith(_ENDINGS):
-                done = _move(folder, there, name)
-                moved, left = moved + done, left + (not done)
-    return moved, left
-
-
-def _holds_records(relative: str) -> bool:
-    first, _, second = relative.partition(os.sep)
-    return relative in (".", REJECTED) or (_PARTITION.fullmatch(first) is not None and second in ("", REJECTED))
-
-
-def _save_spend(folder: str, there: str, names: list[str]) -> int:
-    """Save spend that dead processes wrote ahead as records at the target; return how many."""
-    if not any(name.startswith(PREFIX) and name.endswith(SUFFIX) for name in names):
-        return 0
-    saved = 0
-    with left_entries(folder + os.sep) as entries:
-        for content in entries:
-            name = file_name(decode(content).reservation_id)
-            make_private_folder(there, sync=True)
-            has_record = os.path.lexists(os.path.join(folder, name))
-            saved += not has_record and _write_new(os.path.join(there, name), content)
-    return saved
-
-
-def _move(folder: str, there: str, name: str) -> bool:
-    if name.endswith(".tmp"):
-        return False  # another process is writing it
-    path, target = os.path.join(folder, name), os.path.join(there, name)
-    try:
-        content = read_whole(path)
-    except FileNotFoundError:
-        return False  # it was settled in the meantime
-    make_private_folder(there, sync=True)
-    if not _write_new(target, content) and (read_whole(target) != content or Path(path).samefile(target)):
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    return True
 
 
 def _write_new(path: str, content: bytes) -> bool:

@@ -23,6 +23,7 @@ from cycles._journal.files.bounded import BoundedCalls
 from cycles._journal.files.file_calls import NOTHING_THERE, read_whole
 from cycles._journal.files.record_files import REJECTED, SETTLED_AT
 from cycles._journal.files.spend import PREFIX, SUFFIX, read_entries
+from cycles._journal.stores.store import decoded
 
 State: TypeAlias = Literal["pending", "sent", "deferred", "quarantined", "rejected", "unfinished"]
 
@@ -85,10 +86,7 @@ class InspectedRecord:
 
     def decoded(self) -> Record | None:
         """Return the record as a value, or None if this release cannot read it."""
-        try:
-            return decode(json.dumps(self.record).encode("ascii"))
-        except RecordError:
-            return None
+        return decoded(json.dumps(self.record).encode("ascii"))
 
 
 def inspect(root: Path) -> list[InspectedRecord]:

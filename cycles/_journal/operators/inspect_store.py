@@ -1,4 +1,4 @@
-"""What operators do with the records of a shared store: look at them, send one again, discard one, move all.
+"""What operators do with a shared store: look at its records, send one again, discard one; and move all records.
 
 A store shows the records of one server and principal. Looking claims nothing.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,25 +20,27 @@ from attrs import evolve, frozen
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, encode
 from cycles._errors import StoreError
-from cycles._journal.files.record_files import SETTLED_KEPT_MS
-from cycles._journal.files.spend import SUFFIX, remove_entries
+from cycles._journal.files.chunk_cells import recover_chunks
+from cycles._journal.files.record_files import SETTLED_KEPT_MS, key_in
+from cycles._journal.files.spend import SUFFIX, recover_spend
 from cycles._journal.open import bound, open_store
 from cycles._journal.operators.inspect import InspectedRecord, entry_of, inspect
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import (
+    KEPT,
     POISON_TAKES,
     JournalStore,
     KeptState,
     Put,
     Stored,
-    decoded,
     pages,
     settled_by_hand,
     with_reason,
 )
 
 _BATCH: Final = 500
+_PARTITION: Final = re.compile(r"[0-9a-f]{16}")
 _NOT_TAKEN_MS: Final = 600_000
 
 
@@ -54,7 +58,8 @@ class StoreView:
             StoreError: the store does not respond.
         """
         now_ms = time.time_ns() // 1_000_000
-        found = [shown for each in _all(self.store) if (shown := self._shown(each, now_ms)) is not None]
+        stored = (each for kept in KEPT.values() for each in pages(self.store, kept))
+        found = [shown for each in stored if (shown := self.shown(each, now_ms)) is not None]
         return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
 
     def discard(self, entry: InspectedRecord) -> str:
@@ -109,7 +114,7 @@ class StoreView:
         if self.store.put([Put(stored.key, record, stored.fence, 0, kept)]) == [None]:
             raise StoreError(f"record {stored.key[:12]} was changed by a client at this moment; try again")
 
-    def _shown(self, stored: Stored, now_ms: int) -> InspectedRecord | None:
+    def shown(self, stored: Stored, now_ms: int) -> InspectedRecord | None:
         """Return what a record is for an operator; None for the mark of a chunk that is settled."""
         entry = entry_of(stored.key, "pending", f"{self.name}#{stored.key}", stored.record, now_ms)
         members = entry.record or {}
@@ -123,14 +128,6 @@ class StoreView:
 
 
 _ASIDE: Final = f"poison: taken {POISON_TAKES} times, and no attempt ended; or discarded by hand"
-
-
-def _all(store: JournalStore) -> Iterator[Stored]:
-    for kept in _STATES:
-        yield from pages(store, kept)
-
-
-_STATES: Final[tuple[KeptState | None, ...]] = (None, "rejected", "quarantined")
 
 
 def view_of(url: str, owner: str, timeout_s: float) -> StoreView:
@@ -165,56 +162,75 @@ def is_same_store(first: str, second: str, timeout_s: float) -> bool:
             other.store.delete([(key, fence or "")])
 
 
-def move_files_into(url: str, source: Path, timeout_s: float) -> tuple[int, int]:
-    """Move the records of all journals below a directory into a store, each into its own partition.
+def move_files_into(open_target: Callable[[str], JournalStore], source: Path) -> tuple[int, int]:
+    """Move the records of all journals below a directory into stores, with what dead processes wrote ahead.
 
-    Returns how many were moved, and how many stay.
+    Returns how many were moved, and how many stay: files that are being written, and records of which the target has
+    another one.
+
+    Args:
+        open_target: Returns the store of a partition.
+        source: The directory.
 
     Raises:
-        StoreError: the store does not respond. What was moved until then stays moved.
+        StoreError: a store does not respond. What was moved until then stays moved.
         OSError: the directory cannot be read.
     """
     moved = left = 0
-    with contextlib.closing(view_of(url, "moved", timeout_s)) as view:
-        view.store.list("", 1)  # raises before anything is read if the store does not respond
+    with contextlib.closing(open_target("moved")) as store:
+        store.list("", 1)  # raises before anything is changed if the store does not respond
+    for path in (source, *source.iterdir()):
+        if _PARTITION.fullmatch(path.name):
+            _save_logs(files_of(path.parent, path.name))
     by_owner: dict[str, list[InspectedRecord]] = {}
     for entry in inspect(source):
         folder = Path(entry.path).parent
         owner = (folder.parent if entry.state == "rejected" else folder).name
         by_owner.setdefault(owner, []).append(entry)
     for owner, entries in by_owner.items():
-        with contextlib.closing(view_of(url, owner, timeout_s)) as view:
+        with contextlib.closing(open_target(owner)) as store:
+            there = store.locate() if isinstance(store, FileStore) else ""
             for entry in entries:
-                done = _into_store(view.store, entry)
+                is_same = there and os.path.realpath(there) == os.path.realpath(Path(entry.path).parent)  # by a link
+                done = not is_same and _into_store(store, entry)
                 moved, left = moved + done, left + (not done)
     return moved, left
 
 
+def _save_logs(store: FileStore) -> None:
+    """Save what dead processes wrote ahead as records, as a start of a client does."""
+
+    def has(reservation_id: str) -> bool:
+        return store.get([key_of(reservation_id)]) != [None]
+
+    def save(record: Record) -> bool:
+        return store.put([Put(key_of(record.reservation_id), encode(record))]) != [None]
+
+    recover_chunks(store.locate(), has, save)
+    list(recover_spend(store.locate(), has, save))
+
+
 def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
-    if entry.state not in ("pending", "sent", "deferred", "rejected") or entry.record is None:
+    path, record = Path(entry.path), entry.decoded()
+    if entry.state == "unfinished" or path.suffix == SUFFIX:  # of a live process
         return False
-    path = Path(entry.path)
-    if path.suffix == SUFFIX:
-        return _written_ahead_into_store(store, entry)
-    put = Put(entry.id, path.read_bytes() if entry.state != "rejected" else _rejected(entry))
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # a client has settled it
+        return False
+    put = Put(entry.id if record is None else key_of(record.reservation_id), content)
+    if entry.state == "rejected":
+        put = evolve(put, record=_rejected(entry), kept="rejected")
+    elif entry.state == "quarantined":
+        put = evolve(put, kept="quarantined")
     if entry.settled_at_ms is not None:
-        put = settled_by_hand(entry.id, put.record, entry.settled_at_ms - time.time_ns() // 1_000_000)
-    elif entry.state == "rejected":
-        put = evolve(put, kept="rejected")
-    if not _put_new(store, [put])[0]:
+        put = settled_by_hand(put.key, put.record, entry.settled_at_ms - time.time_ns() // 1_000_000)
+    is_text = content.isascii() and b"\0" not in content  # a database may keep nothing else
+    is_kept = key_in(f"v2-{put.key}.json") is not None and (is_text or isinstance(store, FileStore))
+    if not is_kept or not _put_new(store, [put])[0]:
         return False
     path.unlink(missing_ok=True)
     return True
-
-
-def _written_ahead_into_store(store: JournalStore, entry: InspectedRecord) -> bool:
-    def keep(content: bytes) -> None:
-        if not _put_new(store, [Put(entry.id, content)])[0]:
-            raise FileExistsError(entry.id)
-
-    with contextlib.suppress(FileExistsError, BlockingIOError):
-        return remove_entries(entry.path, entry.reservation_id or "", keep)
-    return False
 
 
 def _put_new(store: JournalStore, puts: Sequence[Put]) -> list[bool]:
@@ -235,11 +251,12 @@ def move_store_into(view: StoreView, store: JournalStore) -> tuple[int, int]:
     """
     moved = left = 0
     now_ms = time.time_ns() // 1_000_000
-    for kept in _STATES:
+    for kept in KEPT.values():
         after = ""
         while page := view.store.list(after, _BATCH, kept):
             after = page[-1].key
-            found = [each for each in page if not (isinstance(store, FileStore) and _stays(each))]
+            # Files have no use for the mark of a chunk that is settled.
+            found = [each for each in page if not isinstance(store, FileStore) or view.shown(each, now_ms) is not None]
             done = _put_new(store, [_copy(each, now_ms) for each in found])
             view.store.delete([(each.key, each.fence) for each, is_done in zip(found, done, strict=True) if is_done])
             moved, left = moved + sum(done), left + len(found) - sum(done)
@@ -250,12 +267,6 @@ def _copy(stored: Stored, now_ms: int) -> Put:
     """Return the put of a record, due immediately, or when the mark of a settled one ends."""
     due_ms = max(0, stored.due_ms - now_ms) if b'"settled":' in stored.record else 0
     return Put(stored.key, stored.record, None, due_ms, stored.kept)
-
-
-def _stays(stored: Stored) -> bool:
-    """Return whether files have no use for a record: it marks that a chunk is settled."""
-    record = decoded(stored.record)
-    return record is not None and stored.kept is None and record.settled is not None and record.rejected is None
 
 
 def files_of(folder: Path, owner: str) -> FileStore:

@@ -20,14 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cycles._errors import StoreError
 from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS, RecordFiles, key_in
-from cycles._journal.stores.store import PAGE, KeptState, Owned, Put, Stored
-
-_STATES: Final[tuple[KeptState | None, ...]] = (None, "rejected", "quarantined")
+from cycles._journal.stores.store import KEPT, PAGE, KeptState, Owned, Put, Stored
 
 
 class FileStore:
@@ -133,7 +131,7 @@ class FileStore:
         return None
 
     def _find(self, key: str) -> Stored | None:
-        for kept in _STATES:
+        for kept in KEPT.values():
             for place in self._places(key, kept):
                 with contextlib.suppress(*NOTHING_THERE):
                     return self._stored(key, place, kept)

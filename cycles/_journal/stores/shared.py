@@ -99,8 +99,6 @@ class StoreJournal:
         wall_ms: Returns milliseconds since the epoch.
     """
 
-    rejected_hint = "client.pending(rejected=True) lists it"
-
     def __init__(
         self,
         store: JournalStore,
