@@ -24,9 +24,15 @@ def ask(request: Any) -> Any:
     return StreamingHttpResponse(body())
 
 
+def fail(request: Any) -> Any:
+    """Raise, in the block of a guard."""
+    with used["client"].reserve(cycles.tokens(10), action=("llm.completion", "x")):
+        raise LookupError
+
+
 def __getattr__(name: str) -> Any:
     if name == "urlpatterns":
         from django.urls import path
 
-        return [path("", ask)]
+        return [path("", ask), path("fail", fail)]
     raise AttributeError(name)

@@ -85,7 +85,10 @@ def model_of(*replies: Any) -> Model:
 
 
 async def run(model: Any, *plugins: Any, streamed: bool = False, tools: Any = (search, delete)) -> list[Any]:
-    agent = LlmAgent(name="helper", model=model, tools=list(tools))
+    return await run_agent(LlmAgent(name="helper", model=model, tools=list(tools)), *plugins, streamed=streamed)
+
+
+async def run_agent(agent: Any, *plugins: Any, streamed: bool = False) -> list[Any]:
     runner = InMemoryRunner(agent=agent, app_name="app", plugins=list(plugins))
     session = await runner.session_service.create_session(app_name="app", user_id="u")
     config = RunConfig(streaming_mode=StreamingMode.SSE if streamed else StreamingMode.NONE)
@@ -133,6 +136,41 @@ async def test_each_model_call_and_each_tool_call_is_charged(
     ]
 
 
+async def test_each_agent_of_a_team_draws_on_its_own_budget(
+    streamed: bool, guarded: Any, server: cycles.EmbeddedServer, client: cycles.Cycles, ledger: Ledger
+) -> None:
+    def own(call: Any) -> dict[str, str]:
+        return {"agent": call.agent}
+
+    for name in ("helper", "writer"):
+        server.ledger.set_budget(f"tenant:acme/agent:{name}", TOKENS(1_000))
+    handing_on, searching = says(calls("transfer_to_agent", agent_name="writer")), says(calls("search", query="x"))
+    written = guarded(model_of(searching, says("written", tokens=(20, 5))), subject=own)
+    writer = LlmAgent(name="writer", description="It writes.", model=written, tools=[search])
+    helper = LlmAgent(name="helper", model=guarded(model_of(handing_on), subject=own), sub_agents=[writer])
+    plugin = CyclesPlugin(client, tool_budget={"search": TOKENS(3)}, subject=own)
+    assert words(await run_agent(helper, plugin, streamed=streamed))[-1] == "written"
+    assert [(row.action.name, row.subject.agent) for row in ledger.rows()] == [
+        ("small-model", "helper"),
+        ("small-model", "writer"),
+        ("search", "writer"),
+        ("small-model", "writer"),
+    ]
+    assert ledger.spent(scope="tenant:acme/agent:helper") == 15
+    assert ledger.spent(scope="tenant:acme/agent:writer") == 15 + 3 + 25
+
+
+async def test_an_agent_whose_budget_is_used_up_is_denied_alone(guarded: Any, ledger: Ledger) -> None:
+    def own(call: Any) -> dict[str, str]:
+        return {"agent": call.agent}
+
+    model = guarded(model_of(says("done")), subject=own)
+    with pytest.raises(cycles.BudgetExceededError):
+        await run_agent(LlmAgent(name="poor", model=model))
+    assert words(await run_agent(LlmAgent(name="helper", model=model))) == ["done"]
+    assert ledger.spent() == 15
+
+
 async def test_prices_get_all_counts(guarded: Any, ledger: Ledger) -> None:
     book = cycles.PriceBook({"small-model": cycles.Price(input="1", output="10", cached_input="0.1")})
     reply = says("done", tokens=(1_000, 20), cached_content_token_count=600, thoughts_token_count=30)
@@ -178,10 +216,7 @@ async def test_structured_output_is_charged(guarded: Any, ledger: Ledger) -> Non
         number: int
 
     agent = LlmAgent(name="helper", model=guarded(model_of(says('{"number": 4}'))), output_schema=Answer)
-    runner = InMemoryRunner(agent=agent, app_name="app")
-    session = await runner.session_service.create_session(app_name="app", user_id="u")
-    message = types.Content(role="user", parts=[types.Part(text="hello")])
-    events = [each async for each in runner.run_async(user_id="u", session_id=session.id, new_message=message)]
+    events = await run_agent(agent)
     assert Answer.model_validate_json(words(events)[0]).number == 4
     assert ledger.spent() == 15
 

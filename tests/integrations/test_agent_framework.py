@@ -267,6 +267,29 @@ async def test_a_cancelled_call_is_released(models: Any, ledger: Ledger) -> None
     assert ledger.spent() == 0
 
 
+async def test_a_cancelled_stream_costs_what_was_made(models: Any, client: cycles.Cycles, ledger: Ledger) -> None:
+    called = asyncio.Event()
+
+    class Waiting(Client):
+        async def updates(self, reply: Any) -> Any:
+            yield ChatResponseUpdate(role="assistant", contents=reply[0][:1])
+            called.set()
+            await asyncio.Event().wait()
+
+    async def read() -> None:
+        async for _ in Agent(client=Waiting(says()), middleware=[models()]).run("hello", stream=True):
+            pass
+
+    task = asyncio.create_task(read())
+    await set_by(task, called)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await settled(client)
+    assert 0 < ledger.spent() < 100
+    assert ledger.metadata() == [{"actual_source": "estimate", "outcome": "closed"}]
+
+
 async def test_a_guarded_client_inside_is_paid_once(models: Any, client: cycles.Cycles, ledger: Ledger) -> None:
     openai: Any = pytest.importorskip("openai")
     from cycles.testing import FakeProvider

@@ -294,6 +294,7 @@ FRAMEWORKS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "langchain": (langchain_model, arun_langchain),
     "pydantic_ai": (pydantic_model, arun_pydantic),
     "openai_agents": (agents_model, arun_agents),
+    "langchain guard": (langchain_model, arun_guarded_langchain),
     "langchain unknown": (unknown_langchain_model, arun_guarded_langchain),
     "litellm": (litellm_model, arun_litellm),
     "adk": (adk_model, arun_adk),

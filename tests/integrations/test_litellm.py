@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -284,25 +285,30 @@ async def test_each_fallback_has_its_own_reservation(
     ]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("how", WAYS)
 async def test_each_attempt_of_the_router_has_its_own_reservation(
-    streamed: bool, installed: Any, ask: Any, provider: FakeProvider, spent: Spent, ledger: Ledger
+    how: str, installed: Any, provider: FakeProvider, spent: Spent, ledger: Ledger
 ) -> None:
     installed()
     where = {"api_base": provider.openai_url, "api_key": "k"}
     models = [
         {"model_name": name, "litellm_params": {"model": f"openai/{name}", **where}} for name in ("gpt-5", "gpt-5-mini")
     ]
-    router = litellm.Router(model_list=models, fallbacks=[{"gpt-5": ["gpt-5-mini"]}], num_retries=0)
-    provider.reply(status=400).reply(usage=USED, model="gpt-5-mini")
-    response = await router.acompletion(model="gpt-5", messages=MESSAGES, stream=streamed)
-    if streamed:
-        assert [chunk async for chunk in response]
+    router = litellm.Router(model_list=models, fallbacks=[{"gpt-5": ["gpt-5-mini"]}], num_retries=1, retry_after=0)
+    provider.reply(status=500, times=2).reply(usage=USED, model="gpt-5-mini")
+    given: Any = {"model": "gpt-5", "messages": MESSAGES, "stream": "stream" in how}
+    if how in ("completion", "stream"):
+        response = await asyncio.to_thread(router.completion, **given)
+        if given["stream"]:
+            await asyncio.to_thread(list, response)
+    else:
+        response = await router.acompletion(**given)
+        if given["stream"]:
+            assert [chunk async for chunk in response]
     assert spent() == EXACT // 5
-    assert [(row.action.name, str(row.status)) for row in ledger.rows()] == [
-        ("gpt-5", "RELEASED"),
-        ("gpt-5-mini", "COMMITTED"),
-    ]
+    attempts = [(row.action.name, str(row.status)) for row in ledger.rows()]
+    assert attempts == [*[("gpt-5", "RELEASED")] * (provider.count() - 1), ("gpt-5-mini", "COMMITTED")]
+    assert len(attempts) == 3
 
 
 async def test_a_denial_in_the_router_is_raised(installed: Any, provider: FakeProvider, spent: Spent) -> None:
@@ -366,6 +372,30 @@ async def test_a_cancelled_call_is_released(installed: Any, monkeypatch: Any, sp
     with pytest.raises(asyncio.CancelledError):
         await task
     assert spent() == 0
+
+
+async def test_a_cancelled_stream_costs_what_was_made(
+    installed: Any, ask: Any, provider: FakeProvider, client: cycles.Cycles, spent: Spent, ledger: Ledger
+) -> None:
+    installed()
+    gate, began = threading.Event(), asyncio.Event()
+    provider.reply(text="one two three four five", usage=USED, gate=gate, gate_after=4)
+
+    async def read() -> None:
+        async for _ in await litellm.acompletion(**ask.arguments(GPT), stream=True):
+            began.set()
+
+    task = asyncio.create_task(read())
+    try:
+        await set_by(task, began)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        gate.set()
+    await settled(client)
+    assert 0 < spent() < EXACT
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
 
 
 async def test_a_cached_response_costs_nothing(installed: Any, ask: Any, monkeypatch: Any, spent: Spent) -> None:

@@ -48,9 +48,9 @@ class Recorded:
             self.steps.append(seen())
 
 
-def answered(app: Any, agent: str | None = None, *, most: int = 99) -> tuple[str, list[bytes]]:
+def answered(app: Any, agent: str | None = None, *, most: int = 99, path: str = "/") -> tuple[str, list[bytes]]:
     """Send one request, read at most that many parts of its body, and close it, as a server does."""
-    environ: dict[str, Any] = {} if agent is None else {"HTTP_X_AGENT": agent}
+    environ: dict[str, Any] = {"PATH_INFO": path, **({} if agent is None else {"HTTP_X_AGENT": agent})}
     setup_testing_defaults(environ)
     statuses: list[str] = []
     body = app(environ, lambda status, headers, exc_info=None: statuses.append(status))
@@ -215,6 +215,7 @@ def test_a_guard_in_a_streamed_body_of_flask_is_charged_to_its_request(spent: An
         assert http.get("/ask", headers={"X-Agent": "bot"}).data == b"ab"
         assert http.get("/ask", headers={"X-Agent": "other"}).data == b"ab"
         assert http.get("/fail", headers={"X-Agent": "bot"}).status_code == 500
+        assert http.get("/ask").status_code == 400  # of the same thread, after an exception
     assert cycles.current_subject() is None
     assert spent() == (14, 14)
 
@@ -238,5 +239,8 @@ def test_a_guard_in_a_streamed_body_of_django_is_charged_to_its_request(spent: A
         app = SubjectMiddleware(WSGIHandler(), agent_of)
         assert answered(app)[0] == "400 Bad Request"
         assert answered(app, "bot") == ("200 OK", [b"a", b"b"])
+        assert answered(app, "bot", path="/fail")[0] == "500 Internal Server Error"
+        assert answered(app)[0] == "400 Bad Request"  # of the same thread, after an exception
         assert answered(app, "other", most=1) == ("200 OK", [b"a"])
     assert spent() == (14, 7)
+    assert [str(row.status) for row in client.reservations(status="RELEASED")] == ["RELEASED"]
