@@ -70,7 +70,7 @@ class GuardBase(GuardProperties):
         with contextlib.suppress(GuardFinalizedError):
             state.claim("interrupt")
             if state.heartbeat is not None:
-                self._runtime.blocking.stop(state.heartbeat)
+                state.heartbeat.end()
 
     def detach(self) -> str:
         """End this guard unsettled, and return a token for `client.attach` in another thread or process.
@@ -90,7 +90,7 @@ class GuardBase(GuardProperties):
         # Once there is a token the guard has ended. Its heartbeat stops too: the client that attaches it begins one.
         token = transfer.serialize(self._state)
         if self._state.heartbeat is not None:
-            self._runtime.blocking.stop(self._state.heartbeat)
+            self._state.heartbeat.end()
         return token
 
     def spend(self, amount: Amount) -> Amount:

@@ -101,16 +101,6 @@ class SignedAmount:
         self._same_unit(other, "compare")
         return self.amount <= other.amount
 
-    def __gt__(self, other: SignedAmount) -> bool:
-        if not isinstance(other, SignedAmount):
-            return NotImplemented
-        return other < self
-
-    def __ge__(self, other: SignedAmount) -> bool:
-        if not isinstance(other, SignedAmount):
-            return NotImplemented
-        return other <= self
-
     def __add__(self, other: SignedAmount) -> Self:
         if not isinstance(other, SignedAmount):
             return NotImplemented

@@ -76,7 +76,7 @@ class Runtime:
         self.background: WorkQueue = WorkQueue(claims, self.records, reporter, config, self._pools_settle)
         responded = self.background.server_responded
         self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
-        self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
+        self.blocking: BlockingIo = BlockingIo(heartbeats, self.channel, self.records, reporter, self.background)
         self._timers = self.scheduler.worker_pool("timers", TIMER_WORKERS)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self._ahead: WriteAhead | None = None

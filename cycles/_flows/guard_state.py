@@ -435,6 +435,13 @@ class GuardState:
         if self.ahead is not None:
             self.ahead.end()
 
+    def start_release(self) -> None:
+        """Mark the guard as released and stop its heartbeat, before its release is sent."""
+        self.apply("release_started", if_accepted=True)
+        self.end_written_ahead()
+        if self.heartbeat is not None:
+            self.heartbeat.end()
+
     def raise_loss_outside_a_block(self) -> None:
         """Raise the loss of the lease from `commit` or `release` of a guard that has no block.
 

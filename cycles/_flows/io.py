@@ -150,9 +150,6 @@ class Io(Protocol):
     def schedule(self, heartbeat: Heartbeat) -> None:
         """Make the next extend attempt of this heartbeat when it is due."""
 
-    def stop(self, heartbeat: Heartbeat) -> None:
-        """Send no more extends."""
-
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work without its caller. Any thread may call this, and it returns immediately.
 

@@ -11,7 +11,7 @@ from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend, Release
 from cycles._flows.io import Io
 from cycles._flows.retry import describe
-from cycles._flows.settle import finish_in_background, settle_shadow, stop_for_release
+from cycles._flows.settle import finish_in_background, settle_shadow
 
 
 async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseResponse | None:
@@ -120,7 +120,7 @@ async def release_guard(
         if guard.sends_nothing:
             settle_shadow(io, guard, None)
             return True, None
-        stop_for_release(io, guard)
+        guard.start_release()
         response = None if release is None else await _send_once(io, release, quiet=quiet)
         guard.unfinished = None
         return True, response
@@ -134,7 +134,7 @@ async def release_guard(
 def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None:
     """Release a claimed guard in the background; no caller waits for it."""
     guard.unfinished = release_of(guard, reason)
-    stop_for_release(io, guard)
+    guard.start_release()
     finish_in_background(io, guard)
     guard.end_trace()
 

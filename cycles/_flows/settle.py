@@ -23,7 +23,6 @@ from cycles._core.settlement.rules import (
     NextStep,
     Resend,
     after_lookup,
-    after_success,
     before_sending,
     classify_settlement,
 )
@@ -35,6 +34,7 @@ from cycles._core.settlement.settlement import (
     Taken,
     Unresolved,
     call_of,
+    settled_by,
 )
 from cycles._core.values.json_values import salvage_metadata
 from cycles._core.values.usage import Metrics, Usage, salvage_metrics
@@ -66,7 +66,7 @@ def finish_in_background(io: Io, guard: GuardState) -> None:
     if isinstance(unfinished, Ended):
         io.finish_later(unfinished.record, unfinished.result)
     elif isinstance(unfinished, Release):
-        stop_for_release(io, guard)
+        guard.start_release()
         io.hand_over(unfinished, now=True)
     else:
         settle_later(io, guard, unfinished.interrupted())
@@ -108,7 +108,7 @@ def _conclude_guard(io: Io, record: Record, result: Settled | Rejected | Taken, 
     if guard.ahead is not None:
         guard.ahead.end()
     if guard.own_heartbeat is not None:
-        io.stop(guard.own_heartbeat)
+        guard.own_heartbeat.end()
     if isinstance(result, Settled):
         guard.apply("settled", result.settlement, if_accepted=True)
     elif isinstance(result, Rejected):
@@ -176,8 +176,8 @@ async def attempt(
     while True:
         outcome = await io.send(call_of(record, options))
         step: NextStep
-        if isinstance(outcome, Success):  # the common case needs no clock
-            step = after_success(record, outcome)
+        if isinstance(outcome, Success) and record.excess is None:  # the common case needs neither clock nor rules
+            step = Settled(settled_by(record, outcome))
         else:
             step = classify_settlement(record, outcome, clock.wall_ms(), clock.boot_ms(), found=found)
         if isinstance(step, Lookup):
@@ -314,14 +314,6 @@ def usable_values(
     if omitted or omitted_labels:
         io.report("ValuesOmitted", reservation_id=reservation_id, names=(*omitted, *omitted_labels))
     return usable, labels
-
-
-def stop_for_release(io: Io, guard: GuardState) -> None:
-    """Mark the guard as released and stop its heartbeat, before its release is sent."""
-    guard.apply("release_started", if_accepted=True)
-    guard.end_written_ahead()
-    if guard.heartbeat is not None:
-        io.stop(guard.heartbeat)
 
 
 def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlement:

@@ -16,7 +16,7 @@ from cycles._core.messages.outcome import NoSuccess, Outcome, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.values.headers import checked_header, checked_headers, merged_headers
 from cycles._drivers import channel
-from cycles._drivers.io.base import CLOCK
+from cycles._drivers.io.threads import CLOCK
 from cycles._drivers.reporting import Reporter
 from cycles._errors import ConfigurationError, CyclesError
 from cycles._flows.io import Clock, Settings

@@ -10,7 +10,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.messages.outcome import Unreachable
-from cycles._drivers.io.base import BaseIo
+from cycles._drivers.io.threads import BaseIo
 from tests.recovery.kit import rejected_in
 from tests.support.inside import runtime_of
 from tests.support.waiting import PATIENCE_S

@@ -11,8 +11,7 @@ import pytest
 
 from cycles._http import http11
 from cycles._http.exchange import Endpoint, ExchangeError
-from cycles._http.http11 import Http11
-from cycles._http.quick_http import MAX_BODY, _header, header_line, is_target, read_head
+from cycles._http.http11 import MAX_BODY, Http11, _header, header_line, is_target, read_head
 
 ENDPOINT = Endpoint("http://cycles.example.com:7878/base")
 HEADERS = [(b"X-Cycles-API-Key", b"k"), (b"Content-Type", b"application/json"), (b"Idempotency-Key", b"a-b")]

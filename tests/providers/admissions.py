@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._drivers.io.base import BaseIo
+from cycles._drivers.io.threads import BaseIo
 from cycles.providers._call import Call
 from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter

@@ -157,12 +157,11 @@ class Allotment:
         self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
         self.open.append(chunk)
 
-    def drained(self, chunk: Chunk) -> bool:
-        """Admit no more guards into a chunk. Return whether it was open."""
-        is_new = chunk.change("drain")
+    def drained(self, chunk: Chunk) -> None:
+        """Admit no more guards into a chunk."""
+        chunk.change("drain")
         if chunk.state == "draining" and chunk in self.open:
             self.open.remove(chunk)
-        return is_new
 
     def sealed(self, chunk: Chunk) -> bool:
         """Take no more spend in a chunk. Return whether it did before."""

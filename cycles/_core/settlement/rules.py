@@ -98,7 +98,7 @@ def classify_settlement(
         found: Whether another process may have sent the record before.
     """
     if isinstance(outcome, Success):
-        return after_success(record, outcome)
+        return _without_excess(record, settled_by(record, outcome))
     if not isinstance(outcome, RejectedResponse):
         return Unresolved(outcome)
     if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms, boot_ms)) is not None:
@@ -281,12 +281,6 @@ def after_lookup(
         settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
         return _without_excess(record, settlement)
     return Rejected(response, response.code or "")
-
-
-def after_success(record: Record, success: Success) -> Settled | Rejected:
-    """Return how a record ends whose request succeeded: its age and its time do not matter then."""
-    settlement = settled_by(record, success)
-    return Settled(settlement) if record.excess is None else _without_excess(record, settlement)
 
 
 def _without_excess(record: Record, settlement: Settlement) -> Settled | Rejected:

@@ -5,35 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Final, TypedDict
 
-PART_OF: Final[Mapping[str, str | None]] = {
-    "tokens_input": None,
-    "tokens_cached_input": "tokens_input",
-    "tokens_cache_write": "tokens_input",
-    "tokens_cache_write_1h": "tokens_cache_write",
-    "tokens_input_audio": "tokens_input",
-    "tokens_input_image": "tokens_input",
-    "tokens_input_video": "tokens_input",
-    "tokens_cached_input_audio": "tokens_cached_input",
-    "tokens_cached_input_image": "tokens_cached_input",
-    "tokens_cached_input_video": "tokens_cached_input",
-    "tokens_input_tool": "tokens_input",
-    "tokens_output": None,
-    "tokens_reasoning": "tokens_output",
-    "tokens_output_audio": "tokens_output",
-    "tokens_output_image": "tokens_output",
-    "tokens_output_video": "tokens_output",
-    **dict.fromkeys(
-        ("web_searches", "maps_searches", "file_searches", "code_executions", "code_sessions", "other_calls")
-    ),
-    "web_searches_preview": "web_searches",
-    **dict.fromkeys(("guardrail_units", "audio_ms", "characters_input")),
-    "guardrail_information_units": "guardrail_units",
-}
-"""Every count and the count that contains it. None: part of nothing. A whole stands before its parts."""
-
 
 class Counts(TypedDict, total=False):
-    """The counts as keywords."""
+    """The counts as keywords. A whole stands before its parts."""
 
     tokens_input: int
     tokens_cached_input: int
@@ -63,6 +37,19 @@ class Counts(TypedDict, total=False):
     audio_ms: int
     characters_input: int
 
+
+PART_OF: Final[Mapping[str, str | None]] = {
+    **dict.fromkeys(Counts.__annotations__),
+    **dict.fromkeys(("tokens_cached_input", "tokens_cache_write", "tokens_input_tool"), "tokens_input"),
+    **dict.fromkeys(("tokens_input_audio", "tokens_input_image", "tokens_input_video"), "tokens_input"),
+    "tokens_cache_write_1h": "tokens_cache_write",
+    **{f"tokens_cached_input_{kind}": "tokens_cached_input" for kind in ("audio", "image", "video")},
+    "tokens_reasoning": "tokens_output",
+    **{f"tokens_output_{kind}": "tokens_output" for kind in ("audio", "image", "video")},
+    "web_searches_preview": "web_searches",
+    "guardrail_information_units": "guardrail_units",
+}
+"""Every count, in the order of `Counts`, and the count that contains it. None: part of nothing."""
 
 CALLS: Final = tuple(name for name in PART_OF if not name.startswith("tokens_"))
 """Counts that are no tokens: each has a price per unit, or that of its whole, or none."""

@@ -47,8 +47,7 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.in_thread import call_in_thread, set_once
-from cycles._drivers.io.base import BaseIo
-from cycles._drivers.io.threads import BlockingIo
+from cycles._drivers.io.threads import BaseIo, BlockingIo
 from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
 from cycles._drivers.work.loop_workers import LoopWorkers
 from cycles._flows.guard_state import GuardState

@@ -1,4 +1,7 @@
-"""The blocking driver: operations that never suspend, for code that runs in threads and for the scheduler's workers."""
+"""What both drivers share of `Io`, and the blocking driver, whose operations never suspend.
+
+It serves code that runs in threads, and the workers of the scheduler.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import copy
 import inspect
 import math
 import queue
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.messages.outcome import Outcome
@@ -20,17 +24,68 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.channel import Channel
-from cycles._drivers.io.base import BaseIo
+from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.scheduler import Handle, WorkerPool
 from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import Syncs, run
+from cycles._flows.io import BackgroundWork, Clock, Settings, Syncs, run
 from cycles._flows.signal import Signal
 from cycles._journal.records import Records
 
 T = TypeVar("T")
+
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _boot_ms() -> float | None:
+    return None if _BOOTTIME is None else time.clock_gettime(_BOOTTIME) * 1000
+
+
+CLOCK: Final = Clock(_now_ms, _wall_ms, _boot_ms, jitter)
+
+
+class BaseIo:
+    """The part of `Io` that is the same for threads and for event loops.
+
+    Args:
+        channel: Sends calls.
+        records: Saves and deletes records; blocks on the file system.
+        reporter: Gets the events.
+        queue: Continues work without its caller.
+    """
+
+    clock = CLOCK
+
+    def __init__(self, channel: Channel, records: Records, reporter: Reporter, queue: WorkQueue) -> None:
+        self.parts: Final = (channel, records, reporter, queue)  # of the client, for the operations of each loop
+        self._channel = channel
+        self._records = records
+        self._reporter = reporter
+        self._queue = queue
+        self.settings: Final = Settings(channel.base_url, channel.timeout_s, channel.max_retries, records.rejected_hint)
+        self.is_enabled_for: Final = reporter.is_enabled_for
+        self.report: Final = reporter.report
+        self.check: Final = channel.wire.check
+        self.begin_trace: Final = reporter.begin_trace
+        self.unsettled: Final = queue.unsettled
+
+    def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End a record in a thread of the client; its caller was interrupted while it was ended."""
+        self._queue.end_guard(partial(self._records.finish, record, result))
+
+    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
+        """Continue some work in a thread of the client."""
+        return self._queue.hand_over(work, now=now)
 
 
 def run_coroutine(result: Awaitable[T]) -> T:
@@ -51,22 +106,12 @@ class BlockingIo(BaseIo):
     """`Io` for one client in one process; any number of threads use it at the same time.
 
     Args:
-        channel: As for `BaseIo`, like the next three.
-        records: See there.
-        reporter: See there.
-        queue: See there.
         heartbeats: The worker pool that sends heartbeats.
+        parts: As for `BaseIo`.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        records: Records,
-        reporter: Reporter,
-        queue: WorkQueue,
-        heartbeats: WorkerPool,
-    ) -> None:
-        super().__init__(channel, records, reporter, queue)
+    def __init__(self, heartbeats: WorkerPool, *parts: *tuple[Channel, Records, Reporter, WorkQueue]) -> None:
+        super().__init__(*parts)
         self._heartbeats = heartbeats
         self._ends_at_s = math.inf  # when attempts end at the latest
 

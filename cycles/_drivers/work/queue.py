@@ -200,7 +200,7 @@ class WorkQueue:
             if work.record.mode == "commit":
                 adopt(self._io, heartbeat)
             else:
-                self._io.stop(heartbeat)  # the lease is over; an event needs none
+                heartbeat.end()  # the lease is over; an event needs none
         self._reporter.pending(work.record, detail, journaled=self._records.journaled)
 
     def _limit_cleanups(self) -> None:

@@ -136,7 +136,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     elif isinstance(work, Settle):
         item.value = evolve(work, record=record, is_saved=result.is_saved)
         if record.mode == "event" and guard is not None and guard.own_heartbeat is not None:
-            io.stop(guard.own_heartbeat)
+            guard.own_heartbeat.end()
     else:
         records.attempt_ended(record)
         item.value = Found(

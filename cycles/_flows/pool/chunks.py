@@ -25,7 +25,7 @@ from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubP
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release_of, send_release
 from cycles._flows.reserve import open_lease
-from cycles._flows.settle import settle_queued, stop_for_release
+from cycles._flows.settle import settle_queued
 from cycles._flows.signal import Signal
 
 UNUSED: Final = "pool_unused"
@@ -260,7 +260,7 @@ def _claim_release(io: Io, lease: GuardState) -> Release | None:
     """End a lease without an amount. Return what releases it; None if the server holds nothing."""
     release = release_of(lease, UNUSED)
     lease.claim("release", ANY_AMOUNT, release)
-    stop_for_release(io, lease)
+    lease.start_release()
     return release
 
 
