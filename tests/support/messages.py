@@ -150,7 +150,7 @@ class Collector:
             for step in ast.walk(node):
                 if isinstance(step, ast.Return) and step.value is not None and isinstance(owner, ast.ClassDef):
                     yield f"event {owner.name}", step.value
-        if module.path == SCHEMA and isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr):
+        if module.path == SCHEMA and isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr):
             yield "problem of a request", ast.JoinedStr([ast.Constant("{member}"), *node.value.values])
         if not isinstance(node, ast.Call):
             return
