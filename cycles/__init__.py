@@ -23,7 +23,7 @@ from cycles._version import __version__ as __version__
 _HOMES = {
     "cycles._config": ("Config",),
     "cycles._client.context": ("copy_context_to", "current_guard", "current_subject", "limit", "run", "subject"),
-    "cycles._client.delegation": ("Share", "delegate"),
+    "cycles.proxy._delegate": ("Share", "delegate"),
     "cycles._core.values.action_kinds": ("ActionKind", "PolicyKeys"),
     "cycles._core.amounts": (
         "Amount",

@@ -25,7 +25,6 @@ from cycles._client.default import (
     guarded as guarded,
     set_default_client as set_default_client,
 )
-from cycles._client.delegation import Share as Share, delegate as delegate
 from cycles._client.guard import AsyncGuard as AsyncGuard, Guard as Guard
 from cycles._client.reservation import Reservation as Reservation
 from cycles._client.series import AsyncSeries as AsyncSeries, LeaseSeries as LeaseSeries, Series as Series
@@ -152,6 +151,7 @@ from cycles.prices import (
     Price as Price,
     PriceBook as PriceBook,
 )
+from cycles.proxy._delegate import Share as Share, delegate as delegate
 from cycles.webhooks import (
     SeenEvents as SeenEvents,
     WebhookEvent as WebhookEvent,

@@ -7,25 +7,45 @@ The ids are members of the event and `extra` of the log record. No event contain
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.events.base import Event as Event
-from cycles._core.events.evaluation import (
-    ActionKindDeprecated as ActionKindDeprecated,
-    Observed as Observed,
-    ShadowDecided as ShadowDecided,
-    ShadowSettled as ShadowSettled,
-)
-from cycles._core.events.pooled import (
-    ChunkOpened as ChunkOpened,
-    ChunkSettled as ChunkSettled,
-    PoolDenied as PoolDenied,
-    PooledSettled as PooledSettled,
-)
-from cycles._core.events.threshold import BudgetThreshold as BudgetThreshold
+from cycles._core.protocol import is_allowed
 from cycles._version import readable
+
+if TYPE_CHECKING:  # for annotations only: they are no names of this module
+    from cycles._core.amounts import SignedAmount
+    from cycles._core.subjects import Action, Subject
+    from cycles._core.values.usage import Metrics
+
+
+@frozen(kw_only=True)
+class Event:
+    """Base class of all events.
+
+    Attributes:
+        reservation_id: Id of the reservation, or None if there is none.
+        request_id: The server's id of the request that caused the event, or None if no single request did.
+        trace_id: Trace id of the guard (32 hex digits), or None.
+        detail: The cause, on events that have one.
+    """
+
+    reservation_id: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+
+    level: ClassVar[int] = logging.INFO
+
+    def text(self) -> str:
+        """Return the log message: one line. Of an event without its own, the name of its class."""
+        return type(self).__name__
+
+    @property
+    def _id(self) -> str:
+        return f"reservation {self.reservation_id}"
 
 
 @frozen(kw_only=True)
@@ -339,6 +359,179 @@ class SettlementsLost(Event):
     def text(self) -> str:
         listed = ", ".join(f"{reservation_id}: {amount}" for reservation_id, amount in self.amounts)
         return f"client closed with its journal off: these amounts are in no ledger: {listed}; record them by hand"
+
+
+@frozen(kw_only=True)
+class ShadowDecided(Event):
+    """Shadow mode: what the server would have decided. `decision` is None if no server could be reached."""
+
+    estimate: Amount
+    action: str
+    decision: str | None
+    reason_code: str | None = None
+    detail: str | None = None
+
+    level = logging.DEBUG
+
+    @property
+    def would_deny(self) -> bool:
+        """True if a live reservation would have been denied."""
+        return self.decision is not None and not is_allowed(self.decision)
+
+    def text(self) -> str:
+        if self.decision is None:
+            return f"shadow: {self.estimate} for {self.action}: no decision ({self.detail})"
+        reason = f" ({self.reason_code})" if self.reason_code else ""
+        return f"shadow: {self.estimate} for {self.action}: the server decided {self.decision}{reason}"
+
+
+@frozen(kw_only=True)
+class ShadowSettled(Event):
+    """Shadow mode: what the block cost, and its estimate.
+
+    `actual` is None if the block reported no amount, and `would_deny` is None if no server could be reached.
+    """
+
+    estimate: Amount
+    actual: Amount | None
+    action: str
+    would_deny: bool | None
+
+    def text(self) -> str:
+        cost = "an unknown amount" if self.actual is None else str(self.actual)
+        decision = {True: "would have been denied", False: "would have been allowed", None: "no decision is known"}
+        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {decision[self.would_deny]}"
+
+
+@frozen(kw_only=True)
+class Observed(Event):
+    """The server only observed a reservation, and its block has ended. Nothing was held, and nothing is charged.
+
+    `actual` is None if the block reported no amount.
+    """
+
+    estimate: Amount
+    actual: Amount | None
+    action: str
+    decision: str
+    reason_code: str | None = None
+
+    @property
+    def would_deny(self) -> bool:
+        """True if the reservation would have been denied without observe mode."""
+        return not is_allowed(self.decision)
+
+    def text(self) -> str:
+        cost = "an unknown amount" if self.actual is None else str(self.actual)
+        reason = f" ({self.reason_code})" if self.reason_code else ""
+        return (
+            f"observed: {self.action} cost {cost}, estimated {self.estimate}; "
+            f"the server decided {self.decision}{reason} and holds nothing"
+        )
+
+
+@frozen(kw_only=True)
+class ActionKindDeprecated(Event):
+    """The server names a replacement for an action kind. Reported once per kind and client."""
+
+    kind: str
+    replacement: str
+
+    level = logging.WARNING
+
+    def text(self) -> str:
+        return f"action kind {self.kind} is deprecated: use {self.replacement}"
+
+
+@frozen(kw_only=True)
+class PooledSettled(Event):
+    """A guard of a pool ended with an amount. Only this event has its own actual, action, metrics and metadata.
+
+    `reservation_id` is that of its chunk, which many guards share.
+    """
+
+    actual: Amount
+    estimate: Amount
+    action: Action
+    subject: Subject
+    metrics: Metrics | None
+    metadata: Mapping[str, Any]
+    latency_ms: int
+
+    level = logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self._id}: {self.actual} of {self.estimate} spent by {self.action.name} in the pool"
+
+
+@frozen(kw_only=True)
+class ChunkOpened(Event):
+    """A pool reserved a chunk. `held` is what the pool holds for this scope set now."""
+
+    pool: str
+    amount: Amount
+    held: Amount
+
+    level = logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self._id}: chunk of {self.amount} reserved for pool {self.pool}, which holds {self.held}"
+
+
+@frozen(kw_only=True)
+class ChunkSettled(Event):
+    """The commit of a chunk is confirmed. `guards` is the number of guards whose amounts it has."""
+
+    pool: str
+    reserved: Amount
+    spent: Amount
+    guards: int
+    status: str
+
+    def text(self) -> str:
+        how = "committed" if self.status == "committed" else "recorded as an event"
+        return f"{self._id}: chunk of pool {self.pool} {how}: {self.spent} of {self.reserved}, {self.guards} guards"
+
+
+@frozen(kw_only=True)
+class PoolDenied(Event):
+    """The server denied a chunk, or the limit of the pool is reached."""
+
+    pool: str
+    estimate: Amount
+    reason: str
+
+    def text(self) -> str:
+        return f"pool {self.pool}: {self.estimate} denied: {self.reason}"
+
+
+@frozen(kw_only=True)
+class BudgetThreshold(Event):
+    """The used fraction of a budget has risen to a threshold of `client.on_threshold`.
+
+    Attributes:
+        scope: The full scope path, for example ``tenant:acme/agent:bot``.
+        unit: The unit of the budget.
+        threshold: The threshold that is reached.
+        fraction: ``(allocated - remaining) / allocated``.
+        remaining: What is left; may be below zero.
+        allocated: What was allocated.
+    """
+
+    scope: str
+    unit: str
+    threshold: float
+    fraction: float
+    remaining: SignedAmount
+    allocated: Amount
+
+    level = logging.WARNING
+
+    def text(self) -> str:
+        return (
+            f"budget of {self.scope} in {self.unit}: {self.fraction:.0%} used, the threshold is {self.threshold:.0%}; "
+            f"{self.remaining} of {self.allocated} is left"
+        )
 
 
 readable(*(each for each in tuple(globals().values()) if isinstance(each, type) and issubclass(each, Event)))

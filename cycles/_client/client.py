@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from cycles._client.pool import Pool
     from cycles._client.series import LeaseSeries
     from cycles._client.tracing import Tracing
-    from cycles._core.events.threshold import ThresholdCallback
     from cycles._drivers.runtime import Runtime
+    from cycles.events import BudgetThreshold
 
 
 class Cycles(ClosedByItsBlock, MakesViews):
@@ -361,7 +361,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
     def on_threshold(
         self,
         thresholds: float | Iterable[float],
-        callback: ThresholdCallback,
+        callback: Callable[[BudgetThreshold], object],
         scopes: Iterable[str] | None = None,
     ) -> Callable[[], None]:
         """Call `callback` when the used fraction of a budget rises to a threshold. Returns a callable that removes it.

@@ -32,7 +32,7 @@ from cycles._core.subjects import Action, Subject
 from cycles._errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from cycles._core.events.threshold import ThresholdWatcher
+    from cycles._core.messages.used_fraction import ThresholdWatcher
 
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
@@ -164,7 +164,7 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
     Raises:
         InvalidRequestError: A threshold is no fraction from 0 to 1, `callback` is not callable, or `scopes` is a str.
     """
-    from cycles._core.events.threshold import ThresholdWatcher
+    from cycles._core.messages.used_fraction import ThresholdWatcher
 
     many = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
     values: tuple[Any, ...] = tuple(thresholds) if many else (thresholds,)

@@ -24,7 +24,7 @@ from cycles._flows.reports import LEVELS, event_of
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
-    from cycles._core.events.threshold import ThresholdWatcher
+    from cycles._core.messages.used_fraction import ThresholdWatcher
     from cycles._drivers.tracing import SafeTrace
     from cycles.events import Event
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from cycles._config import Config
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.events.used_fraction import HYSTERESIS, WITH_BALANCES, Used, used_of
+from cycles._core.messages.used_fraction import HYSTERESIS, WITH_BALANCES, ThresholdWatcher, Used, used_of
 
 if TYPE_CHECKING:
-    from cycles._core.events.threshold import BudgetThreshold, ThresholdWatcher
     from cycles._drivers.reporting import Reporter
     from cycles._flows.approval import Approvals
+    from cycles.events import BudgetThreshold
 
 
 class SoftLimits:
@@ -92,7 +92,7 @@ class SoftLimits:
 
 
 def _event(used: Used, threshold: float) -> BudgetThreshold:
-    from cycles._core.events.threshold import BudgetThreshold
+    from cycles.events import BudgetThreshold
 
     return BudgetThreshold(
         scope=used.scope,

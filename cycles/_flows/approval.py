@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.events.used_fraction import Used, levels_of
 from cycles._core.messages.approval import ApprovalRequest, Waiting
 from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.messages.used_fraction import Used, levels_of
 from cycles._errors import ApprovalDeniedError
 from cycles._flows.signal import Signal
 

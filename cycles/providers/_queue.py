@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import define, frozen
 
-from cycles._core.events.used_fraction import Used, levels_of
 from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.messages.used_fraction import Used, levels_of
 from cycles._flows.signal import Signal
 from cycles.providers._shared import shared
 

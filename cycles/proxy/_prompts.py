@@ -10,8 +10,8 @@ from typing import Final
 
 import cycles
 from cycles._core.amounts import Amount
-from cycles._core.events.threshold import BudgetThreshold
 from cycles._errors import InvalidRequestError
+from cycles.events import BudgetThreshold
 from cycles.proxy._asking import Question
 
 TERMINAL: Final = "/dev/tty"

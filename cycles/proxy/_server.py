@@ -15,7 +15,7 @@ import httpx
 
 import cycles
 from cycles._core.amounts import Amount
-from cycles._core.events.used_fraction import Used
+from cycles._core.messages.used_fraction import Used
 from cycles._errors import ConfigurationError
 from cycles._flows.run_limit import RunLimit
 from cycles._http.exchange import tls_context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import Any, Final, Self
 
 from attrs import field, frozen
@@ -33,9 +32,7 @@ class Share:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         pass
 
 

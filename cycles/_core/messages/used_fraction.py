@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -41,6 +41,15 @@ class Used:
         """Return whether this budget is one of those of a subject, whose values are in lower case."""
         levels = (segment.partition(":") for segment in self.scope.split("/"))
         return all(subject.get(level) == value.lower() for level, _, value in levels)
+
+
+@frozen(eq=False)
+class ThresholdWatcher:
+    """One call of `client.on_threshold`, whose callback gets a `cycles.events.BudgetThreshold`."""
+
+    thresholds: tuple[float, ...]
+    callback: Callable[[Any], object]
+    scopes: frozenset[str] | None
 
 
 def used_of(balances: Any) -> Iterator[Used]:
