@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from attrs import evolve
 
@@ -28,7 +28,7 @@ from cycles._client.options import (
     merged,
 )
 from cycles._client.reservation import RequestCache, Reservation, cache_key
-from cycles._client.views import MakesViews
+from cycles._client.views import describe, short
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import DEFAULT_TTL_MS
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from cycles.events import BudgetThreshold
 
 
-class Cycles(ClosedByItsBlock, MakesViews):
+class Cycles(ClosedByItsBlock):
     """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
@@ -102,9 +102,9 @@ class Cycles(ClosedByItsBlock, MakesViews):
         self._runtime_: Runtime | None = None
         self._options = ViewOptions()
         self._request_cache = RequestCache()
-        self._root = None  # the client that a view shares everything with
+        self._root: Self | None = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
-        self.aio: AsyncOperations = AsyncOperations(self._runtime, self.aclose, self._config, self._options)
+        self.aio: AsyncOperations = AsyncOperations(self)
         if self._config.journal:
             self._runtime()  # settle what an earlier process saved, in the background, from now on
 
@@ -328,6 +328,40 @@ class Cycles(ClosedByItsBlock, MakesViews):
         continued = evolve(serialized, request=request)
         return Reservation(self._runtime, request, lambda io, _, take: transfer.attach(io, continued, take))
 
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        subject: AnySubject = None,
+        overage_policy: str | None = None,
+        lease_policy: LeasePolicy | None = None,
+        max_retries: int | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a view of this client with other defaults. It shares connections, journal and background worker.
+
+        Closing the view closes the client. A view of a view adds to its options.
+
+        Args:
+            timeout: Seconds that one attempt of a call may take.
+            subject: Levels of the subject; `cycles.subject(...)` and the `subject` of a call override them.
+            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT.
+            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
+            max_retries: How often a write is sent again with the same key after an inconclusive response.
+            extra_headers: Headers that each request has in addition.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+        """
+        changes = {name: value for name, value in locals().items() if name != "self"}
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = self._options.over(changes)
+        view._request_cache = RequestCache()
+        view._root = self._root or self
+        view.aio = AsyncOperations(view)
+        return view
+
     def on_event(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each event (see `cycles.events`). Returns a callable that removes the observer.
 
@@ -412,6 +446,16 @@ class Cycles(ClosedByItsBlock, MakesViews):
         runtime = self._closing()
         if runtime is not None:
             await runtime.aclose()
+
+    def __repr__(self) -> str:
+        return short(self._config, self._options)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the client is connected to, as whom and with which options, as JSON values without secrets."""
+        client = self._root or self
+        own = [type(each).__qualname__ for each in client._http_clients if each is not None]
+        closed = client._closed_in == os.getpid()
+        return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
 
     def _own_runtime(self) -> Runtime | None:
         """Return the runtime of this process, never that of a parent process; None if there is none yet."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 
@@ -18,17 +17,13 @@ class ClosedByItsBlock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self: _Closable, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self: _Closable, kind: object, raised: BaseException | None, tb: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self: _Closable, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self: _Closable, kind: object, raised: BaseException | None, tb: object) -> None:
         await self.aclose()
 
 

@@ -22,6 +22,7 @@ from cycles._client.unfinished import (
     guarded_rest,
     guarded_rest_async,
     is_finished,
+    of_usage,
     steps,
 )
 from cycles._core.amounts import Amount
@@ -123,23 +124,12 @@ class _Calls:
         call = Call(self.signature, args, kwargs, self._binder)
         options = {**self._fixed, **{name: value(call) for name, value in self._callables.items()}}
         actual = self._actual
-        if self._call_actual is not None:
+        cost = None if self._call_actual is None else partial(self._call_actual, call)
+        if cost is not None:
             # `_no_result` is called only if the call raises after it has counted usage.
-            actual = _no_result if self._needs_result and not self.is_stream else partial(self._of_usage, call)
-        returned = Returned(
-            estimated=self._actual is None,
-            of_usage=None if self._call_actual is None else partial(self._of_usage, call),
-            of_result=partial(self._of_result, call) if self._needs_result else None,
-        )
+            actual = _no_result if self._needs_result and not self.is_stream else partial(of_usage, cost)
+        returned = Returned(self._actual is None, cost, self._needs_result)
         return returned, self._reserve(options.pop("estimate"), actual=actual, **options)
-
-    def _of_usage(self, call: Call, usage: Usage) -> Any:
-        assert self._call_actual is not None
-        return self._call_actual(call, usage, usage)
-
-    def _of_result(self, call: Call, result: Any, usage: Usage) -> Any:
-        assert self._call_actual is not None
-        return self._call_actual(call, result, usage)
 
 
 def _no_result(usage: Usage) -> Amount:

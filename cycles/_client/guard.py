@@ -13,7 +13,6 @@ import warnings
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextvars import Token
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
 from cycles._client.context import _current
@@ -36,7 +35,6 @@ from cycles._version import public
 
 if TYPE_CHECKING:
     from cycles._client.streams import AsyncGuardedStream, GuardedStream, UsageReader
-    from cycles._drivers.io.tasks import BlockCancellation
     from cycles._drivers.runtime import Runtime
 
 T = TypeVar("T")
@@ -102,8 +100,21 @@ class GuardBase(GuardProperties):
         """
         self._check_process()
         total = super().spend(amount)
-        self._runtime.write_ahead(self._state)
+        self._runtime.ahead.spent(self._state)
         return total
+
+    def _commit_in_chunk(
+        self, actual: Amount | None, metrics: object, metadata: object, wait: Any
+    ) -> Settlement | None:
+        """Add the amount of a guard of a pool to its chunk, if it fits and nothing has to be sent; else return None."""
+        settler = self._state.settler
+        if settler is None or metrics is not None or metadata is not None:
+            return None
+        if actual is None or actual.__class__ is not Amount or wait.__class__ is not bool:
+            return None
+        if self._runtime.pid != os.getpid():
+            self._check_process()  # raises the error
+        return settler.commit_quickly(self._state, actual)
 
     def _end_in_background(self, raised: BaseException) -> None:
         """End the guard of a generator or coroutine that is being closed, in another thread."""
@@ -189,13 +200,16 @@ class Guard(GuardBase):
 
         The client makes one attempt, and one event if the lease is over. If the outcome is unknown, the settlement is
         ``pending`` and the client retries in the background with the same key. With ``wait=False`` the amount is saved
-        in the journal and sent in the background; `settled` waits for it.
+        in the journal and sent in the background; `settled` waits for it. The amount of a guard of a pool becomes part
+        of its chunk's commit, usually without a request: status ``pooled``.
 
         Raises:
             InvalidRequestError: The values cannot be settled. Nothing was sent, and the guard stays active.
             GuardFinalizedError: The guard has ended. Nothing was sent.
             ProtocolError: The server rejected the commit, for example BudgetExceededError under REJECT.
         """
+        if self._state.settler is not None and (pooled := self._commit_in_chunk(actual, metrics, metadata, wait)):
+            return pooled
         self._check_process()
         if wait.__class__ is not bool:
             checked_flag("wait", wait)
@@ -264,9 +278,7 @@ class Guard(GuardBase):
         self._enter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         self._leave_block(raised)
 
     def end(self, raised: BaseException | None = None) -> None:
@@ -306,11 +318,7 @@ class Guard(GuardBase):
 class AsyncGuard(GuardBase):
     """The guard of async code. Methods that send a request are coroutines."""
 
-    __slots__ = ("_cancellation",)
-
-    def __init__(self, runtime: Runtime, state: GuardState | None = None) -> None:
-        super().__init__(runtime, state)
-        self._cancellation: BlockCancellation | None = None
+    __slots__ = ()
 
     async def commit(
         self,
@@ -321,6 +329,8 @@ class AsyncGuard(GuardBase):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. If the caller is cancelled, the client continues the settlement."""
+        if self._state.settler is not None and (pooled := self._commit_in_chunk(actual, metrics, metadata, wait)):
+            return pooled
         self._check_process()
         if wait.__class__ is not bool:
             checked_flag("wait", wait)
@@ -362,12 +372,10 @@ class AsyncGuard(GuardBase):
     async def __aenter__(self) -> Self:
         self._enter()
         if self._state.request.lease_policy == "cancel" and self._state.heartbeat is not None:
-            self._cancellation = self._runtime.tasks().cancel_block_on_loss(self._state)
+            self._runtime.tasks().cancel_block_on_loss(self._state)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         await self.end(raised)
 
     async def end(self, raised: BaseException | None = None) -> None:
@@ -402,7 +410,7 @@ class AsyncGuard(GuardBase):
 
     def _loss(self, raised: BaseException | None) -> BaseException | None:
         """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""
-        cancellation, self._cancellation = self._cancellation, None
+        cancellation = self._state.cancellation
         return None if cancellation is None else cancellation.end(raised)
 
 

@@ -153,7 +153,7 @@ class GuardProperties:
     @property
     def is_pooled(self) -> bool:
         """True for a guard of a pool, which shares its reservation with others."""
-        return False
+        return self._state.settler is not None
 
     @property
     def request_id(self) -> str | None:

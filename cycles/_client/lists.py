@@ -10,21 +10,9 @@ from cycles._client.call_options import RequestOptions
 from cycles._client.operation_context import OperationContext, Pages, ResultT
 from cycles._client.options import AnySubject, checked_flag
 from cycles._core.messages.paging import Cursors
-from cycles._core.messages.requests import (
-    Call,
-    aware,
-    check_key,
-    without_none,
-)
-from cycles._core.protocol import (
-    GET_BALANCES,
-    LIST_ACTION_KINDS,
-    LIST_RESERVATIONS,
-)
-from cycles._core.results import (
-    Balance,
-    ReservationSummary,
-)
+from cycles._core.messages.requests import Call, aware, check_key, without_none
+from cycles._core.protocol import GET_BALANCES, LIST_ACTION_KINDS, LIST_RESERVATIONS
+from cycles._core.results import Balance, ReservationSummary
 from cycles._core.subjects import LEVELS, Subject, as_subject
 from cycles._core.values.action_kinds import ActionKind
 

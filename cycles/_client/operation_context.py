@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -27,6 +27,7 @@ from cycles._flows.io import Io
 from cycles._flows.retry import send_read
 
 if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
     from cycles._wire.wire import Wire
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
@@ -105,6 +106,22 @@ class OperationContext:
             **options.of_request(config),
             **{"on_observed": config.on_observed, **chosen},
         )
+
+
+class Owner(Protocol):
+    """A client, or a view of one."""
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        ...
+
+    def _runtime(self) -> Runtime: ...
+
+    def _context(self) -> OperationContext: ...
+
+    async def aclose(self) -> None:
+        """Close the client."""
 
 
 def _checked(subject: Subject) -> Subject:

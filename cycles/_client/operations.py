@@ -14,15 +14,7 @@ from cycles._client.options import AnyAction, AnySubject, checked_amount
 from cycles._core.amounts import Amount
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.outcome import Success
-from cycles._core.messages.requests import (
-    Call,
-    check_id,
-    check_key,
-    extend_call,
-    new_key,
-    release_call,
-    without_none,
-)
+from cycles._core.messages.requests import Call, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.protocol import (
     COMMIT_RESERVATION,
     CREATE_RESERVATION,

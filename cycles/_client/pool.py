@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve, frozen
 
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.context import current_subject
 from cycles._client.guard import AsyncGuard, Guard, GuardBase
-from cycles._client.operation_context import OperationContext
+from cycles._client.operation_context import Owner
 from cycles._client.options import (
     AnyAction,
     AnySubject,
@@ -24,19 +24,17 @@ from cycles._client.options import (
     checked_wait,
 )
 from cycles._client.reservation import Reservation
-from cycles._config import Config, LeasePolicy
+from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import NO_OPTIONS, new_key
 from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.pool.allotment import ChunkState
-from cycles._core.results import ReservationExtendResponse
 from cycles._core.settlement.settlement import FlushReport, Settlement
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.values.json_values import clean_object
-from cycles._core.values.usage import Metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
-from cycles._flows.io import run
+from cycles._flows.io import Io, run
 from cycles._flows.pool.admission import acquire
 from cycles._flows.pool.chunks import carry_out, flush
 from cycles._flows.pool.in_chunk import InChunk
@@ -109,7 +107,7 @@ class _InPool(GuardBase):
         place, state = self._place, self._state
         pool, sub = place.pool, place.options.sub
         # The general way reports to tracers and limits, and may wait; this one takes a lock and an addition.
-        if sub is None or LIMITS.get() or pool.pool_io.is_traced or pool.is_inside():
+        if sub is None or LIMITS.get() or pool.pool_io.is_traced() or pool.is_inside():
             return False
         try:
             is_admitted = pool.admit(sub, state, place, state.opened_ms)
@@ -125,11 +123,6 @@ class _InPool(GuardBase):
         with contextlib.suppress(GuardFinalizedError):
             self._state.claim("interrupt")
             self._place.leave(self._state)
-
-    @property
-    def is_pooled(self) -> bool:
-        """True: this guard shares its reservation with others."""
-        return True
 
     @property
     def chunk(self) -> ChunkView:
@@ -151,83 +144,17 @@ class _InPool(GuardBase):
         """What the chunk holds for this guard."""
         return self._state.estimate
 
-    def _commit_quickly(self, actual: Amount | None, wait: Any) -> Settlement | None:
-        """Add the amount to the chunk if it fits and nothing has to be sent; else return None."""
-        if actual is None or actual.__class__ is not Amount or wait.__class__ is not bool:
-            return None
-        if self._runtime.pid != os.getpid():
-            self._check_process()  # raises the error
-        return self._place.commit_quickly(self._state, actual)
-
-    def detach(self) -> NoReturn:
-        """Raise an error: the server never sees this guard.
-
-        Raises:
-            InvalidRequestError: Always.
-        """
-        raise InvalidRequestError(
-            "a guard of a pool cannot be detached, because the server never sees it: use client.reserve(...) for it"
-        )
-
 
 class PooledGuard(_InPool, Guard):
     """A guard of a pool in sync code."""
 
     __slots__ = ()
 
-    def commit(
-        self,
-        actual: Amount | None = None,
-        *,
-        metrics: Metrics | Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        wait: bool = True,
-    ) -> Settlement:
-        """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
-        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
-        return settlement or super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
-
-    def extend(self, extend_by_ms: int | None = None) -> None:
-        """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._state)
-
 
 class PooledAsyncGuard(_InPool, AsyncGuard):
-    """A guard of a pool in async code."""
+    """A guard of a pool in async code. `commit` does not suspend if the amount fits into the chunk."""
 
     __slots__ = ()
-
-    def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
-        super().__init__(runtime, pool, options, estimate)
-        self._cancellation = None
-
-    async def commit(
-        self,
-        actual: Amount | None = None,
-        *,
-        metrics: Metrics | Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        wait: bool = True,
-    ) -> Settlement:
-        """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
-        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
-        return settlement or await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
-
-    async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
-        """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._state)
-        return None
-
-    async def __aenter__(self) -> Self:
-        if self._place.options.request.lease_policy == "cancel":
-            return await super().__aenter__()
-        self._enter()
-        return self
-
-
-def _check_in_use(state: GuardState) -> None:
-    if state.finalized:
-        raise GuardFinalizedError(f"cannot extend: {state.name} has already ended; nothing was sent")
 
 
 class PooledReservation(Reservation):
@@ -257,17 +184,14 @@ class PooledReservation(Reservation):
             return guard
         # Made before the flow: it owns what the flow reserves outside of the pool, also if that is interrupted.
         direct = Guard(self._process)
+        # Around `run`, and not inside of the flow: an interrupt may come between the end of the flow and here.
         try:
-            io = self._process.blocking
-            got = run(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
-            if got is guard._state:
-                return guard
-            direct._take(got)
+            got = run(self._acquiring(self._process.blocking, guard, direct))
+            return guard if got is guard._state else direct
         except BaseException:
             guard._abandon()
             direct._abandon()
             raise
-        return direct
 
     async def _acquire_async(self) -> AsyncGuard:
         guard = PooledAsyncGuard(self._process, self._pool, self._options, self._estimate)
@@ -276,15 +200,19 @@ class PooledReservation(Reservation):
         direct = AsyncGuard(self._process)
         try:
             io = self._process.tasks()
-            got = await io.to_the_end(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
-            if got is guard._state:
-                return guard
-            direct._take(got)
+            got = await io.to_the_end(self._acquiring(io, guard, direct))
+            return guard if got is guard._state else direct
         except BaseException:
             guard._abandon()
             direct._abandon()
             raise
-        return direct
+
+    async def _acquiring(self, io: Io, guard: _InPool, direct: GuardBase) -> GuardState:
+        """Return the state of `guard` once a chunk has admitted it; of `direct`, if the pool cannot have it."""
+        got = await acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take)
+        if got is not guard._state:
+            direct._take(got)
+        return got
 
 
 @frozen
@@ -314,19 +242,6 @@ class PoolStats:
     excess: Amount
 
 
-class PoolOwner(Protocol):
-    """The client of a pool."""
-
-    @property
-    def config(self) -> Config:
-        """Its configuration."""
-        ...
-
-    def _runtime(self) -> Runtime: ...
-
-    def _context(self) -> OperationContext: ...
-
-
 class Pool(ClosedByItsBlock):
     """Many guards from few reservations. ``with`` or ``async with`` closes it; closing the client does so too.
 
@@ -334,14 +249,15 @@ class Pool(ClosedByItsBlock):
     new.
     """
 
-    def __init__(self, client: PoolOwner, options: PoolOptions, request: ReserveRequest, subject: Subject) -> None:
+    def __init__(self, client: Owner, options: PoolOptions, request: ReserveRequest, subject: Subject) -> None:
         self._client = client
         self._options = options
         self._request = request
         self._subject = subject
         self._current: tuple[int, PoolState] | None = None
         self._closed_in: int | None = None  # the process that closed it: a forked child may use it
-        self._subjects: OrderedDict[Any, Subject] = OrderedDict()
+        # Cached by value, so that equal subjects need no merge.
+        self._merged = lru_cache(SUBJECTS)(self._subject_of)
         self._usual: tuple[PoolState, PooledOptions] | None = None
         self.aio: AsyncPool = AsyncPool(self)
 
@@ -433,17 +349,16 @@ class Pool(ClosedByItsBlock):
 
     def close(self) -> None:
         """Settle every chunk and admit no more guards. Guards that still run are settled when they end."""
-        # Before the flush, so that a guard that is reserved in the meantime finds it closed.
-        self._closed_in = os.getpid()
-        state = self._own_state()
-        if state is not None and not state.closed:
-            state.closed = True
-            run(flush(self._client._runtime().blocking, state, self._client.config.flush_timeout, force=True))
+        run(self._close(lambda runtime: runtime.blocking))
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
+        await self._close(lambda runtime: runtime.tasks())
+
+    async def _close(self, io_of: Callable[[Runtime], Io]) -> None:
         state = self._own_state()
-        io = None if state is None or state.closed else self._client._runtime().tasks()
+        io = None if state is None or state.closed else io_of(self._client._runtime())
+        # Before the flush, so that a guard that is reserved in the meantime finds it closed.
         self._closed_in = os.getpid()
         if state is not None and io is not None:
             state.closed = True
@@ -493,7 +408,7 @@ class Pool(ClosedByItsBlock):
     def _options_of(
         self, runtime: Runtime, state: PoolState, request: ReserveRequest, subject: AnySubject
     ) -> PooledOptions:
-        resolved = self._resolved(subject)
+        resolved = self._merged(as_subject(subject), current_subject())
         key = tuple(getattr(resolved, level) for level in LEVELS)
         # A scope set is checked once. Its chunks have other amounts only, which are checked when they are given.
         if key not in state.subs:
@@ -501,19 +416,9 @@ class Pool(ClosedByItsBlock):
         sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None
         return PooledOptions(sub, evolve(request, subject=resolved))
 
-    def _resolved(self, given: AnySubject) -> Subject:
-        """Return the subject of a guard: cached by value, so that equal subjects need no merge."""
-        subject, around = as_subject(given), current_subject()
-        key = (subject, around)
-        try:
-            resolved = self._subjects[key]
-            self._subjects.move_to_end(key)
-        except KeyError:
-            resolved = self._client._context().subject(subject.over(around or Subject()).over(self._subject))
-            self._subjects[key] = resolved
-            if len(self._subjects) > SUBJECTS:
-                self._subjects.popitem(last=False)
-        return resolved
+    def _subject_of(self, given: Subject, around: Subject | None) -> Subject:
+        """Return the subject of a guard: what its caller passed, then the blocks around it, the pool and the client."""
+        return self._client._context().subject(given.over(around or Subject()).over(self._subject))
 
 
 class AsyncPool:
@@ -539,7 +444,7 @@ def _check_estimate(estimate: Any, unit: str) -> None:
         raise InvalidRequestError(f"estimate must be in the unit of the pool: {estimate} is not in {unit}")
 
 
-def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
+def make_pool(client: Owner, given: dict[str, Any]) -> Pool:
     """Return a pool with checked options.
 
     Raises:

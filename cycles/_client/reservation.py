@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Generator, Hashable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
 
 from cycles._client.context import SUBJECT
-from cycles._client.guard import AsyncGuard, Guard
+from cycles._client.guard import AsyncGuard, Guard, GuardBase
 from cycles._core.amounts import Amount
 from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.subjects import Subject
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 
+G = TypeVar("G", bound=GuardBase)
 Opens: TypeAlias = Callable[[Io, ReserveRequest, Take], Coroutine[Any, Any, GuardState]]
-
 
 MOST: Final = 256  # a program has few kinds of calls; one with more checks some of them again
 
@@ -151,16 +150,8 @@ class Reservation:
             self._leave_early()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        guard = self._guard
-        assert isinstance(guard, Guard), (
-            "a reservation that was entered with `with` must be left so, and the same for `async with`"
-        )
-        # Free before the end: a settlement that raises must not leave the reservation entered for ever.
-        self._free()
-        guard.__exit__(kind, raised, tb)
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
+        self._left(Guard).__exit__(kind, raised, tb)
 
     async def __aenter__(self) -> AsyncGuard:
         self._claim()
@@ -172,15 +163,18 @@ class Reservation:
             self._leave_early()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
+        await self._left(AsyncGuard).__aexit__(kind, raised, tb)
+
+    def _left(self, kind: type[G]) -> G:
+        """Return the guard of the block that ends."""
         guard = self._guard
-        assert isinstance(guard, AsyncGuard), (
+        assert isinstance(guard, kind), (
             "a reservation that was entered with `with` must be left so, and the same for `async with`"
         )
+        # Free before the end: a settlement that raises must not leave the reservation entered for ever.
         self._free()
-        await guard.__aexit__(kind, raised, tb)
+        return guard
 
     def _claim(self) -> None:
         if not self._entered.acquire(blocking=False):

@@ -7,7 +7,6 @@ other and commits the spend of each, so that no part becomes old and at most one
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Generic, TypeVar
 
 from cycles._client.guard import AsyncGuard, Guard
@@ -49,10 +48,7 @@ class _Parts(Generic[G]):
         amounts = [each.actual for each in self._settlements]
         if self._guard is not None and self._guard.spent is not None and not self._guard._state.finalized:
             amounts.append(self._guard.spent)
-        total = None
-        for amount in amounts:
-            total = amount if total is None else total + amount
-        return total
+        return sum(amounts[1:], amounts[0]) if amounts else None
 
     def _is_over(self, guard: G) -> bool:
         """Return whether the next piece of work needs a new part: this one ended, lost its lease or spent its share."""
@@ -123,9 +119,7 @@ class LeaseSeries:
         self._begun = series = Series(self._reservation, self._part_ms)
         return series
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         assert isinstance(self._begun, Series)
         self._begun._end(raised)
 
@@ -133,9 +127,7 @@ class LeaseSeries:
         self._begun = series = AsyncSeries(self._reservation, self._part_ms)
         return series
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         assert isinstance(self._begun, AsyncSeries)
         await self._begun._end(raised)
 

@@ -33,13 +33,13 @@ class Returned:
 
     Attributes:
         estimated: True if the caller gave no `actual`: the estimate is committed.
-        of_usage: Returns the actual of `guard.usage`; None if `actual` is no callable.
-        of_result: Returns the actual of the result and `guard.usage`; None if `actual` does not need the result.
+        cost: Returns the actual of the result and `guard.usage`; None if `actual` is no callable.
+        needs_result: Whether `cost` looks at the result. That of a stream is its usage.
     """
 
     estimated: bool
-    of_usage: Callable[[Any], Any] | None
-    of_result: Callable[[Any, Any], Any] | None
+    cost: Callable[[Any, Any], Any] | None
+    needs_result: bool
 
     def report(self, guard: Guard | AsyncGuard, result: Any) -> None:
         """Let the guard commit what the call cost, after it ended normally with `result`."""
@@ -48,14 +48,19 @@ class Returned:
             return  # spend that was counted is more precise than an estimate
         if self.estimated:
             state.request = evolve(state.request, actual=state.estimate, settlement_metadata=_ESTIMATED)
-        elif self.of_result is not None and not state.is_stream:
-            state.request = evolve(state.request, actual=partial(self.of_result, result))
+        elif self.cost is not None and self.needs_result and not state.is_stream:
+            state.request = evolve(state.request, actual=partial(self.cost, result))
 
     def for_stream(self, guard: Guard | AsyncGuard) -> None:
         """Settle the guard as a stream from now on: its actual is that of `guard.usage`, and it may be closed early."""
         guard._state.is_stream = True
-        if self.of_usage is not None:
-            guard._state.request = evolve(guard._state.request, actual=self.of_usage)
+        if self.cost is not None:
+            guard._state.request = evolve(guard._state.request, actual=partial(of_usage, self.cost))
+
+
+def of_usage(cost: Callable[[Any, Any], Any], usage: Any) -> Any:
+    """Return the actual of a call that has no result, or whose result is its usage."""
+    return cost(usage, usage)
 
 
 Opened: TypeAlias = Callable[..., Coroutine[Any, Any, tuple[AsyncGuard, Returned, Callable[[], Any]]]]

@@ -90,23 +90,6 @@ def _result(function: Callable[[], Any]) -> Any:
     found = function()
     if not inspect.isawaitable(found):
         return found
-    import asyncio
+    from cycles._drivers.in_thread import run_coroutine
 
-    results: list[Any] = []
-
-    async def wait() -> Any:
-        return await found
-
-    def run() -> None:
-        try:
-            results.append(asyncio.run(wait()))
-        except BaseException as error:  # it is raised in the thread that waits
-            results.append(error)
-
-    thread = threading.Thread(target=run, name="cycles-api-key", daemon=True)
-    thread.start()
-    thread.join()
-    result = results[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    return run_coroutine(found)

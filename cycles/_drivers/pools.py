@@ -21,13 +21,14 @@ from cycles._core.settlement.late import late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._drivers.io.threads import BlockingIo
+from cycles._drivers.live_guards import EXITED
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.pool.chunks import end_live, settle_now
-from cycles._flows.pool.parts import Log, PoolChunk, PoolOptions
+from cycles._flows.pool.parts import Log, PoolChunk, PoolIo, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.records import Records
@@ -35,7 +36,6 @@ from cycles._journal.stores.shared import StoreJournal
 
 WORKERS: Final = 8  # chunks that are opened and settled at the same time
 IDLE_TICKS: Final = 25  # then the timer of checkpoints ends; the next chunk starts it again
-EXITED: Final = "the interpreter exits and the guard was not committed or released"
 NO_LOCKS: Final = "this system has no file locks: the guards of pools are reserved directly, with two requests each"
 
 
@@ -69,20 +69,16 @@ class Pools:
         self._pools: WeakSet[PoolState] = WeakSet()
         self._left: list[GuardState] = []  # the leases that were settled when the client closed
         self.io = io
-        self.journaled = self._logs is not None
 
     def make(self, options: PoolOptions) -> PoolState:
         """Return a new pool."""
-        pool = PoolState(options, self)
+        open_log = None if self._logs is None else self.open_log
+        of_pool = self.soon, self.at, open_log, self.report_problem
+        pool = PoolState(options, PoolIo(self.io, lambda: self._reporter.trace is not None, *of_pool))
         self._pools.add(pool)
         if self._checkpoints is not None:
             self._checkpoints.watch(pool)
         return pool
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether the client has a tracer."""
-        return self._reporter.trace is not None
 
     def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Run a flow in a thread, outside of the context of any caller: `cycles.limit` does not apply to chunks."""
@@ -106,7 +102,7 @@ class Pools:
     @property
     def has_logs(self) -> bool:
         """Whether chunks can have logs, or need none. Reports once if they cannot."""
-        if self.journaled and not is_supported():
+        if self._logs is not None and not is_supported():
             self.report_problem(NO_LOCKS)
             return False
         return True

@@ -16,7 +16,6 @@ from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import CallOptions, new_trace_id
 from cycles._core.messages.reserve_request import ReserveRequest
-from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._errors import ConfigurationError
 from cycles._flows.heartbeat_state import Heartbeat
@@ -121,10 +120,6 @@ class Reporter:
             logger.exception(
                 "observer failed on %s, other observers are called; correct the observer", type(event).__name__
             )
-
-    def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
-        """Report that a settlement is pending."""
-        self.report("SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
 
     def left_pending(self, flushed: FlushReport, left: list[PendingSettlement], directory: str | None) -> None:
         """Report what a client leaves pending when it closes. Without a journal, an error lists each amount."""

@@ -73,16 +73,13 @@ class Runtime:
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
         claims = self.scheduler.worker_pool("journal", 1)
         self.records: Records = Records(open_journal(config, reporter.journal_issue, claims.later))
-        self.background: WorkQueue = WorkQueue(claims, self.records, reporter, config, self._pools_settle)
+        self.background: WorkQueue = WorkQueue(claims, self.records, config, self._pools_settle)
         responded = self.background.server_responded
         self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
         self.blocking: BlockingIo = BlockingIo(heartbeats, self.channel, self.records, reporter, self.background)
         self._timers = self.scheduler.worker_pool("timers", TIMER_WORKERS)
         self.guards: LiveGuards = LiveGuards(self.blocking)
-        self._ahead: WriteAhead | None = None
-        if self.records.journaled:
-            log = self.records.spend_log()
-            self._ahead = WriteAhead(log, self.blocking, heartbeats, reporter.journal_problem)
+        self.ahead: WriteAhead = WriteAhead(self.records, self.blocking, heartbeats, reporter.journal_problem)
         # Last, because it starts to settle what an earlier process left, with all parts above.
         self.background.start(self.blocking, self.blocking.until)
         self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
@@ -91,24 +88,9 @@ class Runtime:
         """Know a guard that a caller is about to get, and write what its usage costs ahead."""
         self.guards.add(guard)
         if guard.known is not None:  # a token had it
-            self.write_ahead(guard)
-        if self._ahead is not None and callable(guard.request.actual) and not guard.sends_nothing:
-            guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
-
-    def write_ahead(self, guard: GuardState) -> None:
-        """Write the known spend of a guard ahead; without a journal do nothing."""
-        if self._ahead is not None:
-            self._ahead.spent(guard)
-
-    def note_sent(self, guard: GuardState, bound: int) -> None:
-        """Write the bound of a request ahead before it is sent to a provider; without a journal do nothing."""
-        if self._ahead is not None:
-            self._ahead.sent(guard, bound)
-
-    def note_ended(self, guard: GuardState, bound: int) -> None:
-        """Note that a request of a guard has ended, which goes on: its cost is added to the spend next."""
-        if self._ahead is not None:
-            self._ahead.ended(guard, bound)
+            self.ahead.spent(guard)
+        if self.records.journaled and callable(guard.request.actual) and not guard.sends_nothing:
+            guard.usage.watch(partial(_counted, self.ahead, weakref.ref(guard)))
 
     def tasks(self) -> TaskIo:
         """Return the operations for tasks of the running loop."""
@@ -133,16 +115,16 @@ class Runtime:
     def drop(self, guard: GuardState) -> None:
         """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
         self.guards.dropped(guard)
-        self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))
+        self.background.ends.add(partial(drop, self.blocking, guard, DROPPED))
 
     def drop_after_close(self, guard: GuardState) -> None:
         """Settle a guard that was garbage-collected after the close, in another thread and without the background."""
-        self.background.end_guard(partial(self.guards.end_here, guard, DROPPED))
+        self.background.ends.add(partial(self.guards.end_here, guard, DROPPED))
 
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
         """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
         self.guards.dropped(guard)
-        self.background.end_guard(partial(end_later, self.blocking, guard, raised))
+        self.background.ends.add(partial(end_later, self.blocking, guard, raised))
 
     def after(self, seconds: float, job: Callable[[], object]) -> Handle:
         """Call `job` in a thread when time has passed, unless it is cancelled or the client is closed before."""
@@ -189,8 +171,7 @@ class Runtime:
             self.records.shared.close()
         if "_journal_writer" in self.__dict__:
             self._journal_writer.close(THREADS_END_S)
-        if self._ahead is not None:
-            self._ahead.close()
+        self.ahead.close()
         self.records.close()
         self.channel.close()
         return report

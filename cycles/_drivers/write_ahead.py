@@ -19,6 +19,7 @@ from cycles._drivers.work.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record
 from cycles._flows.guard_state import GuardState
 from cycles._journal.files.spend import LARGE, Slot, SpendLog
+from cycles._journal.records import Records
 
 INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
 
@@ -98,18 +99,18 @@ class WriteAhead:
     """Writes the known spend of the guards of one client.
 
     Args:
-        log: The slots; None if this system has no file locks. Then nothing is written ahead.
+        records: Has the slots; none without a journal, or if this system has no file locks. Then nothing is written.
         io: Gives the time and the address of the server.
         pool: Runs the writes that were postponed.
         report: Called once with each problem.
     """
 
-    def __init__(self, log: SpendLog | None, io: BlockingIo, pool: WorkerPool, report: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self, records: Records, io: BlockingIo, pool: WorkerPool, report: Callable[[str], None]) -> None:
+        self._log = records.spend_log()
         self._io = io
         self._pool = pool
         self._report = report
-        self._failed = False
+        self._is_off = not records.journaled
         self._too_large = False
         self._waiting: dict[int, GuardState] = {}
         self._lock = threading.RLock()  # a signal handler may spend, too
@@ -157,7 +158,7 @@ class WriteAhead:
 
     def _write(self, guard: GuardState, now_s: float) -> None:
         known, sent = guard.known or guard.counted, guard.sent
-        if (known is None and not sent and guard.ahead is None) or guard.sends_nothing or self._failed:
+        if (known is None and not sent and guard.ahead is None) or guard.sends_nothing or self._is_off:
             return
         if guard.settler is not None:
             guard.settler.spent(guard, sent + (0 if known is None else known.amount))
@@ -187,7 +188,7 @@ class WriteAhead:
             self.spent(guard)
 
     def _fail(self, why: str) -> None:
-        self._failed = True
+        self._is_off = True
         self._report(f"spend is not written ahead ({why}); `kill -9` loses what is not committed")
 
     def _note_too_large(self, guard: GuardState, length: int) -> None:

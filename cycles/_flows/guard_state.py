@@ -80,12 +80,20 @@ class Cancellation(Protocol):
     def lease_lost(self) -> None:
         """Cancel it: its lease is lost."""
 
+    def end(self, raised: BaseException | None) -> BaseException | None:
+        """End with the block. Return the LeaseLostError if `raised` is this cancellation, and not another one."""
+        ...
+
 
 class Settler(Protocol):
     """Ends guards that no request of their own settles. `cycles._flows.pool.in_chunk` has the one of pools.
 
     `io` is an `Io`, whose module uses this one.
     """
+
+    def commit_quickly(self, guard: GuardState, actual: Amount) -> Settlement | None:
+        """End a guard with an amount, if that needs no request; None: `commit` has to, and nothing has happened."""
+        ...
 
     async def commit(
         self,

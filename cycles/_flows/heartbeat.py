@@ -151,7 +151,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
     """Extend the lease on the caller's request; the heartbeat continues from the new end.
 
     Returns:
-        The response, or None for a guard without a reservation.
+        The response, or None for a guard without a reservation of its own.
 
     Raises:
         GuardFinalizedError: the guard has ended.
@@ -161,7 +161,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
     if guard.finalized:
         raise GuardFinalizedError(f"cannot extend: {guard.name} has already ended; nothing was sent")
     heartbeat = guard.heartbeat
-    if heartbeat is None:
+    if heartbeat is None or guard.settler is not None:  # the heartbeat of a chunk renews the lease of all its guards
         return None
     by_ms = guard.request.ttl_ms if extend_by_ms is None else extend_by_ms
     if isinstance(by_ms, bool) or not isinstance(by_ms, int):

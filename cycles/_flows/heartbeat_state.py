@@ -140,9 +140,7 @@ class Heartbeat:
         with self._lock:
             self.ended = True
             self.owner = None
-        timer, self.timer = self.timer, None
-        if timer is not None:
-            timer.cancel()
+        self.drop_timer()
 
     def lost_error(self) -> LeaseLostError:
         """Return the exception that reports the loss; its cause is the failure of the last attempt."""

@@ -94,12 +94,30 @@ class Syncs(Protocol):
         """Return when what is written is on disk. Blocks."""
 
 
-class Io(Protocol):
-    """The operations of a flow."""
+class Sender(Protocol):
+    """What sending and repeating a call needs."""
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt within its deadline and classify the response. No response raises an exception."""
         ...
+
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Wait until a signal is set, for at most `timeout_s` seconds. Return whether it is set."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """What the client is configured with."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The times, and the jitter."""
+        ...
+
+
+class Io(Sender, Protocol):
+    """The operations of a flow."""
 
     async def put(self, record: Record) -> PutResult:
         """Save the record in the journal; the result says whether it may be sent."""
@@ -129,20 +147,6 @@ class Io(Protocol):
 
     async def sync(self, log: Syncs) -> None:
         """Return when what is written to the log of a chunk is on disk."""
-
-    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
-        """Wait until a signal is set, for at most `timeout_s` seconds. Return whether it is set."""
-        ...
-
-    @property
-    def settings(self) -> Settings:
-        """What the client is configured with."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The times, and the jitter."""
-        ...
 
     def check(self, call: Call) -> None:
         """Check a call against the schema; raises InvalidRequestError."""

@@ -103,13 +103,8 @@ async def open_with(
         return await _open_shadow(io, request, options)
     if not LIMITS.get():
         return await _open(io, request, options, take, keys)
-    held = HeldByLimits(request.estimate)
-    try:
-        guard = await _open(io, request, options, take, keys)
-        held.opened(guard)
-    except BaseException:
-        held.opened(None)
-        raise
+    with HeldByLimits(request.estimate) as held:
+        guard = held.guard = await _open(io, request, options, take, keys)
     return guard
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from attrs import evolve
 
@@ -12,7 +12,7 @@ from cycles._core.messages.requests import Call
 from cycles._core.protocol import error_code
 from cycles._core.results import Result
 from cycles._errors import RateLimitedError, ReservationDeniedError
-from cycles._flows.io import Clock, Settings
+from cycles._flows.io import Sender
 from cycles._flows.signal import Signal
 
 R = TypeVar("R", bound=Result)
@@ -20,28 +20,6 @@ R = TypeVar("R", bound=Result)
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
 _LONGEST_WAIT_MS: Final = 5_000.0
 _FIRST_PAUSE_S: Final = 0.1  # between attempts of a read; doubled each time; far below the timeout of a read
-
-
-class Sender(Protocol):
-    """The operations of `Io` that sending and repeating a call needs."""
-
-    async def send(self, call: Call) -> Outcome:
-        """Make one attempt."""
-        ...
-
-    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
-        """Wait until a signal is set, for at most some seconds."""
-        ...
-
-    @property
-    def settings(self) -> Settings:
-        """What the client is configured with."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The times, and the jitter."""
-        ...
 
 
 class BudgetWait:

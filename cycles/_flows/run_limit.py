@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 from weakref import ref
 
@@ -142,9 +141,7 @@ class RunLimit:
         LIMITS.set((*LIMITS.get(), self))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         around = list(LIMITS.get())
         if self in around:  # else the block was entered in another context
             around.reverse()
@@ -154,9 +151,7 @@ class RunLimit:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         self.__exit__(kind, raised, tb)
 
     def __repr__(self) -> str:
@@ -164,24 +159,34 @@ class RunLimit:
 
 
 class HeldByLimits:
-    """What one reservation holds in all limits around it."""
+    """What one reservation holds in all limits around it. At the end of its block they get the guard, if there is one.
 
-    __slots__ = ("__weakref__", "_key", "_limits")
+    Attributes:
+        guard: The guard that was opened; None if the reservation failed, or if the caller was interrupted.
+
+    Raises:
+        BudgetExceededError: code RUN_LIMIT, if the estimate does not fit; nothing is held.
+    """
+
+    __slots__ = ("__weakref__", "_key", "_limits", "guard")
 
     def __init__(self, estimate: Amount) -> None:
+        self.guard: GuardState | None = None
         self._key: Final = ref(self)
         self._limits: tuple[RunLimit, ...] = limits_around()
         try:
             for limit in self._limits:
                 limit.add(self._key, estimate)
         except BudgetExceededError:
-            self.opened(None)
+            self.__exit__()
             raise
 
-    def opened(self, guard: GuardState | None) -> None:
-        """Pass the guard to the limits, or None if there is no reservation."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for limit in self._limits:
-            limit.opened(self._key, guard)
+            limit.opened(self._key, self.guard)
 
 
 def limits_around() -> tuple[RunLimit, ...]:

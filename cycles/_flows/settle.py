@@ -18,14 +18,7 @@ from cycles._core.protocol import GET_RESERVATION
 from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record, event_record_id
-from cycles._core.settlement.rules import (
-    Lookup,
-    NextStep,
-    Resend,
-    after_lookup,
-    before_sending,
-    classify_settlement,
-)
+from cycles._core.settlement.rules import Lookup, Resend, after_lookup, before_sending, classify_settlement
 from cycles._core.settlement.settlement import (
     Rejected,
     Settled,
@@ -174,18 +167,7 @@ async def attempt(
         if over is not None:
             return record, over
     while True:
-        outcome = await io.send(call_of(record, options))
-        step: NextStep
-        if isinstance(outcome, Success) and record.excess is None:  # the common case needs neither clock nor rules
-            step = Settled(settled_by(record, outcome))
-        else:
-            step = classify_settlement(record, outcome, clock.wall_ms(), clock.boot_ms(), found=found)
-        if isinstance(step, Lookup):
-            call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
-            reservation = await io.send(call)
-            step = after_lookup(
-                record, step.response, reservation, now_ms=clock.wall_ms(), sent_before=step.sent_before
-            )
+        step = await _next_step(io, record, options, found=found)
         if isinstance(step, Unresolved):
             return await _saved_open(io, record, step), step
         if not isinstance(step, Resend):
@@ -197,6 +179,22 @@ async def attempt(
             return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), saved
         whole = whole if saved is step.record else saved
         record = saved
+
+
+async def _next_step(
+    io: Io, record: Record, options: CallOptions, *, found: bool
+) -> Settled | Rejected | Unresolved | Resend:
+    """Send the request of a record and return what follows. Read the reservation if an earlier one may have arrived."""
+    outcome, clock = await io.send(call_of(record, options)), io.clock
+    if isinstance(outcome, Success) and record.excess is None:  # the common case needs neither time nor rules
+        return Settled(settled_by(record, outcome))
+    step = classify_settlement(record, outcome, clock.wall_ms(), clock.boot_ms(), found=found)
+    if not isinstance(step, Lookup):
+        return step
+    # The ledger decides, and not what this process knows of earlier attempts: only one of them can have committed.
+    read = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
+    reservation = await io.send(read)
+    return after_lookup(record, step.response, reservation, now_ms=clock.wall_ms(), sent_before=step.sent_before)
 
 
 async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record) -> Record | Taken | Unresolved:

@@ -51,8 +51,12 @@ def serialize(guard: GuardState) -> str:
 
     Raises:
         GuardFinalizedError: the guard has already ended, or was only observed.
-        InvalidRequestError: the guard is unreserved, so there is nothing to transfer. It stays as it was.
+        InvalidRequestError: the guard is unreserved or of a pool, so there is nothing to transfer. It stays as it was.
     """
+    if guard.settler is not None:
+        raise InvalidRequestError(
+            "a guard of a pool cannot be detached, because the server never sees it: use client.reserve(...) for it"
+        )
     if guard.state == "observed":
         raise GuardFinalizedError(
             f"cannot detach: {guard.name} was only observed, so nothing is held; call commit or release"

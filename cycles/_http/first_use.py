@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
 from typing import Final
 
 from cycles._errors import TransportError
@@ -29,9 +28,7 @@ class Loading:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         if isinstance(raised, OSError):
             raise TransportError(
                 f"a part of the SDK could not be loaded, so nothing was sent: {raised}; close files or raise the limit "

@@ -111,7 +111,7 @@ async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEven
     admitted = await admission.run()
     call.guard = admitted.guard
     call.admitted(admitted.amount, admitted.limit)
-    call.runtime.note_sent(admitted.guard, admitted.amount.amount)
+    call.runtime.ahead.sent(admitted.guard, admitted.amount.amount)
     return admitted.guard
 
 
@@ -166,7 +166,7 @@ def end_all_open(held: HeldResponses[Call]) -> None:
     """Settle the estimate of the open calls of a client that was dropped. The garbage collector may call this."""
     for call in held.close():
         if call.is_mine:
-            call.runtime.background.end_guard(partial(end_open, call, End(None, None)))
+            call.runtime.background.ends.add(partial(end_open, call, End(None, None)))
 
 
 def _settle(call: Call, end: End) -> None:
@@ -199,7 +199,7 @@ def _continue_later(call: Call, end: End) -> None:
     elif call.ending is not None and (call.guard.state not in _OPEN or _has_spent(call, call.ending.amount)):
         return
     runtime = call.client._runtime() if call.runtime is None else call.runtime
-    runtime.background.end_guard(partial(_settle, call, end))
+    runtime.background.ends.add(partial(_settle, call, end))
 
 
 def _has_spent(call: Call, amount: Amount | None) -> bool:
@@ -305,7 +305,7 @@ def _enclose(call: Call) -> int | None:
         if found is None:
             return None
         calls[call] = found[0]
-    guard._runtime.note_sent(guard._state, found[0])
+    guard._runtime.ahead.sent(guard._state, found[0])
     call.noted, call.guard = found[0], guard
     call.admitted(Amount(call.reserved.unit, found[0]), found[1])
     return None if guard.caps is None else guard.caps.max_tokens
@@ -328,7 +328,7 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
         call.payer.ended(call)
         return None
     noted, call.noted = call.noted, 0
-    guard._runtime.note_ended(guard._state, noted)
+    guard._runtime.ahead.ended(guard._state, noted)
     try:
         if ending.amount is None:
             return None
@@ -341,7 +341,7 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     finally:  # after `spend`, so that no other request sees the amount as free in between
         with shared:
             _in_flight.get(guard, {}).pop(call, None)
-        guard._runtime.note_sent(guard._state, 0)  # what is written ahead has the cost in place of the bound now
+        guard._runtime.ahead.sent(guard._state, 0)  # what is written ahead has the cost in place of the bound now
     call.add_usage(guard.usage)
     return None
 

@@ -222,6 +222,25 @@ def test_in_async_code_a_blocking_function_runs_in_a_thread(server: cycles.Embed
     assert used is not threading.main_thread()
 
 
+def test_a_coroutine_function_does_not_take_away_the_event_loop_of_a_sync_program(
+    server: cycles.EmbeddedServer,
+) -> None:
+    async def review(request: cycles.ApprovalRequest) -> bool:
+        await asyncio.sleep(0)
+        return True
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        with server.client(approve=review, approve_above=0.5) as client:
+            spend(client, 50)
+            spend(client, 1)
+        assert asyncio.get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 @pytest.mark.parametrize("reply", [True, False])
 def test_approve_may_be_a_coroutine_function_in_async_and_in_sync_code(
     server: cycles.EmbeddedServer, reply: bool

@@ -13,7 +13,6 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import Record
-from cycles._drivers.reporting import Reporter
 from cycles._drivers.work import queue as work_queue
 from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
@@ -151,7 +150,7 @@ def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypa
     """It wakes two threads, which a program whose settlements are sent does not need."""
     monkeypatch.setattr(work_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
     scheduler: Any = Recorder()
-    queue = work_queue.WorkQueue(scheduler, Records(NoJournal()), Reporter(), cycles.Config(), lambda: False)
+    queue = work_queue.WorkQueue(scheduler, Records(NoJournal()), cycles.Config(), lambda: False)
     io: Any = SimpleNamespace(clock=SimpleNamespace(wall_ms=lambda: 0))
     queue.start(io, lambda until: io)
 

@@ -130,10 +130,11 @@ def defined_in(source: str) -> Iterator[str]:
 
 
 def members_of(source: str, protocol: str) -> int:
-    """Count the methods, properties and attributes of a protocol; 0 if the module has no such class."""
+    """Count the members of a protocol, with those of its bases in the module; 0 if the module has no such class."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == protocol:
-            return sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.AnnAssign) for each in node.body)
+            own = sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.AnnAssign) for each in node.body)
+            return own + sum(members_of(source, base.id) for base in node.bases if isinstance(base, ast.Name))
     return 0
 
 

@@ -328,7 +328,7 @@ def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
             guard.spend(cycles.tokens(1))
         assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1]
         now[0] += 1.0
-        runtime_of(client)._ahead._write_waiting()  # type: ignore[union-attr]
+        runtime_of(client).ahead._write_waiting()
         assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1, 50]
         key = json.loads(written[0])["commit_body"]["idempotency_key"]
         guard.commit()

@@ -52,7 +52,7 @@ class Desk:
         """Reserve a request, and note that it is sent."""
         guard = self.client.reserve(bound, action=ACTION, subject={"agent": "planner"}, **options).acquire()
         self._guards.append(guard)
-        runtime_of(self.client).note_sent(state_of(guard), bound.amount)
+        runtime_of(self.client).ahead.sent(state_of(guard), bound.amount)
         return guard
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ def test_an_enclosing_guard_is_charged_its_spend_and_what_was_sent(desk: Desk) -
         with desk.client.reserve(BOUND, action=ACTION) as guard:
             llm.chat.completions.create(model="m", messages=[], max_tokens=1_000)
             runtime = runtime_of(desk.client)
-            before, noted = runtime.note_sent, []
+            before, noted = runtime.ahead.sent, []
 
             def note(state: Any, bound: int) -> None:
                 before(state, bound)
@@ -215,7 +215,7 @@ def test_an_enclosing_guard_is_charged_its_spend_and_what_was_sent(desk: Desk) -
                     noted.append(state)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(runtime, "note_sent", note)
+                patch.setattr(runtime.ahead, "sent", note)
                 with pytest.raises(Exception, match="Connection error"):
                     llm.chat.completions.create(model="m", messages=[], max_tokens=2_000)
             assert noted[0].sent == 0
@@ -271,7 +271,7 @@ def test_an_older_state_of_the_spend_does_not_replace_a_commit(desk: Desk, monke
         return write(entry, record, now_s)
 
     monkeypatch.setattr(WrittenAhead, "write", commit_first)
-    runtime_of(desk.client).note_sent(state_of(guard), 0)
+    runtime_of(desk.client).ahead.sent(state_of(guard), 0)
     check_cost(desk)
 
 

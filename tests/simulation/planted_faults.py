@@ -198,7 +198,7 @@ FAULTS: Final = (
     Fault(
         "the spend of a token is not written ahead",
         "cycles/_drivers/runtime.py",
-        "        if guard.known is not None:  # a token had it\n            self.write_ahead(guard)\n",
+        "        if guard.known is not None:  # a token had it\n            self.ahead.spent(guard)\n",
         "",
     ),
     Fault(
@@ -234,7 +234,7 @@ FAULTS: Final = (
     Fault(
         "a dropped guard is forgotten",
         "cycles/_drivers/runtime.py",
-        "        self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))",
+        "        self.background.ends.add(partial(drop, self.blocking, guard, DROPPED))",
         "        return",
     ),
     Fault(
@@ -396,9 +396,9 @@ FAULTS: Final = (
     Fault(
         "a caller waits for a second attempt of its settlement",
         "cycles/_flows/settle.py",
+        "    outcome, clock = await io.send(call_of(record, options)), io.clock\n",
+        "    outcome, clock = await io.send(call_of(record, options)), io.clock\n"
+        "    if type(outcome).__name__ != 'Success':\n"
         "        outcome = await io.send(call_of(record, options))\n",
-        "        outcome = await io.send(call_of(record, options))\n"
-        "        if type(outcome).__name__ != 'Success':\n"
-        "            outcome = await io.send(call_of(record, options))\n",
     ),
 )

@@ -22,9 +22,9 @@ FEATURE_FAULTS: Final = (
     ),
     Fault(
         "the bound of a request that is released stays written ahead",
-        "cycles/_flows/settle.py",
-        '    guard.apply("release_started", if_accepted=True)\n    guard.end_written_ahead()\n',
-        '    guard.apply("release_started", if_accepted=True)\n',
+        "cycles/_flows/guard_state.py",
+        '        self.apply("release_started", if_accepted=True)\n        self.end_written_ahead()\n',
+        '        self.apply("release_started", if_accepted=True)\n',
     ),
     Fault(
         "a store saves whatever fence it is given",
@@ -147,7 +147,7 @@ FEATURE_FAULTS: Final = (
     Fault(
         "the bound of a call of a guarded client is not written ahead",
         "cycles/providers/_settle.py",
-        "    call.runtime.note_sent(admitted.guard, admitted.amount.amount)\n",
+        "    call.runtime.ahead.sent(admitted.guard, admitted.amount.amount)\n",
         "",
         most=1_000,
     ),

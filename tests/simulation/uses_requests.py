@@ -25,7 +25,7 @@ def requests_of(seed: int, number: int) -> int:
 def _send(program: Program, op: Op, guard: Any) -> None:
     op.reaching = ESTIMATE  # what a process that is killed from now on may cost
     with program.within(op, "note_sent", 0.1):
-        guard._runtime.note_sent(guard._state, ESTIMATE)
+        guard._runtime.ahead.sent(guard._state, ESTIMATE)
     op.steps.append((program.hub.awake_s, ESTIMATE))
 
 

@@ -171,7 +171,7 @@ class Program:
         """Return the program of a forked child. It has the client of its parent."""
         child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings, self.observer)
         child.client = client = copy.copy(self.client)
-        client.aio = type(client.aio)(client._runtime, client.aclose, client.config, client._options)
+        client.aio = type(client.aio)(client)
         return child
 
     def forked_main(self, kinds: list[str]) -> None:

@@ -173,9 +173,9 @@ class TaskIo(BaseIo):
                 await self._wait_for(left, SETTLE_WAIT_S)
             raise
 
-    def cancel_block_on_loss(self, guard: GuardState) -> BlockCancellation:
-        """Cancel the running task when the lease of `guard` is lost, until the returned object is ended."""
-        return BlockCancellation(guard, self._loop)
+    def cancel_block_on_loss(self, guard: GuardState) -> None:
+        """Cancel the running task when the lease of `guard` is lost, until `guard.cancellation` is ended."""
+        BlockCancellation(guard, self._loop)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the tasks that continue without their callers."""

@@ -6,13 +6,12 @@ It serves code that runs in threads, and the workers of the scheduler.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
 import inspect
 import math
 import queue
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -81,25 +80,11 @@ class BaseIo:
 
     def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record in a thread of the client; its caller was interrupted while it was ended."""
-        self._queue.end_guard(partial(self._records.finish, record, result))
+        self._queue.ends.add(partial(self._records.finish, record, result))
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work in a thread of the client."""
         return self._queue.hand_over(work, now=now)
-
-
-def run_coroutine(result: Awaitable[T]) -> T:
-    """Run a coroutine of the user in a new event loop, in another thread if this one runs a loop."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    async def finish() -> T:
-        return await result
-
-    if asyncio._get_running_loop() is None:
-        return asyncio.run(finish())
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(contextvars.copy_context().run, asyncio.run, finish()).result()
 
 
 class BlockingIo(BaseIo):
@@ -145,10 +130,14 @@ class BlockingIo(BaseIo):
             await approvals.check(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
-        """Call a function of the user in this thread; a coroutine function runs in a new event loop."""
+        """Call a function of the user in this thread; a coroutine function runs in an event loop of a new one."""
         # An awaitable shows itself only when the function has been called: a plain one may return a coroutine.
         result = function(argument)
-        return run_coroutine(result) if inspect.isawaitable(result) else result
+        if not inspect.isawaitable(result):
+            return result
+        from cycles._drivers.in_thread import run_coroutine  # late: it loads asyncio
+
+        return run_coroutine(result)
 
     async def sync(self, log: Syncs) -> None:
         """Sync the log in this thread."""

@@ -47,14 +47,14 @@ from cycles._core.settlement.schedule import Item, RetrySchedule
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._drivers.jitter import jitter
 from cycles._drivers.live_guards import GuardEnds
-from cycles._drivers.reporting import Reporter, logger
+from cycles._drivers.reporting import logger
 from cycles._drivers.work.claims import ClaimTimer
 from cycles._drivers.work.scheduler import WorkerPool
 from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
 from cycles._flows.guard_state import Release
 from cycles._flows.heartbeat import adopt
 from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle, run
-from cycles._flows.settle import put
+from cycles._flows.settle import put, report_pending
 from cycles._journal.journal import Entry
 from cycles._journal.records import Records
 
@@ -77,7 +77,6 @@ class WorkQueue:
     Args:
         claims: The worker pool that may block on a shared store; its scheduler has the other threads.
         records: Loads what an earlier process left.
-        reporter: Gets the events.
         config: The delays of retries.
         pools_settle: Returns whether a thread settles the chunk of a pool, for which a flush waits.
     """
@@ -86,14 +85,12 @@ class WorkQueue:
         self,
         claims: WorkerPool,
         records: Records,
-        reporter: Reporter,
         config: Config,
         pools_settle: Callable[[], bool],
     ) -> None:
         self._scheduler = claims.scheduler
         self._pool = self._scheduler.worker_pool("background", WORKERS)
         self._records = records
-        self._reporter = reporter
         self._config = config
         self._schedule: RetrySchedule[Work] = RetrySchedule(config.retry_initial_delay, config.retry_max_delay, jitter)
         # Re-entrant: a signal handler may commit while its thread is in here.
@@ -201,7 +198,7 @@ class WorkQueue:
                 adopt(self._io, heartbeat)
             else:
                 heartbeat.end()  # the lease is over; an event needs none
-        self._reporter.pending(work.record, detail, journaled=self._records.journaled)
+        report_pending(self._io, work.record, detail, journaled=self._records.journaled)
 
     def _limit_cleanups(self) -> None:
         waiting = [item for item in self._schedule if isinstance(item.value, CleanUp)]
@@ -210,13 +207,6 @@ class WorkQueue:
             logger.warning(
                 "create cleanup dropped: more than %d are waiting; its reservation ends with its lease", CREATE_CLEANUPS
             )
-
-    def end_guard(self, end: Callable[[], object]) -> None:
-        """Call `end` in a new thread, or in the next flush if none can be started.
-
-        The garbage collector may call this, while this thread holds any lock.
-        """
-        self.ends.add(end)
 
     def _scan(self) -> None:
         """Add what earlier processes left in the journal, once."""

@@ -21,7 +21,7 @@ from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
-from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
+from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SubPool, Waiter
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release_of, send_release
 from cycles._flows.reserve import open_lease
@@ -41,10 +41,10 @@ def carry_out(pool: PoolState) -> None:
     while pool.work:
         with pool.lock:
             work = pool.work[0] if pool.work else None
-            if isinstance(work, Wake):
-                work.waiter.signal.set()
-            elif isinstance(work, SettleChunk):
-                work.chunk.has_thread = _start(pool, partial(settle, pool.io, pool, work.chunk))
+            if isinstance(work, Waiter):
+                work.signal.set()
+            elif isinstance(work, PoolChunk):
+                work.has_thread = _start(pool, partial(settle, pool.io, pool, work))
             elif work is not None and not _start(pool, partial(open_chunk, pool.io, pool, work)):
                 _open_in_caller(work)
             if work is not None and pool.work and pool.work[0] is work:  # else a signal handler was faster
@@ -239,9 +239,10 @@ async def _with_log(
         overage_policy=request.overage_policy,
         metadata={**(request.metadata or {}), "pool": pool.options.name, "pool_chunk": number},
     )
-    if pool.pool_io.journaled and not pool.closed:
+    open_log = pool.pool_io.open_log
+    if open_log is not None and not pool.closed:
         try:
-            chunk.log = pool.pool_io.open_log(chunk.header)
+            chunk.log = open_log(chunk.header)
             lease.ahead = chunk
         except OSError as error:
             pool.pool_io.report_problem(
@@ -397,7 +398,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, PoolChunk]]:
         for chunk in chunks:
             pool.seal(chunk)
         # Threads end with the client: what they would open or settle is done below, or not at all.
-        pool.work = deque(work for work in pool.work if isinstance(work, Wake))
+        pool.work = deque(work for work in pool.work if isinstance(work, Waiter))
     carry_out(pool)
     left = []
     for chunk in chunks:

@@ -45,38 +45,25 @@ class Timer(Protocol):
         """Keep it from starting."""
 
 
-class PoolIo(Protocol):
-    """What a pool needs beside `Io`: threads of the client, timers and logs."""
+@frozen
+class PoolIo:
+    """What a pool needs beside `Io`: threads of the client, timers and logs.
 
-    @property
-    def io(self) -> Io:
-        """The operations of the client's threads, which open, renew and settle the chunks."""
-        ...
+    Attributes:
+        io: The operations of the client's threads, which open, renew and settle the chunks.
+        is_traced: Returns whether the client has a tracer.
+        soon: Runs a flow in a thread of the client. False: none can be started, and the caller runs it.
+        at: Calls a job in a thread of the client at a monotonic time, in milliseconds.
+        open_log: Makes the log of a chunk, or raises OSError; None if chunks have no logs.
+        report_problem: Reports a problem of the logs, once for each client.
+    """
 
-    @property
-    def journaled(self) -> bool:
-        """Whether chunks have logs."""
-        ...
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether the client has a tracer."""
-        ...
-
-    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Run a flow in a thread of the client. False: none can be started, and the caller runs it."""
-        ...
-
-    def at(self, when_ms: float, job: Callable[[], object]) -> Timer:
-        """Call `job` in a thread of the client at this monotonic time."""
-        ...
-
-    def open_log(self, header: ChunkHeader) -> Log:
-        """Make the log of a chunk. Raises OSError."""
-        ...
-
-    def report_problem(self, detail: str) -> None:
-        """Report a problem of the logs, once for each client."""
+    io: Io
+    is_traced: Callable[[], bool]
+    soon: Callable[[Callable[[], Coroutine[Any, Any, None]]], bool]
+    at: Callable[[float, Callable[[], object]], Timer]
+    open_log: Callable[[ChunkHeader], Log] | None
+    report_problem: Callable[[str], None]
 
 
 @frozen(kw_only=True)
@@ -242,19 +229,8 @@ class Open:
     begun: bool = False
 
 
-@frozen
-class SettleChunk:
-    """A sealed chunk is to be settled."""
+Work: TypeAlias = Open | PoolChunk | Waiter
+"""What a change of a pool requires: open a chunk, settle a sealed one, wake a guard that waited and has its result.
 
-    chunk: PoolChunk
-
-
-@frozen
-class Wake:
-    """A guard that waited has its result."""
-
-    waiter: Waiter
-
-
-Work: TypeAlias = Open | SettleChunk | Wake
-"""What a change of a pool requires. `carry_out` of `pool_chunks.py` does it."""
+`carry_out` of `chunks.py` does it.
+"""

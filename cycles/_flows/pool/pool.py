@@ -55,10 +55,8 @@ from cycles._flows.pool.parts import (
     PoolChunk,
     PoolIo,
     PoolOptions,
-    SettleChunk,
     SubPool,
     Waiter,
-    Wake,
     Work,
 )
 from cycles._flows.signal import Signal
@@ -276,7 +274,7 @@ class PoolState:
             if isinstance(result, PoolChunk):
                 self.end_admission(place)  # it is in the sums of its chunk
             waiter.result = result
-            self.work.append(Wake(waiter))
+            self.work.append(waiter)
             sub.waiters.popleft()
 
     def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
@@ -309,7 +307,7 @@ class PoolState:
             if waiter.result is None:
                 self.denied += isinstance(result, DENIALS)
                 waiter.result = copy.copy(result) if isinstance(result, CyclesError) else result
-            self.work.append(Wake(waiter))
+            self.work.append(waiter)
             sub.waiters.popleft()
 
     def open_ahead(self, sub: SubPool, now_ms: float) -> None:
@@ -390,7 +388,7 @@ class PoolState:
     def seal(self, chunk: PoolChunk) -> None:
         """Take no more spend, and settle the chunk."""
         if chunk.state in TAKES_SPEND:
-            self.work.append(SettleChunk(chunk))  # first: what takes it from there seals the chunk, too
+            self.work.append(chunk)  # first: what takes it from there seals the chunk, too
             chunk.sub.allotment.sealed(chunk)
             if chunk.timer is not None:
                 chunk.timer.cancel()
