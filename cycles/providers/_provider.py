@@ -1,6 +1,6 @@
 """What the hooks, the proxy and the fakes know of a provider: each provider is one module that satisfies `Provider`.
 
-`PROVIDERS` has one row for each. `docs/providers.md` prints the tables of these modules.
+`PROVIDERS` has one row for each. `docs/providers.md` and `docs/more-providers.md` list their endpoints.
 """
 
 from __future__ import annotations

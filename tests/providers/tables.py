@@ -1,13 +1,20 @@
-"""Write the lists of docs/providers.md from the files of the providers: ``python -m tests.providers.tables``."""
+"""Write the lists of endpoints of two pages from the files of the providers: ``python -m tests.providers.tables``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from cycles.providers._provider import PROVIDERS, provider_named
 
-PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
+DOCS = Path(__file__).parents[2] / "docs"
+OWN = ("openai", "anthropic", "google")
+PAGES = {
+    DOCS / "providers.md": OWN,
+    DOCS / "more-providers.md": tuple(name for name in PROVIDERS if name not in OWN),
+}
+"""The pages, each with its providers."""
 TITLES = {"openai": "OpenAI"}
 METERED = "(in brackets the members that limit the output):"
 FREE = "`*` being one part of a path and `**` any number:"
@@ -18,10 +25,10 @@ def title(name: str) -> str:
     return TITLES.get(name, name.capitalize())
 
 
-def metered() -> str:
+def metered(names: Iterable[str]) -> str:
     """Return the list of metered endpoints, each with the members that limit its output in brackets."""
     lines = []
-    for name in PROVIDERS:
+    for name in names:
         rows: dict[str, dict[str, list[str]]] = {}
         for path, endpoint in provider_named(name).metered.items():
             limits = ", ".join(f"`{limit}`" for limit in endpoint.limits)
@@ -32,21 +39,22 @@ def metered() -> str:
     return "\n".join(lines) + "\n"
 
 
-def free() -> str:
-    """Return the list of free requests."""
+def free(names: Iterable[str]) -> str:
+    """Return the list of free requests of these providers."""
     lines = []
-    for name in PROVIDERS:
+    for name in names:
         if paths := provider_named(name).free:
             lines.append(f"- {title(name)}: {', '.join(f'`{path}`' for path in paths)}")
     return "\n".join(lines) + "\n"
 
 
-def with_tables(page: str) -> str:
+def with_tables(page: str, names: tuple[str, ...]) -> str:
     """Return the page with both lists as they are now."""
-    for before, items in ((METERED, metered()), (FREE, free())):
+    for before, items in ((METERED, metered(names)), (FREE, free(names))):
         page = re.sub(rf"(?<={re.escape(before)}\n\n)(?:- .*\n)+", items.replace("\\", r"\\"), page)
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
+    for path, providers in PAGES.items():
+        path.write_text(with_tables(path.read_text("utf-8"), providers), "utf-8")

@@ -1,4 +1,4 @@
-"""The tables of docs/providers.md are those of the code."""
+"""The lists of endpoints of the pages are those of the code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import inspect
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +14,15 @@ import pytest
 import cycles
 from cycles.providers import ReserveOptions, guard
 from tests.providers.conftest import Desk
-from tests.providers.tables import PAGE, free, metered, with_tables
+from tests.providers.tables import DOCS, PAGES, free, metered, with_tables
 
 
-def test_the_tables_are_those_of_the_files() -> None:
-    page = PAGE.read_text("utf-8")
-    assert metered() in page
-    assert free() in page
-    assert with_tables(page) == page, "run python -m tests.providers.tables"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_lists_are_those_of_the_files(page: Path) -> None:
+    text, names = page.read_text("utf-8"), PAGES[page]
+    assert metered(names) in text
+    assert free(names) in text
+    assert with_tables(text, names) == text, "run python -m tests.providers.tables"
 
 
 def test_the_options_of_reserve_are_those_of_guard() -> None:
@@ -43,7 +45,7 @@ def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.Monkey
         pytest.skip("the page has the module of version 2 of mistralai")
     sends_to(monkeypatch, mistral.Mistral, server_url=desk.provider.url_of("mistral"))
     sends_to(monkeypatch, pytest.importorskip("cohere").ClientV2, base_url=desk.provider.url_of("cohere"))
-    page = (PAGE.parent / "more-providers.md").read_text("utf-8")
+    page = (DOCS / "more-providers.md").read_text("utf-8")
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         exec(block, names)
