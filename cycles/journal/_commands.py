@@ -161,8 +161,8 @@ def retry(context: Context, id: str | None = None, as_event: bool = False) -> in
     if as_event:
         return _retry_as_event(context, config, entry, record)
     context.confirm(f"settle {entry.amount} of {entry.reservation_id} now, with all that is pending there?")
-    if entry.state == "quarantined" and not _in_store(context, entry, lambda view: view.requeue(entry)):
-        _changing(lambda: by_hand.requeue(entry, record))
+    if entry.state == "quarantined":
+        _change(context, entry, lambda view: view.requeue(entry))
     return _flush_one(context, config, entry)
 
 
@@ -171,7 +171,10 @@ def discard(context: Context, id: str) -> int:  # noqa: A002
     entry = _one(context, id)
     amount = entry.amount if entry.amount is not None else "a record that cannot be read"
     context.confirm(f"never settle {amount} of {entry.reservation_id or entry.path}?")
-    kept = _in_store(context, entry, lambda view: view.discard(entry)) or _changing(lambda: by_hand.discard(entry))
+    if is_url(entry.path):
+        kept = _change(context, entry, lambda view: view.discard(entry))
+    else:
+        kept = _changing(lambda: by_hand.discard(entry))
     if context.terminal.json:
         context.terminal.document({**_whole(entry), "path": kept})
     else:
@@ -299,13 +302,12 @@ def _readable(entry: InspectedRecord) -> Record:
     return record
 
 
-def _in_store(context: Context, entry: InspectedRecord, change: Callable[[StoreView], object]) -> str | None:
-    """Change a record of the store. Return None if the record is a file, otherwise what happened."""
-    view = context.store() if "#" in entry.path and is_url(entry.path) else None
-    if view is None:
-        return None
-    with contextlib.closing(view):
-        return str(change(view) or view.name)
+def _change(context: Context, entry: InspectedRecord, change: Callable[[StoreView], T]) -> T:
+    """Change a record where it is: in the configured store, or among the files of its partition."""
+    folder = _partition_folder(entry)
+    view = context.store() if is_url(entry.path) else None
+    with contextlib.closing(view or StoreView(files_of(folder.parent, folder.name), str(folder))) as place:
+        return _changing(lambda: change(place))
 
 
 def _check_principal(entry: InspectedRecord, own: str, base_url: str) -> None:
@@ -328,15 +330,10 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
     if entry.settled_at_ms is not None:
         raise cycles.InvalidRequestError("this record was settled by hand already; discard it, or leave it")
     context.confirm(f"send {entry.amount} of {entry.reservation_id} as an event{warning}?")
-    if _in_store(context, entry, lambda view: view.put_rejected_back(record)):
-        status = _flush_one(context, config, entry)
-        if status == DONE:
-            _in_store(context, entry, lambda view: view.mark_settled(entry))
-        return status
-    path = _changing(lambda: by_hand.put_rejected_back(entry, record))
+    _change(context, entry, lambda view: view.put_rejected_back(record))
     status = _flush_one(context, config, entry)
-    if status == DONE and not Path(path).exists():
-        _changing(lambda: by_hand.mark_settled(entry, time.time_ns() // 1_000_000))
+    if status == DONE:
+        _change(context, entry, lambda view: view.mark_settled(entry))
     return status
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from cycles._journal.files.record_files import SETTLED_AT
 from cycles._journal.journal import Journal
-from cycles._journal.operators import by_hand
 from cycles._journal.operators.inspect import inspect
 from cycles._journal.records import Records
 from tests.journal.kit import a_record
@@ -22,7 +23,8 @@ def test_only_records_that_were_settled_more_than_30_days_ago_are_deleted(journa
     for name in ("rsv_by_hand", "rsv_open"):
         journal.reject(a_record(name), "BUDGET_EXCEEDED")
     by_name = {entry.reservation_id: entry for entry in inspect(Path(journal.directory))}
-    by_hand.mark_settled(by_name["rsv_by_hand"], SETTLED_MS)
+    path = Path(by_name["rsv_by_hand"].path)
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), SETTLED_AT: SETTLED_MS}), "ascii")
     records = Records(journal)
     records.left_by_others(SETTLED_MS + 30 * DAY_MS)
     assert sorted(map(str, rejected(journal))) == ["rsv_by_hand", "rsv_open"]

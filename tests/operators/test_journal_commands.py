@@ -16,7 +16,7 @@ import pytest
 import cycles
 from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.files.record_files import RecordFiles
-from cycles._journal.operators import by_hand
+from cycles._journal.operators.inspect_store import StoreView, files_of
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
@@ -285,14 +285,38 @@ def test_a_record_that_was_rejected_again_meanwhile_is_not_marked_as_settled(roo
     journal(root, OTHER_SERVER).reject(a_record(OTHER_SERVER, "rsv-gone"), "BUDGET_EXCEEDED")
     [before] = inspect()
     journal(root, OTHER_SERVER).reject(a_record(OTHER_SERVER, "rsv-gone"), "BUDGET_FROZEN")
-    by_hand.mark_settled(before, 5)
+    place = folder(root, OTHER_SERVER)
+    view = StoreView(files_of(place.parent, place.name), str(place))
+    view.mark_settled(before)
     [after] = inspect()
-    assert after.settled_at_ms is None
-    by_hand.mark_settled(after, 5)
-    journal(root, OTHER_SERVER).remove_settled(5 + 30 * 86_400_000)
-    assert [entry.settled_at_ms for entry in inspect()] == [5]
-    journal(root, OTHER_SERVER).remove_settled(6 + 30 * 86_400_000)
+    assert (after.reason, after.settled_at_ms) == ("BUDGET_FROZEN", None)
+    record = after.decoded()
+    assert record is not None
+    view.put_rejected_back(record)
+    journal(root, OTHER_SERVER).delete(record)  # it was settled
+    view.mark_settled(after)
+    [settled] = inspect()
+    assert settled.settled_at_ms is not None
+    journal(root, OTHER_SERVER).remove_settled(settled.settled_at_ms + 30 * 86_400_000)
+    assert inspect() == [settled]
+    journal(root, OTHER_SERVER).remove_settled(settled.settled_at_ms + 30 * 86_400_000 + 1)
     assert inspect() == []
+
+
+def test_a_record_is_put_back_only_if_none_of_its_reservation_is_pending(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    own = journal(root, url)
+    own.reject(a_record(url, "rsv-gone"), "BUDGET_EXCEEDED")
+    own.save(a_record(url, "rsv-gone", cents=4))
+    own.close()
+    before = snapshot(root)
+    [rejected] = [entry.path for entry in inspect() if entry.state == "rejected"]
+    ran = run_journal("retry", rejected, "--as-event", "--yes")
+    assert (ran.status, "pending; list the journal again" in ran.err) == (2, True), ran
+    assert {path: content for path, (content, _) in snapshot(root).items()} == {
+        path: content for path, (content, _) in before.items()
+    }
 
 
 def test_discard_keeps_the_file_and_no_client_settles_it(

@@ -1,21 +1,17 @@
-"""What an operator does with a file of a journal: send it again, discard it."""
-
-# Strings, not Paths, as in the other files of this package.
-# ruff: noqa: PTH108
+"""What an operator does with a record by hand: discard its file, send a rejected one as its event."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve
 
-from cycles._core.settlement.record import Record, encode, file_name
-from cycles._journal.files.file_calls import move_to_free_name, read_whole, write_whole
-from cycles._journal.files.record_files import SETTLED_AT
+from cycles._core.settlement.record import Record, file_name
+from cycles._journal.files.file_calls import move_to_free_name, write_whole
 from cycles._journal.files.spend import SUFFIX, remove_entries
 from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
 
@@ -34,25 +30,12 @@ def discard(entry: InspectedRecord) -> str:
     target = (own_path if written_ahead else entry.path) + DISCARDED
     if os.path.lexists(target):  # the reservation had another record, which was discarded before
         target = f"{entry.path}.{secrets.token_hex(4)}{DISCARDED}"
+    keep = partial(write_whole, target, f"{target}.{secrets.token_hex(4)}.tmp", sync=True)
     if not written_ahead:
         move_to_free_name(entry.path, target)
-    elif not remove_entries(entry.path, entry.reservation_id or "", lambda content: _keep(target, content)):
+    elif not remove_entries(entry.path, entry.reservation_id or "", keep):
         raise FileNotFoundError(errno.ENOENT, "a client has settled it in the meantime", entry.path)
     return target
-
-
-def _keep(path: str, content: bytes) -> None:
-    write_whole(path, f"{path}.{secrets.token_hex(4)}.tmp", content, sync=True)
-
-
-def requeue(entry: InspectedRecord, record: Record) -> None:
-    """Rename a quarantined record back, so that a client settles it.
-
-    Raises:
-        FileExistsError: another record of the reservation is pending.
-        OSError: it cannot be renamed.
-    """
-    move_to_free_name(entry.path, str(Path(entry.path).parent / file_name(record.reservation_id)))
 
 
 def as_event(record: Record, now_ms: int) -> Record | None:
@@ -68,41 +51,3 @@ def as_event(record: Record, now_ms: int) -> Record | None:
         attempt_unknown=False,
         event_since_ms=now_ms,
     )
-
-
-def put_rejected_back(entry: InspectedRecord, record: Record) -> str:
-    """Save a changed record of `rejected/` as pending, and return its path. The rejected file stays as well.
-
-    Raises:
-        FileExistsError: another record of the reservation is pending.
-        OSError: it cannot be written.
-    """
-    path = str(Path(entry.path).parent.parent / file_name(record.reservation_id))
-    if not _write_new(path, encode(record)):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    return path
-
-
-def mark_settled(entry: InspectedRecord, now_ms: int) -> None:
-    """Note in a rejected record that it was settled by hand, unless it was rejected again.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    kept = json.loads(read_whole(entry.path))
-    if kept.get("record") == entry.record and kept.get("reason") == entry.reason:
-        content = json.dumps({**kept, SETTLED_AT: now_ms}).encode("ascii")
-        write_whole(entry.path, f"{entry.path}.{secrets.token_hex(4)}.tmp", content, sync=True)
-
-
-def _write_new(path: str, content: bytes) -> bool:
-    """Write a file whole, unless there is one under that name; return whether it was written."""
-    # Not the name of a temporary file of the journal: a client would put such a file into place.
-    own = f"{path}.{secrets.token_hex(4)}.new"
-    write_whole(own, f"{own}er", content, sync=True)
-    try:
-        move_to_free_name(own, path)
-    except FileExistsError:
-        os.unlink(own)
-        return False
-    return True

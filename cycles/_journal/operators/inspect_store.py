@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from attrs import evolve, frozen
 
@@ -81,7 +81,7 @@ class StoreView:
         Raises:
             StoreError: the store does not respond, or another client has changed the record.
         """
-        stored = self._found(entry.id)
+        stored = self._found(entry.id, "quarantined")
         self._replace(stored, stored.record, None)
 
     def put_rejected_back(self, record: Record) -> None:
@@ -90,7 +90,7 @@ class StoreView:
         Raises:
             StoreError: the store does not respond, or another client has changed the record.
         """
-        self._replace(self._found(key_of(record.reservation_id)), encode(record), None)
+        self._replace(self._found(key_of(record.reservation_id), "rejected"), encode(record), None)
 
     def mark_settled(self, entry: InspectedRecord) -> None:
         """Keep a rejected record for 30 days that was put back and is settled.
@@ -104,10 +104,10 @@ class StoreView:
         """Close the connections of the store."""
         self.store.close()
 
-    def _found(self, key: str) -> Stored:
+    def _found(self, key: str, kept: KeptState | Literal["any"] = "any") -> Stored:
         (stored,) = self.store.get([key])
-        if stored is None:
-            raise StoreError(f"record {key[:12]} is settled or deleted; list the journal again")
+        if stored is None or kept not in ("any", stored.kept):
+            raise StoreError(f"record {key[:12]} is settled, deleted or pending; list the journal again")
         return stored
 
     def _replace(self, stored: Stored, record: bytes, kept: KeptState | None) -> None:

@@ -10,15 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from cycles._journal.stores.store import (
-    POISON_TAKES,
-    JournalStore,
-    KeptState,
-    Put,
-    Stored,
-    StoreFactory,
-    pages,
-)
+from cycles._journal.stores.store import POISON_TAKES, JournalStore, KeptState, Put, Stored, StoreFactory, pages
 
 _LONG_MS: Final = 600_000
 _TAKERS: Final = 8
