@@ -52,6 +52,7 @@ class ViewOptions:
         given = {name: value for name, value in changes.items() if value is not None}
         if not given:
             return self
+        # Checked when the view is made, and not in the first call that uses it.
         for name, value in given.items():
             if name in _CHECKS:
                 _CHECKS[name](value)

@@ -177,6 +177,7 @@ class Cycles(ClosedByItsBlock):
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
+        # The usual call needs no check; a wrong value fails here, before anything is sent.
         if estimate.__class__ is not Amount or actual is not None:
             checked_actual(actual, checked_amount(estimate))
         runtime = self._runtime()
@@ -187,6 +188,7 @@ class Cycles(ClosedByItsBlock):
         request = self._request_cache.find(key, estimate, actual)
         if request is not None:
             return Reservation(self._runtime, request)
+        # The names of the parameters are those of the options, so none can be left out.
         request = self._context().reserve_request(estimate, locals())
         runtime.channel.wire.check(create_call(request, "k"))
         self._request_cache.keep(key, request)
@@ -355,6 +357,7 @@ class Cycles(ClosedByItsBlock):
         """
         changes = {name: value for name, value in locals().items() if name != "self"}
         view = object.__new__(type(self))
+        # Everything is shared, also what later versions add: only the defaults of the view are its own.
         view.__dict__.update(self.__dict__)
         view._options = self._options.over(changes)
         view._request_cache = RequestCache()

@@ -93,6 +93,7 @@ _current: Final[ContextVar[weakref.ref[GuardProperties] | None]] = ContextVar("c
 @contextmanager
 def running(guard: GuardProperties) -> Iterator[None]:
     """Make a guard the current one while a step of its generator runs."""
+    # Around each step only: between two steps the code of the consumer runs in the same context.
     token, trace = _current.set(weakref.ref(guard)), guard._state.trace
     span = None if trace is None else trace.entered()
     try:
@@ -140,6 +141,7 @@ def copy_context_to(executor: Executor) -> ContextExecutor:
     Raises:
         InvalidRequestError: It is a process pool, which cannot share a context. Transfer a guard with `guard.detach()`.
     """
+    # It would fail later, and only for the first job: a context cannot be pickled.
     if isinstance(executor, ProcessPoolExecutor):
         raise InvalidRequestError(
             "executor must be a thread pool, because a process pool cannot share a context: "

@@ -73,6 +73,7 @@ async def evidence_verdict(
             evidence_id=evidence_id,
         )
 
+    # Without keys first: an envelope of another server or signer is rejected without a request for its keys.
     verdict = verified(KEYS_UNAVAILABLE)
     if verdict.disposition is not EvidenceDisposition.SIGNER_RESOLUTION_FAILED:
         return verdict  # decided without a key: nothing is requested for an envelope of another server

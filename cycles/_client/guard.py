@@ -145,6 +145,7 @@ class GuardBase(GuardProperties):
 
     def _leave(self) -> None:
         token, self._token = self._token, None
+        # It may be entered again: what a guarded call returns may end the guard later (`unfinished.py`).
         self._state.in_block = False
         if token is not None:
             with contextlib.suppress(ValueError):  # left in another context than it was entered in
@@ -167,8 +168,10 @@ class GuardBase(GuardProperties):
     def _drop(self) -> str | None:
         """End the guard in the background if nothing else will, and return what happens to its budget."""
         state: GuardState | None = getattr(self, "_state", None)  # absent until the reservation is made
+        # Nothing to end: no reservation, a known end, a shadow, or a guard of the parent process.
         if state is None or state.finalized or state.sends_nothing or self._inert():
             return None
+        # Unreserved and without spend: no ledger has to learn of it.
         if state.reservation_id is None and state.known is None:
             return None
         if self._runtime.closed:  # reported by a log record, without a warning of Python
@@ -266,6 +269,7 @@ class Guard(GuardBase):
         from cycles._client.streams import GuardedStream
 
         self._check_active("wrap a stream")
+        # A stream that is closed early has ended normally, so its known spend is committed and not marked as an error.
         self._state.is_stream = settle
         return GuardedStream(self, stream, usage, settle)
 
@@ -402,6 +406,7 @@ class AsyncGuard(GuardBase):
         self._see_lease()
         if is_settled_and_renewed(self._state):
             return
+        # Closed by the garbage collector: there is no loop that could wait for the server.
         if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():
             self._end_in_background(raised)
             return

@@ -27,6 +27,7 @@ async def find(
     Raises:
         CyclesError: The server returned no list.
     """
+    # With both kinds of metadata: `attach` and the caller see what the first run has stored.
     rows = reservations(context, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
     items = await rows.fetch(context, Cursors())
     return items[0] if items else None

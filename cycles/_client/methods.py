@@ -49,6 +49,7 @@ def _context_of(owner: HasContext[ContextT], flow: Callable[..., Any], keywords:
         TypeError: The operation has no such keyword.
         InvalidRequestError: An option of the call is wrong.
     """
+    # First the context: a closed client says so, and not that an option is unknown.
     context, given = owner._context(), options_of_call(flow, keywords)
     return context.with_options(**given) if given else context
 
@@ -89,6 +90,7 @@ def iterating(
 
     @wraps(describe)
     def method(self: HasContext[ContextT], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ItemT]:
+        # A wrong filter raises in this call, and not in the first step of the loop over the result.
         context = _context_of(self, describe, kwargs)
         return items(context, describe(context, *args, **kwargs))
 

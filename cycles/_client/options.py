@@ -132,6 +132,7 @@ def checked_choice(name: str, value: Any) -> Any:
     Raises:
         InvalidRequestError: There is no such value.
     """
+    # Checked here, because a mistyped policy would show itself only when it is needed, as when a lease is lost.
     if value not in _CHOICES[name]:
         raise InvalidRequestError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {value!r:.80}")
     return value

@@ -413,6 +413,7 @@ class Pool(ClosedByItsBlock):
         # A scope set is checked once. Its chunks have other amounts only, which are checked when they are given.
         if key not in state.subs:
             runtime.channel.wire.check(create_call(evolve(request, subject=resolved), "k"))
+        # Without a log `kill -9` would lose a whole chunk, so each guard is reserved directly.
         sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None
         return PooledOptions(sub, evolve(request, subject=resolved))
 

@@ -141,6 +141,7 @@ class Reservation:
         return self._acquire_async().__await__()
 
     def __enter__(self) -> Guard:
+        # One block at a time: a second one would overwrite the guard that the first block has to end.
         self._claim()
         try:
             guard = self.acquire()

@@ -148,6 +148,7 @@ def series_of(
             raise InvalidRequestError(
                 f"{name} is not an option of lease_series: each part has its own key and commits its spend"
             )
+    # By default a part ends before the server stops to extend it: each extension adds at least half a ttl.
     if part_ms is None:
         part_ms = PART_TTLS * options.get("ttl_ms", DEFAULT_TTL_MS)
     return LeaseSeries(reserve(estimate, action=action, **options), part_ms)

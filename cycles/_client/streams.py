@@ -127,6 +127,7 @@ class GuardedStream(_Wrapped, Generic[T]):
 
 
 def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]) -> Generator[T | None, None, None]:
+    # Started before the wrapper is returned: a generator that never ran would not be closed with it.
     try:
         yield None
         for chunk in stream:
@@ -141,6 +142,7 @@ def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]
             if guard is not None:
                 guard._end(raised)
         raise
+    # Outside of `try`: an error of the settlement must reach the caller as it is.
     if guard is not None:
         guard._end(None)
 

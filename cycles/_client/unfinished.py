@@ -209,6 +209,7 @@ async def _awaited(guard: AsyncGuard, returned: Returned, awaitable: Awaitable[A
 
 def _done(guard: AsyncGuard, returned: Returned, future: Any) -> None:
     """End the guard of a task or future that is done. Its callback cannot wait, so this is done in the background."""
+    # A cancelled task has raised: its known spend is committed, or its budget released.
     raised = _exception_of(future)
     if raised is None:
         returned.report(guard, future.result())

@@ -23,6 +23,7 @@ def describe(config: Config, options: ViewOptions, *, http_client: str | None, c
         http_client: The kind of the user's own HTTP client, if there is one.
         closed: Whether it is closed.
     """
+    # Only attributes that are no secret; a new one appears without an edit here.
     settings = {name: getattr(config, name) for name in fields_dict(Config) if name not in _SHOWN_ELSEWHERE}
     for name in ("timeout", "lease_policy", "max_retries", "overage_policy"):
         value = getattr(options, name)

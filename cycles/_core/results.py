@@ -21,6 +21,7 @@ from cycles._version import public
 
 
 def _subject(body: Mapping[str, Any]) -> Subject:
+    # Newer levels of the server are in `raw` of the result; a `Subject` would reject them.
     levels = {level: body.get(level) for level in LEVELS}
     return Subject(**levels, dimensions=body.get("dimensions"))
 

@@ -51,6 +51,7 @@ class KeySource:
 
         if self._key is not None and self._key != rejected:
             return self._key
+        # It may block, for example on a secret store, so the loop must not run it.
         if not inspect.iscoroutinefunction(self._function):
             return await call_in_thread(lambda: self._get(rejected))
         try:

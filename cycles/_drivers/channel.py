@@ -159,6 +159,7 @@ class Channel:
             with first_use, loading:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
                 self._used = True
+        # A heartbeat has a timeout from its lease, which is shorter than what the caller has set.
         own_s = call.options.timeout_s if call.timeout_s is None else call.timeout_s
         timeout_s = self.timeout_s if own_s is None else own_s
         queue_timeout_s = min(timeout_s, QUEUE_TIMEOUT_S) if call.operation == EXTEND_RESERVATION else QUEUE_TIMEOUT_S
@@ -168,6 +169,7 @@ class Channel:
         outcome = self.wire.classify_response(call, reply)
         if isinstance(outcome, Success):
             self._on_success()
+            # Most clients watch no budget: their responses are not read a second time.
             if self._reporter.watchers or self.soft_limits.approvals is not None:
                 self.soft_limits.see(call.operation, outcome.body)
         elif isinstance(outcome, RejectedResponse) and outcome.status in (404, 500) and self.base_url.endswith("/v1"):
@@ -195,6 +197,7 @@ class Channel:
         client = self._http_client if loop is None else self._async_http_client
         # A pool of its own: calls that wait for a connection would otherwise delay the heartbeats of all leases.
         separate = heartbeat and client is None
+        # A connection of asyncio belongs to its loop, so each loop has separate ones.
         kept = self._threads if loop is None else self._loops.get(loop)
         if self._closed and (loop is None or kept is None):
             return self._new_connections(loop, separate=separate)

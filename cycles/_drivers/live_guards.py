@@ -95,6 +95,7 @@ class LiveGuards:
     def end_background(self) -> None:
         """Commit the estimate of each live guard whose response a provider makes in the background."""
         for guard in self._unclaimed():
+            # The provider continues and bills it, so the estimate is charged: the true cost will never be known here.
             if guard.is_background:
                 with contextlib.suppress(CyclesError):  # a thread has ended it in the meantime
                     guard.claim("close")
@@ -125,6 +126,7 @@ class LiveGuards:
 
     def dropped(self, guard: GuardState) -> None:
         """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""
+        # The name is made now: the guard may be freed before the report at the exit.
         named = f"{guard.name} ({guard.known or guard.estimate})"
         self._ended.append((guard.reservation_id, named, ref(guard)))
 

@@ -109,6 +109,7 @@ class Pools:
 
     def report_problem(self, detail: str) -> None:
         """Report a problem of the logs once."""
+        # Each further chunk would report it again, for as long as the pool is used.
         if detail not in self._reported:
             self._reported.add(detail)
             self._reporter.journal_problem(detail)
@@ -128,6 +129,7 @@ class Pools:
         """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""
         for pool in list(self._pools):
             for sealed, chunk in settle_now(pool):
+                # Saved here, by the thread that closes: no worker is certain to run again.
                 record: Record | None = sealed
                 result = self._records.put(sealed)
                 saved = result is PutResult.SAVED

@@ -103,6 +103,7 @@ class Reporter:
 
     def emit(self, event: Event) -> None:
         """Log the event and call each observer with it. What an observer raises is logged and goes no further."""
+        # A property of the server or of a kind of action: one line is enough for a process.
         if self._is_repeated(event):
             return
         if logger.isEnabledFor(event.level):

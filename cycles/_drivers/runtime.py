@@ -72,6 +72,7 @@ class Runtime:
         self.scheduler: Scheduler = Scheduler(urlsplit(base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
         claims = self.scheduler.worker_pool("journal", 1)
+        # Opened before the queue, which reads at its start what an earlier process left.
         self.records: Records = Records(open_journal(config, reporter.journal_issue, claims.later))
         self.background: WorkQueue = WorkQueue(claims, self.records, config, self._pools_settle)
         responded = self.background.server_responded
@@ -82,6 +83,7 @@ class Runtime:
         self.ahead: WriteAhead = WriteAhead(self.records, self.blocking, heartbeats, reporter.journal_problem)
         # Last, because it starts to settle what an earlier process left, with all parts above.
         self.background.start(self.blocking, self.blocking.until)
+        # By a weak reference: a client that no code uses any more must not live until the interpreter exits.
         self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
 
     def watch(self, guard: GuardState) -> None:
@@ -146,14 +148,17 @@ class Runtime:
         self.closed = True
         self.guards.end_background()
         # Guards that are in use after the close are still settled when the interpreter exits.
+        # The hook stays for guards that outlive the client: their amounts are settled at the exit, without threads.
         if not self.guards.in_use:
             atexit.unregister(self._at_exit)
+        # Reported as lost now, and not when a request fails: no thread renews these leases any more.
         self.guards.stop_heartbeats()
         if "pools" in self.__dict__:
             self.pools.close(lambda record, lease: self.background.keep(Settle(record, lease)))
         # From here on a caller with `wait=False` sends its amount itself: no worker may be left to do it.
         self.background.decline()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
+        # In an event loop a caller of the same thread cannot continue while this waits for it.
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
         if "pools" in self.__dict__:
             self.pools.closed()
@@ -184,6 +189,7 @@ class Runtime:
             self._name_left()
             return
         self.guards.end_background()
+        # Before the close, whose flush settles what they have spent.
         self.guards.end_all()
         of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
         for guard in of_pools:
@@ -201,6 +207,7 @@ class Runtime:
         from cycles._http.running_loop import running_loop
 
         ends_at_s = time.monotonic() + self._config.flush_timeout
+        # Tasks of this loop first: a thread cannot finish what they have begun, while this loop runs.
         await self.tasks().drain(self._config.flush_timeout)
         report = await self.in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
         await self.channel.aclose(running_loop())

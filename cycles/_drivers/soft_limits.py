@@ -55,6 +55,7 @@ class SoftLimits:
         watchers = self._reporter.watchers
         reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
         for used in budgets:
+            # Kept also without a watcher for this scope: approvals look at it later.
             self._known[used.scope, used.unit] = used
             for watcher in watchers:
                 reached += self._newly_reached(watcher, used)

@@ -100,6 +100,7 @@ class SafeTrace:
     def sending(self, call: Call) -> Iterator[tuple[Call, Callable[[Outcome], None]]]:
         """Trace one attempt: return the call with the tracer's headers, and what takes the outcome."""
         manager = self._call("sending", call.operation)
+        # If it fails to enter, it must not be left either.
         attempt = None if manager is None else _safely("sending", manager.__enter__)
         raised: BaseException | None = None
         try:

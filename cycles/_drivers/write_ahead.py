@@ -141,6 +141,7 @@ class WriteAhead:
         The callable runs in this thread, which added the usage. If it raises, nothing is written ahead.
         """
         actual = guard.request.actual
+        # What the caller has reported is more certain than what a callable computes.
         if guard.finalized or guard.known is not None or not callable(actual):
             return
         try:
@@ -166,6 +167,7 @@ class WriteAhead:
         if self._log is None:
             self._fail("this system has no file locks")
             return
+        # Made outside of the lock; of two threads the first one wins, and both write to its entry.
         made = Entry(self._log)
         with self._lock:
             if guard.ahead is None:

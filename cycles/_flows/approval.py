@@ -60,6 +60,7 @@ class Approvals:
         used = None if request.is_approved or request.shadow or is_exempt else self._most_used(request)
         if used is None or used.fraction < self._above:
             return
+        # One gate for each set of levels and unit: only these reservations draw on the same budgets.
         gate, turn = self._gate(request), _Turn()
         try:
             while not gate.covers(request.estimate.amount):
@@ -94,6 +95,7 @@ class Approvals:
     async def _decide(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate, turn: _Turn) -> None:
         try:
             returned = await self._reply_of_user(io, request, used, gate)
+            # A reply that is no reply denies: to approve by mistake would spend money that no person has approved.
             turn.denied, granted = _read_reply(returned, request)
             gate.grant(granted)
         except Exception as error:
@@ -189,6 +191,7 @@ def _read_reply(returned: Any, request: ReserveRequest) -> tuple[_Denied | None,
         return None, 0
     if returned is False:
         return _Denied(), 0
+    # An amount approves several reservations: what is left of it covers those that wait, without another question.
     if isinstance(returned, Amount) and returned.unit == request.estimate.unit:
         left = returned.amount - request.estimate.amount
         return (None, left) if left >= 0 else (_Denied(), 0)

@@ -37,6 +37,7 @@ async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> 
         LeaseLostError: under ``fail_on_finalize`` and ``cancel``, after the settlement was attempted.
     """
     uncommitted = False
+    # The amount comes first, also if the block has raised or the lease was lost.
     if not guard.finalized:
         try:
             # Not if the block has committed: then only the policy of a lost lease is left.
@@ -61,6 +62,7 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
     request, known = guard.request, guard.known
     end = block_end(raised, known, request.actual, guard.usage.is_filled, guard.is_stream)
     if isinstance(end, ReleaseBudget):
+        # Only while no spend is known: a thread that spends at this moment wins, and its amount is committed.
         released, _ = await release_guard(io, guard, end.reason, quiet=True, known=None)
         if not released:
             return await _settle(io, guard, raised)  # a thread of the block has spent while the block ended
@@ -97,6 +99,7 @@ def _report_dropped(io: Io, guard: GuardState, what: str) -> None:
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a claimed guard in the background, when no caller can wait for it."""
     end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
+    # Without a wait, and without a request of this guard: its chunk counts the amount.
     if guard.settler is not None:
         amount, settlement_metadata = (None, {}) if isinstance(end, ReleaseBudget) else _amount(io, guard, end)
         guard.settler.end(io, guard, amount, settlement_metadata)
@@ -144,6 +147,7 @@ def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
     if heartbeat is None or not heartbeat.lost:
         return
     loss = heartbeat.lost_error()
+    # The exception of the block is what the caller has to see; the loss of the lease is a note on it.
     if raised is not None:
         if not isinstance(raised, LeaseLostError):
             add_note(raised, f"cycles: {loss}")

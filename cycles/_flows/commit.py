@@ -65,6 +65,7 @@ async def commit(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response.
     """
+    # In a pool the chunk has the reservation; a request of this guard would commit the amounts of all others.
     if guard.settler is not None:
         return await guard.settler.commit(io, guard, actual, metrics, metadata, settlement_metadata)
     if actual is not None:
@@ -121,6 +122,7 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount, *, sent: bool = Fals
 
     With `sent` the amount contains the upper bounds of requests whose cost is unknown.
     """
+    # Kept from the first write on, so that the commit replaces what a later process might send.
     if guard.commit_key is None:
         guard.commit_key = new_key()
     metadata = {**guard.request.settlement_metadata, **(ESTIMATED if sent else {})}
@@ -154,17 +156,20 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
     # What is held back is not queued by `wait=False`: `conclude` does so, with the reason.
     if not wait and stopped is None:
         pending = pending_settlement(record, guard.trace_id)
+        # Before it is handed over: a worker may settle it immediately, and `settled` must come after `unresolved`.
         guard.apply("unresolved", pending, if_accepted=True)
         if io.hand_over(Settle(record, guard), now=True):
             guard.unfinished = None
             return pending
     latest, result = (record, stopped) if stopped is not None else await attempt(io, record, guard)
+    # The state before the file: an interrupt in between leaves a record whose second attempt finds the same key.
     conclude(io, latest, result, guard)
     guard.unfinished = Ended(latest, result)
     await io.finish(latest, result)
     guard.unfinished = None
     if isinstance(result, Settled):
         return result.settlement
+    # The estimate may be charged and the excess rejected: the caller gets an error for that part.
     rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)
     if rejected is not None:
         raise error_of(rejected, COMMIT_RESERVATION)
@@ -210,6 +215,7 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
         IdempotencyMismatchError: another amount is pending under the same key; nothing is sent.
         ProtocolError: a final error response, or a reservation that has expired.
     """
+    # Before it is saved: a record that no server can accept would stay in the journal for ever.
     io.check(call_of(record))
     await _check_pending(io, record)
     try:

@@ -190,6 +190,7 @@ class GuardState:
         settler: Settler | None = None,
         lock: AbstractContextManager[bool] | None = None,
     ) -> None:
+        # Without a response and without a pool no server holds anything: only an event can charge the amount.
         is_unreserved = created is None and settler is None and not request.shadow
         state: StateName = "observed" if observed else "unreserved" if is_unreserved else "active"
         own_lock = threading.RLock() if lock is None else lock
@@ -207,6 +208,7 @@ class GuardState:
         """The response to the reserve, or None. It is parsed on first use, to save memory with thousands of guards."""
         if self.lease is not None:
             return self.lease.created
+        # Most guards never need it: the ids that each guard needs are read from the body without it.
         if self._created is None and self._response is not None:
             content, request_id, trace_id = self._response
             body = json.loads(content)
@@ -216,6 +218,7 @@ class GuardState:
     @property
     def usage(self) -> Usage:
         """What the work of this guard has used; made on first use."""
+        # Made outside of the lock, because a call under it could be interrupted; one of two threads wins.
         if self.counted_usage is None:
             made = Usage()
             with self._lock:
@@ -303,6 +306,7 @@ class GuardState:
             if settlement is not None:
                 self._settlement = settlement  # before the state, by which `cost` knows that it is there
             self._state = following
+            # Set outside of the lock: its callbacks may take other locks, that of a pool for example.
             signal = None if TRANSITIONS[self._state] else self._settled
         if signal is not None:
             signal.set()
@@ -341,6 +345,7 @@ class GuardState:
             return self.settled_in.when_settled()
         made = Signal()
         with self._lock:
+            # Two callers must wait for the same signal, or one of them would wait for ever.
             signal = self._settled = self._settled or made
             is_final = not TRANSITIONS[self._state]
         if is_final:

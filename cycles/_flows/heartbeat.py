@@ -45,6 +45,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     call = extend_call(
         heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.timeout_ms / 1000, heartbeat.options
     )
+    # After any failure here, the next attempt or a report has to follow: else the lease would end unnoticed.
     outcome: Outcome
     try:
         outcome = await io.send(call)
@@ -53,11 +54,13 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     except BaseException:  # the event loop is closing
         heartbeat.interrupted()
         raise
+    # Its guard has ended while the request was on its way; the response changes nothing any more.
     if heartbeat.ended:
         return
     if isinstance(outcome, Success):
         _extended(io, heartbeat, outcome)
         return
+    # The planner decides from the time after the response: the failed attempt has used up a part of the lease.
     now_ms = io.clock.now_ms()
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
     # Stored before the state changes: code that is notified of the loss reads its cause.
@@ -173,6 +176,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
     outcome = await send_write(io, call)
     if not isinstance(outcome, Success):
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
+    # A manual extend revives a lost lease: the server has just confirmed that it is active.
     heartbeat.resume()
     _extended(io, heartbeat, outcome)
     return ReservationExtendResponse.read(outcome.body, **outcome.ids)

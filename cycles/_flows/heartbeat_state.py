@@ -74,6 +74,7 @@ class Heartbeat:
             step, key = self.step, new_key()
             if not isinstance(step, ExtendAttempt) or self.ended or self._attempting:
                 return None
+            # One attempt at a time: a timer and a thread of the adopted heartbeat may be due together.
             self._attempting = True
             # A repetition has the key of its attempt, so a server extends at most once for both.
             if step.fresh_key or not self.key:
@@ -124,6 +125,7 @@ class Heartbeat:
 
     def set_timer(self, timer: Any) -> None:
         """Replace the driver's timer of the next attempt. If the heartbeat has ended in the meantime, cancel it."""
+        # The end may come between the two lines, and would not see the new timer.
         self.drop_timer()
         self.timer = timer
         if self.ended:
@@ -138,6 +140,7 @@ class Heartbeat:
     def end(self) -> None:
         """End the heartbeat: the lease is not needed any longer."""
         with self._lock:
+            # Under the lock, so that no attempt begins after the end of the guard.
             self.ended = True
             self.owner = None
         self.drop_timer()

@@ -113,13 +113,16 @@ async def release_guard(
     """
     if guard.settler is not None:
         return guard.settler.release(io, guard, known), None
+    # Made before the claim: an interrupt after it finds in `unfinished` what releases the budget.
     release = release_of(guard, reason)
     try:
+        # Another thread has spent since `known` was read: its amount must be committed, and not released.
         if not guard.claim("release", known, release):
             return False, None
         if guard.sends_nothing:
             settle_shadow(io, guard, None)
             return True, None
+        # The heartbeat ends first: an extend after the release would be rejected, and reported as a lost lease.
         guard.start_release()
         response = None if release is None else await _send_once(io, release, quiet=quiet)
         guard.unfinished = None

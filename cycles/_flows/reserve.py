@@ -75,6 +75,7 @@ async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
         ReservationNotActiveError: the caller's key replays a reservation that has ended.
         CyclesError: any other outcome that is no reservation.
     """
+    # Trace id, reserve and commit: one read of random bytes, before anything is sent.
     keys = new_keys(3)
     options = io.begin_trace(request, keys.pop())
     opening, trace = open_with(io, request, options, take, keys), options.trace
@@ -99,6 +100,7 @@ async def open_with(
 
     The tracer is not notified of the guard.
     """
+    # A dry run holds nothing, so it needs no approval, no journal and no limit.
     if request.shadow:
         return await _open_shadow(io, request, options)
     if not LIMITS.get():
@@ -113,7 +115,9 @@ async def _open(
 ) -> GuardState:
     # Before the create: if the journal is required, nothing is reserved whose amount could not be saved.
     await io.ensure_journal()
+    # The key of the commit is made now: what is written ahead before the commit has it, too.
     own_key, commit_key = keys or new_keys(2)
+    # After the journal, so that no person is asked about a reservation that is not made anyway.
     await io.approve(request)
     create = _Create(io, request, options, take, request.idempotency_key or own_key)
     try:
@@ -150,6 +154,7 @@ class _Create:
 
     def __attrs_post_init__(self) -> None:
         self.call = create_call(self.request, self.key, self.options)
+        # Before the first attempt: a settlement that ends while it is sent is one of an earlier run.
         if self.request.idempotency_key is not None:
             self.unsettled = self.io.unsettled()
 
@@ -187,6 +192,7 @@ class _Create:
         return outcome
 
     async def _attempt(self) -> Outcome:
+        # Set before the request: an interrupt between here and the response leaves a create with an unknown outcome.
         earlier, self.may_exist = self.may_exist, True  # until there is a response
         outcome = _with_id(await self.io.send(self.call))
         if isinstance(outcome, Success):  # the response to the key, so it covers the earlier attempts too
@@ -198,6 +204,7 @@ class _Create:
     async def _guard_of(self, outcome: Outcome) -> GuardState:
         io, request, options = self.io, self.request, self.options
         if not isinstance(outcome, Success):
+            # An error response of a server that works is a decision, which this option does not override.
             if request.on_unavailable == "allow" and uncertain(outcome):
                 self.clean_up(runs_unreserved=True)
                 guard = _guard_without_response(io, request, self.key, options, outcome)
@@ -213,12 +220,15 @@ class _Create:
             if not (request.observe or request.on_observed == "run"):
                 raise observed_error(_created(outcome, options))
             return GuardState(request, self.key, options, io.clock.now_ms(), outcome, observed=True)
+        # An unknown decision counts as a denial: a newer server may mean anything by it.
         if body["decision"] not in ALLOWING:
             raise await self._denial(outcome)
         reservation_id = body["reservation_id"]
         if request.idempotency_key is not None:
             await self._check_replay(reservation_id, body)
         guard = GuardState(request, self.key, options, io.clock.now_ms(), outcome)
+        # The owner first: if an interrupt comes before the heartbeat starts, the guard of the caller ends the
+        # reservation.
         self.take(guard)
         self.may_exist = False  # from here on the caller's guard ends it
         begin_heartbeat(io, guard, reservation_id, outcome)

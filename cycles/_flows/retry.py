@@ -83,6 +83,7 @@ async def send_write(io: Sender, call: Call) -> Outcome:
     outcome = await io.send(call)
     retries = call.options.max_retries
     for number in range(io.settings.max_retries if retries is None else retries):
+        # Only an unknown outcome is repeated: with the same key the server runs the operation at most once.
         if not uncertain(outcome):
             break
         await pause_before_retry(io, number)
@@ -105,6 +106,7 @@ async def send_read(io: Sender, call: Call) -> Outcome:
         # What is left of the one timeout: a caller of a read waits no longer, however often it is repeated.
         outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))
         wait: float | None = pause_s * (0.5 + io.clock.random())
+        # Without a time from the server a 429 is not repeated: more requests are what it rejects.
         if isinstance(outcome, RejectedResponse) and outcome.status == 429:
             wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000
         elif not uncertain(outcome):

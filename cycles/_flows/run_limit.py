@@ -95,6 +95,7 @@ class RunLimit:
         while True:
             before = self._counted
             counted, held = before.now()
+            # Recomputed in each round: guards end at any time, and what they have spent replaces what they held.
             left = self.amount.amount - held - counted.spent
             if estimate.amount > left:
                 raise BudgetExceededError(
@@ -142,6 +143,7 @@ class RunLimit:
         return self
 
     def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
+        # The innermost entry of this limit is removed: it may have been entered twice, and others may be inside it.
         around = list(LIMITS.get())
         if self in around:  # else the block was entered in another context
             around.reverse()
@@ -172,6 +174,7 @@ class HeldByLimits:
 
     def __init__(self, estimate: Amount) -> None:
         self.guard: GuardState | None = None
+        # Weak: if the caller is interrupted before the reservation, this object dies and the estimate is free again.
         self._key: Final = ref(self)
         self._limits: tuple[RunLimit, ...] = limits_around()
         try:

@@ -52,11 +52,13 @@ STOPPED_BY: Final[dict[PutResult, Taken | Unresolved]] = {
 
 def finish_in_background(io: Io, guard: GuardState) -> None:
     """Finish the guard's commit or release in the background after its caller was interrupted."""
+    # Taken out first: a second interrupt must not hand it over twice. Both would have the same key anyway.
     unfinished, guard.unfinished = guard.unfinished, None
     # It was interrupted before it claimed the guard: the caller, or the end of the block, ends it.
     if unfinished is None or not guard.finalized:
         return
     if isinstance(unfinished, Ended):
+        # Its outcome is known and reported already; only the journal has to learn of it.
         io.finish_later(unfinished.record, unfinished.result)
     elif isinstance(unfinished, Release):
         guard.start_release()
@@ -73,6 +75,7 @@ def conclude(
         if guard is not None and not recovered:
             pending = pending_settlement(record, guard.trace_id, result.outcome)
             guard.apply("unresolved", pending, if_accepted=True)
+        # Not now: an attempt has just failed, so the next one comes after the pause of a retry.
         io.hand_over(Settle(record, guard, describe(result.outcome), result.is_saved), now=False)
         return
     if guard is not None:
@@ -152,6 +155,7 @@ async def attempt(
     Returns:
         The current record, and the outcome. Call `conclude` and then `io.finish` with both.
     """
+    # A guard has one trace id for all its requests, also for those of the background.
     options = options if guard is None else guard.call_options
     clock, whole = io.clock, record
     if not is_saved:
@@ -162,16 +166,19 @@ async def attempt(
         if not isinstance(saved, Record):
             return record, saved
         record = saved
+    # A record of which nothing can have arrived has no limit of age, so a clock that was set does not end it.
     if record.may_have_arrived or record.rejected is not None:
         over = before_sending(record, clock.wall_ms(), clock.boot_ms())
         if over is not None:
             return record, over
     while True:
         step = await _next_step(io, record, options, found=found)
+        # The attempt is over here: pauses are decided by the queue, and no caller waits for more than one attempt.
         if isinstance(step, Unresolved):
             return await _saved_open(io, record, step), step
         if not isinstance(step, Resend):
             return record, step
+        # Reported before the next request, which may be interrupted.
         if step.omitted:
             io.report("ValuesOmitted", record, names=step.omitted)
         saved = await _saved(io, step.record, guard, whole)
@@ -234,6 +241,7 @@ async def rest_of(io: Io, record: Record) -> Record | None:
     None if nothing is left, or if the record is not that of a chunk. The record is in progress here no longer.
     """
     theirs = None if guards_of(record) is None else await io.pending(record.reservation_id)
+    # The difference is counted from the sum in their record: two clients cannot send different amounts under one key.
     rest = None if theirs is None else late_record(record, sum_of(theirs), io.clock.wall_ms())
     if rest is not None:
         await io.put(rest)
@@ -316,6 +324,7 @@ def usable_values(
 
 def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
     """End a shadow or observed guard: send nothing, and report the decision, and what the block cost."""
+    # Nothing is held, so nothing can be lost: no record is made, and no request is sent.
     created, estimate = guard.created, guard.estimate
     settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
     # Its state stays: it says that the server has enforced nothing.

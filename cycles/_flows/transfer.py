@@ -70,9 +70,11 @@ def serialize(guard: GuardState) -> str:
     guard.apply("detached")
     if guard.reservation_id is not None:
         _detached[guard.reservation_id] = guard
+    # The spend travels in the token. Left behind, it would be committed by the next process as well.
     guard.end_written_ahead()
     guard.end_trace()
     request, created = guard.request, guard.created
+    # Counts go with the token too: the commit of the other process reports the whole work.
     used, _ = settlement_metrics(None, guard.usage)
     return token_of(
         {
@@ -156,6 +158,7 @@ async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
 
 async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, take: Take) -> GuardState:
     guard = GuardState(serialized.request, serialized.key, options, io.clock.now_ms(), serialized.created)
+    # What was spent before the transfer is part of what the commit charges.
     guard.spent = serialized.spent
     _restore(guard, serialized.usage or {})
     # Nothing is held, so there is nothing to confirm.
@@ -172,6 +175,7 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
         io.report("LeaseNotice", guard, kind="not_extendable", detail=detail)
     else:
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
+    # In the same process, limits follow from the guard that was detached to this one.
     detached = _detached.pop(guard.reservation_id, None)
     if detached is not None:
         detached.attached = guard

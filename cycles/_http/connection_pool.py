@@ -114,6 +114,8 @@ class ConnectionPool(Generic[C]):
     def put(self, held: Held) -> None:
         """Return a slot: to the caller that has waited longest, or to the pool."""
         if not self._waiting:
+            # One call of C code moves the slot: an interrupt comes before it or after it, and never leaves it in two
+            # places.
             if held[0].connection is None:
                 self._unused.extend(map(type, map(call, (held.pop,))))
             else:
@@ -125,6 +127,7 @@ class ConnectionPool(Generic[C]):
         if waiter is None:  # another thread has served the last caller
             self.put(held)
             return
+        # Taken out of `held` and put in one call, for the same reason; `any` runs the two maps.
         any(map(waiter.put, map(call, (held.pop,))))
         try:
             self._waiting.remove(waiter)
@@ -137,6 +140,7 @@ class ConnectionPool(Generic[C]):
         if connection is not None:
             connection.idle_since = now_s
         self.put(held)
+        # The exchange was in progress when the client was closed: its connection is the last one to close.
         unused = self.close() if self.closed else []
         return unused + self.expired(now_s - KEEPALIVE_S)
 
@@ -144,6 +148,7 @@ class ConnectionPool(Generic[C]):
         """Remove the connections that were last used before that time, and return them for their owner to close."""
         connections: list[C] = []
         while (slot := _first(self._idle)) is not None:
+            # The oldest are at the left: the stack is used from the right, so those that are not needed grow old there.
             oldest = slot.connection
             if oldest is None or oldest.idle_since >= before:
                 break
@@ -152,6 +157,7 @@ class ConnectionPool(Generic[C]):
                 held.extend(map(call, (self._idle.popleft,)))
             except IndexError:  # another thread was faster
                 break
+            # The slot stays in the pool without its connection: the number of slots never changes.
             connection, held[0].connection = held[0].connection, None
             if connection is not None:
                 connections.append(connection)
@@ -160,6 +166,7 @@ class ConnectionPool(Generic[C]):
 
     def close(self) -> list[C]:
         """Wake all callers that wait, and return the idle connections for their owner to close."""
+        # Set first: a caller that joins from now on is woken below, or sees it before it waits.
         self.closed = True
         while (waiter := _first(self._waiting)) is not None:
             self.leave(waiter)
@@ -168,6 +175,8 @@ class ConnectionPool(Generic[C]):
 
     def _take(self, held: Held) -> bool:
         try:
+            # An open connection first, and the one that was used last: it is the least likely to be closed by its
+            # server.
             if self._idle:
                 held.extend(map(call, self._pop_idle))
                 return True

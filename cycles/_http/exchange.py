@@ -146,6 +146,7 @@ def decoded(body: bytes, encoding: str | None, limit: int) -> bytes:
         unpacked = gzip_or_zlib.decompress(body, limit + 1)
     except zlib.error as error:
         raise ExchangeError(FailureKind.BROKEN, "the compressed response is damaged", request_sent=True) from error
+    # A few bytes can unpack to gigabytes: it stops at the limit.
     if len(unpacked) > limit:
         raise too_large(limit)
     if not gzip_or_zlib.eof:

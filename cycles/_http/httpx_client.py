@@ -101,6 +101,7 @@ class _Attempt:
         if is_first:
             self._is_traced = True
             self.deadline = min(time.monotonic() + self._timeout_s, self._ends_at_s)
+        # From here on the server may have received the request, so a failure has an unknown outcome.
         if event in _SENT:
             self.sent = time.monotonic()
             if self._over.client.auth is None:  # which may send several requests

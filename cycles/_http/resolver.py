@@ -58,6 +58,7 @@ class Resolver:
         Raises:
             OSError: as for `addresses`.
         """
+        # Addresses that worked before are better than none, while the name service is down.
         if lookup.found:
             self._known = lookup.found
         if self._known:

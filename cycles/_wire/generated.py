@@ -37,6 +37,7 @@ def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
     elif operation in operations:
         return operation
     shown = operation.__name__ if isinstance(operation, ModuleType) else str(operation)
+    # A list of all operations is too long to find a typing error in.
     near = get_close_matches(shown, operations, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(operations)}"
     raise InvalidRequestError(f"operation: the protocol has no {shown!r:.80}; {hint}")
@@ -63,12 +64,14 @@ def call_of(
         raise InvalidRequestError(f"extra_headers must be a mapping of names to values, got {type(headers).__name__}")
     entry = _operations(package)[operation]
     given = dict(arguments)
+    # The generated code only calls `to_dict`, so a mapping needs no model.
     if isinstance(given.get("body"), Mapping):
         given["body"] = _Body(given["body"])
     try:
         built = _module(entry, package)._get_kwargs(**given)
     except (TypeError, AttributeError, ValueError) as error:
         raise InvalidRequestError(f"{operation}: {str(error).removeprefix('_get_kwargs() ')}") from error
+    # The client sends the content type itself, once.
     sent = {name: str(value) for name, value in built.get("headers", {}).items() if name != "Content-Type"}
     return Call(
         operation,
@@ -90,6 +93,7 @@ def model_of(operation: str, body: Any, package: str = _PACKAGE) -> Any:
     entry = _operations(package)[operation]
     if entry["response"] is None:
         return None
+    # It sends nothing: the generated code reads the base URL of a client when it makes a response.
     client = import_module(package).Client(base_url="")
     response = httpx.Response(entry["success"], json=body)
     built = _module(entry, package)._build_response(client=client, response=response)
@@ -122,6 +126,7 @@ def _module(entry: Mapping[str, Any], package: str) -> Any:
 
 def _path_parameters(template: str, url: str) -> dict[str, str]:
     """Return the path parameters that the generated code has inserted, to be checked and quoted like all ids."""
+    # The generated code has quoted them already; they are unquoted to be checked like ids of other calls.
     names = re.findall(r"{([^}]+)}", template)
     pattern = "([^/]*)".join(re.escape(piece) for piece in re.split(r"{[^}]+}", template))
     match = re.fullmatch(pattern, url)

@@ -132,6 +132,7 @@ class Wire:
                 known = ", ".join(operation.parameters)
                 raise InvalidRequestError(f"{name} is not a parameter of {call.operation}: use one of {known}")
             schema = operation.parameters[name]["schema"]
+            # Written as text later (`_query_text`), so what is passed here is no value of the schema.
             if schema.get("format") == "date-time" or (schema.get("type") == "array" and not isinstance(value, list)):
                 continue
             problem = operation.checks[name](value, name)
@@ -149,6 +150,7 @@ class Wire:
             InvalidRequestError: An id or an extra header cannot be sent, or the body is not JSON.
         """
         operation = self._operations[call.operation]
+        # Ids are quoted one by one: a slash in one of them must not become part of the path.
         target = operation.path
         for name, value in call.path.items():
             quoted = value if _is_url_safe(value) else quote(check_id(name, value), safe="")

@@ -25,6 +25,7 @@ def denial_message(
     """
     requested = f"requested {request.estimate} on {_path(request.subject)}"
     details, scope = details or {}, _scope(details or {})
+    # The details name the scope that denied; the balances only show which one has too little.
     left = _from_details(request.estimate, details, scope) or _from_balances(request.estimate, balances or (), scope)
     if left is None and scope is not None:
         left = f"rejected by {scope:.200}"
@@ -57,6 +58,7 @@ def _signed(estimate: Amount, value: Any) -> SignedAmount | None:
     amount = value
     if isinstance(value, Mapping):
         unit, amount = value.get("unit"), value.get("amount")
+    # A server may send any value there; a denial must not fail because of its explanation.
     if type(amount) is not int or not isinstance(unit, str):
         return None
     try:

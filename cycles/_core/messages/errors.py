@@ -51,6 +51,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     hint = hint_for(kind, response, spending=operation in SPENDING)
+    # What was requested is known only here; the response of a server has its own view of it.
     if request is not None and issubclass(kind, errors.ReservationDeniedError):
         is_of_budget = issubclass(kind, errors.BudgetExceededError)
         if is_of_budget and not request.reports_denial:
@@ -117,6 +118,7 @@ def denial(created: ReservationCreateResponse, *, context: str | None = None) ->
     """
     decision, reason_code = created.decision, created.denial_code
     kind = ERROR_CODES[reason_code].error if reason_code in ERROR_CODES else errors.ReservationDeniedError
+    # A caller that catches denials must get each of them, also one with a code that belongs to another error.
     if not issubclass(kind, errors.ReservationDeniedError):
         kind = errors.ReservationDeniedError
     if decision == DENY:

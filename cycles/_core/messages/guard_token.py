@@ -19,6 +19,7 @@ _PREFIX: Final = "cycles-guard-1:"
 
 def token_of(members: Mapping[str, Any]) -> str:
     """Return the token that carries these members."""
+    # Members in place of a pickle: a token comes from outside, and reading it must run no code.
     text = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
     return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode("ascii")
 
@@ -29,6 +30,7 @@ def members_of(token: str) -> dict[str, Any]:
     Raises:
         InvalidRequestError: the string is not a token of this SDK, or is one of a newer version.
     """
+    # The version is in the prefix, so a token of another version is named as such and not as damaged.
     if not isinstance(token, str) or not token.startswith(_PREFIX):
         raise InvalidRequestError(
             f"not a token of guard.detach(), or of a newer version of this SDK: {token!r:.60}; "

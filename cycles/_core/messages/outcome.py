@@ -182,6 +182,7 @@ def classify_response(
 
 
 def _rejected(reply: Reply, error_check: Check, redact: Callable[[str], str], http: HttpResponse) -> RejectedResponse:
+    # An error body that is no JSON is still an error: the status alone says so.
     value, problem = _object(reply.body)
     message = _text(value.get("message"), redact)
     return RejectedResponse(
@@ -213,6 +214,7 @@ def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | No
 def _value(body: bytes) -> tuple[Any, str | None]:
     """Return the JSON value in `body`, and what is wrong with it."""
     try:
+        # Without `json.loads`, which looks for the encoding and for white space first.
         text = body.decode()
         value, end = _scan(text, 0)
         if end == len(text):

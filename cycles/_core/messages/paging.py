@@ -35,5 +35,6 @@ class Cursors:
             error.http = http
             raise error
         else:
+            # Kept for the whole pass: a server may repeat a cursor after any number of pages.
             self.current = following
             self._seen.add(following)

@@ -200,6 +200,7 @@ class ChunkAudit:
 
     def metadata(self, calls: int, of_chunk: Mapping[str, Any]) -> dict[str, Any]:
         """Return the metadata of the commit: that of the chunk and the biggest actions, as many as fit into 4 KiB."""
+        # An audit needs the largest amounts; the sum of all is exact in any case.
         biggest = sorted(self.actions.items(), key=lambda item: -item[1][1])[:ACTIONS]
         sums = {"pool_calls": calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
         metadata = {**of_chunk, **{name: value for name, value in sums.items() if value is not None}}

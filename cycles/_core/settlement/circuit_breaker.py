@@ -35,6 +35,7 @@ class CircuitBreaker:
         # It says nothing new: its request was on the way when the breaker opened.
         if self.is_open(now_s):
             return
+        # Doubled up to the longest pause, so that a long outage costs few attempts.
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S) if self._pause_s else FIRST_PAUSE_S
         self._until_s = now_s + self._pause_s
 

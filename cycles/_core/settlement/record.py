@@ -107,6 +107,7 @@ class Record:
             body: Mapping[str, Any] = self.commit_body or self.event_fallback_body or {}
             try:
                 self._actual = amount_of(body["actual"])
+            # It is listed with what is readable, and sent unchanged: the server decides what it means.
             except (KeyError, TypeError, ValueError):
                 self._actual = Amount("TOKENS", 0)
         return self._actual
@@ -126,6 +127,7 @@ class Record:
 
         `boot_ms` counts while the machine is suspended: otherwise an event could be sent after its key has ended.
         """
+        # A wall clock may be set at any time; this one only counts.
         if self.made is not None and self.made.boot_ms is not None and boot_ms is not None:
             return boot_ms - self.made.boot_ms
         since_ms = self.event_since_ms if self.mode == "event" else None
@@ -309,6 +311,7 @@ def _members(raw: bytes) -> dict[str, Any]:
         raise RecordError(f"not JSON: {error}") from error
     if not isinstance(members, dict):
         raise RecordError("not a JSON object")
+    # An older version rewrites a record with the members that it does not know at the end.
     is_first = next(iter(members), None) == CHECK
     check = members.pop(CHECK, None)  # in another place, an older version has rewritten what it stands for
     if is_first and check != check_of(members):

@@ -99,6 +99,7 @@ def classify_settlement(
     """
     if isinstance(outcome, Success):
         return _without_excess(record, settled_by(record, outcome))
+    # No response, or one that is none of the protocol: the amount may be charged, so nothing is given up.
     if not isinstance(outcome, RejectedResponse):
         return Unresolved(outcome)
     if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms, boot_ms)) is not None:
@@ -113,6 +114,7 @@ def classify_settlement(
     # Labels are given up before the amount is.
     if (reduced := _without_optional(record, outcome)) is not None:
         return reduced
+    # Final by the table of error codes. Everything else is tried again, however long it takes.
     if outcome.understood:
         return Rejected(outcome, outcome.code or str(outcome.status))
     return Unresolved(outcome, outcome.retry_after_ms if outcome.status == 429 else None)
@@ -134,6 +136,7 @@ def _after_commit(record: Record, response: RejectedResponse, now_ms: int, boot_
 def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep:
     """Record the amount as an event if the server cannot have charged it, otherwise keep the record."""
     is_recent = not record.may_have_arrived or record.age_ms(now_ms, boot_ms) < LOST_RESERVATION_MS
+    # The server may have charged the commit before it lost the reservation; an event could charge it twice.
     if record.event_fallback_body is None or record.attempt_unknown or not is_recent:
         return Rejected(response, MAY_BE_CHARGED)
     changed = _as_event(record, now_ms, boot_ms)
@@ -144,6 +147,7 @@ def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int, b
 def _estimate_only(record: Record, response: RejectedResponse) -> Record:
     """Return the record that commits the estimate, because the server rejected the amount above it."""
     actual, estimate = record.actual, record.estimate or 0
+    # Another payload needs another key; this one can be computed by each process that has the record.
     key = record.body["idempotency_key"] + _RESERVED_SUFFIX
 
     def reduced(body: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +225,7 @@ def _may_be_reduced(record: Record) -> bool:
 def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
     if record.mode == "commit":
         return Lookup(response)
+    # The server knows one of the two bodies: the earlier one is sent once more, and then no other.
     if record.previous_body:
         return Resend(evolve(record.with_body(record.previous_body), previous_body=BOTH_SENT))
     if record.sent:  # its process has recorded what the request cost, under the same key

@@ -73,6 +73,7 @@ class RetrySchedule(Generic[T]):
     def add(self, key: str, value: T, due: float, *, floor: float = 0.0, loop: object = None) -> Item[T]:
         """Add an item and return it. If its key is pending already, only its value is replaced."""
         item = self.items.get(key)
+        # The times stay: work that is handed over again must not be tried sooner for that.
         if item is not None:
             item.value = value
             return item

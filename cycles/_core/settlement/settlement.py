@@ -152,6 +152,7 @@ def event_body(
     # An auditor who looks for the amount of this reservation finds it in the event.
     if reservation_id is not None:
         metadata = {**metadata, RECOVERED_ID: reservation_id, RECOVERY_REASON: EXPIRED_REASON}
+    # Marks the amount as an upper bound, for a person who compares it with the provider's bill.
     if sent:
         metadata = {**metadata, RECOVERY_REASON: PROCESS_ENDED}
     if metadata:

@@ -39,6 +39,7 @@ class QuickBinder:
         if not self._is_supported or len(args) > len(names):
             return None
         values = {**self._defaults, **dict(zip(names, args, strict=False)), **kwargs}
+        # Else an argument is missing, unknown or passed twice: `Signature.bind` raises the usual error.
         is_whole = len(values) == len(names) and not any(name in kwargs for name in names[: len(args)])
         return values if is_whole and all(name in values for name in names) else None
 

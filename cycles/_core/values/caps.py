@@ -32,6 +32,7 @@ def allows_tool(caps: CapsLike | None, name: str) -> bool:
     """Return whether the tool may be used. Names are compared exactly, case included; a non-empty allowlist wins."""
     if caps is None:
         return True
+    # The allow list wins: the protocol ignores the deny list beside it.
     if caps.tool_allowlist:
         return name in caps.tool_allowlist
     return name not in (caps.tool_denylist or ())
@@ -76,6 +77,7 @@ def tool_name(tool: Any) -> str:
         return tool
     if isinstance(tool, dict):
         inner = tool.get("function")
+        # Providers nest the name: OpenAI in `function`, others at the top.
         found = tool.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
     else:
         found = getattr(tool, "name", None) or getattr(tool, "__name__", None)
@@ -87,6 +89,7 @@ def tool_name(tool: Any) -> str:
 def max_tokens(caps: CapsLike | None, default: int | None = None) -> int | None:
     """Return the maximum number of tokens: the cap, the caller's default, or the smaller of the two."""
     cap = None if caps is None else caps.max_tokens
+    # A cap never raises what the caller has asked for.
     if cap is None or default is None:
         return default if cap is None else cap
     return min(cap, default)

@@ -81,6 +81,7 @@ _QUOTA_TYPES: Final = {
 
 def read_deny_detail(value: Any) -> DenyDetail | None:
     """Return the deny detail of a response, or None if the value has another form. Newer members are in `extra`."""
+    # Another form counts as absent: the denial itself must reach the caller in any case.
     if not isinstance(value, Mapping) or not value or not _fits(value, _TYPES):
         return None
     quota = value.get("quota_violation")

@@ -46,6 +46,7 @@ def checked_headers(where: str, given: Any) -> dict[str, str]:
     Raises:
         InvalidRequestError: if it is no mapping, or a header of it cannot be sent.
     """
+    # A list of pairs would be accepted by `dict`, and could have a name twice.
     if given is not None and not isinstance(given, Mapping):
         raise InvalidRequestError(f"{where} must be a mapping of header names to values, got {type(given).__name__}")
     return dict(checked_header(where, name, value) for name, value in (given or {}).items())
@@ -53,5 +54,6 @@ def checked_headers(where: str, given: Any) -> dict[str, str]:
 
 def merged_headers(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of both; `over` replaces headers of the same name, in any case."""
+    # Names have no case: both spellings would be sent otherwise.
     names = {name.lower() for name in over}
     return {**{name: value for name, value in base.items() if name.lower() not in names}, **over}

@@ -147,6 +147,7 @@ def _copy(value: Any, path: str, reject: Reject, depth: int) -> Any:
 
 def _mapping(value: Mapping[Any, Any], path: str, reject: Reject, depth: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
+    # A copy of the items: another thread may change the mapping of the caller.
     for key, member in list(value.items()):
         if not isinstance(key, str) or _text(key, f"a key of {path}", reject) is _LEFT_OUT:
             reject(f"{path}[{key!r:.80}]", "has a key that must be a string")

@@ -240,6 +240,7 @@ class Usage:
             InvalidRequestError: for a negative or fractional count; then nothing is added.
             TypeError: for a name that is no count.
         """
+        # All checks come before the first change, so a wrong count adds nothing.
         checked = checked_counts(counts)
         merged = {} if custom is None else clean_object(custom, "usage.custom")
         if model_version is not None:
@@ -312,6 +313,7 @@ class Usage:
         with account.lock:
             filled = [one for one in account.responses.values() if one.counts]
             seen = [ResponseUsage(dict(one.counts), one.model, dict(one.context)) for one in filled]
+            # What no response reports was added by the caller; it is priced as a response of its own.
             by_hand = dict(account.counts)
             for one in seen:
                 for name, n in one.counts.items():

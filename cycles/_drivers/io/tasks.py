@@ -99,6 +99,7 @@ class TaskIo(BaseIo):
 
     async def ensure_journal(self) -> None:
         """Settle what is to be charged first in a thread, and check the journal's store on the journal's thread."""
+        # In a thread: it sends requests and reads files, for as long as a flush may take.
         if not self._queue.may_reserve:
             await call_in_thread(self._queue.settle_sent)
         if self._records.shared is not None and self._records.shared.refuses:
@@ -151,6 +152,7 @@ class TaskIo(BaseIo):
 
     def schedule(self, heartbeat: Heartbeat) -> None:
         """Send the next extend when it is due: a timer until then, a task for the attempt."""
+        # Its guard has ended, and this loop may end before the settlement does.
         if heartbeat.adopted:
             self._blocking.schedule(heartbeat)
             return
@@ -250,9 +252,11 @@ class BlockCancellation:
 
     def end(self, raised: BaseException | None) -> BaseException | None:
         """End with the block. Returns the LeaseLostError if `raised` is our cancellation, and not another one."""
+        # First: a loss that is reported from now on must not cancel what comes after the block.
         self._guard.cancellation = None
         if not self._guard.cancelled_by_lease:
             return None
+        # The task may have been cancelled by other code as well; that cancellation must continue.
         others = self._task.uncancel() > self._cancelling
         if others or not isinstance(raised, asyncio.CancelledError):
             return None

@@ -72,6 +72,7 @@ class BaseIo:
         self._reporter = reporter
         self._queue = queue
         self.settings: Final = Settings(channel.base_url, channel.timeout_s, channel.max_retries, records.rejected_hint)
+        # Bound here and not forwarded by methods, which would cost a call in each commit.
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.report: Final = reporter.report
         self.check: Final = channel.wire.check
@@ -176,6 +177,7 @@ class BlockingIo(BaseIo):
 
     def until(self, ends_at_s: float) -> BlockingIo:
         """Return the same operations, whose attempts end at `ends_at_s` (monotonic seconds) at the latest."""
+        # A flush has a time in which all its requests must end, and other threads have not.
         limited = copy.copy(self)
         limited._ends_at_s = ends_at_s
         return limited

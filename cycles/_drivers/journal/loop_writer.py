@@ -59,6 +59,7 @@ class LoopWriter:
 
     def _add(self, job: Job) -> None:
         self._writer.add(job)
+        # A lone task wakes the thread immediately: waiting for others would only delay it.
         if not self._writer.is_busy:
             self._writer.wake()
         elif not self._will_wake:  # other tasks add jobs in this iteration too, and one wake-up is for all
@@ -73,6 +74,7 @@ class LoopWriter:
         """Let the task continue without its record if the file system hangs."""
         if done.done():
             return
+        # The settlement does not wait for a disk that hangs: the server learns of the amount without the record.
         if self._writer.replace_if_stuck():
             self._loop.call_soon(set_once, done)
         else:

@@ -110,6 +110,7 @@ class JournalWriter:
         since_s = None if worker is None else worker.since_s
         if worker is None or since_s is None or time.monotonic() - since_s < STUCK_S:
             return False  # the disk is slow, or there are many records
+        # Before the lock: the thread sees it after its file call, and takes no further job.
         worker.replaced = True
         with self._lock:
             if self._worker is worker:

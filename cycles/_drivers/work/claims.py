@@ -76,6 +76,7 @@ class ClaimTimer:
 
     def _claim_more(self) -> None:
         assert self._shared is not None
+        # Before the claim, so that a further one can be asked for while it runs.
         self._is_hurrying = False
         if not self._is_stopped:
             self._take_over(self._shared.claim(self._claimable()))

@@ -78,6 +78,7 @@ class LoopWorkers:
         # A task that is cancelled before its first step never runs `_work`, so it is counted here.
         work.close()
         self._workers -= 1
+        # No task of this loop is left to look at the queue, so the threads take over.
         if not self._workers:
             self._queue.leave(self._loop)
 

@@ -451,6 +451,7 @@ class WorkQueue:
     def _after_bug(self, item: Item[Work], error: Exception) -> Step:
         """Log an exception of some work; try it again, but not for ever."""
         logger.error("pending work %s failed: %s: %s", item.key, type(error).__name__, error, exc_info=error)
+        # A bug that raises each time would keep a worker busy for ever; the record stays for a version without it.
         if item.attempts + 1 >= BUGGY_ATTEMPTS:
             return None
         return Later(f"{type(error).__name__}: {error!s:.200}", outage=False)
@@ -500,11 +501,13 @@ class WorkQueue:
         With `await_callers` it waits for the settlements that are in progress in other threads.
         """
         end = time.monotonic() + timeout_s
+        # The requests of this thread end with the flush; those of other threads have their own times.
         io = self._until(end)
         settled, quarantined = self._settled, self._records.journal.quarantined
         self.ends.run()
         self._wait_for_scan(timeout_s)
         with self._lock:
+            # A loop may be blocked by this flush, or have stopped: its items are tried here, under the same keys.
             for loop in self._schedule.loops():
                 self._schedule.move(loop, busy=not loop.is_running())
             self._rejected.clear()
@@ -550,6 +553,7 @@ class WorkQueue:
         with self._lock:
             self._is_closing = self._closed = True
             self._changed.notify_all()
+            # What no worker has saved is saved now: the next process settles it.
             left = [item.value for item in self._schedule]
         for work in left:
             if isinstance(work, Settle):

@@ -139,6 +139,7 @@ class WorkerPool:
             self._waiting.popleft()
         if len(self._waiting) <= self._idle or len(self._workers) >= self.max_workers:
             return math.inf
+        # One worker may be enough: a second one starts only if a job has waited for it.
         if self._workers:
             look_at_s = max(self._grow_at_s, self._waiting[0].when_s + GROW_AFTER_S)
             if now_s < look_at_s:
@@ -224,6 +225,7 @@ class Scheduler:
         """Run `job` on a worker of `worker_pool` once the clock shows `when_s` (infinity: never)."""
         handle = Handle(when_s, job, worker_pool)
         with self._lock:
+            # Not an error: what is closed drops its jobs, and a planner may say that no attempt is due.
             if self._closed or when_s == math.inf:
                 handle._job = None
                 return handle
@@ -318,6 +320,7 @@ class Scheduler:
 
     def _run_timer(self) -> None:
         with self._lock:
+            # The thread ends after a time without jobs, and the next job starts another one.
             ends_at_s = math.inf
             while not self._closed:
                 now_s = self.now_s()

@@ -113,6 +113,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
         return None
     guard, was_read = (None, True) if isinstance(work, Found) else (work.guard, False)
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
+    # A client that was stopped for longer than its claim must not send what another one has.
     if records.is_taken(record):
         rest = await rest_of(io, record)
         if rest is None:
@@ -127,6 +128,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     record, result = await attempt_settlement(io, record, guard, found=found, is_saved=is_saved)
     if isinstance(result, Taken):
         return _leave(io, records, record, guard)
+    # Also for a guard whose caller has left: those that wait for its settlement are woken.
     if not isinstance(result, Unresolved):
         conclude(io, record, result, guard, recovered=not (is_first and work.is_saved))
         await io.finish(record, result)
@@ -204,6 +206,7 @@ async def _clean_up(io: Io, item: Item[Work], work: CleanUp) -> Step:
     """
     body = work.call.body or {}
     lives_s = (body.get("ttl_ms", DEFAULT_TTL_MS) + body.get("grace_period_ms", DEFAULT_GRACE_MS)) / 1000
+    # The lease of what it made is over, and its key may have ended: another create would hold budget again.
     if time.monotonic() - item.since > lives_s:
         return None
     outcome = await clean_up_create(io, work.call)

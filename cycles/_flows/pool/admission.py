@@ -92,6 +92,7 @@ class _Admission:
             carry_out(pool)
             while waiter.result is None or waiter.opens is not None:
                 await self.io.wait(waiter.signal)
+                # No thread could be started: this guard makes the request that it waits for.
                 opens, waiter.opens = waiter.opens, None
                 if opens is not None:
                     waiter.signal = Signal()

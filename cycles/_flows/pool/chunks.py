@@ -39,6 +39,7 @@ def carry_out(pool: PoolState) -> None:
     Work leaves the queue after it was passed on, so an interrupt loses none; doing some twice changes nothing.
     """
     while pool.work:
+        # The first entry stays in the queue while it is passed on: an interrupt here must not lose it.
         with pool.lock:
             work = pool.work[0] if pool.work else None
             if isinstance(work, Waiter):
@@ -72,6 +73,7 @@ async def _until_done(pool: PoolState, flow: Callable[[], Coroutine[Any, Any, No
 
 def _open_in_caller(work: Open) -> None:
     """Let the first guard that waits for a chunk open it, because no thread can start. The lock is held."""
+    # The first in the queue gets its chunk first, so it loses least by making the request itself.
     waiter = work.sub.waiters[0] if work.sub.waiters else None
     if waiter is not None:
         waiter.opens = work
@@ -84,6 +86,7 @@ def _open_in_caller(work: Open) -> None:
 async def open_chunk(io: Io, pool: PoolState, work: Open) -> None:
     """Reserve a chunk, and a smaller one after each denial for lack of budget."""
     with pool.lock:
+        # Two may try: a thread that started late, and a caller that opens it because none could be started.
         if work.begun:
             return
         work.begun = True
@@ -111,6 +114,7 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
     with pool.lock:
         if chunk.begun:
             return
+        # Before the request: its amount is on the way back, which guards that wait may wait for.
         chunk.sub.allotment.sealed(chunk)
         pool.settling += 1
     try:
@@ -138,6 +142,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     with chunk.put_lock:  # wait for a put of its sum that is in progress
         lease = chunk.lease
     totals = chunk.sums.totals
+    # Nothing was spent: a commit of zero would cost the same request, and say less.
     if lease.request.shadow or not totals.calls:
         release = _claim_release(pool.io, lease)
         pool.end_chunk(chunk)
@@ -153,6 +158,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     # Another client of a shared store may have sent what was put there so far.
     record = evolve(record, made=Made(pool.io.clock.boot_ms(), is_interrupted=True))
     lease.claim("commit", ANY_AMOUNT, record)
+    # The outcome may come much later, from the background, or from another process of the fleet.
     lease.when_settled().on_set(partial(_settled, pool, chunk))
     return record
 
@@ -180,6 +186,7 @@ async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | Cycle
     """Return the lease of a chunk, the error of the last attempt, or DIRECT if the server only observes."""
     while True:
         try:
+            # Each attempt is a reservation with its own key: another amount is another request.
             return await open_lease(io, _request(pool, sub, sub.allotment.opening), _take)
         except ReservationDeniedError as error:
             is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
@@ -224,9 +231,11 @@ async def _with_log(
         _claim_release(io, lease)  # the guards that wait run unreserved; each records its own amount
         lease.end_trace()
         return lease
+    # The offset turns the monotonic times of ends into those of the audit, without a call for each guard.
     chunk = PoolChunk(request.estimate.amount, sub, number, lease, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
     if lease.reservation_id is None:
         return chunk
+    # Written into the log before the first guard: a later process commits the sum with the same key.
     lease.commit_key = new_key()
     chunk.header = ChunkHeader(
         reservation_id=lease.reservation_id,

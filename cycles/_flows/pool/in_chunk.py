@@ -123,6 +123,7 @@ class InChunk(Place):
                 if pool.redo is not None or pool.freed:
                     pool.catch_up()
                 before = chunk.sums
+                # More than the estimate is taken from what the chunk has free; else the general way splits the amount.
                 if amount - self.held > before.free:
                     return None
                 after = self._sums(guard, chunk, before, self.held, amount, settlement, guard.counted_usage, None)
@@ -136,6 +137,7 @@ class InChunk(Place):
                 self.is_live = False
                 guard.claimed = "commit"
                 pool.carry_out(chunk, after)
+        # The amount may be in the sums already. Then the end is carried out here, and the interrupt continues.
         except BaseException:
             self._catch_up()
             raise
@@ -288,6 +290,7 @@ class InChunk(Place):
         own, now_ms = self.chunk, self.pool.io.clock.now_ms()
         if own is None:
             return None
+        # Its own chunk holds its estimate, and needs no space for it.
         if own.takes_spend and self.is_live:
             return own, own.sums
         for chunk in own.sub.allotment.open:
@@ -402,6 +405,7 @@ class InChunk(Place):
             BudgetExceededError: under the overage policy REJECT, with the code BUDGET_EXCEEDED.
         """
         if separate.guard is None:
+            # The estimate is charged with the chunk; the excess is in no ledger, and `rejected/` keeps it.
             error = _reject_excess(io, guard, separate)
             actual = Amount(guard.estimate.unit, separate.amount)
             io.report("SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
@@ -410,6 +414,7 @@ class InChunk(Place):
             raise error
         # A put that fails does not matter: the event is sent anyway.
         await io.put(separate.record)
+        # In the background: the commit of a pooled guard does not wait for the server.
         if io.hand_over(Settle(separate.record, separate.guard), now=True):
             ending.separate = None
             return

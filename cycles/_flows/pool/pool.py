@@ -115,6 +115,7 @@ class PoolState:
         return sub
 
     def _sub_pool(self, key: object, subject: Subject) -> SubPool | None:
+        # A scope set per user would hold a chunk for each of them: only the active ones have chunks.
         if len(self.subs) >= MOST_SCOPES:
             for idle in [each for each in self.subs.values() if each.is_idle]:
                 idle.has_place = False
@@ -142,6 +143,8 @@ class PoolState:
     def add_direct(self, guard: GuardState, place: Place) -> None:
         """Count a guard that was reserved without the pool, and drop those that have ended."""
         while True:
+            # `cost` reads other guards and may take their locks, so it is computed before the lock of the pool is
+            # taken.
             book = self.book
             costs = [(each, each.cost) for each in book.direct]
             live = tuple(each for each, cost in costs if cost is None)
@@ -162,6 +165,7 @@ class PoolState:
         limit = self.options.limit
         if limit is None:
             return None
+        # What waits counts too: two guards that wait for the same rest would both get it.
         used = self.spent + self.live + self.awaited
         if used + estimate <= limit:
             return None
@@ -181,6 +185,7 @@ class PoolState:
         with self.lock:
             if self.redo is not None or self.freed:
                 self.catch_up()
+            # Guards that wait come first, also if this one would fit: else a large one could wait for ever.
             if sub.waiters or self.closed:
                 return False
             if self.options.limit is not None and self.over_limit(place.held) is not None:
@@ -228,6 +233,7 @@ class PoolState:
         with self.lock:
             if not is_inside:
                 self.catch_up()
+            # Before this guard is counted itself.
             error = self.over_limit(place.held)
             place.is_awaited = True  # no call until the next line
             self.awaited += place.held
@@ -286,6 +292,7 @@ class PoolState:
         # Before a new chunk: a guard that ended in the meantime may have left space.
         if self._admit(sub, waiter.guard, place, now_ms):
             return place.chunk
+        # A chunk that can never take this estimate again would keep it waiting although a new one could.
         if place.held <= allotment.chunk:
             for small in allotment.too_small(place.held):
                 assert isinstance(small, PoolChunk)
@@ -339,12 +346,14 @@ class PoolState:
         chunk.sums = sums
         end = sums.last
         assert end is not None
+        # The cell before the state: once the caller sees the end, `kill -9` must not lose the amount.
         if chunk.log is not None:
             chunk.log.write(sums.totals)
         chunk.audit.note(end)
         guard: GuardState = end.guard
         guard.settled_in = chunk.lease
         guard.apply("pooled", end.settlement, if_accepted=True)
+        # The end is complete: what follows may be interrupted without a loss.
         chunk.guards.discard(guard)
         self.redo = None
         if chunk.state != "open" or chunk.sub.waiters or sums.totals.spent >= chunk.amount:
@@ -402,6 +411,7 @@ class PoolState:
         """Stop holding a chunk whose outcome is known, or that this process settles no longer."""
         event = {"committed": "confirm", "released": "discard", "rejected": "reject"}.get(chunk.lease.state)
         with self.lock:
+            # Freed before waiters are served, so that they can open a chunk with this amount.
             chunk.is_held = False
             self._count_out(chunk)
             if event is not None:
@@ -432,6 +442,7 @@ class PoolState:
                 self.seal(chunk)
                 return False
             if chunk.state == "open":
+                # An idle chunk would hold budget that other clients of the fleet need.
                 if chunk.seen_admitted == chunk.sub.admitted and not chunk.sums.guards:
                     self.drain(chunk)
                     return False
