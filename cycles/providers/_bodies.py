@@ -36,16 +36,20 @@ def was_sent(error: BaseException | None) -> bool:
     """Return whether an attempt that failed may have reached the provider and got no status."""
     if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
         return False
-    current: BaseException | None = error
-    for _ in range(8):
-        if current is None:
-            break
+    for current in _chain(error):
         if any(base.__name__ in _UNSENT for base in type(current).__mro__):
             return False
         if type(current) is RuntimeError and _CLOSED in str(current):  # httpx has no class for it
             return False
-        current = current.__cause__ or current.__context__
     return True
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes, or that of aiohttp alone: httpx-aiohttp calls each lost connection a timeout."""
+    chain: list[BaseException] = [error]
+    while len(chain) < 8 and (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    return [one for one in chain if type(one).__module__.startswith("aiohttp.")][:1] or chain
 
 
 def parsed_json(content: str | bytes | bytearray) -> Any:

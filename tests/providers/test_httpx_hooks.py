@@ -64,8 +64,10 @@ def test_a_stream_that_is_closed_early_is_estimated(sdk: Sdk) -> None:
 
 
 def test_a_stream_that_is_dropped_is_settled_in_the_background(sdk: Sdk) -> None:
-    sdk.desk.provider.reply(text="one two three four five six", usage=USED)
+    gate = threading.Event()
+    sdk.desk.provider.reply(text="one two three four five six", usage=USED, gate=gate, gate_after=5)
     sdk.drop(2)
+    gate.set()
     ((amount, metadata),) = sdk.desk.commits
     assert (amount > 0, metadata) == (True, {"actual_source": "estimate", "outcome": "closed"})
 
@@ -113,7 +115,9 @@ def test_a_connection_that_is_refused_is_released(sdk: Sdk) -> None:
     with pytest.raises(Exception) as raised:
         sdk.complete()
     assert not isinstance(raised.value, cycles.CyclesError)
-    assert set(sdk.desk.releases) == {"provider_call_failed:ConnectError"}
+    # httpx-aiohttp, which cohere prefers if it is installed, calls it a timeout
+    assert set(sdk.desk.releases) <= {"provider_call_failed:ConnectError", "provider_call_failed:ConnectTimeout"}
+    assert sdk.desk.releases
     assert sdk.desk.commits == []
     sdk.desk.provider.start()
 
