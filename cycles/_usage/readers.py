@@ -217,32 +217,23 @@ def _anthropic_counts(reported: Any) -> dict[str, int]:
     )
 
 
-def bedrock(response: Any, usage: Usage | None = None) -> Usage:
+def bedrock(response: Any, usage: Usage) -> None:
     """Read a response or a stream event of Amazon Bedrock: of Converse, or of a model that is invoked.
 
     Claude reports as Anthropic's API does. Other models are counted by the headers of the response, or at the end of
     the stream: the caller passes the headers in the form that a stream has.
-
-    Args:
-        response: Object or mapping; one without counts changes nothing.
-        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
-
-    Returns:
-        The updated usage.
     """
-    total = Usage() if usage is None else usage
     counts = _guardrail_counts(_get(_first(response, "trace", "amazon-bedrock-trace"), "guardrail"))
     if _get(response, "type") in ("message", "message_start", "message_delta"):
-        anthropic(response, total)
+        anthropic(response, usage)
     else:
         used = _bedrock_counts(_get(response, "usage"))
-        if not used and not total.is_filled:
+        if not used and not usage.is_filled:
             used = _bedrock_counts(_get(response, "amazon-bedrock-invocationMetrics"), "Count")
         counts |= used
     tier = _word(_get(_get(response, "serviceTier"), "type"))
     if counts or tier:
-        total.see_response(None, counts, context={"service_tier": tier} if tier else None)
-    return total
+        usage.see_response(None, counts, context={"service_tier": tier} if tier else None)
 
 
 def _guardrail_counts(trace: Any) -> dict[str, int]:
@@ -281,24 +272,14 @@ def _bedrock_counts(reported: Any, ending: str = "s") -> dict[str, int]:
     )
 
 
-def cohere(response: Any, usage: Usage | None = None) -> Usage:
-    """Read a response or a stream event of version 2 of Cohere's API, by its billed units.
-
-    Args:
-        response: Object or mapping; one without counts changes nothing.
-        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
-
-    Returns:
-        The updated usage.
-    """
-    total = Usage() if usage is None else usage
+def cohere(response: Any, usage: Usage) -> None:
+    """Read a response or a stream event of version 2 of Cohere's API, by its billed units."""
     reported = _first(
         _first(response, "usage", "meta") or _get(_get(response, "delta"), "usage"), "billed_units", "tokens"
     )
     names = ("input_tokens", "output_tokens")
     read, made = (_count(reported, name) for name in names)
-    _see(total, response, _present(tokens_input=read, tokens_output=made), None)
-    return total
+    _see(usage, response, _present(tokens_input=read, tokens_output=made), None)
 
 
 def google(response: Any, usage: Usage | None = None) -> Usage:

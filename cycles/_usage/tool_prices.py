@@ -118,10 +118,8 @@ def checked_tools(tools: object) -> dict[str, Rate]:
 
 def rate_of(maker: str, count: str, model: str) -> Decimal | None:
     """Return the rate of the first matching row, or None."""
-    rows = (
-        row for row in TOOL_PRICES if row.count == count and row.maker in (maker, "any") and row.models.match(model)
-    )
-    return next((row.usd for row in rows), None)
+    rows = (row for row in TOOL_PRICES if row.count == count and row.models.match(model))
+    return next((row.usd for row in rows if row.maker in (maker, "any")), None)
 
 
 def bound_of_count(maker: str, count: str) -> Decimal:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
+from cycles.providers._framework import ReportedCall, ReportedModel
 from cycles.providers._meter import (
     BACKGROUND_WAIT_S,
     MIN_OUTPUT_TOKENS,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
     from cycles.providers._meter import Meter
 
-__all__ = ["Request", "ReserveOptions", "guard", "paid_by"]
+__all__ = ["ReportedCall", "ReportedModel", "Request", "ReserveOptions", "guard", "paid_by", "reported_model"]
 
 T = TypeVar("T")
 
@@ -148,10 +149,8 @@ def metered(llm: T) -> T:
 
 def reported_model(
     pricing: str, options: Mapping[str, Any], on_error: Callable[[BaseException], object] | None = None
-) -> Any:
+) -> ReportedModel:
     """Return the settings of a framework's model whose client is unknown: its calls are priced by what it reports.
-
-    They are a `ReportedModel`. It is no public class, and the types of the package are complete without it.
 
     Args:
         pricing: The provider of the price data.
@@ -163,9 +162,9 @@ def reported_model(
         InvalidRequestError: for a wrong value.
         ConfigurationError: if prices are needed and the extra is missing.
     """
-    from cycles.providers._reported import ReportedModel
+    from cycles.providers._reported import MeteredModel
 
-    return ReportedModel(pricing, guard, options, on_error)
+    return MeteredModel(pricing, guard, options, on_error)
 
 
 def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
+from cycles.providers._provider import WITH_USAGE, Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "anthropic"
 clients: Final = (
@@ -51,6 +50,7 @@ _KINDS: Final = {
     404: "not_found_error",
 }
 
+read = readers.anthropic
 reported_cost = no_cost
 
 
@@ -59,11 +59,6 @@ def path(path: str) -> str:
     if _BARE.match(path):
         return f"/v1{path}"
     return _VERSION.sub("/v1", path, count=1)
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a message or an event."""
-    readers.anthropic(value, usage)
 
 
 def reported(value: Mapping[str, Any], finished: bool) -> Reported:
@@ -81,7 +76,7 @@ def failed(value: Mapping[str, Any]) -> bool:
 
 
 _RULES: Final = StreamRules(
-    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
+    with_usage=WITH_USAGE,
     with_finish=Mark((b"stop_reason",), re.compile(rb'"stop_reason"\s*:\s*"')),
     with_error=Mark((b"error",), re.compile(rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"error"', re.MULTILINE)),
     last=Mark((b"message_stop",), re.compile(rb'"type"\s*:\s*"message_stop"')),

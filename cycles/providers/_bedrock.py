@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles.providers import _anthropic
 from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
@@ -64,6 +63,7 @@ _PATH: Final = re.compile(
     r"/model/(?P<model>.+)/(?:(?P<operation>converse|converse-stream|count-tokens)|invoke(?:-with-response-stream)?)"
 )
 
+read = readers.bedrock
 reported_cost = no_cost
 
 
@@ -84,11 +84,6 @@ def _family(model: str) -> str | None:
     return next(
         (each for each in _FAMILIES if not _MEDIA.search(model) for name in names if name.startswith(each)), None
     )
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a response or an event."""
-    readers.bedrock(value, usage)
 
 
 def _reported(value: Mapping[str, Any], finished: bool) -> Reported:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
+from cycles.providers._provider import (
+    WITH_ERROR,
+    WITH_FINISH,
+    WITH_USAGE,
+    Endpoint,
+    Hook,
+    Reported,
+    StreamRules,
+    from_version,
+    no_cost,
+)
 
 name: Final = "cohere"
 clients: Final = ("cohere.Client", "cohere.AsyncClient")
@@ -23,19 +31,10 @@ metered: Final[Mapping[str, Endpoint]] = {
     "/v2/embed": Endpoint("embed", "embedding", "llm.embedding"),
 }
 free: Final = ("/v1/tokenize", "/v1/detokenize", "/v1/check-api-key", "**/cancel")
-_BASE: Final = re.compile(r"^.*?(?=/v\d+/)")
 
+path = from_version
+read = readers.cohere
 reported_cost = no_cost
-
-
-def path(path: str) -> str:
-    """Return a path without what a gateway has before the version."""
-    return _BASE.sub("", path, count=1)
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a response or an event."""
-    readers.cohere(value, usage)
 
 
 def _delta(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -50,9 +49,9 @@ def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
 
 
 _RULES: Final = StreamRules(
-    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
-    with_finish=Mark((b"finish_reason",), re.compile(rb'"finish_reason"\s*:\s*"')),
-    with_error=Mark((b'"error"',), re.compile(rb'"error"\s*:\s*[{"]')),
+    with_usage=WITH_USAGE,
+    with_finish=WITH_FINISH,
+    with_error=WITH_ERROR,
     usage=_reported,
     failed=lambda value: bool(value.get("error") or _delta(value).get("error")),
 )

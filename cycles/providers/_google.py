@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
-from cycles.providers._provider import Endpoint, Hook, Mark, Reported, StreamRules, no_cost
+from cycles.providers._provider import WITH_ERROR, Endpoint, Hook, Mark, Reported, StreamRules, no_cost
 
 name: Final = "google"
 clients: Final = ("google.genai.Client",)
@@ -69,17 +68,13 @@ _STATUS: Final = {
     404: "NOT_FOUND",
 }
 
+read = readers.google
 reported_cost = no_cost
 
 
 def path(path: str) -> str:
     """Return a path without the version of the API."""
     return _VERSION.sub("", path, count=1).removeprefix("/")
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a response or a chunk."""
-    readers.google(value, usage)
 
 
 def _reported(value: Mapping[str, Any], finished: bool) -> Reported:
@@ -93,7 +88,7 @@ _RULES: Final = StreamRules(
     running_totals=True,
     with_usage=Mark((b'"usageMetadata"',), re.compile(rb'"usageMetadata"\s*:\s*\{')),
     with_finish=Mark((b"finishReason",), re.compile(rb'"finishReason"\s*:\s*"')),
-    with_error=Mark((b'"error"',), re.compile(rb'"error"\s*:\s*[{"]')),
+    with_error=WITH_ERROR,
     counted=Mark((b'"groundingMetadata"',), re.compile(rb'"groundingMetadata"')),
     usage=_reported,
     failed=lambda value: bool(value.get("error")),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles.providers import _openai
-from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
+from cycles.providers._provider import Endpoint, Hook, StreamRules, from_version, no_cost
 
 name: Final = "mistral"
 clients: Final = ("mistralai.Mistral",)
@@ -25,21 +23,12 @@ metered: Final[Mapping[str, Endpoint]] = {
     "/v1/embeddings": Endpoint("embeddings", "embedding", "llm.embedding"),
 }
 free: Final = ("/v1/files", "**/cancel")
-_BASE: Final = re.compile(r"^.*?(?=/v\d+/)")
 
 _RULES: Final = _openai.rules()
 
+path = from_version
+read = readers.openai
 reported_cost = no_cost
-
-
-def path(path: str) -> str:
-    """Return a path without what a gateway has before the version."""
-    return _BASE.sub("", path, count=1)
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a response or a chunk."""
-    readers.openai(value, usage)
 
 
 def stream(body: Mapping[str, Any]) -> StreamRules:

@@ -8,10 +8,19 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, Final, Literal
 
-from cycles._core.values.usage import Usage
 from cycles._usage import readers
 from cycles._usage.pricing import MICROCENTS_PER_USD
-from cycles.providers._provider import Background, Endpoint, Hook, Mark, Reported, StreamRules, exact
+from cycles.providers._provider import (
+    WITH_FINISH,
+    WITH_USAGE,
+    Background,
+    Endpoint,
+    Hook,
+    Mark,
+    Reported,
+    StreamRules,
+    exact,
+)
 
 name: Final = "openai"
 clients: Final = ("openai.OpenAI", "openai.AsyncOpenAI")
@@ -65,15 +74,12 @@ _KINDS: Final = {402: "insufficient_quota"}
 _NO_CREDITS: Final = 'insufficient credits, "code":402'
 """Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
 
+read = readers.openai
+
 
 def path(path: str) -> str:
     """Return a path without the version of the API and without a deployment."""
     return _BASE.sub("", path, count=1)
-
-
-def read(value: Any, usage: Usage) -> None:
-    """Read a response, a chunk or an event."""
-    readers.openai(value, usage)
 
 
 def reported_cost(value: Any) -> Fraction | None:
@@ -112,8 +118,8 @@ def failed(value: Mapping[str, Any]) -> bool:
 
 rules: Final = partial(
     StreamRules,
-    with_usage=Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{')),
-    with_finish=Mark((b"finish_reason",), re.compile(rb'"finish_reason"\s*:\s*"')),
+    with_usage=WITH_USAGE,
+    with_finish=WITH_FINISH,
     with_error=Mark(
         (b"error", b"response.failed"),
         re.compile(rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE),

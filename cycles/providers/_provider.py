@@ -101,6 +101,9 @@ class Mark:
 
 
 _NEVER: Final = Mark((), re.compile(rb"(?!)"))
+WITH_USAGE: Final = Mark((b'"usage"',), re.compile(rb'"usage"\s*:\s*\{'))
+WITH_FINISH: Final = Mark((b"finish_reason",), re.compile(rb'"finish_reason"\s*:\s*"'))
+WITH_ERROR: Final = Mark((b'"error"',), re.compile(rb'"error"\s*:\s*[{"]'))
 
 Reported: TypeAlias = Literal["part", "total", "alone"] | None
 """What an event reports of the usage: nothing, that of a part of the response, or that of all of it.
@@ -177,7 +180,7 @@ class Provider(Protocol):
         """Return a path as `metered` and `free` have it; a path that this returned is not changed."""
         ...
 
-    def read(self, value: Any, usage: Usage) -> None:
+    def read(self, value: Any, usage: Usage) -> object:
         """Read the counts of a response or of an event of a stream."""
 
     def reported_cost(self, value: Any) -> Fraction | None:
@@ -214,6 +217,14 @@ def exact(value: Any) -> Fraction | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return None
     return Fraction(Decimal(repr(value)))
+
+
+_VERSION: Final = re.compile(r"^.*?(?=/v\d+/)")
+
+
+def from_version(path: str) -> str:
+    """Return a path without what a gateway has before the version."""
+    return _VERSION.sub("", path, count=1)
 
 
 def no_cost(value: Any) -> Fraction | None:

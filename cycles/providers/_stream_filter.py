@@ -181,19 +181,8 @@ def parsed(event: bytes) -> Any:
         return None
 
 
-_OUTPUT: Final = (
-    "content",
-    "text",
-    "refusal",
-    "reasoning",
-    "reasoning_content",
-    "thinking",
-    "arguments",
-    "partial_json",
-    "transcript",
-    "completion",
-    "input",
-    "tool_plan",
+_OUTPUT: Final = re.compile(
+    "content|text|refusal|reasoning|reasoning_content|thinking|arguments|partial_json|transcript|completion|input|tool_plan"
 )
 
 
@@ -208,7 +197,7 @@ def strings_of(value: Any) -> Iterator[str]:
             return
         for name, member in value.items():
             if isinstance(member, str):
-                if name in _OUTPUT and member:
+                if member and _OUTPUT.fullmatch(str(name)):
                     yield member
             elif name in ("args", "input") and isinstance(member, Mapping):
                 if member:
