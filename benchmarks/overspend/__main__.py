@@ -65,8 +65,10 @@ def quick(tool: Tool) -> Case:
     return replace(CASES["parallel"], calls=1, wanted=1, plan={"delay_s": 0})
 
 
-def run(tools: Sequence[str], cases: Sequence[str], is_quick: bool) -> dict[str, dict[str, Cell]]:
-    """Measure the cells in turn and print a line for each."""
+def run(
+    tools: Sequence[str], cases: Sequence[str], is_quick: bool, writes_to: Path | None
+) -> dict[str, dict[str, Cell]]:
+    """Measure the cells in turn, print a line for each, and save each at once if there is a file for them."""
     made = environments.made({TOOLS[key].environment for key in tools} | {"cycles"})
     cells: dict[str, dict[str, Cell]] = {key: {} for key in tools}
     for name in ["one call"] if is_quick else cases:
@@ -80,6 +82,8 @@ def run(tools: Sequence[str], cases: Sequence[str], is_quick: bool) -> dict[str,
             else:
                 cell = measure(tool, case, "", "") if environment is None else Cell(note=environment)
             cells[key][name] = cell
+            if writes_to is not None:
+                page.save(writes_to, {key: {name: cell}})
             seconds = time.monotonic() - started
             print(
                 f"{name:10} {key}  {page.text_of(cell):24} {seconds:5.1f} s  {cell.note or cell.errors[:1] or ''}",
@@ -115,11 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.quick and not given.tools:
         tools = [key for key in tools if TOOLS[key].quick]
     started = time.monotonic()
-    cells = run(tools, cases, given.quick)
+    writes = given.write and not given.quick
+    cells = run(tools, cases, given.quick, RESULTS if writes else None)
     print(f"{sum(map(len, cells.values()))} cells in {(time.monotonic() - started) / 60:.1f} min")
     lines = failed_calls(cells) if given.quick else worse(json.loads(KEPT.read_text()), cells)
-    if given.write and not given.quick:
-        page.save(RESULTS, cells)
+    if writes:
         page.write(PAGE, RESULTS)
     for line in lines:
         print(f"overspend: worse: {line}", file=sys.stderr)

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.overspend import litellm_proxy
 from benchmarks.overspend.cases import USD, Case
 from benchmarks.overspend.processes import CELL_S, HERE, Bank, CellError, bank, proxy, redis, running, server
-from benchmarks.overspend.tools import WITHOUT_ADAPTER, Tool
+from benchmarks.overspend.tools import Tool
 
 KILLED_AFTER: Final = 8
 """Responses after which the processes of `kill` and `late` are killed."""
@@ -40,6 +41,7 @@ class Cell:
         denied: Calls that would have fit at their real price and were not made.
         discarded: Responses that were paid and that the program did not get.
         note: Why there are no figures.
+        commit: The latest commit of the package that was measured; `+` if its files were changed since.
         errors: What the program caught, with counts.
     """
 
@@ -50,6 +52,7 @@ class Cell:
     denied: int = 0
     discarded: int = 0
     note: str = ""
+    commit: str = ""
     errors: list[Any] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,8 +91,6 @@ def measure(tool: Tool, case: Case, python: str, ours: str) -> Cell:
         python: The interpreter of the tool's environment.
         ours: That of the environment with this project, for the bank and the server.
     """
-    if tool.key in WITHOUT_ADAPTER:
-        return Cell(note=WITHOUT_ADAPTER[tool.key])
     if case.name in tool.without or (case.late and not tool.is_ours):
         return Cell(note="-")
     with tempfile.TemporaryDirectory(prefix="overspend-") as name:
@@ -115,11 +116,21 @@ def _measured(tool: Tool, case: Case, python: str, ours: str, folder: Path) -> C
             job["redis"] = stack.enter_context(redis(folder))
         provider.plan({"delay_s": PARALLEL_S if case.pattern == "parallel" or case.kill else IN_TURN_S, **case.plan})
         with contextlib.ExitStack() as inner:
-            if tool.needs == "proxy":
+            if tool.needs == "litellm":
+                is_team = case.pattern == "nested"
+                of_key = litellm_proxy.proxy(Path(python), folder, provider.url, case.budget / USD, is_team=is_team)
+                running_proxy = inner.enter_context(of_key)
+                job |= {"proxy": running_proxy.url, "key": running_proxy.key, "team": running_proxy.team}
+                job["master_key"] = litellm_proxy.MASTER_KEY
+                results = _programs(case, ours, job, folder, provider)
+                results.append({"seen": {}, "errors": [], "counted": running_proxy.spent()})
+            elif tool.needs == "proxy":
                 job["proxy"] = inner.enter_context(proxy(ours, folder, job["server"], provider.url, budget))
-            results = _programs(case, python, job, folder, provider)
-        bill = provider.bill()
+                results = _programs(case, python, job, folder, provider)
+            else:
+                results = _programs(case, python, job, folder, provider)
         counted = _counted(tool, case, job, ours, results)
+        bill = provider.bill()  # a stream that was left may have been read to its end
         got = sum(result["seen"].get("got", 0) for result in results)
         offered = case.wanted - sum(result["seen"].get("not offered", 0) for result in results)
         cell = figures(replace(case, wanted=offered), bill["microcents"], counted, bill["made"], got)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from benchmarks.overspend import litellm_proxy
+from benchmarks.overspend.processes import CellError
+
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent
 EXTRAS: Final = "run,openai,anthropic,tokens"
@@ -34,6 +37,8 @@ def _environment(folder: Path, requirements: Path) -> Path | str:
     wanted = requirements.read_text()
     if requirements.stem == "cycles":
         wanted += (ROOT / "pyproject.toml").read_text()
+    if requirements.stem == litellm_proxy.ENVIRONMENT:
+        wanted += "".join(path.read_text() for path in sorted((HERE / "prisma").iterdir()))
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"setting up {folder}", flush=True)
@@ -45,6 +50,11 @@ def _environment(folder: Path, requirements: Path) -> Path | str:
         if ran.returncode:
             said = ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"]
             return f"cannot be installed: {said[-1][:200]}"
+    if requirements.stem == litellm_proxy.ENVIRONMENT:
+        try:
+            litellm_proxy.prepare(folder)
+        except (OSError, subprocess.SubprocessError, CellError) as problem:
+            return f"cannot be installed: {problem}"[:300]
     stamp.write_text(wanted)
     return python
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from benchmarks.overspend import environments
 from benchmarks.overspend.cases import CASES, USD
 from benchmarks.overspend.cell import Cell
-from benchmarks.overspend.tools import TOOLS, WITHOUT_ADAPTER
+from benchmarks.overspend.tools import TOOLS
 
 MARK: Final = "<!-- results -->"
 
@@ -33,9 +34,17 @@ def save(path: Path, cells: Mapping[str, Mapping[str, Cell]]) -> None:
     for key, by_case in cells.items():
         for case, cell in by_case.items():
             kept = {name: value for name, value in cell.to_json().items() if name != "errors"}
-            saved.setdefault(key, {})[case] = kept
+            saved.setdefault(key, {})[case] = kept | {"commit": commit()}
     ordered = {key: {case: saved[key][case] for case in CASES if case in saved[key]} for key in TOOLS if key in saved}
     path.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def commit() -> str:
+    """Return the latest commit that has changed the package, with `+` if its files were changed since."""
+    commands = (["log", "-1", "--abbrev=8", "--format=%h"], ["status", "--porcelain"])
+    given: dict[str, Any] = {"cwd": environments.ROOT, "capture_output": True, "text": True, "check": False}
+    at, changed = (subprocess.run(["git", *command, "--", "cycles"], **given).stdout for command in commands)
+    return at.strip() + ("+" if changed else "")
 
 
 def write(path: Path, results: Path) -> None:
@@ -81,16 +90,28 @@ def notes(cells: Mapping[str, Mapping[str, Cell]]) -> str:
     for tool in TOOLS.values():
         run = cells.get(tool.key, {})
         absent = [case for case in CASES if case not in (*run, *tool.without)]
-        if absent and tool.key not in WITHOUT_ADAPTER:
+        if absent:
             lines.append(f"- {tool.key} {', '.join(f'`{case}`' for case in absent) if run else ''}: not run.")
+    lines += _commits(cells)
     return "\n".join(line.replace(" :", ":") for line in lines) + "\n"
+
+
+def _commits(cells: Mapping[str, Mapping[str, Cell]]) -> list[str]:
+    """Return a line for each commit at which columns of this project were measured."""
+    found: dict[str, list[str]] = {}
+    for key in (key for key in cells if TOOLS[key].is_ours):
+        measured = {case: cell.commit or "an earlier commit" for case, cell in cells[key].items() if not cell.note}
+        for at in dict.fromkeys(measured.values()):
+            cases = [f"`{case}`" for case in measured if measured[case] == at]
+            found.setdefault(at, []).append(key if len(cases) == len(measured) else f"{key} {', '.join(cases)}")
+    return [f"- Measured at {at}: {'; '.join(columns)}." for at, columns in found.items()]
 
 
 def configurations() -> str:
     """Return the table of tools and that of cases."""
     rows = ["## Tools", "", "| key | tool and versions | configuration |", "|---|---|---|"]
     for tool in TOOLS.values():
-        pinned = WITHOUT_ADAPTER.get(tool.key) or environments.versions(tool.environment)
+        pinned = environments.versions(tool.environment)
         rows.append(f"| {tool.key} | {tool.name}: {pinned} | {tool.configuration} |")
     rows += ["", "## Cases", "", "| case | what happens | calls that fit |", "|---|---|--:|"]
     rows += [f"| `{case.name}` | {case.title} | {case.wanted} |" for case in CASES.values()]

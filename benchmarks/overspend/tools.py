@@ -16,7 +16,8 @@ class Tool:
         environment: The file of `requirements/` that has its packages.
         adapter: The module of `adapters/`.
         configuration: For the page.
-        needs: Processes: a server of `cycles dev`, that and a proxy, or a private redis-server.
+        needs: Processes: a server of `cycles dev`, that and a proxy, a private redis-server, or LiteLLM's proxy. A
+            program of the last one has only the SDKs.
         options: Options of `cycles.providers.guard`.
         counts: Whether the program counts the tokens of its prompts as the provider does.
         is_ours: Whether a figure of it that gets worse fails the run.
@@ -30,7 +31,7 @@ class Tool:
     environment: str
     adapter: str
     configuration: str
-    needs: Literal["server", "proxy", "redis"] | None = None
+    needs: Literal["server", "proxy", "redis", "litellm"] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     counts: bool = False
     is_ours: bool = False
@@ -61,7 +62,13 @@ TOOLS: Final = {
             "pool",
             without=("nolimit",),
         ),
-        _ours("D", "`cycles proxy`; only its client is killed", "proxy", needs="proxy", without=("nested", "late")),
+        _ours(
+            "D",
+            "`cycles proxy`, which `cycles run` starts, too; only its client is killed",
+            "proxy",
+            needs="proxy",
+            without=("nested", "late"),
+        ),
         Tool(
             "B",
             "LiteLLM SDK",
@@ -121,7 +128,7 @@ TOOLS: Final = {
             "runcycles",
             "runcycles_client",
             "`@cycles(estimate=, actual=)`, tokens counted as the provider does, our server; "
-            "streams: `stream_reservation`",
+            "streams: `stream_reservation`; `CyclesModelGate` of langchain-runcycles was not run",
             needs="server",
             shares=True,
             without=("nested", "late"),
@@ -130,11 +137,13 @@ TOOLS: Final = {
             "X",
             "LiteLLM proxy",
             "litellm-proxy",
-            "litellm_proxy",
-            "PostgreSQL, virtual key with `max_budget: 1.0`, budget reservation",
-            without=("nested", "late"),
+            "litellm_key",
+            "PostgreSQL 15, virtual key with `max_budget: 1.0`, budget reservation (default), "
+            "`proxy_batch_write_at: 2`, one worker, no Redis, retries are those of the SDK; nested: a team, and a key "
+            "for each sub-agent; only its client is killed; Prisma's engine is that of `benchmarks/overspend/prisma`",
+            needs="litellm",
+            without=("late",),
         ),
     )
 }
-"""By key. X has no adapter yet: its database client downloads an engine at its first start, which no target may do."""
-WITHOUT_ADAPTER: Final = {"X": "its database client, Prisma, downloads an engine at its first start, and no target may"}
+"""By key."""

@@ -191,6 +191,7 @@ def test_the_calls_that_fit_are_those_of_the_prices() -> None:
 
 
 KEPT = {"G": {"parallel": {"overspend": 0, "lost": 0, "denied": 0, "discarded": 0}}}
+ZEROS = {"overspend": 0, "denied": 0, "discarded": 0}
 GOOD = Cell(bill=99_750_000, counted=99_750_000, lost=0)
 
 
@@ -252,6 +253,39 @@ def test_every_column_of_this_project_has_kept_figures() -> None:
         assert set(kept[key]) == {case for case in CASES if case not in TOOLS[key].without}
         for case, limits in kept[key].items():
             assert set(limits) == {"overspend", "lost", "denied", "discarded"}, (key, case)
+
+
+@pytest.mark.parametrize("key", TOOLS)
+def test_every_tool_has_pinned_versions_and_an_adapter(key: str) -> None:
+    tool, folder = TOOLS[key], command.RESULTS.parent
+    lines = (folder / "requirements" / f"{tool.environment}.txt").read_text().split()
+    assert [line for line in lines if "==" not in line] == []
+    assert (folder / "adapters" / f"{tool.adapter}.py").exists()
+
+
+def test_each_cell_is_saved_before_the_next_one_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "results.json"
+    cells = iter([GOOD])
+
+    def measure(*given: Any) -> Cell:
+        for cell in cells:
+            return cell
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "RESULTS", results)
+    monkeypatch.setattr(environments, "made", lambda names: {"cycles": Path("python")})
+    monkeypatch.setattr(command, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--tools", "G", "--cases", "parallel,streams", "--write"])
+    (saved,) = json.loads(results.read_text())["G"].items()
+    assert saved == ("parallel", {"bill": GOOD.bill, "counted": GOOD.bill, "lost": 0, "commit": page.commit()} | ZEROS)
+
+
+def test_the_page_says_at_which_commit_a_column_of_this_project_was_measured() -> None:
+    new, old = Cell(bill=1, commit="abc"), Cell(bill=1)
+    text = page.notes({"G": {"parallel": new, "streams": old}, "C": {"parallel": new}, "S": {"parallel": new}})
+    assert "- Measured at abc: G `parallel`; C.\n" in text
+    assert "- Measured at an earlier commit: G `streams`.\n" in text
 
 
 def test_a_cell_is_written_as_the_page_says() -> None:

@@ -33,9 +33,7 @@ class Adapter(none.Adapter):
     async def _call(self, body: dict[str, Any], url: str) -> Any:
         if self.manager.get_current_cost("agent") > self.manager.get_total_budget("agent"):
             raise self.Denied
-        response = await litellm.acompletion(
-            **body, api_base=url, api_key="k", num_retries=0, max_retries=self.job.retries
-        )
+        response = await litellm.acompletion(**body, api_base=url, api_key="k", max_retries=self.job.retries)
         self.manager.update_cost(user="agent", completion_obj=response)
         return response
 

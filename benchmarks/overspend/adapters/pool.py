@@ -74,7 +74,7 @@ class Adapter(none.Adapter):
                 made += len(chunk.choices[0].delta.content or "") // 5 if chunk.choices else 0
                 number += 1
                 if number == events:
-                    guard.usage.add(tokens_input=self.job.tokens_in, tokens_output=made, model=body["model"])
+                    guard.usage.add(tokens_input=self.job.tokens_in, tokens_output=made)
                     break
             await stream.close()
 
