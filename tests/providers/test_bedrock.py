@@ -407,6 +407,12 @@ POLICIES = {"contentPolicyUnits": 2, "topicPolicyUnits": 1, "wordPolicyUnits": 9
 MORE = {"contextualGroundingPolicyUnits": 1, "contentPolicyImageUnits": 1, "sensitiveInformationPolicyFreeUnits": 9}
 
 
+def needs(llm: Any, operation: str, member: str) -> None:
+    """Skip the test if this version of boto3 does not know a parameter."""
+    if member not in llm.meta.service_model.operation_model(operation).input_shape.members:
+        pytest.skip(f"this version of boto3 has no {member}")
+
+
 def trace(*keys: str) -> dict[str, Any]:
     """Return what a guardrail reports of the input and of two parts of the output."""
     first, rest = ({"g": {"invocationMetrics": {"usage": used}}} for used in (POLICIES, MORE))
@@ -416,6 +422,7 @@ def trace(*keys: str) -> dict[str, Any]:
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_a_guardrail_is_charged_by_what_it_reports(desk: Desk, streamed: bool) -> None:
     llm = Bedrock(desk, prices=prices()).llm
+    needs(llm, "Converse", "guardrailConfig")
     options = {"modelId": f"us.{SONNET}", "messages": HI, "inferenceConfig": LIMIT, "guardrailConfig": GUARDED}
     desk.provider.reply(usage=CACHED, extra={"trace": trace("inputAssessment", "outputAssessments")})
     if streamed:
@@ -430,6 +437,7 @@ def test_a_guardrail_is_charged_by_what_it_reports(desk: Desk, streamed: bool) -
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_a_guardrail_that_reports_nothing_costs_its_bound(desk: Desk, streamed: bool) -> None:
     llm = Bedrock(desk, prices=prices()).llm
+    needs(llm, "Converse", "guardrailConfig")
     options = {"modelId": f"us.{SONNET}", "messages": HI, "inferenceConfig": LIMIT, "guardrailConfig": GUARDED}
     desk.provider.reply(usage=CACHED, text="a" * 2_500)
     if streamed:
@@ -465,6 +473,7 @@ def test_a_guardrail_of_an_invoked_model_is_charged(desk: Desk, streamed: bool) 
 )
 def test_a_service_tier_has_its_price(desk: Desk, tier: str, microcents: int, rules: dict[str, str]) -> None:
     llm = Bedrock(desk, prices=prices()).llm
+    needs(llm, "Converse", "serviceTier")
     desk.provider.reply(usage=CACHED, extra={"serviceTier": {"type": tier}})
     llm.converse(modelId=f"us.{SONNET}", messages=HI, inferenceConfig=LIMIT, serviceTier={"type": tier})
     ((amount, metadata),) = desk.commits
@@ -476,8 +485,7 @@ def test_a_service_tier_has_its_price(desk: Desk, tier: str, microcents: int, ru
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_the_service_tier_of_an_invoked_model_is_in_a_header(desk: Desk, streamed: bool) -> None:
     llm = Bedrock(desk, prices=prices()).llm
-    if "serviceTier" not in llm.meta.service_model.operation_model("InvokeModel").input_shape.members:
-        pytest.skip("this version of boto3 has no service tiers")
+    needs(llm, "InvokeModel", "serviceTier")
     send = llm.invoke_model_with_response_stream if streamed else llm.invoke_model
     desk.provider.reply(usage=CACHED, headers={"x-amzn-bedrock-service-tier": "priority"})
     answer = send(modelId=f"us.{SONNET}", body=json.dumps(body_of(SONNET)), serviceTier="priority")
