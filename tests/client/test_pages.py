@@ -56,7 +56,7 @@ def test_the_tree_of_errors_in_the_page_is_complete() -> None:
 
 def test_every_setting_of_the_client_is_documented_with_its_default_and_an_example() -> None:
     settings = (DOCS / "client.md").read_text("utf-8").partition("## Settings")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.+?) \| (.+?) \| .+ \| `(.+)` \|$", settings, re.MULTILINE)
+    rows = re.findall(r"^- (`[^(]+`) \((.+?)\): .+; `(.+)`$", settings, re.MULTILINE)
     shown = {name: default for names, default, _ in rows for name in re.findall(r"`(\w+)`", names)}
     fields = attrs.fields_dict(Config)
     assert set(shown) == set(fields)

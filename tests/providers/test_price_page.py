@@ -49,10 +49,10 @@ def test_the_list_of_counts_is_complete() -> None:
     assert {name: whole or None for name, whole in rows} == PART_OF
 
 
-def test_the_tables_of_tool_prices_and_factors_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| (\w+) \| `(\w+)` \| [^|]+ \| ([\d.]+) \|$", PAGE, re.M)
+def test_the_tool_prices_and_factors_are_those_of_the_code() -> None:
+    rows = re.findall(r"^- (\w+) `(\w+)`, .+: ([\d.]+)$", PAGE, re.M)
     assert rows == [(row.maker, row.count, format(row.usd, "f")) for row in TOOL_PRICES]
-    rows = re.findall(r"^\| (\w+) \| `(\w+:\w+)` \| ([\d.]+) \|$", PAGE, re.M)
+    rows = re.findall(r"^- (\w+) `(\w+:\w+)`: ([\d.]+)$", PAGE, re.M)
     assert rows == [(row.maker, row.context, str(row.times)) for row in FACTORS]
     sources = re.findall(r"^- (\w+): \[page\]\(([^)]+)\) as of ([\d-]+)$", PAGE, re.M)
     assert set(sources) == {(row.maker, row.page, row.checked) for row in (*TOOL_PRICES, *FACTORS)}
