@@ -37,7 +37,7 @@ def test_a_pair_that_the_table_does_not_have_is_rejected(state: StateName, event
 def test_the_page_prints_the_table_of_states() -> None:
     printed = {row[0]: row[2] for row in rows_of(PAGE, "state")}
     assert printed == {
-        state: "; ".join(f"{event} -> {following}" for event, following in TRANSITIONS[state].items()) or "none"
+        state: "; ".join(f"{event}: {following}" for event, following in TRANSITIONS[state].items()) or "none"
         for state in STATES
     }
 
