@@ -311,6 +311,25 @@ async def test_each_attempt_of_the_router_has_its_own_reservation(
     assert len(attempts) == 3
 
 
+@pytest.mark.parametrize("how", ["completion", "acompletion"])
+async def test_retries_of_a_deployment_are_made_by_the_router_alone(
+    how: str, installed: Any, provider: FakeProvider, spent: Spent, ledger: Ledger
+) -> None:
+    installed()
+    where = {"model": "openai/gpt-5", "api_base": provider.openai_url, "api_key": "k", "num_retries": 2}
+    models = [{"model_name": "gpt-5", "litellm_params": {**where, "max_retries": 0}}]
+    router = litellm.Router(model_list=models, num_retries=1, retry_after=0)
+    provider.reply(status=500, times=9)
+    with pytest.raises(litellm.exceptions.InternalServerError):
+        if how == "completion":
+            await asyncio.to_thread(router.completion, "gpt-5", MESSAGES)
+        else:
+            await router.acompletion("gpt-5", MESSAGES)
+    assert provider.count() == 3
+    assert [str(row.status) for row in ledger.rows()] == ["RELEASED"] * 3
+    assert spent() == 0
+
+
 async def test_a_denial_in_the_router_is_raised(installed: Any, provider: FakeProvider, spent: Spent) -> None:
     installed(model_budget=cycles.usd(500))
     where = {"model": "openai/gpt-5", "api_base": provider.openai_url, "api_key": "k"}
