@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypedDict
 
@@ -75,6 +75,17 @@ class ViewOptions:
     def _of_call(self) -> CallOptions:
         """Return the options of the requests of an operation."""
         return CallOptions(timeout_s=self.timeout, headers=self.extra_headers, max_retries=self.max_retries)
+
+
+def no_option(call: str, name: str, known: Iterable[str]) -> TypeError:
+    """Return the error for a keyword that a call does not have. It names the one that may be meant."""
+    return TypeError(f"{call}() has no option {name!r:.80}; use one of {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the keyword-only parameters of a function."""
+    code = function.__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
 
 
 def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Never, Self, Unpack, cast
 
 from attrs import evolve
 
 from cycles._client import lists, operations
 from cycles._client.async_operations import AsyncOperations
-from cycles._client.call_options import ViewOptions
+from cycles._client.call_options import ViewOptions, keywords_of, no_option
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import blocking, iterating
@@ -148,6 +148,7 @@ class Cycles(ClosedByItsBlock):
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
         settle: Settle | None = None,
+        **unknown: Never,
     ) -> Reservation:
         """Describe a reservation. Nothing is sent until it is entered, acquired or awaited.
 
@@ -177,6 +178,8 @@ class Cycles(ClosedByItsBlock):
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
+        if unknown:
+            raise no_option("reserve", next(iter(unknown)), keywords_of(Cycles.reserve))
         # The usual call needs no check; a wrong value fails here, before anything is sent.
         if estimate.__class__ is not Amount or actual is not None:
             checked_actual(actual, checked_amount(estimate))
@@ -211,6 +214,7 @@ class Cycles(ClosedByItsBlock):
         limit: Amount | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        **unknown: Never,
     ) -> Pool:
         """Return a pool: many guards from few reservations, in microseconds and usually without a request.
 
@@ -235,6 +239,8 @@ class Cycles(ClosedByItsBlock):
         Raises:
             InvalidRequestError: A value is wrong; nothing was sent.
         """
+        if unknown:
+            raise no_option("pool", next(iter(unknown)), keywords_of(Cycles.pool))
         with first_use, loading:
             from cycles._client.pool import make_pool
 
@@ -300,6 +306,7 @@ class Cycles(ClosedByItsBlock):
         lease_policy: LeasePolicy | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        **unknown: Never,
     ) -> Reservation:
         """Describe the continuation of a guard that `detach` transferred, or of a reservation that `find` returned.
 
@@ -316,6 +323,8 @@ class Cycles(ClosedByItsBlock):
         Raises:
             InvalidRequestError: It is not a token, or an option is wrong.
         """
+        if unknown:
+            raise no_option("attach", next(iter(unknown)), keywords_of(Cycles.attach))
         with first_use, loading:
             from cycles._flows import transfer
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial, wraps
 from typing import Any, TypeVar
 
+from cycles._client.call_options import no_option
 from cycles._client.guard import AsyncGuard
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, checked_amount
 from cycles._client.reservation import Reservation
@@ -30,7 +31,7 @@ from cycles._core.subjects import as_action, as_subject
 from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
 from cycles._core.values.json_values import clean_object
 from cycles._core.values.usage import Usage
-from cycles._errors import InvalidRequestError, did_you_mean
+from cycles._errors import InvalidRequestError
 
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 
@@ -78,9 +79,7 @@ def _check(given: Mapping[str, Any], actual: ActualOption) -> None:
     if isinstance(actual, Amount) and isinstance(estimate, Amount) and actual.unit != estimate.unit:
         raise InvalidRequestError(f"actual must be in the unit of the estimate, {estimate.unit}: got {actual}")
     if unknown := sorted(set(given) - {"estimate", "action", *GuardedOptions.__annotations__}):
-        known = GuardedOptions.__annotations__
-        near = did_you_mean(unknown[0], known)
-        raise TypeError(f"guarded() has no option {unknown[0]!r:.80}; use one of {', '.join(known)}{near}")
+        raise no_option("guarded", unknown[0], GuardedOptions.__annotations__)
     action, subject, metadata = given["action"], given.get("subject"), given.get("metadata")
     if not callable(action):
         as_action(action)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
+import pytest
 from attrs import fields_dict
 
 import cycles
@@ -31,6 +32,7 @@ def parameters(function: object) -> set[str]:
 
 
 RESERVE = parameters(cycles.Cycles.reserve)
+ACTION = ("llm.completion", "gpt-4o")
 
 
 def test_a_reserve_request_has_every_option_of_reserve() -> None:
@@ -74,3 +76,19 @@ def test_every_setting_is_documented() -> None:
     documented = cycles.Config.__doc__ or ""
     assert [name for name in fields_dict(cycles.Config) if name not in documented] == []
     assert "no_such_setting" not in documented
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda client: client.reserve(cycles.tokens(1), action=ACTION, wayt=3), "wait"),
+        (lambda client: client.lease_series(cycles.tokens(1), action=ACTION, metdata={}), "metadata"),
+        (lambda client: client.pool(cycles.tokens(1), action=ACTION, chnk=3), "chunk"),
+        (lambda client: client.attach("token", actul=3), "actual"),
+        (lambda client: client.guarded(cycles.tokens(1), action=ACTION, subjekt=3), "subject"),
+    ],
+)
+def test_an_unknown_option_names_the_one_that_may_be_meant(call: Any, meant: str) -> None:
+    client = cycles.Cycles(base_url="http://localhost:1", api_key="cyc_live_x", tenant="acme", journal=False)
+    with client, pytest.raises(TypeError, match=rf"has no option .* did you mean {meant}\?$"):
+        call(client)
