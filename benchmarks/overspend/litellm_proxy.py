@@ -71,7 +71,8 @@ class Proxy:
 
     def spent(self) -> float:
         """Return what it has counted when that has stopped changing, in microcents."""
-        until, seen = time.monotonic() + SETTLE_S, []
+        until = time.monotonic() + SETTLE_S
+        seen: list[float] = []
         while time.monotonic() < until and (len(seen) < 4 or len(set(seen[-3:])) > 1):
             time.sleep(BATCH_S)
             seen.append(self._spent())
@@ -192,4 +193,4 @@ def _run(command: list[str], *, given: str | None = None, **more: Any) -> str:
     ran = subprocess.run(command, input=given, capture_output=True, text=True, timeout=600, check=False, **more)
     if ran.returncode:
         raise subprocess.SubprocessError(f"{Path(command[0]).name}: {(ran.stderr or ran.stdout).strip()[-200:]}")
-    return ran.stdout
+    return str(ran.stdout)

@@ -44,7 +44,7 @@ def commit() -> str:
     commands = (["log", "-1", "--abbrev=8", "--format=%h"], ["status", "--porcelain"])
     given: dict[str, Any] = {"cwd": environments.ROOT, "capture_output": True, "text": True, "check": False}
     at, changed = (subprocess.run(["git", *command, "--", "cycles"], **given).stdout for command in commands)
-    return at.strip() + ("+" if changed else "")
+    return str(at).strip() + ("+" if changed else "")
 
 
 def write(path: Path, results: Path) -> None:
