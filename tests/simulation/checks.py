@@ -197,9 +197,14 @@ class Books:
         A record with the reason `may_be_charged` may be in the ledger or not, so both sums are possible.
         """
         sums: dict[str, set[int]] = {}
+        seen: set[tuple[str, int]] = set()
         for kept in self.kept_records():
             record = kept["record"]
             amount = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
+            # On a disk and in the store: two workers have settled its commit. Both copies have one key.
+            if (record["reservation_id"], amount) in seen:
+                continue
+            seen.add((record["reservation_id"], amount))
             before = sums.get(agent_of(record), {0})
             with_it = {each + amount for each in before}
             sums[agent_of(record)] = before | with_it if kept["reason"] == MAY_BE_CHARGED else with_it

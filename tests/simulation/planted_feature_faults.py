@@ -14,13 +14,6 @@ FEATURE_FAULTS: Final = (
         "            guard.sent += bound",
     ),
     Fault(
-        "a commit that the journal does not take leaves the bound of its request",
-        "cycles/_flows/settle.py",
-        "        ahead.replace(record)\n",
-        "",
-        most=2_100,
-    ),
-    Fault(
         "the bound of a request that is released stays written ahead",
         "cycles/_flows/guard_state.py",
         '        self.apply("release_started", if_accepted=True)\n        self.end_written_ahead()\n',

@@ -28,10 +28,9 @@ from tests.simulation.byte_codes import FEATURE as BYTE_CODES
 from tests.simulation.hub import SimulationStuckError
 from tests.simulation.simulated_run import SimulatedRun
 from tests.simulation.swarm import Swarm, table
-from tests.simulation.uses_pool import POOL_ASYNC, POOL_SYNC
+from tests.simulation.uses_pool import POOL_KINDS
 
 WORKERS: Final = min(os.cpu_count() or 1, 8)
-POOL_KINDS: Final = POOL_SYNC.keys() | POOL_ASYNC.keys()
 TRACE_LINES: Final = 60  # of the end of a trace, in the report of a failing run
 BATCH: Final = 20  # seeds of one forked process: a fork costs as much as a seed
 WARM_UP_SEEDS: Final = range(8)

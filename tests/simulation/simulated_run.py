@@ -27,6 +27,7 @@ from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.swarm import Swarm
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_background import with_background
+from tests.simulation.uses_pool import POOL_KINDS
 from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
@@ -209,7 +210,9 @@ class SimulatedRun:
         if machine.lost or faults.emptied or self._machines.keeps_in_memory:
             in_store = self._agents_in_store()
             for op in self.ops:
-                if op.process is process and (machine.lost or faults.emptied or op.agent not in in_store):
+                # Of a pool the store may have a chunk, and the memory the part of a commit that did not fit into it.
+                is_whole = op.agent in in_store and op.kind not in POOL_KINDS
+                if op.process is process and (machine.lost or faults.emptied or not is_whole):
                     op.may_be_lost = True
                     unsafe = faults.emptied or faults.has_failed or process in self._machines.paused
                     op.checkpointed = op.kind == "pool" and not unsafe

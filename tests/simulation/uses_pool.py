@@ -213,3 +213,4 @@ POOL_ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]]
     "commit without waiting": unwaited_async,
     "commits without waiting": burst_async,
 }
+POOL_KINDS: Final = POOL_SYNC.keys() | POOL_ASYNC.keys()
