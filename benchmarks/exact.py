@@ -316,7 +316,7 @@ def conversation_cpu_ms() -> float:
         started = time.process_time()
         chain = chain_of("chat.completions", ("gpt-4o", "u"), asked)
         assert chain is not None
-        assert kept.bound(chain) is not None
+        assert kept.bound(chain, "gpt-4o") is not None
         took.append(time.process_time() - started)
     return round(sorted(took)[len(took) // 2] * 1000, 3)
 
