@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,8 @@ ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ROOT / "benchmarks" / "overspend" / "results.json"
 KEPT: Final = ROOT / "benchmarks" / "overspend" / "kept.json"
 PAGE: Final = ROOT / "docs" / "overspend.md"
+CORES: Final = 2
+"""Cores for each cell that is measured at the same time."""
 CLOCK_TICK: Final = 1.0
 """A microcent: what floating point may add to a sum."""
 
@@ -68,27 +72,28 @@ def quick(tool: Tool) -> Case:
 def run(
     tools: Sequence[str], cases: Sequence[str], is_quick: bool, writes_to: Path | None
 ) -> dict[str, dict[str, Cell]]:
-    """Measure the cells in turn, print a line for each, and save each at once if there is a file for them."""
+    """Measure the cells, print a line for each, and save each at once if there is a file for them."""
     made = environments.made({TOOLS[key].environment for key in tools} | {"cycles"})
     cells: dict[str, dict[str, Cell]] = {key: {} for key in tools}
-    for name in ["one call"] if is_quick else cases:
-        for key in tools:
-            tool = TOOLS[key]
-            case = quick(tool) if is_quick else CASES[name]
-            environment = made.get(tool.environment)
-            started = time.monotonic()
-            if isinstance(environment, Path):
-                cell = measure(tool, case, str(environment), str(made["cycles"]))
-            else:
-                cell = measure(tool, case, "", "") if environment is None else Cell(note=environment)
+    wanted = [(name, key) for name in (["one call"] if is_quick else cases) for key in tools]
+
+    def timed(name: str, key: str) -> tuple[str, str, Cell, float]:
+        tool, ours = TOOLS[key], made["cycles"]
+        case = quick(tool) if is_quick else CASES[name]
+        environment, started = made[tool.environment], time.monotonic()
+        if isinstance(environment, Path) and isinstance(ours, Path):
+            cell = measure(tool, case, str(environment), str(ours))
+        else:  # why it cannot be installed
+            cell = Cell(note=str(environment if isinstance(ours, Path) else ours))
+        return name, key, cell, time.monotonic() - started
+
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // CORES)) as pool:
+        for name, key, cell, seconds in pool.map(timed, *zip(*wanted, strict=True)):
             cells[key][name] = cell
             if writes_to is not None:
                 page.save(writes_to, {key: {name: cell}})
-            seconds = time.monotonic() - started
-            print(
-                f"{name:10} {key}  {page.text_of(cell):24} {seconds:5.1f} s  {cell.note or cell.errors[:1] or ''}",
-                flush=True,
-            )
+            said = cell.note or cell.errors[:1] or ""
+            print(f"{name:10} {key}  {page.text_of(cell):24} {seconds:5.1f} s  {said}", flush=True)
     return cells
 
 

@@ -24,8 +24,6 @@ def made(names: Iterable[str]) -> dict[str, Path | str]:
     found: dict[str, Path | str] = {}
     for name in sorted(names):
         requirements = HERE / "requirements" / f"{name}.txt"
-        if not requirements.exists():
-            continue
         found[name] = _environment(folder / name, requirements)
         if isinstance(found[name], str):
             print(f"overspend: {name}: {found[name]}", flush=True)

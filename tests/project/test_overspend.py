@@ -231,6 +231,16 @@ def test_an_improvement_and_the_cells_of_others_do_not_fail(monkeypatch: pytest.
     assert command.worse(KEPT, {"C": {"parallel": GOOD}}) == []
 
 
+def test_a_tool_that_cannot_be_installed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "cannot be installed: no network"
+    monkeypatch.setattr(environments, "made", lambda names: {"cycles": why, "shekel": Path("python")})
+    monkeypatch.setattr(command, "measure", pytest.fail)
+    assert command.main(["--tools", "S", "--cases", "parallel"]) == 0
+    assert capsys.readouterr().out.count(why) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
