@@ -176,7 +176,8 @@ def medium_of(data: bytes, hint: str) -> Medium:
 def kind_of(hint: str) -> MediaKind:
     """Return the kind of a medium by its media type or a word like ``input_image``; a document if it says nothing."""
     kinds: tuple[MediaKind, ...] = ("image", "audio", "video")
-    return next((kind for kind in kinds if kind in hint), "document")
+    found: MediaKind | None = next((kind for kind in kinds if kind in hint), None)
+    return found or "document"
 
 
 def _pages(data: bytes) -> int | None:

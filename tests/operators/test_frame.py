@@ -205,8 +205,8 @@ def test_every_page_and_every_message_installs_from_where_the_package_is() -> No
     assert install_extra("run").startswith(INSTALL_COMMAND)
     assert install_extra("otel").startswith(INSTALL_COMMAND.replace("[run]", "[otel]"))
     written = [path for path in (ROOT / "cycles").rglob("*.py") if "pip install" in path.read_text("utf-8")]
-    # an integration imports no private module of the package, and `spec` needs the tools of a developer
-    assert {path.name for path in written} == {"_version.py", "_shared.py", "spec.py"}
+    # `spec` needs the tools of a developer
+    assert {path.name for path in written} == {"_version.py", "spec.py"}
 
 
 @pytest.mark.parametrize("page", ["README", "docs/command-line", "docs/dashboard", "docs/run-under-a-budget"])
