@@ -60,6 +60,7 @@ LATER_FEATURES: Final = (
     "byte codes",
     "small limits",
     "other versions",
+    "run limit",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (

@@ -11,7 +11,7 @@ import cycles
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_ASYNC
-from tests.simulation.workload import ACTION, Boom, Op, Program
+from tests.simulation.workload import ACTION, Boom, Op, Program, check_unreserved
 
 
 async def commit(program: Program, op: Op, guard: Any, value: int) -> None:
@@ -78,6 +78,7 @@ async def unavailable_async(program: Program, op: Op) -> None:
     op.may_run_unreserved = True
     async with program.reserve(op, on_unavailable="allow") as guard:
         program.entered(op, guard)
+        check_unreserved(op, guard)
         await asyncio.sleep(program.work_s())
         await commit(program, op, guard, 45)
 

@@ -198,7 +198,7 @@ async def burst_async(program: Program, op: Op) -> None:
 
 def _check_flushed(op: Op, guards: list[Any], flushed: cycles.FlushReport) -> None:
     """Check that a flush leaves no settlement open that it does not count as pending."""
-    pending = [guard.name for guard in guards if guard.state == "pending"]
+    pending = [guard.reservation_id for guard in guards if guard.state == "pending"]
     if len(pending) > flushed.pending:
         op.problems.append(f"a flush counts {flushed.pending} as pending, but these are: {pending}")
 

@@ -11,7 +11,7 @@ import cycles
 from tests.simulation.accounts import ESTIMATE, LARGE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_SYNC
-from tests.simulation.workload import ACTION, MOMENT_S, RESERVE_S, Boom, Op, Program
+from tests.simulation.workload import ACTION, MOMENT_S, RESERVE_S, Boom, Op, Program, check_unreserved
 
 HELD: Final = "held until exit"
 
@@ -134,6 +134,7 @@ def unavailable_sync(program: Program, op: Op) -> None:
     op.may_run_unreserved = True
     with program.reserve(op, on_unavailable="allow") as guard:
         program.entered(op, guard)
+        check_unreserved(op, guard)
         program.hub.sleep(program.work_s())
         commit(program, op, guard, 45)
 

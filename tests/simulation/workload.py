@@ -27,6 +27,7 @@ RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
 SETTLE_S: Final = 3 * TIMEOUT_S  # one attempt, one for the event, one without metadata
 CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
 ENDS_S: Final = 3.0  # the end of the threads of a client
+LIMIT: Final = 1_000_000  # of a `cycles.limit` around all uses of a program: never reached
 TOGETHER: Final = 0.25  # the share of runs in which all tasks of a loop do the same at the same time
 MOMENT_S: Final = 0.1  # what needs no request
 ACTION: Final = ("llm.completion", "small-model")
@@ -92,6 +93,15 @@ class Observer(Protocol):
         ...
 
 
+def check_unreserved(op: Op, guard: Any) -> None:
+    """Check that a guard without a reservation cannot be detached: no client could continue it."""
+    if guard.state != "unreserved":
+        return
+    with contextlib.suppress(cycles.InvalidRequestError):
+        guard.detach()
+        op.problems.append("a guard without a reservation was detached")
+
+
 class Program:
     """One simulated program: a client, some threads and one event loop.
 
@@ -130,6 +140,7 @@ class Program:
         self.left_pending = 0
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
         self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
+        self.limit = cycles.limit(amount(LIMIT)) if "run limit" in server.swarm else None  # of all threads and tasks
         self.client: cycles.Cycles
 
     def main(self, threads: list[list[str]], tasks: list[str], ending: str) -> None:
@@ -210,7 +221,7 @@ class Program:
             op = self._note(kind)
             is_main = number == 0 and kind in uses_sync.INTERRUPTIBLE
             main = points(self.hub, self.server.swarm, len(self.ops)) if is_main else contextlib.nullcontext()
-            with self._watched(op), main:
+            with self._watched(op), self._limited(), main:
                 uses = {**uses_sync.SYNC, uses_background.BACKGROUND: uses_background.background}
                 uses.get(kind, uses_requests.request_sync)(self, op)
 
@@ -248,13 +259,19 @@ class Program:
 
         await asyncio.sleep(delay_s)
         op = self._note(kind)
-        with self._watched(op):
+        with self._watched(op), self._limited():
             await uses_async.ASYNC.get(kind, uses_requests.request_async)(self, op)
 
     def _note(self, kind: str) -> Op:
         op = Op(next(self.accounts), kind, self.process)
         self.ops.append(op)
         return op
+
+    def _limited(self) -> contextlib.AbstractContextManager[object]:
+        if self.limit is None:
+            return contextlib.nullcontext()
+        self.server.swarm.matters("run limit")
+        return self.limit
 
     @contextlib.contextmanager
     def _watched(self, op: Op) -> Iterator[None]:
@@ -278,6 +295,10 @@ class Program:
             if op.ran and op.kind not in ("release", "series", "extend"):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
+            op.problems.append(f"unexpected {error!r}")
+        except Exception as error:
+            if not self.process.alive:
+                raise
             op.problems.append(f"unexpected {error!r}")
         else:
             if "raise" in op.kind and op.ran:
