@@ -400,8 +400,12 @@ class Call:
     def _read_response(self, response: Any) -> None:
         self._whole = response
         self._read(response)
-        self._read(self.in_headers)
+        self._read_headers()
         self._exact = bool(self.usage.responses())
+
+    def _read_headers(self) -> None:
+        if self.in_headers is not None:
+            self._read(self.in_headers)
 
     def chunk(self, value: Any) -> None:
         """Read a decoded chunk of a stream."""
@@ -427,7 +431,7 @@ class Call:
         if self._filter is not None:
             for value in self._filter.reported():
                 self._read(value)
-            self._read(self.in_headers)
+            self._read_headers()
 
     def running_response(self) -> str | None:
         """Return the id of the response if it is still being made in the background, as far as it has reported."""
