@@ -85,7 +85,7 @@ class Bank:
 
     def __init__(self) -> None:
         self.plan = Plan()
-        self.bill = self.requests = self.made = 0
+        self.bill = self.requests = self.made = self.open = 0
 
     def set(self, plan: Plan) -> None:
         """Begin a new case: the bill is 0."""
@@ -125,9 +125,8 @@ class Bank:
         if path == "/_plan":
             self.set(plan_of(body))
         if path in ("/_plan", "/_bill"):
-            return await _send(
-                writer, 200, {"microcents": self.bill / 10, "requests": self.requests, "made": self.made}
-            )
+            said = {"microcents": self.bill / 10, "requests": self.requests, "made": self.made, "open": self.open}
+            return await _send(writer, 200, said)
         kind = next((k for k in ("chat/completions", "responses", "messages") if path.endswith(k)), None)
         if method != "POST" or kind is None or body.get("model") not in TENTHS:
             return await _send(writer, 404, {"error": {"message": f"the bank does not serve {method} {path}"}})
@@ -146,6 +145,7 @@ class Bank:
         """Send a stream of chat events, and bill what was sent until its client has ended."""
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
         model, sent = body["model"], 0
+        self.open += 1
         try:
             for number in range(EVENTS):
                 if reader.at_eof() or writer.is_closing():
@@ -161,6 +161,7 @@ class Bank:
             writer.write(b"data: [DONE]\n\n")
             await writer.drain()
         finally:
+            self.open -= 1
             self.charge(model, Tokens(**{**vars(tokens), "written": sent, "reasoning": 0}))
         return False
 

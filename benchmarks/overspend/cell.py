@@ -27,6 +27,7 @@ PARALLEL_S: Final = 0.3
 IN_TURN_S: Final = 0.05
 """Seconds until a response is made: long enough that calls at the same time overlap."""
 LEASES_END_S: Final = 13.0
+STREAMS_END_S: Final = 30.0
 
 
 @dataclass
@@ -130,7 +131,9 @@ def _measured(tool: Tool, case: Case, python: str, ours: str, folder: Path) -> C
             else:
                 results = _programs(case, python, job, folder, provider)
         counted = _counted(tool, case, job, ours, results)
-        bill = provider.bill()  # a stream that was left may have been read to its end
+        until = time.monotonic() + STREAMS_END_S
+        while (bill := provider.bill())["open"] and time.monotonic() < until:  # the end of a client is seen later
+            time.sleep(0.05)
         got = sum(result["seen"].get("got", 0) for result in results)
         offered = case.wanted - sum(result["seen"].get("not offered", 0) for result in results)
         cell = figures(replace(case, wanted=offered), bill["microcents"], counted, bill["made"], got)
