@@ -436,7 +436,7 @@ def test_options_are_checked_when_the_object_is_made(options: Any, error: type[E
 
 def test_the_options_of_calls_are_those_of_reserve() -> None:
     reserve = set(inspect.signature(cycles.Cycles.reserve).parameters)
-    own = {"self", "estimate", "action", "actual", "idempotency_key"}
+    own = {"self", "estimate", "action", "actual", "idempotency_key", "unknown"}
     assert CallOptions.__annotations__.keys() - {"on_denied"} == reserve - own
 
 

@@ -228,6 +228,7 @@ def test_a_guard_in_a_streamed_body_of_django_is_charged_to_its_request(spent: A
     if not settings.configured:
         settings.configure(ROOT_URLCONF=[], ALLOWED_HOSTS=["*"], USE_TZ=True)
         django.setup()
+    settings.SECRET_KEY = "for the page of an error"
     from django.core.handlers.wsgi import WSGIHandler
     from django.test import override_settings
 

@@ -13,9 +13,9 @@ DEFECT_FAULTS: Final = (
         "        LIMITS.set((*LIMITS.get(), self))\n"
         "        return self\n"
         "\n"
-        "    def __exit__(\n"
-        "        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None\n"
-        "    ) -> None:\n"
+        "    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:\n"
+        "        # The innermost entry of this limit is removed: it may have been entered twice, "
+        "and others may be inside it.\n"
         "        around = list(LIMITS.get())\n"
         "        if self in around:  # else the block was entered in another context\n"
         "            around.reverse()\n"
@@ -26,9 +26,7 @@ DEFECT_FAULTS: Final = (
         "        tokens.append(LIMITS.set((*LIMITS.get(), self)))\n"
         "        return self\n"
         "\n"
-        "    def __exit__(\n"
-        "        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None\n"
-        "    ) -> None:\n"
+        "    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:\n"
         "        LIMITS.reset(globals()['_tokens'][id(self)].pop())\n"
         "\n",
         most=400,
