@@ -149,7 +149,7 @@ def test_a_response_is_charged_once(kind: type[Sdk], streamed: bool, desk: Desk)
 
 @pytest.mark.parametrize("kind", [OpenAI, AsyncOpenAI], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("begins", [True, False], ids=["begun", "retrieved"])
-def test_a_response_made_in_the_backgmadeis_charged_once(kind: type[Sdk], begins: bool, desk: Desk) -> None:
+def test_a_response_made_in_the_background_is_charged_once(kind: type[Sdk], begins: bool, desk: Desk) -> None:
     sdk = kind(desk)
     begin, retrieve = partial(of_responses, sdk, "create"), partial(of_responses, sdk, "retrieve")
     asked: dict[str, Any] = {"model": "m", "input": "hi", "max_output_tokens": 500, "background": True}
@@ -180,7 +180,7 @@ def test_a_response_made_in_the_backgmadeis_charged_once(kind: type[Sdk], begins
             assert charged == EXACT, f"call {number}: {charged}"
         assert in_flight(desk) == 0, f"call {number}"
         before, number = spent(desk), number + (1 if begins and kind is OpenAI else 17)
-    assert number > 100
+    assert number > 50
 
 
 def of_responses(sdk: Sdk, name: str, *args: Any, **more: Any) -> Any:
