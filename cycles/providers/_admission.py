@@ -138,7 +138,7 @@ class Admission:
     ) -> None:
         self._io = io
         self._admissions = admissions
-        self._request = evolve(request, wait=None, reports_denial=False)
+        self._request = request.without_wait()
         self._need = need
         self._wait_s = wait_s
         self._take = take

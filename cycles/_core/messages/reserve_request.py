@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cycles._config import LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
@@ -43,6 +43,12 @@ class ReserveRequest:
     settlement_metadata: Mapping[str, str] = field(factory=dict)
     made: dict[str, Any] | None = field(default=None, init=False, eq=False, repr=False)
     """The body but for its key, from the first use on: a program uses the same request again."""
+
+    def without_wait(self) -> ReserveRequest:
+        """Return this request for a caller that waits, and reports its last denial itself."""
+        request = evolve(self, wait=None, reports_denial=False)
+        object.__setattr__(request, "made", self.made)  # the body has neither, so it is not made a second time
+        return request
 
     def body(self, key: str) -> dict[str, Any]:
         """Return the body of the create request; the server's defaults apply to what is absent."""
