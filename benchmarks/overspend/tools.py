@@ -131,7 +131,7 @@ TOOLS: Final = {
             "streams: `stream_reservation`; `CyclesModelGate` of langchain-runcycles was not run",
             needs="server",
             shares=True,
-            without=("nested", "late"),
+            without=("nested", "late", "nolimit"),
         ),
         Tool(
             "X",
