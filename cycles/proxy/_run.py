@@ -279,7 +279,7 @@ class Run:
             lines.append("no call reached the proxy: the command may set its base URL itself")
         if totals.waited:
             lines.append(
-                "calls waited for budget that others held: a lower --max-output-tokens lets more of them run at once"
+                "calls waited for budget that others held: a lower --max-output-tokens lets more run at the same time"
             )
         lines += hosts
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
