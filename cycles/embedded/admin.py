@@ -29,6 +29,7 @@ from cycles.embedded.routes import find_admin
 from cycles.embedded.webhooks import Webhooks
 
 _SEARCHED: Final = ("operation", "resource_id", "tenant_id", "log_id", "key_id", "request_id", "trace_id")
+_SORTS: Final = ("timestamp", "operation", "resource_type", "tenant_id", "key_id", "status")
 Operation = Callable[[AdminState, AdminCall], Result]
 _INTROSPECT: Final = ("GET", "/v1/auth/introspect")
 _QUOTAS: Final = "/v1/admin/action-quota-counters"  # of protocol 0.1.26
@@ -102,7 +103,7 @@ class AdminRoutes:
         """Return the operation of a request, its result, and further headers of the response."""
         operation, path_id, permission, run = self._find(request)
         tenant, headers = self._access.caller(permission, request, now_ms)
-        query = dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
+        query = dict(parse_qsl(request.target.partition("?")[2]))
         form = forms.body_of(operation, request.body) if request.method in ("POST", "PATCH") else {}
         return operation, run(self._access.state, AdminCall(tenant, path_id, query, form, now_ms)), headers
 
@@ -130,6 +131,7 @@ class AdminRoutes:
             )
         entries = [info.values for (about, _), info in state.tables.admin_info.items() if about == "audit"]
         chosen = [entry for entry in reversed(entries) if _matches(entry, query)]
+        forms.sort(chosen, query, _SORTS, "timestamp")
         return Result(200, forms.page("logs", chosen, lambda row: str(row["log_id"]), query))
 
 
@@ -139,7 +141,7 @@ def _matches(entry: Body, query: Mapping[str, str]) -> bool:
             return False
     if entry.get("error_code") in query.get("error_code_exclude", "").split(","):
         return False
-    search = query.get("search", "").lower()
+    search = forms.search(query)
     if not any(search in str(entry.get(name, "")).lower() for name in _SEARCHED):
         return False
     exact = ("tenant_id", "resource_id", "key_id", "request_id", "trace_id", "status")
@@ -147,5 +149,6 @@ def _matches(entry: Body, query: Mapping[str, str]) -> bool:
         return False
     least, most = forms.number(query, "status_min"), forms.number(query, "status_max")
     in_range = (least is None or entry["status"] >= least) and (most is None or entry["status"] <= most)
-    timestamp: str = entry["timestamp"]
-    return in_range and query.get("from", "") <= timestamp < query.get("to", "~")
+    first, last = forms.instants(query)
+    at: str = entry["timestamp"]
+    return in_range and first <= at <= last

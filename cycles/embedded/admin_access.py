@@ -70,6 +70,10 @@ class AdminAccess:
         key = self.ledger.tables.api_keys.get((request.headers.get("x-cycles-api-key", ""),))
         return None if key is None or request.headers.get("x-admin-api-key") else key.tenant
 
+    def has_permissions(self, request: Request) -> bool:
+        """Return whether the tenant's key of a request has permissions: `createApiKey` made it."""
+        return self.state.permissions_of(request.headers.get("x-cycles-api-key", "")) is not None
+
     def _tenant(self, request: Request, now_ms: int) -> tuple[str, str | None]:
         secret = request.headers.get("x-cycles-api-key", "")
         if not secret:

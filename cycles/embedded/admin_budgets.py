@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve
@@ -13,7 +14,7 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.records import DAY_MS, Body, Budget
 
 _STATUSES: Final = ("ACTIVE", "FROZEN", "CLOSED")
-_SORTS: Final = ("tenant_id", "scope", "unit", "status", "utilization", "debt")
+_SORTS: Final = ("tenant_id", "scope", "unit", "status", "utilization", "debt", "commit_overage_policy")
 _BEFORE_AND_AFTER: Final = tuple(
     f"{when}_{name}" for name in ("allocated", "remaining", "debt", "spent") for when in ("previous", "new")
 )
@@ -77,23 +78,30 @@ def listed(state: AdminState, call: AdminCall) -> Result:
         "status": forms.choice(query, "status", _STATUSES),
         "over_limit": forms.flag(query, "over_limit"),
         "has_debt": forms.flag(query, "has_debt"),
-        "utilization_min": forms.number(query, "utilization_min"),
-        "utilization_max": forms.number(query, "utilization_max"),
+        "utilization_min": _share(query, "utilization_min"),
+        "utilization_max": _share(query, "utilization_max"),
         "scope_prefix": query.get("scope_prefix"),
-        "search": query.get("search"),
+        "search": forms.search(query),
     }
-    sort_by = forms.choice(query, "sort_by", _SORTS) or "scope"
-    descending = forms.choice(query, "sort_dir", ("asc", "desc")) == "desc"
     chosen = matching(state.budgets_of(call.tenant or query.get("tenant_id")), wanted)
-    chosen.sort(key=lambda budget: (_sort_key(budget, sort_by), budget.scope, budget.unit), reverse=descending)
+    chosen.sort(key=lambda budget: (budget.scope, budget.unit))
+    if not query.keys().isdisjoint(("sort_by", "sort_dir")):
+        forms.sort(chosen, query, _SORTS, "scope", partial(_sort_value, state))
     rows = [state.budget_body(budget) for budget in chosen]
     return Result(200, forms.page("ledgers", rows, lambda row: str(row["ledger_id"]), query))
 
 
-def _sort_key(budget: Budget, name: str) -> Any:
+def _share(query: Mapping[str, str], name: str) -> float | None:
+    share = forms.number(query, name)
+    if share is not None and not 0 <= share <= 1:
+        raise ApiError("INVALID_REQUEST", f"{name}: must be 0 to 1, got {share:g}")
+    return share
+
+
+def _sort_value(state: AdminState, budget: Budget, name: str) -> Any:
     if name == "utilization":
         return _utilization(budget)
-    return owner_of(budget) if name == "tenant_id" else getattr(budget, name)
+    return budget.debt if name == "debt" else state.budget_body(budget).get(name, "")
 
 
 def _utilization(budget: Budget) -> float:

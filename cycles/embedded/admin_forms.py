@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from cycles._core.subjects import LEVELS
 from cycles._core.values.action_kinds import WINDOWS
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body
+from cycles.embedded.webhook_events import timestamp
 from cycles_admin_client.protocol import OPERATIONS as OPERATIONS_BY_ID, SCHEMAS
 
 PERMISSIONS: Final = (
@@ -24,6 +27,7 @@ PERMISSIONS: Final = (
 DEFAULT_PERMISSIONS: Final = PERMISSIONS[:6]
 OPERATIONS: Final = ("CREDIT", "DEBIT", "RESET", "RESET_SPENT", "REPAY_DEBT")
 MAX_PAGE: Final = 100
+MAX_SEARCH: Final = 128  # characters
 DEFAULT_PAGE: Final = 50
 
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
@@ -129,9 +133,54 @@ def number(query: Mapping[str, str], name: str) -> float | None:
     if name not in query:
         return None
     try:
-        return float(query[name])
+        found = float(query[name])
     except ValueError:
-        raise ApiError("INVALID_REQUEST", f"{name}: invalid value {query[name]!r:.60}; use a number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise ApiError("INVALID_REQUEST", f"{name}: invalid value {query[name]!r:.60}; use a number")
+    return found
+
+
+def instant(query: Mapping[str, str], name: str) -> int | None:
+    """Return a time as milliseconds since the epoch, or None."""
+    text = query.get(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return int(moment.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        pass
+    raise ApiError("INVALID_REQUEST", f"{name}: must be an ISO 8601 time with a zone, got {text[:60]!r}")
+
+
+def search(query: Mapping[str, str]) -> str:
+    """Return the searched text in lower case; it is empty if there is none."""
+    text = query.get("search", "")
+    if len(text) > MAX_SEARCH:
+        raise ApiError("INVALID_REQUEST", f"search: has {len(text)} characters; use at most {MAX_SEARCH}")
+    return text.lower()
+
+
+def instants(query: Mapping[str, str]) -> tuple[str, str]:
+    """Return `from` and `to` of a query as timestamps of rows, both inclusive."""
+    first, last = (instant(query, name) for name in ("from", "to"))
+    return "" if first is None else timestamp(first), "~" if last is None else timestamp(last)
+
+
+def sort(
+    rows: MutableSequence[Any],
+    query: Mapping[str, str],
+    keys: Sequence[str],
+    default: str,
+    value: Callable[[Any, str], Any] = lambda row, name: (row.get(name) is not None, row.get(name)),
+) -> None:
+    """Sort rows by `sort_by` and `sort_dir` of a query, which is descending by default. Equal rows keep their order."""
+    by = choice(query, "sort_by", keys) or default
+    lower = {name: text.lower() for name, text in query.items() if name == "sort_dir"}
+    descending = choice(lower, "sort_dir", ("asc", "desc")) != "asc"
+    rows[:] = sorted(rows, key=lambda row: value(row, by), reverse=descending)
 
 
 def page(name: str, rows: list[Body], key: Callable[[Body], str], query: Mapping[str, str]) -> Body:
@@ -140,7 +189,8 @@ def page(name: str, rows: list[Body], key: Callable[[Body], str], query: Mapping
     Raises:
         ApiError: INVALID_REQUEST for a limit that is no number, or a cursor that is not an id of these rows.
     """
-    limit = int(min(max(number(query, "limit") or DEFAULT_PAGE, 1), MAX_PAGE))
+    wanted = number(query, "limit")
+    limit = int(min(max(DEFAULT_PAGE if wanted is None else wanted, 1), MAX_PAGE))
     cursor, start = query.get("cursor"), 0
     if cursor:
         ids = [key(row) for row in rows]

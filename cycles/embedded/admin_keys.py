@@ -14,6 +14,7 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.records import DAY_MS, ApiKey
 
 _LIFETIME_MS: Final = 90 * DAY_MS
+_STATUSES: Final = ("ACTIVE", "REVOKED", "EXPIRED")
 _SORTS: Final = ("key_id", "name", "tenant_id", "status", "created_at", "expires_at")
 
 
@@ -38,18 +39,15 @@ def create(state: AdminState, call: AdminCall) -> Result:
 def listed(state: AdminState, call: AdminCall) -> Result:
     """Return one page of API keys without their secrets, newest first."""
     query = call.query
-    sort_by = forms.choice(query, "sort_by", _SORTS) or "created_at"
-    descending = (forms.choice(query, "sort_dir", ("asc", "desc")) or "desc") == "desc"
-    rows = [state.key_body(key) for key in state.tables.api_keys.values()]
-    rows.sort(key=lambda row: (row.get(sort_by, ""), row["key_id"]), reverse=descending)
-    search = query.get("search", "").lower()
+    status, search = forms.choice(query, "status", _STATUSES), forms.search(query)
     chosen = [
         row
-        for row in rows
+        for row in (state.key_body(key) for key in reversed(state.tables.api_keys.values()))
         if query.get("tenant_id") in (None, row["tenant_id"])
-        and query.get("status") in (None, row["status"])
+        and status in (None, row["status"])
         and (search in row["key_id"] or search in row.get("name", "").lower())
     ]
+    forms.sort(chosen, query, _SORTS, "created_at")
     return Result(200, forms.page("keys", chosen, lambda row: str(row["key_id"]), query))
 
 

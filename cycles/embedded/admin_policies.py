@@ -57,19 +57,17 @@ def listed(state: AdminState, call: AdminCall) -> Result:
     query = call.query
     tenant = _tenant_of(call, dict(query))
     status = forms.choice(query, "status", _STATUSES)
-    sort_by = forms.choice(query, "sort_by", _SORTS) or "created_at"
-    descending = (forms.choice(query, "sort_dir", ("asc", "desc")) or "desc") == "desc"
-    search = query.get("search", "").lower()
+    search = forms.search(query)
     stored = state.tables.admin_info.items()
     rows = [_body(state, name) for (about, name), info in stored if about == _ABOUT and info.values["tenant"] == tenant]
-    rows.sort(key=lambda row: (row.get(sort_by, ""), row["policy_id"]), reverse=descending)
     chosen = [
         row
-        for row in rows
+        for row in reversed(rows)
         if status in (None, row["status"])
         and query.get("scope_pattern") in (None, row["scope_pattern"])
         and (search in row["policy_id"] or search in row["name"].lower() or search in row["scope_pattern"].lower())
     ]
+    forms.sort(chosen, query, _SORTS, "created_at")
     return Result(200, forms.page("policies", chosen, lambda row: str(row["policy_id"]), query))
 
 

@@ -17,6 +17,7 @@ _SETTINGS: Final = (
     "max_reservation_extensions",
 )  # fmt: skip
 _INFO: Final = ("name", "parent_tenant_id", "reservation_expiry_policy", "metadata")
+_STATUSES: Final = ("ACTIVE", "SUSPENDED", "CLOSED")
 _SORTS: Final = ("status", "name", "created_at", "tenant_id")
 
 
@@ -61,11 +62,11 @@ def _require(state: AdminState, tenant_id: str) -> None:
 def listed(state: AdminState, call: AdminCall) -> Result:
     """Return one page of tenants, newest first."""
     query = call.query
-    sort_by = forms.choice(query, "sort_by", _SORTS) or "created_at"
-    descending = (forms.choice(query, "sort_dir", ("asc", "desc")) or "desc") == "desc"
-    rows = [state.tenant_body(tenant_id) for tenant_id in state.tenant_ids()]
-    rows.sort(key=lambda row: (row.get(sort_by, ""), row["tenant_id"]), reverse=descending)
-    return Result(200, forms.page("tenants", _matching(rows, query), lambda row: str(row["tenant_id"]), query))
+    forms.choice(query, "status", _STATUSES)
+    forms.search(query)
+    rows = _matching((state.tenant_body(tenant_id) for tenant_id in reversed(state.tenant_ids())), query)
+    forms.sort(rows, query, _SORTS, "created_at")
+    return Result(200, forms.page("tenants", rows, lambda row: str(row["tenant_id"]), query))
 
 
 def _matching(rows: Iterable[Body], wanted: Mapping[str, Any]) -> list[Body]:

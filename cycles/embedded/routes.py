@@ -82,7 +82,7 @@ OPERATOR_TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "events"): "listEvents",
     ("GET", "events/*"): "getEvent",
 }
-# Method and path below /v1: the webhooks of a tenant.
+# Method and path below /v1: the webhooks and events of a tenant.
 TENANT_TABLE: Final[dict[tuple[str, str], str]] = {
     ("POST", "webhooks"): "createTenantWebhook",
     ("GET", "webhooks"): "listTenantWebhooks",
@@ -91,6 +91,7 @@ TENANT_TABLE: Final[dict[tuple[str, str], str]] = {
     ("DELETE", "webhooks/*"): "deleteTenantWebhook",
     ("POST", "webhooks/*/test"): "testTenantWebhook",
     ("GET", "webhooks/*/deliveries"): "listTenantWebhookDeliveries",
+    ("GET", "events"): "listTenantEvents",
 }
 OPERATIONS: Final = (
     *(operation for methods in _TABLE.values() for operation in methods.values()),

@@ -151,7 +151,7 @@ class EmbeddedServer:
     def _respond(self, request: Request) -> Response:
         if request.path in _HEALTH and request.method in ("GET", "HEAD"):
             return Response(200, {"Content-Type": "application/json"}, b'{"status":"UP"}')
-        if self._webhook_routes.serves(request.path):
+        if self._webhook_routes.serves(request):
             return self._webhook_routes.handle(request)
         handler = self._admin_routes if self._admin_routes.serves(request.path) else self._application
         with self.webhooks.during(request) as happening:

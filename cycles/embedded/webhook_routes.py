@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from attrs import frozen
 
 from cycles._errors import InvalidRequestError
-from cycles.embedded import admin_bulk, admin_forms as forms, webhook_security as security
+from cycles.embedded import admin_bulk, admin_forms as forms, event_list, webhook_security as security
 from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
 from cycles.embedded.admin_state import AdminCall, Result
 from cycles.embedded.errors import ApiError
@@ -24,10 +23,10 @@ from cycles.embedded.routes import find_webhook
 from cycles.embedded.webhook_subscriptions import SYSTEM, InvalidUrlError, Subscription, checked
 from cycles.embedded.webhooks import Webhooks
 
+_EVENTS: Final = "/v1/events"
 _BASES: Final = ("/v1/admin/webhooks", "/v1/admin/events", "/v1/admin/config/webhook-security", "/v1/webhooks")
-_SEARCHED: Final = ("event_id", "tenant_id", "scope", "request_id", "trace_id", "correlation_id")
-_PAGE: Final = 50
-_MAX_PAGE: Final = 100
+_SORTS: Final = ("url", "tenant_id", "status", "consecutive_failures")
+_TENANT_ONLY: Final = ("createTenantWebhook", "listTenantEvents")  # the admin key is of no use
 
 
 @frozen
@@ -53,9 +52,15 @@ class WebhookRoutes:
         self._webhooks = webhooks
         self._access = access
 
-    def serves(self, path: str) -> bool:
-        """Return whether a path is one of webhooks."""
-        return any(path == base or path.startswith(base + "/") for base in _BASES)
+    def serves(self, request: Request) -> bool:
+        """Return whether a request is one of webhooks or of their events.
+
+        The document of the runtime operations has no GET of events, so only a key of the administration, which has
+        permissions, can list them. A POST of an event is one of the ledger.
+        """
+        path = request.path
+        is_list = (request.method, path) == ("GET", _EVENTS) and self._access.has_permissions(request)
+        return is_list or any(path == base or path.startswith(base + "/") for base in _BASES)
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
@@ -82,13 +87,14 @@ class WebhookRoutes:
         if route.operation is None and route.allow:
             raise wrong_method(request, route)
         permission = "webhooks:read" if request.method == "GET" else "webhooks:write"
+        permission = "events:read" if request.path == _EVENTS else permission
         by_operator = request.path.startswith("/v1/admin/")
         with self._access.ledger.locked() as now_ms:
             tenant, _ = self._access.caller(
                 None if by_operator else permission,
                 request,
                 now_ms,
-                tenant_only=route.operation == "createTenantWebhook",
+                tenant_only=route.operation in _TENANT_ONLY,
             )
         if route.operation is None:
             raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}")
@@ -102,7 +108,7 @@ class WebhookRoutes:
                     return self._create(call)
                 case "listWebhookSubscriptions" | "listTenantWebhooks":
                     return self._list(call)
-                case "listEvents" | "getEvent":
+                case "listEvents" | "listTenantEvents" | "getEvent":
                     return self._events(call)
                 case "bulkActionWebhooks":
                     return self._bulk(call)
@@ -130,8 +136,13 @@ class WebhookRoutes:
             wanted = call.query.get("tenant_id" if call.by_operator else "tenant")
             if wanted is None and not call.by_operator:
                 raise ApiError("INVALID_REQUEST", "the query parameter tenant is missing; send it with the admin key")
+        elif not call.by_operator and "tenant" in call.query:
+            raise ApiError("INVALID_REQUEST", "tenant: is that of the API key; leave the query parameter out")
+        forms.search(call.query)
         chosen = _matching(self._webhooks.subscriptions(), {**call.query, "tenant_id": wanted})
-        return Result(200, _page("subscriptions", [each.to_dict() for each in chosen], call.query))
+        rows = [each.to_dict() for each in chosen]
+        forms.sort(rows, call.query, _SORTS, "created_at")
+        return Result(200, forms.page("subscriptions", rows, lambda row: str(row["subscription_id"]), call.query))
 
     def _bulk(self, call: _Call) -> Result:
         """Pause, resume or delete several subscriptions."""
@@ -190,10 +201,16 @@ class WebhookRoutes:
                 status, body = 202, self._replay(one, checked("replay", _json(call.request)))
                 audit = {name: body[name] for name in ("replay_id", "events_queued")}
             case _:
-                rows = [each.to_dict() for each in self._webhooks.deliveries(one)]
-                wanted = call.query.get("status")
-                body = _page("deliveries", [row for row in rows if wanted in (None, row["status"])], call.query)
+                body = self._deliveries(one, call.query)
         return Result(status, body, subscription.tenant_id, ("webhook", one), audit)
+
+    def _deliveries(self, subscription_id: str, query: Mapping[str, str]) -> Body:
+        (first, last), wanted = forms.instants(query), query.get("status")
+        rows = [each.to_dict() for each in self._webhooks.deliveries(subscription_id)]
+        chosen = [
+            row for row in rows if wanted in (None, row["status"]) and first <= (row["attempted_at"] or last) <= last
+        ]
+        return forms.page("deliveries", chosen, lambda row: str(row["delivery_id"]), query)
 
     def _create(self, call: _Call) -> Result:
         tenant = call.tenant or call.query.get("tenant_id") or SYSTEM
@@ -210,8 +227,8 @@ class WebhookRoutes:
     def _replay(self, subscription_id: str, form: Body) -> Body:
         return self._webhooks.replay(
             subscription_id,
-            from_ms=_instant("from", form.get("from")),
-            to_ms=_instant("to", form.get("to")),
+            from_ms=forms.instant(form, "from"),
+            to_ms=forms.instant(form, "to"),
             event_types=form.get("event_types", ()),
             max_events=form.get("max_events", 100),
         )
@@ -223,15 +240,9 @@ class WebhookRoutes:
             if found is None:
                 raise ApiError("EVENT_NOT_FOUND", f"event not found: {call.one}", status=404)
             return Result(200, found)
-        names = ("event_type", "category", "tenant_id", "trace_id", "request_id")
-        search = call.query.get("search", "").lower()
-        chosen = [
-            each
-            for each in events
-            if all(call.query.get(name) in (None, each.get(name)) for name in names)
-            and any(search in str(each.get(name, "")).lower() for name in _SEARCHED)
-        ]
-        return Result(200, _page("events", chosen, call.query))
+        if call.operation == "listTenantEvents":
+            return Result(200, event_list.of_tenant(events, call.query, call.tenant or ""))
+        return Result(200, event_list.of_operator(events, call.query))
 
 
 def _matching(subscriptions: Iterable[Subscription], wanted: Mapping[str, Any]) -> list[Subscription]:
@@ -245,29 +256,6 @@ def _matching(subscriptions: Iterable[Subscription], wanted: Mapping[str, Any]) 
         and (event_type is None or event_type in each.event_types)
         and (search in each.subscription_id or search in each.url.lower())
     ]
-
-
-def _page(name: str, rows: list[Body], query: Mapping[str, str]) -> Body:
-    """Return one page. The cursor is the number of rows before it."""
-    start, limit = _number(query.get("cursor"), 0), min(_number(query.get("limit"), _PAGE), _MAX_PAGE)
-    page: Body = {name: rows[start : start + limit], "has_more": len(rows) > start + limit}
-    return page | {"next_cursor": str(start + limit)} if page["has_more"] else page
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else default
-
-
-def _instant(name: str, text: Any) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ApiError("INVALID_REQUEST", f"{name}: must be an ISO 8601 time with a zone, got {text[:60]!r}")
-    return int(moment.timestamp() * 1000)
 
 
 def _json(request: Request) -> Any:

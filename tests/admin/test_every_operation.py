@@ -19,10 +19,8 @@ from cycles_admin_client.protocol import OPERATIONS as DOCUMENT
 
 URL, KEY = os.environ.get("CYCLES_CONTRACT_ADMIN_URL"), os.environ.get("CYCLES_CONTRACT_ADMIN_KEY")
 NEXT = {"listActionQuotaCounters", "resetActionQuotaCounter"}  # of protocol 0.1.26, which the reference has not
-MISSING = {
-    "listTenantEvents",
-    "getBalances",
-}  # docs/admin.md: what the embedded server has not, or has on the runtime plane
+MISSING = {"getBalances"}  # docs/admin.md: the embedded server has it on the runtime plane
+BY_TENANT = {"listTenantEvents"}  # sent with the key that createApiKey returned
 UNIT, SCOPE = "TOKENS", "tenant:{tenant}"
 TEN: dict[str, Any] = {"unit": UNIT, "amount": 10}
 PLACE = f"scope={SCOPE}&unit={UNIT}"
@@ -67,7 +65,10 @@ CASES: list[Case] = [
     ("updatePolicy", "PATCH", "/v1/admin/policies/pol_nope", {"priority": 1}),
     ("listPolicies", "GET", "/v1/admin/policies?tenant_id={tenant}", None),
     ("listPolicies", "GET", "/v1/admin/policies?tenant_id={tenant}&status=DISABLED", None),
-    ("createApiKey", "POST", "/v1/admin/api-keys", {"tenant_id": "{tenant}", "name": "k"}),
+    (
+        "createApiKey", "POST", "/v1/admin/api-keys",
+        {"tenant_id": "{tenant}", "name": "k", "permissions": ["events:read"]},
+    ),
     ("listApiKeys", "GET", "/v1/admin/api-keys?tenant_id={tenant}", None),
     ("listApiKeys", "GET", "/v1/admin/api-keys?tenant_id={tenant}&status=REVOKED", None),
     ("updateApiKey", "PATCH", "/v1/admin/api-keys/key_nope", {"name": "x"}),
@@ -97,6 +98,33 @@ CASES: list[Case] = [
     ),
     ("listEvents", "GET", "/v1/admin/events?tenant_id={tenant}&event_type=tenant.created", None),
     ("listEvents", "GET", "/v1/admin/events?tenant_id={tenant}&category=policy", None),
+    *(
+        ("listEvents", "GET", f"/v1/admin/events?tenant_id={{tenant}}&{query}", None)
+        for query in (
+            f"scope={SCOPE}", "scope=tenant:nope", "correlation_id=nope", "from=2090-01-01T00:00:00Z", "from=x",
+            "to=2020-01-01T00:00:00Z", "search={tenant}", "sort_by=event_type&sort_dir=asc", "sort_by=nope",
+            "limit=0", "limit=x", "cursor=nope",
+        )
+    ),
+    *(
+        ("listTenantEvents", "GET", f"/v1/events?{query}", None)
+        for query in (
+            "", "event_type=budget.created", "event_type=api_key.created", "event_type=nope", "category=budget",
+            "category=policy", f"scope={SCOPE}", "from=2090-01-01T00:00:00Z", "sort_by=nope", "limit=1", "cursor=nope",
+        )
+    ),
+    *(
+        (name, "GET", f"/v1/admin/{path}{query}", None)
+        for name, path in (
+            ("listTenants", "tenants?search={tenant}&"), ("listBudgets", "budgets?tenant_id={tenant}&"),
+            ("listApiKeys", "api-keys?tenant_id={tenant}&"), ("listAuditLogs", "audit/logs?tenant_id={tenant}&"),
+            ("listWebhookSubscriptions", "webhooks?tenant_id={tenant}&"),
+        )
+        for query in ("sort_by=status&sort_dir=ASC", "sort_by=nope", "sort_dir=up", "limit=0", "limit=x", "cursor=nope")
+    ),
+    ("listTenants", "GET", "/v1/admin/tenants?status=nope", None),
+    ("listApiKeys", "GET", "/v1/admin/api-keys?status=nope", None),
+    ("listBudgets", "GET", "/v1/admin/budgets?utilization_min=2", None),
     ("getEvent", "GET", "/v1/admin/events/evt_nope", None),
     ("listAuditLogs", "GET", "/v1/admin/audit/logs?tenant_id={tenant}&operation=fundBudget", None),
     ("listAuditLogs", "GET", "/v1/admin/audit/logs?tenant_id={tenant}&status=500", None),
@@ -119,9 +147,15 @@ def _sender(http: httpx.Client, key: str, tenant: str) -> Send:
         return {name: filled(member) for name, member in value.items()} if isinstance(value, dict) else value
 
     def send(case: Case) -> tuple[int, Any]:
-        _, method, path, body = case
-        response = http.request(method, filled(path), json=filled(body), headers={"X-Admin-API-Key": key})
-        return response.status_code, response.json() if response.content else None
+        operation, method, path, body = case
+        headers = {"X-Cycles-API-Key": secret[0]} if operation in BY_TENANT else {"X-Admin-API-Key": key}
+        response = http.request(method, filled(path), json=filled(body), headers=headers)
+        found = response.json() if response.content else None
+        if operation == "createApiKey" and found is not None:
+            secret[:] = [found["key_secret"]]
+        return response.status_code, found
+
+    secret: list[str] = []
 
     return send
 
