@@ -383,8 +383,8 @@ FAULTS: Final = (
     Fault(
         "the log of spend stays open after its last guard has ended",
         "cycles/_journal/files/spend.py",
-        "            if not (self._closed and file.is_empty()):",
-        "            if file.layout:",
+        "            if not (self._closed and _is_empty(file)):",
+        "            if layout:",
     ),
     # The ledger.
     Fault(

@@ -71,8 +71,8 @@ FEATURE_FAULTS: Final = (
     Fault(
         "the flag of a slot of the spend log is set before its record is copied",
         "cycles/_journal/files/spend.py",
-        "                file.memory[start : start + length] = entry\n                file.memory[index] = half\n",
-        "                file.memory[index] = half\n                file.memory[start : start + length] = entry\n",
+        "                memory[start : start + length] = entry\n                memory[index] = half\n",
+        "                memory[index] = half\n                memory[start : start + length] = entry\n",
         most=4_000,
     ),
     Fault(

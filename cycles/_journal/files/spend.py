@@ -82,8 +82,8 @@ class SpendLog:
     def __init__(self, folder: Callable[[], str], *, sync: bool = False) -> None:
         self._folder = folder
         self._sync = sync
-        self._files: list[_SlotFile] = []
-        self._free: dict[Layout, list[tuple[_SlotFile, int]]] = {layout: [] for layout in _LAYOUTS}
+        self._files: list[LockedFile] = []
+        self._free: dict[Layout, list[tuple[LockedFile, int]]] = {layout: [] for layout in _LAYOUTS}
         # A signal handler may close the client while its own thread makes a slot: then the slot has no file, and the
         # next write makes another one.
         self.lock: threading.RLock = threading.RLock()
@@ -106,13 +106,17 @@ class SpendLog:
             except IndexError:
                 file, index = self._make_file(layout), 0
                 unused += [(file, other) for other in range(1, layout.slots)]
-        return Slot(self, file, index)
+        return Slot(self, file, layout, index)
 
-    def _make_file(self, layout: Layout) -> _SlotFile:
-        make = partial(_SlotFile.make, layout=layout, sync=self._sync)
-        file = CALLS.call(self._folder(), make, discard=_SlotFile.remove)
+    def _make_file(self, layout: Layout) -> LockedFile:
+        file = CALLS.call(self._folder(), partial(self._make, layout), discard=LockedFile.remove)
         self._files.append(file)
         return file
+
+    def _make(self, layout: Layout, folder: str) -> LockedFile:
+        make_private_folder(folder, sync=self._sync)
+        path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+        return locked_file.make(path, bytes(layout.file_bytes))
 
     def close(self) -> None:
         """Remove the files that have no entry.
@@ -121,21 +125,21 @@ class SpendLog:
         """
         with self.lock:
             self._closed = True
-            empty = [file for file in self._files if file.is_empty()]
+            empty = [file for file in self._files if _is_empty(file)]
             self._files = [file for file in self._files if file not in empty]
             for unused in self._free.values():
                 unused.clear()
         for file in empty:
             file.remove()
 
-    def _put_back(self, file: _SlotFile, index: int) -> None:
+    def _put_back(self, file: LockedFile, layout: Layout, index: int) -> None:
         with self.lock:
             if file not in self._files:  # a forked child, or `close` has removed it
                 return
-            if not (self._closed and file.is_empty()):
-                self._free[file.layout].append((file, index))
+            if not (self._closed and _is_empty(file)):
+                self._free[layout].append((file, index))
                 return
-            self._files = [each for each in self._files if each is not file]
+            self._files.remove(file)
         file.remove()
 
     def _forked(self) -> None:
@@ -147,30 +151,32 @@ class SpendLog:
 class Slot:
     """The entry of one guard."""
 
-    __slots__ = ("_file", "_index", "_lock", "_log", "ended")
+    __slots__ = ("_file", "_index", "_layout", "_lock", "_log", "_memory", "ended")
 
-    def __init__(self, log: SpendLog, file: _SlotFile, index: int) -> None:
+    def __init__(self, log: SpendLog, file: LockedFile, layout: Layout, index: int) -> None:
         self._log = log
         self._file = file
+        self._layout = layout
         self._index = index
+        self._memory = file.map()
         self._lock = threading.RLock()  # a signal handler may end the guard in the middle of `write`
         self.ended: bool = False
 
     def write(self, record: bytes) -> bool:
         """Replace the entry; return False if the record does not fit or the entry has ended."""
-        file, index, length = self._file, self._index, _LENGTH_BYTES + len(record)
-        if not file.layout.holds(len(record)):
+        memory, index, length = self._memory, self._index, _LENGTH_BYTES + len(record)
+        if not self._layout.holds(len(record)):
             return False
         written, entry = False, len(record).to_bytes(_LENGTH_BYTES, "big") + record
-        first, second = file.layout.start(index, _FIRST), file.layout.start(index, _SECOND)
+        first, second = self._layout.start(index, _FIRST), self._layout.start(index, _SECOND)
         with self._lock, contextlib.suppress(ValueError):  # another thread closes the client, and with it the file
             # No call from here on, so a signal handler comes before or after all of it: if it ends this entry, another
             # guard may have the slot. The half that is not valid comes first, then the flag, which is one byte: a kill
             # in between keeps the earlier state.
-            if not self.ended and not file.memory.closed:
-                half, start = (_SECOND, second) if file.memory[index] == _FIRST else (_FIRST, first)
-                file.memory[start : start + length] = entry
-                file.memory[index] = half
+            if not self.ended and not memory.closed:
+                half, start = (_SECOND, second) if memory[index] == _FIRST else (_FIRST, first)
+                memory[start : start + length] = entry
+                memory[index] = half
                 written = True
         return written
 
@@ -180,36 +186,9 @@ class Slot:
             if self.ended:
                 return
             self.ended = True
-            self._file.clear(self._index)
-        self._log._put_back(self._file, self._index)
-
-
-class _SlotFile:
-    """One mapped file. Its flags come first, then the slots."""
-
-    def __init__(self, file: LockedFile, layout: Layout) -> None:
-        self.layout = layout
-        self._file = file
-        self.memory: mmap.mmap = file.map()
-
-    @classmethod
-    def make(cls, folder: str, layout: Layout, *, sync: bool) -> _SlotFile:
-        make_private_folder(folder, sync=sync)
-        path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-        return cls(locked_file.make(path, bytes(layout.file_bytes)), layout)
-
-    def remove(self) -> None:
-        self._file.remove()
-
-    def clear(self, index: int) -> None:
-        if not self.memory.closed:
-            self.memory[index] = _EMPTY
-
-    def entries(self) -> Iterator[tuple[int, bytes]]:
-        return self.layout.entries(self.memory)
-
-    def is_empty(self) -> bool:
-        return not any(self.memory[: self.layout.slots])
+            if not self._memory.closed:
+                self._memory[self._index] = _EMPTY
+        self._log._put_back(self._file, self._layout, self._index)
 
 
 @contextlib.contextmanager
@@ -222,11 +201,11 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
         files = []
         for file in locked_file.left(folder, PREFIX):
             locked.callback(file.close)
-            if (layout := _layout_of(len(file.map()))) is not None:
-                files.append(_SlotFile(file, layout))
-        yield [entry for file in files for _, entry in file.entries()]
-        for each in files:
-            each.remove()
+            if _layout_of(file.map()) is not None:
+                files.append(file)
+        yield [entry for file in files for _, entry in _entries(file.map())]
+        for file in files:
+            file.remove()
 
 
 def recover_spend(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> Iterator[Record]:
@@ -249,14 +228,23 @@ def recover_spend(folder: str, has: Callable[[str], bool], save: Callable[[Recor
             yield record
 
 
-def _layout_of(length: int) -> Layout | None:
-    return next((layout for layout in _LAYOUTS if layout.file_bytes == length), None)
+def _layout_of(content: bytes | mmap.mmap) -> Layout | None:
+    return next((layout for layout in _LAYOUTS if layout.file_bytes == len(content)), None)
+
+
+def _is_empty(file: LockedFile) -> bool:
+    return not _entries(file.map())
+
+
+def _entries(content: bytes | mmap.mmap) -> list[tuple[int, bytes]]:
+    """Return the slots in use, with their records; none if the file has another layout."""
+    layout = _layout_of(content)
+    return [] if layout is None else [*layout.entries(content)]
 
 
 def read_entries(content: bytes) -> list[bytes]:
-    """Return the entries in the content of a file; none if it has another layout."""
-    layout = _layout_of(len(content))
-    return [] if layout is None else [entry for _, entry in layout.entries(content)]
+    """Return the entries in the content of a file."""
+    return [entry for _, entry in _entries(content)]
 
 
 def remove_entries(path: str, reservation_id: str, keep: Callable[[bytes], object]) -> bool:
@@ -269,9 +257,7 @@ def remove_entries(path: str, reservation_id: str, keep: Callable[[bytes], objec
         OSError: the file cannot be used.
     """
     with contextlib.closing(locked_file.lock(path)) as locked:
-        layout = _layout_of(len(locked.map()))
-        file = None if layout is None else _SlotFile(locked, layout)
-        found = [] if file is None else [(i, raw) for i, raw in file.entries() if _is_of(raw, reservation_id)]
+        found = [(index, entry) for index, entry in _entries(locked.map()) if _is_of(entry, reservation_id)]
         for index, entry in found:
             keep(entry)
             locked.map()[index] = _EMPTY
