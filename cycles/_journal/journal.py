@@ -61,52 +61,6 @@ def default_root() -> Path:
         return Path("~/cycles-sdk/journal")
 
 
-class KeptCommits:
-    """The reservations whose commit may still be stored although an event replaces it, which must not be sent then."""
-
-    def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._unmoved: set[str] = set()  # stored under another name, which no event replaces
-        self._unremoved: set[str] = set()  # stored although it should have been deleted
-
-    def has(self, record: Record) -> bool:
-        """Return whether the commit of this event may still be stored: a later process sends it, and another event."""
-        known = record.reservation_id
-        return known in self._ids or known in self._unmoved or known in self._unremoved
-
-    def found(self, record: Record, *, is_commit: bool) -> None:
-        """Note what is stored when a record is about to be saved: a commit, or something else."""
-        if is_commit and record.mode == "event":
-            self._ids.add(record.reservation_id)
-
-    def saved(self, record: Record) -> None:
-        """Note that a record is stored now, in place of what was there."""
-        if record.mode == "event":
-            self._ids.discard(record.reservation_id)
-            self._unremoved.discard(record.reservation_id)
-
-    def failed(self, record: Record, error: BaseException) -> None:
-        """Note that a record could not be saved. A call that hangs may still end, and store it."""
-        if record.mode == "commit" and isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-            self._ids.add(record.reservation_id)
-
-    def unmoved(self, record: Record, *, is_unmoved: bool) -> None:
-        """Note whether a record stays under another name than its own."""
-        (self._unmoved.add if is_unmoved else self._unmoved.discard)(record.reservation_id)
-
-    def removed(self, record: Record, *, is_removed: bool) -> None:
-        """Note whether a record could be deleted."""
-        (self._unremoved.discard if is_removed else self._unremoved.add)(record.reservation_id)
-
-    def is_unremoved(self, record: Record) -> bool:
-        """Return whether a record is still stored because it could not be deleted."""
-        return record.reservation_id in self._unremoved
-
-    def missing(self, record: Record) -> None:
-        """Note that nothing is stored under the record's own name."""
-        self._ids.discard(record.reservation_id)
-
-
 class Journal:
     """The records of one server and principal. Threads, processes and forked children may share it.
 
@@ -135,8 +89,10 @@ class Journal:
         self._report = report
         self._reported: set[tuple[str, str]] = set()
         self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
-        self._commits = KeptCommits()
-        self.keeps_commit: Final = self._commits.has
+        # Ids of reservations whose commit may still be stored although an event replaces it.
+        self._kept_commits: set[str] = set()
+        self._unmoved: set[str] = set()  # of records under another name, which no event replaces
+        self._unremoved: set[str] = set()  # of records that should have been deleted
         self.unread: bool = False  # what an earlier process left could not be listed
         self.quarantined: int = 0  # how many records this journal has quarantined
 
@@ -160,13 +116,24 @@ class Journal:
             self._files.write(file_name(record.reservation_id), encode(current))
         except (OSError, RecordError) as error:
             self._report_unwritable(error)
-            self._commits.failed(record, error)
+            if record.mode == "commit" and isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+                self._kept_commits.add(record.reservation_id)  # a call that hangs may still end, and store it
             return False
         self._reported.discard(("unwritable", ""))
         self._seen.add(record.reservation_id)
         if record.mode == "event":  # a commit, the common case, replaces nothing: no call for it
-            self._commits.saved(record)
+            self._note_event(record)
         return True
+
+    def keeps_commit(self, record: Record) -> bool:
+        """Return whether the commit of this event may still be stored: a later process sends it, and another event."""
+        known = record.reservation_id
+        return known in self._kept_commits or known in self._unmoved or known in self._unremoved
+
+    def _note_event(self, record: Record) -> None:
+        """Note that the event of a record is stored in place of its commit."""
+        self._kept_commits.discard(record.reservation_id)
+        self._unremoved.discard(record.reservation_id)
 
     def put(self, record: Record) -> PutResult:
         """Save the record, and return whether it may be sent."""
@@ -187,22 +154,26 @@ class Journal:
             stored = decode(self._files.read(file_name(record.reservation_id)))
         except NOTHING_THERE as error:
             if not self._files.hangs:
-                self._commits.missing(record)
+                self._kept_commits.discard(record.reservation_id)
             known = record.reservation_id in self._seen and isinstance(error, FileNotFoundError)
             is_settled = known and self._files.has("")
             return None if is_settled else record
         except (OSError, RecordError):
-            self._commits.found(record, is_commit=record.reservation_id in self._seen)
+            self._note_commit(record, is_stored=record.reservation_id in self._seen)
             return record
         if stored.mode != "event" or _idempotency_key(stored) != _idempotency_key(record):
-            self._commits.found(record, is_commit=stored.mode == "commit")
+            self._note_commit(record, is_stored=stored.mode == "commit")
             return record
         if not self._sync:  # else a loss of power may bring the commit back, until a save has succeeded
-            self._commits.saved(record)
+            self._note_event(record)
         if record.mode == "commit":
             return stored
         times = [each for each in (stored.event_since_ms, record.event_since_ms) if each is not None]
         return attrs.evolve(record, event_since_ms=min(times, default=None))
+
+    def _note_commit(self, record: Record, *, is_stored: bool) -> None:
+        if is_stored and record.mode == "event":
+            self._kept_commits.add(record.reservation_id)
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""
@@ -210,9 +181,9 @@ class Journal:
         name = file_name(record.reservation_id)
         try:
             self._files.remove(name)
-            self._commits.removed(record, is_removed=True)
+            self._unremoved.discard(record.reservation_id)
         except OSError as error:
-            self._commits.removed(record, is_removed=False)
+            self._unremoved.add(record.reservation_id)
             self._report_once(
                 "unreadable",
                 self._files.known_folder,
@@ -223,7 +194,7 @@ class Journal:
 
     def delete_again(self, record: Record) -> None:
         """Delete a commit that could not be deleted, before the event that replaces it is sent."""
-        if self._commits.is_unremoved(record):
+        if record.reservation_id in self._unremoved:
             self.delete(record)
 
     def reject(self, record: Record, reason: str) -> None:
@@ -249,7 +220,7 @@ class Journal:
 
     def _clear_state(self, record: Record) -> None:
         self._seen.discard(record.reservation_id)
-        self._commits.missing(record)
+        self._kept_commits.discard(record.reservation_id)
 
     def close(self) -> None:
         """Remove the files that are kept for reuse. Records can be saved afterwards."""
@@ -364,10 +335,10 @@ class Journal:
                     return None
             except OSError as error:  # the folder cannot be written: settle it under the name it has
                 self._report_unreadable(self._files.path(entry), error)
-                self._commits.unmoved(record, is_unmoved=True)
+                self._unmoved.add(record.reservation_id)
                 return record
             else:
-                self._commits.unmoved(record, is_unmoved=False)
+                self._unmoved.discard(record.reservation_id)
                 return record
         return None
 
