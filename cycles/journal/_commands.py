@@ -25,10 +25,10 @@ from cycles._journal.operators.inspect import InspectedRecord, select
 from cycles._journal.operators.inspect_store import (
     StoreView,
     files_of,
-    is_same_store,
     is_url,
     move_files_into,
     move_store_into,
+    same_place,
     view_of,
 )
 from cycles.journal._places import records_of, require_store, root_of, store_of
@@ -201,23 +201,16 @@ def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
     if not is_url(source):
         if is_url(target):
             return move_files_into(lambda owner: view_of(target, owner, timeout_s).store, directory(source))
-        _require_different(target, os.path.realpath(directory(source)) == os.path.realpath(directory(target)))
+        if os.path.realpath(directory(source)) == os.path.realpath(directory(target)):
+            raise same_place(target)
         return move_files_into(partial(files_of, directory(target)), directory(source))
     base_url, api_key = config.endpoint()  # the records of a store are those of one server and principal
     owner = partition(base_url, config.tenant, api_key)
     with contextlib.closing(view_of(source, owner, timeout_s)) as view:
         if not is_url(target):
             return move_store_into(view, files_of(directory(target), owner))
-        _require_different(target, is_same_store(source, target, timeout_s))
         with contextlib.closing(view_of(target, owner, timeout_s)) as other:
             return move_store_into(view, other.store)
-
-
-def _require_different(target: str, is_same: bool) -> None:
-    if is_same:  # the records would be put where they are, and then deleted there
-        raise cycles.ConfigurationError(
-            f"both places are the same: {without_password(target)}; pass another one, nothing was moved"
-        )
 
 
 COMMANDS: Final = (

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from attrs import evolve, frozen
 
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, encode
-from cycles._errors import StoreError
+from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.files.chunk_cells import recover_chunks
 from cycles._journal.files.record_files import SETTLED_KEPT_MS, key_in
 from cycles._journal.files.spend import SUFFIX, recover_spend
@@ -41,7 +40,6 @@ from cycles._journal.stores.store import (
 
 _BATCH: Final = 500
 _PARTITION: Final = re.compile(r"[0-9a-f]{16}")
-_NOT_TAKEN_MS: Final = 600_000
 
 
 @frozen
@@ -144,22 +142,11 @@ def view_of(url: str, owner: str, timeout_s: float) -> StoreView:
     return StoreView(bound(open_store(url), owner, "process", timeout_s), without_password(url))
 
 
-def is_same_store(first: str, second: str, timeout_s: float) -> bool:
-    """Return whether two URLs name one store: what is put into the second one is then found in the first.
-
-    Raises:
-        StoreError: a store does not respond.
-    """
-    owner, key = f"move-{secrets.token_hex(16)}", secrets.token_hex(32)  # a partition that no client has
-    with (
-        contextlib.closing(view_of(first, owner, timeout_s)) as one,
-        contextlib.closing(view_of(second, owner, timeout_s)) as other,
-    ):
-        (fence,) = other.store.put([Put(key, b"{}", None, _NOT_TAKEN_MS)])
-        try:
-            return one.store.get([key]) != [None]
-        finally:
-            other.store.delete([(key, fence or "")])
+def same_place(name: str) -> ConfigurationError:
+    """Return the error of a move whose records would be put where they are, and then deleted there."""
+    return ConfigurationError(
+        f"both places are the same: {without_password(name)}; pass another one, nothing was moved"
+    )
 
 
 def move_files_into(open_target: Callable[[str], JournalStore], source: Path) -> tuple[int, int]:
@@ -233,11 +220,24 @@ def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
     return True
 
 
-def _put_new(store: JournalStore, puts: Sequence[Put]) -> list[bool]:
-    """Put records that the store does not have; False for each one of which it has other bytes."""
+def _put_new(store: JournalStore, puts: Sequence[Put], *, source: str = "", sources: Sequence[str] = ()) -> list[bool]:
+    """Put records that the store does not have; False for each one of which it has other bytes.
+
+    Args:
+        store: The store.
+        puts: The records.
+        source: Where they come from, if that is a store.
+        sources: The fences that they have there. A fence is never used twice: one of them here means the same store.
+
+    Raises:
+        ConfigurationError: the store is the one that they come from.
+    """
     fences = store.put(puts)
-    found = store.get([put.key for put, fence in zip(puts, fences, strict=True) if fence is None])
-    same = {each.key: each.record for each in found if each is not None}
+    there = store.get([put.key for put, fence in zip(puts, fences, strict=True) if fence is None])
+    found = [each for each in there if each is not None]
+    if any(each.fence in sources for each in found):
+        raise same_place(source)
+    same = {each.key: each.record for each in found}
     return [fence is not None or same.get(put.key) == put.record for put, fence in zip(puts, fences, strict=True)]
 
 
@@ -248,6 +248,7 @@ def move_store_into(view: StoreView, store: JournalStore) -> tuple[int, int]:
 
     Raises:
         StoreError: a store does not respond. What was moved until then stays moved.
+        ConfigurationError: both are the same store.
     """
     moved = left = 0
     now_ms = time.time_ns() // 1_000_000
@@ -257,7 +258,8 @@ def move_store_into(view: StoreView, store: JournalStore) -> tuple[int, int]:
             after = page[-1].key
             # Files have no use for the mark of a chunk that is settled.
             found = [each for each in page if not isinstance(store, FileStore) or view.shown(each, now_ms) is not None]
-            done = _put_new(store, [_copy(each, now_ms) for each in found])
+            puts, fences = [_copy(each, now_ms) for each in found], [each.fence for each in found]
+            done = _put_new(store, puts, source=view.name, sources=fences)
             view.store.delete([(each.key, each.fence) for each, is_done in zip(found, done, strict=True) if is_done])
             moved, left = moved + sum(done), left + len(found) - sum(done)
     return moved, left
