@@ -206,7 +206,7 @@ def test_an_error_keeps_no_frame_alive(monkeypatch: pytest.MonkeyPatch, ends: bo
 
 def a_moment_later(journal: Journal) -> None:
     """Let the time pass in which a directory that has responded is used without a deadline."""
-    journal._files._directory._responded_s = 0.0
+    journal._files._calls._responded_s = 0.0
 
 
 @pytest.mark.parametrize("call", ["replace", "lseek", "unlink", "scandir", "link", "write"])

@@ -29,6 +29,7 @@ class BoundedCalls:
 
     def __init__(self) -> None:
         self._hanging: set[tuple[int, str]] = set()  # a forked child has none of these threads, so by process
+        self._responded_s = 0.0  # when `quick` had the last response, on the monotonic clock
 
     def call(self, path: str, function: Callable[[str], T], discard: Callable[[T], object] | None = None) -> T:
         """Return `function(path)`.
@@ -71,37 +72,29 @@ class BoundedCalls:
         """Return whether a call about this path has not returned within its deadline, and may still end."""
         return (os.getpid(), path) in self._hanging
 
+    def quick(self, folder: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Return `function(*arguments)`, which saves or deletes a record in the folder of these calls.
 
-CALLS: Final = BoundedCalls()
-"""For files that belong to no store: logs of spend and of pools."""
-
-
-class Directory:
-    """Runs what saves and deletes records in one directory, with the deadline of `calls` unless it has just responded.
-
-    So a quick series of records costs no thread, and a directory that stops to respond stops few callers: those whose
-    operation had begun within `RECENT_S` after the last success of another one.
-    """
-
-    def __init__(self, calls: BoundedCalls) -> None:
-        self._calls = calls
-        self._responded_s = 0.0  # on the monotonic clock
-
-    def call(self, folder: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Return `function(*arguments)`.
+        It has a deadline unless the folder has just responded. So a quick series of records costs no thread, and a
+        folder that stops to respond stops few callers: those whose operation had begun within `RECENT_S` after the
+        last success of another one.
 
         Raises:
-            OSError: what `function` raised, or ETIMEDOUT if the directory hangs.
+            OSError: what `function` raised, or ETIMEDOUT if the folder hangs.
         """
         if time.monotonic() - self._responded_s < RECENT_S:
-            return self._run(function, arguments)
-        return self._calls.call(folder, lambda _: self._run(function, arguments))
+            return self._noted(function, arguments)
+        return self.call(folder, lambda _: self._noted(function, arguments))
 
-    def _run(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    def _noted(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         try:
             return function(*arguments)
         finally:
             self._responded_s = time.monotonic()
+
+
+CALLS: Final = BoundedCalls()
+"""For files that belong to no store: logs of spend and of pools."""
 
 
 def _run(

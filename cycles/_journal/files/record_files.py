@@ -30,7 +30,7 @@ from typing import Final
 
 from cycles._core.settlement.record import RecordError, decode, file_name
 from cycles._journal.files import locked_file
-from cycles._journal.files.bounded import BoundedCalls, Directory
+from cycles._journal.files.bounded import BoundedCalls
 from cycles._journal.files.file_calls import (
     NOTHING_THERE,
     discard,
@@ -80,7 +80,6 @@ class RecordFiles:
         self._token = secrets.token_hex(4)
         self._serial = itertools.count()
         self._calls = BoundedCalls()
-        self._directory = Directory(self._calls)
         self._spares = SpareFiles(self._unique, sync=sync)
 
     def close(self) -> None:
@@ -155,16 +154,16 @@ class RecordFiles:
         folder = self._folder or self.locate()
         for _ in range(_WRITE_ATTEMPTS - 1):
             try:
-                return self._directory.call(folder, self._write_once, folder, name, content)
+                return self._calls.quick(folder, self._write_once, folder, name, content)
             except (FileNotFoundError, FileExistsError):
                 self._made = False
-        return self._directory.call(folder, self._write_once, folder, name, content)
+        return self._calls.quick(folder, self._write_once, folder, name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file, unless another process has done so."""
         try:  # without a context manager, as in `_save`
             folder = self._folder or self.locate()
-            self._directory.call(folder, self._remove_once, folder + name)
+            self._calls.quick(folder, self._remove_once, folder + name)
         except NOTHING_THERE:
             pass
 
