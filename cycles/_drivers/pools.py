@@ -62,7 +62,7 @@ class Pools:
         self._workers = scheduler.worker_pool("pools", WORKERS)
         self._records = records
         self._reporter = reporter
-        self._logs = records.chunk_logs()
+        self._files = records.files
         shared = records.shared
         self._checkpoints = None if shared is None else Checkpoints(scheduler, shared, checkpoint_ms)
         self._reported: set[str] = set()
@@ -72,7 +72,7 @@ class Pools:
 
     def make(self, options: PoolOptions) -> PoolState:
         """Return a new pool."""
-        open_log = None if self._logs is None else self.open_log
+        open_log = None if self._files is None else self.open_log
         of_pool = self.soon, self.at, open_log, self.report_problem
         pool = PoolState(options, PoolIo(self.io, lambda: self._reporter.trace is not None, *of_pool))
         self._pools.add(pool)
@@ -94,15 +94,15 @@ class Pools:
         Raises:
             OSError: it cannot be made.
         """
-        assert self._logs is not None
+        assert self._files is not None
         if self._checkpoints is not None:
             self._checkpoints.start()
-        return self._logs.make(header)
+        return self._files.chunk_log(header)
 
     @property
     def has_logs(self) -> bool:
         """Whether chunks can have logs, or need none. Reports once if they cannot."""
-        if self._logs is not None and not is_supported():
+        if self._files is not None and not is_supported():
             self.report_problem(NO_LOCKS)
             return False
         return True

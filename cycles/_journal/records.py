@@ -8,7 +8,6 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.rules import excess_left
 from cycles._core.settlement.settlement import Rejected, Settled, SettlementOutcome, Taken
-from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.files.spend import SpendLog
 from cycles._journal.journal import Entry, Journal
@@ -21,8 +20,6 @@ _LOST: Final = "no journal keeps it; record it by hand with client.record()"
 class NoJournal:
     """The journal of a client with ``journal=False``: the methods of a journal, and nothing is kept."""
 
-    directory = None
-    unread = False
     quarantined = 0
 
     def put(self, record: Record) -> PutResult:
@@ -43,9 +40,6 @@ class NoJournal:
         """Return nothing."""
         return []
 
-    def remove_settled(self, now_ms: int) -> None:
-        """Do nothing."""
-
     def recover_spend(self) -> list[Record]:
         """Return nothing: no process has written anything ahead."""
         return []
@@ -57,12 +51,6 @@ class NoJournal:
     def pending(self) -> list[Entry]:
         """Return nothing."""
         return []
-
-    def spend_log(self) -> None:
-        """Return None: nothing is written ahead."""
-
-    def chunk_logs(self) -> None:
-        """Return None: chunks have no logs."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -76,10 +64,12 @@ class Records:
 
     def __init__(self, journal: AnyJournal) -> None:
         self.journal: Final = journal
-        self._files = journal.local if isinstance(journal, StoreJournal) else journal  # on the disk of this machine
         self.shared: StoreJournal | None = journal if isinstance(journal, StoreJournal) else None
         """The journal, if its store is shared by a fleet."""
-        self.journaled: bool = not isinstance(journal, NoJournal)
+        local = journal if self.shared is None else self.shared.local
+        self.files: Journal | None = local if isinstance(local, Journal) else None
+        """What is on the disk of this machine; None without a journal."""
+        self.journaled: bool = self.files is not None
         """Whether records are kept: what reports say of a pending amount."""
         self.rejected_hint: str = _KEPT if self.journaled else _LOST
         """What reports say of a rejected amount: where it is."""
@@ -88,12 +78,14 @@ class Records:
     @property
     def directory(self) -> str | None:
         """Where the records are, a folder or a store; None without a journal."""
-        return self._files.directory if self.shared is None else self.shared.name
+        if self.shared is not None:
+            return self.shared.name
+        return None if self.files is None else self.files.directory
 
     @property
     def unread(self) -> bool:
         """Whether the journal could not be read: what an earlier process left is unknown."""
-        return self._files.unread
+        return self.files is not None and self.files.unread
 
     def put(self, record: Record) -> PutResult:
         """Save a record, which is in progress from now on. Blocks on the journal."""
@@ -165,11 +157,7 @@ class Records:
 
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""
-        return self._files.spend_log() if is_supported() else None
-
-    def chunk_logs(self) -> ChunkLogs | None:
-        """Return the slot logs of pools; None without a journal."""
-        return self._files.chunk_logs()
+        return self.files.spend_log() if self.files is not None and is_supported() else None
 
     def close(self) -> None:
         """Release what the files of the journal keep open; a shared journal is closed by its owner."""
@@ -182,7 +170,8 @@ class Records:
 
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
-        self._files.remove_settled(now_ms)
+        if self.files is not None:
+            self.files.remove_settled(now_ms)
         found = self.journal.pending()
         in_progress = self.in_progress()  # now: a guard may have begun to settle one while the journal was read
         return [entry for entry in found if entry not in in_progress]

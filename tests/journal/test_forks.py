@@ -104,9 +104,8 @@ def lockable(folder: str) -> int:
 
 def test_the_log_of_a_chunk(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
     folder = f"{tmp_path}/"
-    logs = pool_log.ChunkLogs(lambda: folder)
     fork_before_the_lock()
-    log = logs.make(HEADER)
+    log = pool_log.make_log(folder, HEADER)
     assert (lockable(folder), list(left(folder, pool_log.PREFIX)), log is None) == (0, [], False)
     close_all()
     assert lockable(folder) == 1
@@ -163,8 +162,7 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
 
     monkeypatch.setattr(fcntl, "flock", fork_and_lock)
     folder = f"{tmp_path}/"
-    logs = pool_log.ChunkLogs(lambda: folder)
-    logs.make(HEADER).write(Totals(5, calls=1))
+    pool_log.make_log(folder, HEADER).write(Totals(5, calls=1))
     assert len(children) == 5
     assert list(left(folder, pool_log.PREFIX)) == []
 

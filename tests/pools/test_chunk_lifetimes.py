@@ -11,7 +11,7 @@ import cycles
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
-from cycles._journal.files.chunk_cells import ChunkLogs
+from cycles._journal.journal import Journal
 from tests.support.inside import runtime_of
 
 from .conftest import Shop, T, chunk_of, named
@@ -112,13 +112,13 @@ class TestLostLeases:
     def test_a_chunk_that_loses_its_lease_while_it_opens_is_settled_immediately(
         self, client: cycles.Cycles, shop: Shop, events: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        make = ChunkLogs.make
+        make = Journal.chunk_log
 
-        def make_late(logs: ChunkLogs, header: Any) -> Any:
+        def make_late(logs: Journal, header: Any) -> Any:
             shop.until(lambda: named(events, "LeaseLost"))
             return make(logs, header)
 
-        monkeypatch.setattr(ChunkLogs, "make", make_late)
+        monkeypatch.setattr(Journal, "chunk_log", make_late)
         shop.faults.status("extend", 410, body={"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"})
         pool = pool_of(client, ttl_ms=1_000)
         with pool.reserve(T(10)) as guard:

@@ -281,7 +281,7 @@ class TestFailures:
         def full(_: object, header: Any) -> None:
             raise OSError(28, "No space left on device", f"/journal/{header.reservation_id}")
 
-        monkeypatch.setattr("cycles._journal.files.chunk_cells.ChunkLogs.make", full)
+        monkeypatch.setattr("cycles._journal.journal.Journal.chunk_log", full)
         pool = pool_of(client)
         assert not use(pool, 10, 7).is_pooled
         with cycles.subject(agent="a"):
@@ -298,7 +298,7 @@ class TestFailures:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("cycles._journal.files.chunk_cells.ChunkLogs.make", full)
+        monkeypatch.setattr("cycles._journal.journal.Journal.chunk_log", full)
         shop.ledger.set_budget("tenant:acme", T(100))
         pool = pool_of(client)
         assert not use(pool, 10, 7).is_pooled

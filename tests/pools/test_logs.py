@@ -10,8 +10,8 @@ import pytest
 
 import cycles
 from cycles._core.pool.chunk_record import recovered_record
-from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import LockedFile
+from cycles._journal.journal import Journal
 from tests.support.inside import runtime_of, state_of
 
 from .conftest import Shop
@@ -22,10 +22,10 @@ from .pool_use import estimates, pool_of, use
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Undone by the test when the disk has space again."""
 
-    def make(_: ChunkLogs, __: Any) -> Any:
+    def make(_: Journal, __: Any) -> Any:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(ChunkLogs, "make", make)
+    monkeypatch.setattr(Journal, "chunk_log", make)
     return monkeypatch
 
 

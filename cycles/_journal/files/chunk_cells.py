@@ -83,36 +83,30 @@ class ChunkLog:
         self._file.close()
 
 
-class ChunkLogs:
-    """The logs of one process.
+def make_log(folder: str, header: ChunkHeader, *, sync: bool = False) -> ChunkLog:
+    """Make and lock the log of a chunk.
 
     Args:
-        folder: Returns the partition of the journal, with a separator at its end.
-        sync: Whether a slot survives a power loss (durability ``disk``).
+        folder: The partition of the journal, with a separator at its end.
+        header: What is known of the chunk.
+        sync: Whether the log survives a power loss (durability ``disk``).
+
+    Raises:
+        OSError: it cannot be made.
     """
+    return CALLS.call(folder, partial(_make, header, sync), discard=ChunkLog.remove)
 
-    def __init__(self, folder: Callable[[], str], *, sync: bool = False) -> None:
-        self._folder = folder
-        self._sync = sync
 
-    def make(self, header: ChunkHeader) -> ChunkLog:
-        """Make and lock the log of a chunk.
-
-        Raises:
-            OSError: it cannot be made.
-        """
-        return CALLS.call(self._folder(), partial(self._make, header), discard=ChunkLog.remove)
-
-    def _make(self, header: ChunkHeader, folder: str) -> ChunkLog:
-        make_private_folder(folder, sync=self._sync)
-        path = folder + log_name(header.reservation_id)
-        header_line = header.encode()
-        content = header_line + bytes(SECTOR)
-        file = locked_file.make(path, content, temporary=f"{path}.{secrets.token_hex(4)}{NEW}", sync=self._sync)
-        log = ChunkLog(file, len(header_line), durable=self._sync)
-        if self._sync:
-            sync_folder(folder)
-        return log
+def _make(header: ChunkHeader, sync: bool, folder: str) -> ChunkLog:
+    make_private_folder(folder, sync=sync)
+    path = folder + log_name(header.reservation_id)
+    header_line = header.encode()
+    content = header_line + bytes(SECTOR)
+    file = locked_file.make(path, content, temporary=f"{path}.{secrets.token_hex(4)}{NEW}", sync=sync)
+    log = ChunkLog(file, len(header_line), durable=sync)
+    if sync:
+        sync_folder(folder)
+    return log
 
 
 def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> None:
