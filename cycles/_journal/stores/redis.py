@@ -117,40 +117,32 @@ class RedisStore:
 
     def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
         """Save records; None for each one of which the store has another fence."""
-        if not self._has_moved:  # before the first operation: else a record that is moved later would look lost
-            self._move_old()
-        return self._put(items)
-
-    def _put(self, items: Sequence[Put]) -> builtins.list[str | None]:
         # The client makes the fences, so that a put that redis-py sends twice is recognized as the same one.
         fences = [new_fence() for _ in items]
-        arguments: builtins.list[Any] = []
-        for item, new in zip(items, fences, strict=True):
-            arguments += [item.key, item.record, item.fence or "", new, item.due_ms, item.kept or ""]
-        saved = self._run("put", arguments, wait=True)
+        saved = self._run("put", _arguments(items, fences), wait=True)
         return [new if is_saved else None for new, is_saved in zip(fences, saved, strict=True)]
 
     def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
         """Return the records of these keys."""
-        rows = self._operate("get", keys) if keys else []
+        rows = self._run("get", keys) if keys else []
         return [_stored(key, *row) if row else None for key, row in zip(keys, rows, strict=True)]
 
     def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
         """Return due records, which belong to this client from now on."""
-        return [_stored(*row) for row in self._operate("take", [limit, claim_ms, f"{new_fence()}-"])]
+        return [_stored(*row) for row in self._run("take", [limit, claim_ms, f"{new_fence()}-"])]
 
     def renew(self, items: Sequence[Owned], claim_ms: int) -> builtins.list[str]:
         """Keep records longer, and return the keys that this client does not have any longer."""
-        return [_text(key) for key in self._operate("renew", [claim_ms, *chain(*items)])] if items else []
+        return [_text(key) for key in self._run("renew", [claim_ms, *chain(*items)])] if items else []
 
     def delete(self, items: Sequence[Owned]) -> None:
         """Delete records that have these fences."""
         if items:
-            self._operate("delete", [*chain(*items)])
+            self._run("delete", [*chain(*items)])
 
     def list(self, after: str = "", limit: int = PAGE, kept: KeptState | None = None) -> builtins.list[Stored]:
         """Return one page of records."""
-        return [evolve(_stored(*row), kept=kept) for row in self._operate("list", [after, limit, kept or ""])]
+        return [evolve(_stored(*row), kept=kept) for row in self._run("list", [after, limit, kept or ""])]
 
     def problems(self) -> builtins.list[str]:
         """Return what in the configuration of Redis can lose records. Empty if Redis does not show it."""
@@ -186,51 +178,49 @@ class RedisStore:
             return False
         return value in ("always", b"always")
 
-    def _operate(self, name: str, arguments: Sequence[Any]) -> Any:
-        if not self._has_moved:
-            self._move_old()
-        return self._run(name, arguments)
-
     def _move_old(self) -> None:
         """Move what an earlier version left into the new keys, page by page. Doing it twice at a time is harmless."""
         records, due, _, _, quarantined, rejected = self._old_keys
         client = self._client
-        try:
-            if client.exists(*self._old_keys):
-                seconds, micros = self._node().time()
-                now_ms = int(seconds) * 1_000 + int(micros) // 1_000
-                while rows := client.zrange(due, 0, _MOVED - 1, withscores=True):
-                    keys = [_text(key) for key, _ in rows]
-                    found = zip(keys, client.hmget(records, keys), rows, strict=True)
-                    times = [
-                        (key, raw, max(0, int(at_ms) - now_ms)) for key, raw, (_, at_ms) in found if raw is not None
-                    ]
-                    self._put([Put(key, _bytes(raw), None, due_ms) for key, raw, due_ms in times])
-                    # After the put: a client that dies in between leaves them in both places, and the next one goes on.
-                    client.zrem(due, *keys)
-                    client.hdel(records, *keys)
-                for hash_key in (quarantined, rejected):
-                    while old := client.hrandfield(hash_key, _MOVED, withvalues=True):
-                        # With its values it is one list, and with a later protocol of Redis a list of pairs.
-                        flat = old if isinstance(old[0], str | bytes) else [part for pair in old for part in pair]
-                        pairs = list(zip(flat[::2], flat[1::2], strict=True))
-                        kept: KeptState = "rejected" if hash_key == rejected else "quarantined"
-                        self._put([_moved(_text(key), _bytes(value), kept, now_ms) for key, value in pairs])
-                        client.hdel(hash_key, *(key for key, _ in pairs))
-                client.delete(*self._old_keys)
-        except self._errors as error:
-            raise self._failed("move", error) from error
+        if client.exists(*self._old_keys):
+            seconds, micros = self._node().time()
+            now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+            while rows := client.zrange(due, 0, _MOVED - 1, withscores=True):
+                keys = [_text(key) for key, _ in rows]
+                found = zip(keys, client.hmget(records, keys), rows, strict=True)
+                times = [(key, raw, max(0, int(at_ms) - now_ms)) for key, raw, (_, at_ms) in found if raw is not None]
+                self._put_old([Put(key, _bytes(raw), None, due_ms) for key, raw, due_ms in times])
+                # After the put: a client that dies in between leaves them in both places, and the next one goes on.
+                client.zrem(due, *keys)
+                client.hdel(records, *keys)
+            for hash_key in (quarantined, rejected):
+                while old := client.hrandfield(hash_key, _MOVED, withvalues=True):
+                    # With its values it is one list, and with a later protocol of Redis a list of pairs.
+                    flat = old if isinstance(old[0], str | bytes) else [part for pair in old for part in pair]
+                    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+                    kept: KeptState = "rejected" if hash_key == rejected else "quarantined"
+                    self._put_old([_moved(_text(key), _bytes(value), kept, now_ms) for key, value in pairs])
+                    client.hdel(hash_key, *(key for key, _ in pairs))
+            client.delete(*self._old_keys)
         self._has_moved = True
+
+    def _put_old(self, items: Sequence[Put]) -> None:
+        self._evaluated("put", _arguments(items, [new_fence() for _ in items]), wait=True)
 
     def _run(self, name: str, arguments: Sequence[Any], *, wait: bool = False) -> Any:
         try:
-            try:
-                return self._call(name, arguments, wait=wait)
-            except self._module.exceptions.NoScriptError:  # Redis was started again, or is another node
-                self._client.script_load(SCRIPTS[name])
-                return self._call(name, arguments, wait=wait)
+            if not self._has_moved:  # before the first operation: else a record that is moved later would look lost
+                self._move_old()
+            return self._evaluated(name, arguments, wait=wait)
         except self._errors as error:
             raise self._failed(name, error) from error
+
+    def _evaluated(self, name: str, arguments: Sequence[Any], *, wait: bool) -> Any:
+        try:
+            return self._call(name, arguments, wait=wait)
+        except self._module.exceptions.NoScriptError:  # Redis was started again, or is another node
+            self._client.script_load(SCRIPTS[name])
+            return self._call(name, arguments, wait=wait)
 
     def _failed(self, name: str, error: Exception) -> StoreError:
         if isinstance(error, self._module.exceptions.MovedError):  # the cluster has moved the slot of these keys
@@ -296,6 +286,12 @@ class RedisStore:
 
 def _stored(key: Any, record: Any, fence: Any, due_ms: Any, kept: Any = "") -> Stored:
     return Stored(_text(key), _bytes(record), _text(fence), int(due_ms), KEPT[_text(kept)])
+
+
+def _arguments(items: Sequence[Put], fences: Sequence[str]) -> builtins.list[Any]:
+    """Return the arguments of the script that puts these items."""
+    pairs = zip(items, fences, strict=True)
+    return [*chain(*((it.key, it.record, it.fence or "", new, it.due_ms, it.kept or "") for it, new in pairs))]
 
 
 def _moved(key: str, value: bytes, kept: KeptState, now_ms: int) -> Put:
