@@ -152,7 +152,7 @@ class StoreJournal:
         key = key_of(record.reservation_id)
         with self._lock:
             self._open.discard(key)
-            if self._is_taken(key, record) or self._has_larger_sum(key, record):
+            if self.is_taken(record) or self._has_larger_sum(key, record):
                 return PutResult.TAKEN
         try:
             raw = encode(record)
@@ -198,7 +198,7 @@ class StoreJournal:
         key = key_of(record.reservation_id)
         with self._lock:
             self._open.add(key)
-            if self._health.is_open or self._is_taken(key, record):
+            if self._health.is_open or self.is_taken(record):
                 return False
         with contextlib.suppress(RecordError):
             return bool(self._try_put(key, encode(record), self.claim_ms))
@@ -298,11 +298,9 @@ class StoreJournal:
 
     def is_taken(self, record: Record) -> bool:
         """Return whether another client has claimed a record of this client: nothing more is sent for it."""
+        key = key_of(record.reservation_id)
         with self._lock:
-            return self._is_taken(key_of(record.reservation_id), record)
-
-    def _is_taken(self, key: str, record: Record) -> bool:
-        return key in self._taken or (key in self._parted and record.mode == "commit")
+            return key in self._taken or (key in self._parted and record.mode == "commit")
 
     def taken_by_another(self, reservation_id: str) -> Record | None:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
@@ -335,7 +333,7 @@ class StoreJournal:
         """End the task of a record that another client had: if this one has taken it since, another task claims it."""
         key = key_of(record.reservation_id)
         with self._lock:
-            held = None if self._is_taken(key, record) else self._held.pop(key, None)
+            held = None if self.is_taken(record) else self._held.pop(key, None)
             if held is not None:
                 self._finished.append((key, held, held.record))
             self._parted.pop(key, None)
@@ -582,20 +580,16 @@ class StoreJournal:
             self._store.put(lost)
 
     def _renew(self, claim_ms: int) -> None:
-        for batch in self._batches():
-            for key in self._store.renew(batch, claim_ms):
+        with self._lock:
+            held = list(self._held.items())
+        owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
+        for start in range(0, len(owned), BATCH):
+            for key in self._store.renew(owned[start : start + BATCH], claim_ms):
                 with self._lock:
                     lost = self._held.get(key)
                 if lost is not None:  # otherwise it was settled in the meantime
                     self._put(key, lost.record, claim_ms)  # finds whether it is missing, or another client's
             self._health.succeeded()
-
-    def _batches(self) -> list[list[tuple[str, str]]]:
-        """Return what this client owns in the store."""
-        with self._lock:
-            held = list(self._held.items())
-        owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
-        return [owned[start : start + BATCH] for start in range(0, len(owned), BATCH)]
 
     def _save_held(self) -> None:
         """Save what this client holds in local files: the store does not say whether it has it, and may be empty.
