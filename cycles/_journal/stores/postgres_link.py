@@ -102,16 +102,13 @@ class PostgresLink:
         polling = self._pq.PollingStatus
         connection = self._pq.PGconn.connect_start(self._conninfo)
         try:
-            while True:
-                if connection.status == self._pq.ConnStatus.BAD:
-                    raise LinkError(f"no connection to PostgreSQL: {self._message(connection)}")
-                status = connection.connect_poll()
-                if status == polling.OK:
-                    connection.nonblocking = 1
-                    return connection
-                if status == polling.FAILED:
-                    raise LinkError(f"no connection to PostgreSQL: {self._message(connection)}")
+            while (status := connection.connect_poll()) != polling.OK:
+                if status == polling.FAILED:  # also if it could not even begin
+                    message = " ".join(_text(connection.error_message).split())[:200]
+                    raise LinkError(f"no connection to PostgreSQL: {message}")
                 self._wait(connection, deadline, writes=status == polling.WRITING)
+            connection.nonblocking = 1
+            return connection
         except BaseException:
             connection.finish()
             raise
@@ -158,10 +155,6 @@ class PostgresLink:
         left = deadline - time.monotonic()
         if left <= 0 or not _is_ready(connection.socket, left, writes=writes):
             raise LinkError("no response of PostgreSQL within journal_store_timeout; check the server")
-
-    @staticmethod
-    def _message(connection: Any) -> str:
-        return " ".join(_text(connection.error_message).split())[:200]
 
 
 def _text(value: bytes | None) -> str:
