@@ -198,6 +198,8 @@ def move(context: Context, source: str, target: str) -> int:
 def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
     config = context.config()
     timeout_s = config.journal_store_timeout
+    if source == target:  # also if nothing is there: two names of one empty store look like two stores
+        raise same_place(target)
     if not is_url(source):
         if is_url(target):
             return move_files_into(lambda owner: view_of(target, owner, timeout_s).store, directory(source))

@@ -270,6 +270,14 @@ def test_a_move_into_the_same_store_deletes_nothing(
     assert bound(store, url).list() == before
 
 
+@pytest.mark.parametrize(("other", "status"), [(STORE, 2), ("redis://elsewhere.test:6379/0", 0)])
+def test_an_empty_store_is_known_by_its_url_only(
+    store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str], other: str, status: int
+) -> None:
+    found, out = run(capsys, "move", STORE, other)
+    assert (found, bound(store, url).list()) == (status, []), out
+
+
 def test_a_move_into_the_same_directory_deletes_nothing(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
