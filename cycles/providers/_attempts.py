@@ -11,7 +11,7 @@ from attrs import define, field
 
 from cycles.providers._admission import Need
 from cycles.providers._call import Call
-from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+from cycles.providers._settle import Caller
 
 
 @define(eq=False)
@@ -40,32 +40,23 @@ class Attempts:
         """Whether the last attempt was lost and is charged, so that the next one needs a reservation."""
         return self.call.end is not None
 
-    def failed(self, response: object, error: BaseException | None) -> None:
+    async def failed(self, caller: Caller, response: object, error: BaseException | None) -> None:
         """Charge the last attempt if it was lost: the SDK will send another one."""
         if self.call.retried(response, error):
-            end_call(self.call, None, error)
+            await caller.end(self.call, None, error)
 
-    async def failed_async(self, response: object, error: BaseException | None) -> None:
-        """As `failed`, from an event loop."""
-        if self.call.retried(response, error):
-            await end_call_async(self.call, None, error)
-
-    def reserve_next(self, *, is_fixed: bool = False) -> int | None:
+    async def reserve_next(self, caller: Caller, *, is_fixed: bool = False) -> int | None:
         """Reserve the attempt after a lost one, as a call of its own, and return the cap of its output.
 
         Args:
+            caller: What sends it.
             is_fixed: Its request cannot be changed, so its output limit is that of the lost attempt.
 
         Raises:
             CyclesError: as `Cycles.reserve` does; nothing more is sent to the provider.
         """
         self.call = _next(self.call, is_fixed=is_fixed)
-        return open_call(self.call)
-
-    async def reserve_next_async(self, *, is_fixed: bool = False) -> int | None:
-        """As `reserve_next`, from an event loop."""
-        self.call = _next(self.call, is_fixed=is_fixed)
-        return await open_call_async(self.call)
+        return await caller.open(self.call)
 
 
 def _next(lost: Call, *, is_fixed: bool) -> Call:

@@ -27,7 +27,7 @@ from cycles.providers._bodies import parsed_json, with_limits, with_other_limits
 from cycles.providers._call import Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, close_response, forwarded
-from cycles.providers._settle import end_call, end_dropped, open_call
+from cycles.providers._settle import THREAD, end_dropped
 
 T = TypeVar("T")
 
@@ -87,7 +87,8 @@ def _subclass(cls: Any, meter: Meter, *hooks: Any) -> type[Any]:
 
 
 def _make_api_call(cls: Any, meter: Meter) -> Any:
-    def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
+    @THREAD.method
+    async def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
         operation = self.meta.service_model.operation_model(operation_name)
         params = _with_bytes(api_params)
         call = _planned(self, meter, operation, params)
@@ -95,13 +96,13 @@ def _make_api_call(cls: Any, meter: Meter) -> Any:
             return cls._make_api_call(self, operation_name, params)
         attempts, before = Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
-            cap = open_call(call)
+            cap = await THREAD.open(call)
             _current.set(_Exchange(attempts))
             result = cls._make_api_call(self, operation_name, _limited(call, params, cap))
             if not attempts.call.streams:
-                end_call(attempts.call)
+                await THREAD.end(attempts.call)
         except BaseException as error:
-            end_call(attempts.call, None, error)
+            await THREAD.end(attempts.call, None, error)
             raise
         finally:
             _current.set(before)
@@ -116,14 +117,15 @@ def _mine(meter: Meter) -> _Exchange | None:
 
 
 def _create(cls: Any, meter: Meter) -> Any:
-    def create_request(self: Any, params: Any, *args: Any, **how: Any) -> Any:
+    @THREAD.method
+    async def create_request(self: Any, params: Any, *args: Any, **how: Any) -> Any:
         """Reserve the attempt after a lost one, before its request is signed."""
         exchange = _mine(meter)
         if exchange is not None and exchange.failed is not None:
             attempts, error, exchange.failed = exchange.attempts, exchange.failed, None
-            attempts.failed(None, error)
+            await attempts.failed(THREAD, None, error)
             if attempts.is_lost:
-                cap = attempts.reserve_next()
+                cap = await attempts.reserve_next(THREAD)
                 params = _limited_again(params, attempts.call, cap)
         return cls.create_request(self, params, *args, **how)
 

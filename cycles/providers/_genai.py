@@ -22,7 +22,7 @@ from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import Call, Outcome
 from cycles.providers._meter import Meter
 from cycles.providers._pump import broken
-from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
+from cycles.providers._settle import TASK, THREAD, Caller, end_call, end_dropped
 
 T = TypeVar("T")
 
@@ -118,121 +118,84 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "__del__": lambda self: None,
-        **_sync_hooks(cls, meter),
-        **_async_hooks(cls, meter),
+        **_hooks(cls, meter, THREAD),
+        **_hooks(cls, meter, TASK),
+        **_session_hook(cls, meter),
     }
     return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
 
 
-def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
-    def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
-        call = _planned(self, meter, http_method, path, request_dict)
-        if call is None:
-            return cls.request(self, http_method, path, request_dict, http_options)
-        attempts = Attempts(call)
-        try:  # around all of it: a signal handler may raise at any point
-            cap = open_call(call)
-            with _sends(attempts):
-                body = _limited(call, request_dict, cap)
-                response = cls.request(self, http_method, path, body, http_options)
-            attempts.call.whole(_bytes(response.body))
-            end_call(attempts.call)
-        except BaseException as error:
-            end_call(attempts.call, None, error)
-            raise
-        return response
+def _hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
+    prefix = "async_" if caller is TASK else ""
+    send, send_streamed = getattr(cls, f"{prefix}request"), getattr(cls, f"{prefix}request_streamed")
+    send_once = getattr(cls, f"_{prefix}request_once")
 
-    def streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
-        call = _planned(self, meter, http_method, path, request_dict)
-        if call is None:
-            return cls.request_streamed(self, http_method, path, request_dict, http_options)
-        attempts = Attempts(call)
-        try:
-            cap = open_call(call)
-            chunks = cls.request_streamed(self, http_method, path, _limited(call, request_dict, cap), http_options)
-            return _Chunks(attempts, chunks)
-        except BaseException as error:
-            end_call(attempts.call, None, error)
-            raise
-
-    def once(self: Any, http_request: Any, *args: Any, **how: Any) -> Any:
-        attempts = _mine(meter)
-        if attempts is None:
-            return cls._request_once(self, http_request, *args, **how)
-        if attempts.is_lost:
-            cap = attempts.reserve_next()
-            http_request = _limited_again(http_request, attempts.call, cap)
-        attempts.begin()
-        try:
-            return cls._request_once(self, http_request, *args, **how)
-        except Exception as error:
-            if attempts.call.charges_lost:
-                attempts.failed(None, error)
-            raise
-
-    return {"request": request, "request_streamed": streamed, "_request_once": once}
-
-
-def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
     async def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
-            return await cls.async_request(self, http_method, path, request_dict, http_options)
+            return await caller.result(send(self, http_method, path, request_dict, http_options))
         attempts = Attempts(call)
         try:  # around all of it: a signal handler may raise at any point
-            cap = await open_call_async(call)
+            body = _limited(call, request_dict, await caller.open(call))
             with _sends(attempts):
-                body = _limited(call, request_dict, cap)
-                response = await cls.async_request(self, http_method, path, body, http_options)
+                response = await caller.result(send(self, http_method, path, body, http_options))
             attempts.call.whole(_bytes(response.body))
-            await end_call_async(attempts.call)
+            await caller.end(attempts.call)
         except BaseException as error:
-            await end_call_async(attempts.call, None, error)
+            await caller.end(attempts.call, None, error)
             raise
         return response
 
     async def streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
-            return await cls.async_request_streamed(self, http_method, path, request_dict, http_options)
+            return await caller.result(send_streamed(self, http_method, path, request_dict, http_options))
         attempts = Attempts(call)
         try:
-            cap = await open_call_async(call)
-            body = _limited(call, request_dict, cap)
-            with _sends(attempts):
-                chunks = await cls.async_request_streamed(self, http_method, path, body, http_options)
-            attempts.call.responded = True
-            return _AsyncChunks(attempts, chunks)
+            body = _limited(call, request_dict, await caller.open(call))
+            with _sends(attempts):  # a task sends the request here, a thread at the first chunk
+                chunks = await caller.result(send_streamed(self, http_method, path, body, http_options))
+            attempts.call.responded = caller is TASK
+            return _AsyncChunks(attempts, chunks) if caller is TASK else _Chunks(attempts, chunks)
         except BaseException as error:
-            await end_call_async(attempts.call, None, error)
+            await caller.end(attempts.call, None, error)
             raise
 
     async def once(self: Any, http_request: Any, *args: Any, **how: Any) -> Any:
         attempts = _mine(meter)
         if attempts is None:
-            return await cls._async_request_once(self, http_request, *args, **how)
+            return await caller.result(send_once(self, http_request, *args, **how))
         if attempts.is_lost:
-            cap = await attempts.reserve_next_async()
+            cap = await attempts.reserve_next(caller)
             http_request = _limited_again(http_request, attempts.call, cap)
         attempts.begin()
         try:
-            return await cls._async_request_once(self, http_request, *args, **how)
+            return await caller.result(send_once(self, http_request, *args, **how))
         except Exception as error:
             if attempts.call.charges_lost:
-                await attempts.failed_async(None, error)
+                await attempts.failed(caller, None, error)
             raise
+
+    return {
+        f"{prefix}request": caller.method(request),
+        f"{prefix}request_streamed": caller.method(streamed),
+        f"_{prefix}request_once": caller.method(once),
+    }
+
+
+def _session_hook(cls: Any, meter: Meter) -> dict[str, Any]:
+    """Return the hook that sees a second request inside of an attempt, if the SDK can send one."""
 
     async def session(self: Any) -> Any:
         attempts = _mine(meter)
         if attempts is not None and attempts.is_second_session():
-            await attempts.failed_async(None, sys.exc_info()[1])
+            await attempts.failed(TASK, None, sys.exc_info()[1])
             if attempts.is_lost:
-                await attempts.reserve_next_async(is_fixed=True)
+                await attempts.reserve_next(TASK, is_fixed=True)
             attempts.call.attempts += 1
         return await cls._get_aiohttp_session(self)
 
-    hooks = {"async_request": request, "async_request_streamed": streamed, "_async_request_once": once}
-    return {**hooks, _SESSION: session} if hasattr(cls, _SESSION) else hooks
+    return {_SESSION: session} if hasattr(cls, _SESSION) else {}
 
 
 def _mine(meter: Meter) -> Attempts | None:
@@ -330,5 +293,5 @@ class _AsyncChunks(_Watched):
         try:
             return self._seen(await anext(self._chunks))
         except BaseException as error:
-            await end_call_async(*self._ended(error))
+            await TASK.end(*self._ended(error))
             raise

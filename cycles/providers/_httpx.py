@@ -18,7 +18,7 @@ from cycles.providers._bodies import parsed_json, with_limits
 from cycles.providers._call import Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import receive
-from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+from cycles.providers._settle import TASK, THREAD
 
 T = TypeVar("T")
 
@@ -111,37 +111,24 @@ def _named(cls: Any, meter: Meter, **members: Any) -> type[Any]:
 def _watched(cls: Any, meter: Meter) -> type[Any]:
     """Return a subclass of a class of `httpx` clients that meters what it sends."""
 
-    def send(self: Any, request: Any, **how: Any) -> Any:
+    caller = TASK if inspect.iscoroutinefunction(cls.send) else THREAD
+
+    async def send(self: Any, request: Any, **how: Any) -> Any:
         call = _planned(meter, request)
         if call is None:
-            return cls.send(self, request, **how)
+            return await caller.result(cls.send(self, request, **how))
         try:  # around all of it: a signal handler may raise at any point
-            cap = open_call(call)
-            response = cls.send(self, _limited(call, request, cap), **how)
+            cap = await caller.open(call)
+            response = await caller.result(cls.send(self, _limited(call, request, cap), **how))
             receive(call, response)
             if not call.streams:
-                end_call(call, None, _failure(response))
+                await caller.end(call, None, _failure(response))
         except BaseException as error:
-            end_call(call, None, error)
+            await caller.end(call, None, error)
             raise
         return response
 
-    async def send_async(self: Any, request: Any, **how: Any) -> Any:
-        call = _planned(meter, request)
-        if call is None:
-            return await cls.send(self, request, **how)
-        try:
-            cap = await open_call_async(call)
-            response = await cls.send(self, _limited(call, request, cap), **how)
-            receive(call, response)
-            if not call.streams:
-                await end_call_async(call, None, _failure(response))
-        except BaseException as error:
-            await end_call_async(call, None, error)
-            raise
-        return response
-
-    return _named(cls, meter, send=send_async if inspect.iscoroutinefunction(cls.send) else send)
+    return _named(cls, meter, send=caller.method(send))
 
 
 def _failure(response: Any) -> Exception | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cycles.providers._background import Retrieval
 from cycles.providers._call import Call, Outcome
-from cycles.providers._settle import end_call, end_call_async, end_dropped
+from cycles.providers._settle import TASK, end_call, end_dropped
 
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_S: Final = 1.0
@@ -131,7 +131,7 @@ def guarded_response(cls: type) -> type[Any]:
             try:
                 await base.aclose(self)
             finally:
-                await end_call_async(pump.call, pump.call.stream_outcome)
+                await TASK.end(pump.call, pump.call.stream_outcome)
 
     members = {"iter_bytes": iter_bytes, "aiter_bytes": aiter_bytes, "close": close, "aclose": aclose}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, "__slots__": ()}
@@ -185,15 +185,15 @@ async def _aforwarded(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator
                 chunk = await anext(source, None)
             data = pump.take(chunk)
             if pump.outcome == "error":
-                await end_call_async(pump.call, "error")
+                await TASK.end(pump.call, "error")
             if data:
                 yield data
     except GeneratorExit:
         raise  # the response is closed or dropped, and settled then
     except BaseException as error:
-        await end_call_async(pump.call, broken(error))
+        await TASK.end(pump.call, broken(error))
         raise
-    await end_call_async(pump.call, pump.outcome)
+    await TASK.end(pump.call, pump.outcome)
 
 
 def _drain(pump: Pump, connection: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from cycles.providers._meter import Meter, make_meter
 from cycles.providers._paid import current_payer, paid_by, sum_of
 from cycles.providers._provider import Endpoint, Hook, StreamRules, no_cost
 from cycles.providers._pump import broken
-from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+from cycles.providers._settle import TASK, end_call, open_call
 
 if TYPE_CHECKING:
     from cycles import Amount
@@ -90,7 +90,7 @@ class MeteredCall(Call):
 
     async def abegin(self) -> dict[str, int]:
         """As `begin`, for a coroutine."""
-        return self.limits(await open_call_async(self))
+        return self.limits(await TASK.open(self))
 
     def inside(self) -> AbstractContextManager[None]:
         """Return the block in which the model runs. Enter it for each step of a stream, never across a ``yield``."""
@@ -118,7 +118,7 @@ class MeteredCall(Call):
 
     async def afinish(self, raised: BaseException | None = None) -> None:
         """As `finish`, for a coroutine."""
-        await end_call_async(self, *self._ended(raised))
+        await TASK.end(self, *self._ended(raised))
 
     def _ended(self, raised: BaseException | None) -> tuple[Outcome, BaseException | None]:
         if raised is None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from attrs import frozen
 
 import cycles
 from cycles._core.amounts import Amount
@@ -30,47 +33,135 @@ if TYPE_CHECKING:
 
     from cycles import AsyncGuard, Guard
 
+_Flow: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, None]]
 _OPEN: Final = ("active", "lost", "unreserved", "observed")
 """States of a guard that can pay."""
 _in_flight: Final[weakref.WeakKeyDictionary[Any, dict[Call, int]]] = weakref.WeakKeyDictionary()
 """Estimates of requests that an enclosing guard pays and that are not settled yet."""
 
 
-def open_call(call: Call) -> int | None:
-    """Reserve for a call, and return the cap of its output.
+@frozen
+class Caller:
+    """Opens and ends calls for the threads or for the tasks that make them: `THREAD` or `TASK`.
 
-    Raises:
-        CyclesError: as `Cycles.reserve` does; nothing was sent to the provider.
+    Attributes:
+        method: Returns a method of a client that runs a flow. No operation of the flow suspends in a thread.
+        result: Returns what a method of a client has returned, or has returned an awaitable of.
+        run: Runs a flow over the operations of a runtime. It gets them, and the event loop of the task.
+        record: Records an event.
     """
-    cap = _enclose(call)
-    if call.guard is not None:
-        return cap
-    request = _request_of(call)
-    try:
-        return _cap(run(_admit(call.runtime.blocking, call, request)))
-    except BaseException as error:
-        if call.guard is not None:  # interrupted after the reservation was made: nothing was sent to the provider
-            end_call(call, None, error)
-        call.meter.note_failed_reserve(error)
-        raise
+
+    method: Callable[[Callable[..., Coroutine[Any, Any, Any]]], Callable[..., Any]]
+    result: Callable[[Any], Awaitable[Any]]
+    run: Callable[[Any, _Flow], Awaitable[None]]
+    record: Callable[[Any, Mapping[str, Any]], Awaitable[None]]
+
+    async def open(self, call: Call) -> int | None:
+        """Reserve for a call, and return the cap of its output.
+
+        Raises:
+            CyclesError: as `Cycles.reserve` does; nothing was sent to the provider.
+        """
+        cap = _enclose(call)
+        if call.guard is not None:
+            return cap
+        request = _request_of(call)
+        try:
+            await self.run(call.runtime, partial(_admit, call, request))
+            return _cap(call)
+        except BaseException as error:
+            if call.guard is not None:  # interrupted after the reservation was made: nothing was sent to the provider
+                await self.end(call, None, error)
+            call.meter.note_failed_reserve(error)
+            raise
+
+    async def end(self, call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
+        """Settle a call, if nothing else has. Raises nothing that a server can cause.
+
+        A call whose response is still being made in the background stays open. A retrieval ends the call that it has
+        found. If the caller is cancelled, the client continues with the settlement.
+        """
+        if isinstance(call, Retrieval):
+            if (found := call.end_of_call()) is not None:
+                await self.end_open(call.call, found)
+        elif raised is not None or not _keep_open(call):
+            await self.end_open(call, End(outcome, raised))
+
+    async def end_open(self, call: Call, end: End) -> None:
+        """Settle a call, also if its response is still being made in the background."""
+        try:
+            if call.claim_end(end):
+                await self.settle(call, end)
+        except BaseException:  # cancelled, or a signal handler has raised
+            _continue_later(call, end)
+            raise
+
+    async def settle(self, call: Call, end: End) -> None:
+        """Price a call and settle it. After an interruption this may run again."""
+        ending = call.conclude(end)
+        if isinstance(call.guard, GuardState):
+            try:
+                await self.run(call.runtime, partial(_end, call, ending))
+            finally:
+                _wake_others(call, call.guard)
+        elif call.guard is not None and (event := _pay(call, ending)) is not None:
+            with contextlib.suppress(CyclesError):  # logged and reported by the client
+                await self.record(call.client, event)
 
 
-async def open_call_async(call: Call) -> int | None:
-    """As `open_call`, from an event loop."""
-    cap = _enclose(call)
-    if call.guard is not None:
-        return cap
+def _run_method(flow: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    @functools.wraps(flow)
+    def method(*args: Any, **options: Any) -> Any:
+        return run(flow(*args, **options))
+
+    return method
+
+
+async def _returned(value: Any) -> Any:
+    return value
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _run_in_thread(runtime: Any, flow: _Flow) -> Awaitable[None]:
+    return flow(runtime.blocking, None)
+
+
+def _run_in_task(runtime: Any, flow: _Flow) -> Awaitable[None]:
     import asyncio  # late: scripts without an event loop start faster without it
 
-    request = _request_of(call)
-    io = call.runtime.tasks()
-    try:
-        return _cap(await io.to_the_end(_admit(io, call, request, asyncio.get_running_loop())))
-    except BaseException as error:
-        if call.guard is not None:
-            await end_call_async(call, None, error)
-        call.meter.note_failed_reserve(error)
-        raise
+    io = runtime.tasks()
+    found: Awaitable[None] = io.to_the_end(flow(io, asyncio.get_running_loop()))
+    return found
+
+
+async def _record_in_thread(client: Any, event: Mapping[str, Any]) -> None:
+    client.record(**event)
+
+
+async def _record_in_task(client: Any, event: Mapping[str, Any]) -> None:
+    await client.aio.record(**event)
+
+
+THREAD: Final = Caller(_run_method, _returned, _run_in_thread, _record_in_thread)
+TASK: Final = Caller(lambda flow: flow, _awaited, _run_in_task, _record_in_task)
+
+
+def open_call(call: Call) -> int | None:
+    """Reserve for a call in this thread, as `Caller.open` says."""
+    return run(THREAD.open(call))
+
+
+def end_call(call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
+    """Settle a call in this thread, as `Caller.end` says."""
+    run(THREAD.end(call, outcome, raised))
+
+
+def end_open(call: Call, end: End) -> None:
+    """Settle a call in this thread, as `Caller.end_open` says."""
+    run(THREAD.end_open(call, end))
 
 
 def _request_of(call: Call) -> ReserveRequest:
@@ -81,7 +172,7 @@ def _request_of(call: Call) -> ReserveRequest:
     return request
 
 
-async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEventLoop | None = None) -> GuardState:
+async def _admit(call: Call, request: ReserveRequest, io: Io, loop: AbstractEventLoop | None) -> None:
     """Reserve for a call, which is in flight from then on."""
     limits = limits_around()
     around = cycles.current_guard()
@@ -112,35 +203,12 @@ async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEven
     call.guard = admitted.guard
     call.admitted(admitted.amount, admitted.limit)
     call.runtime.ahead.sent(admitted.guard, admitted.amount.amount)
-    return admitted.guard
 
 
-def _cap(state: GuardState) -> int | None:
-    created = state.created
+def _cap(call: Call) -> int | None:
+    created = call.guard.created
     caps = None if created is None else created.caps
     return None if caps is None else caps.max_tokens
-
-
-def end_call(call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
-    """Settle a call in this thread, if nothing else has. Raises nothing that a server can cause.
-
-    A call whose response is still being made in the background stays open. A retrieval ends the call that it has found.
-    """
-    if isinstance(call, Retrieval):
-        if (found := call.end_of_call()) is not None:
-            end_open(call.call, found)
-    elif raised is not None or not _keep_open(call):
-        end_open(call, End(outcome, raised))
-
-
-def end_open(call: Call, end: End) -> None:
-    """Settle a call in this thread, also if its response is still being made in the background."""
-    try:
-        if call.claim_end(end):
-            _settle(call, end)
-    except BaseException:  # a signal handler has raised
-        _continue_later(call, end)
-        raise
 
 
 def _keep_open(call: Call) -> bool:
@@ -170,16 +238,7 @@ def end_all_open(held: HeldResponses[Call]) -> None:
 
 
 def _settle(call: Call, end: End) -> None:
-    """Price a call and settle it in this thread. After an interruption this may run again."""
-    ending = call.conclude(end)
-    if isinstance(call.guard, GuardState):
-        try:
-            run(_end(call.runtime.blocking, call, ending))
-        finally:
-            _wake_others(call, call.guard)
-    elif call.guard is not None and (event := _pay(call, ending)) is not None:
-        with contextlib.suppress(CyclesError):  # logged and reported by the client
-            call.client.record(**event)
+    run(THREAD.settle(call, end))
 
 
 def _continue_later(call: Call, end: End) -> None:
@@ -212,38 +271,6 @@ def _has_spent(call: Call, amount: Amount | None) -> bool:
     return before is None or bool(after - before >= amount)
 
 
-async def end_call_async(call: Call | Retrieval, outcome: Outcome = None, raised: BaseException | None = None) -> None:
-    """As `end_call`, from an event loop. If the caller is cancelled, the client continues with the settlement."""
-    if isinstance(call, Retrieval):
-        if (found := call.end_of_call()) is not None:
-            await end_open_async(call.call, found)
-    elif raised is not None or not _keep_open(call):
-        await end_open_async(call, End(outcome, raised))
-
-
-async def end_open_async(call: Call, end: End) -> None:
-    """As `end_open`, from an event loop."""
-    try:
-        if call.claim_end(end):
-            await _settle_async(call, end)
-    except BaseException:
-        _continue_later(call, end)
-        raise
-
-
-async def _settle_async(call: Call, end: End) -> None:
-    ending = call.conclude(end)
-    if isinstance(call.guard, GuardState):
-        io = call.runtime.tasks()
-        try:
-            await io.to_the_end(_end(io, call, ending))
-        finally:
-            _wake_others(call, call.guard)
-    elif call.guard is not None and (event := _pay(call, ending)) is not None:
-        with contextlib.suppress(CyclesError):  # logged and reported by the client
-            await call.client.aio.record(**event)
-
-
 def end_dropped(call: Call | Retrieval) -> None:
     """Settle a call whose response was dropped: in a thread, or here if no thread can be started any more."""
     outcome = call.stream_outcome
@@ -256,7 +283,7 @@ def end_dropped(call: Call | Retrieval) -> None:
         end_call(call, outcome)
 
 
-async def _end(io: Io, call: Call, ending: Ending) -> None:
+async def _end(call: Call, ending: Ending, io: Io, _: AbstractEventLoop | None) -> None:
     state: GuardState = call.guard
     call.add_usage(state.usage)
     with contextlib.suppress(CyclesError):  # a response that is paid is returned; the client reports the rejection

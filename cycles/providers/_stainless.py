@@ -25,7 +25,7 @@ from cycles.providers._call import PROJECT_HEADER, Call
 from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter
 from cycles.providers._pump import receive
-from cycles.providers._settle import end_all_open, end_call, end_call_async, open_call, open_call_async
+from cycles.providers._settle import TASK, THREAD, Caller, end_all_open
 
 T = TypeVar("T")
 
@@ -87,14 +87,14 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
     if (made := meter.classes.get(cls)) is not None:
         return made
     held: HeldResponses[Call] = HeldResponses()
-    hooks = _async_hooks if inspect.iscoroutinefunction(cls.request) else _sync_hooks
+    caller = TASK if inspect.iscoroutinefunction(cls.request) else THREAD
     members = {
         "__slots__": (),
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "_cycles_meter": meter,
-        **hooks(cls, meter, held),
+        **_hooks(cls, meter, held, caller),
         **_connections(cls, meter),
     }
     made = type(cls.__name__, (cls,), members)
@@ -104,151 +104,72 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
     return made
 
 
-def _sync_hooks(cls: Any, meter: Meter, held: HeldResponses[Call]) -> dict[str, Any]:
-    def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        call = _planned(self, meter, held, options, how)
-        if call is None:
-            return cls.request(self, cast_to, options, **how)
-        if isinstance(call, Retrieval):
-            return retrieve(self, cast_to, options, how, call)
-        attempts, before = Attempts(call), _current.get()
-        try:  # around all of it: a signal handler may raise at any point
-            cap = open_call(call)
-            _current.set(attempts)
-            result = cls.request(self, cast_to, _limited(options, call, cap), **how)
-            if not attempts.call.streams:
-                end_call(attempts.call)
-        except BaseException as error:
-            end_call(attempts.call, None, error)
-            raise
-        finally:
-            _current.set(before)
-        return result
-
-    def retrieve(self: Any, cast_to: Any, options: Any, how: Mapping[str, Any], retrieval: Retrieval) -> Any:
-        before = _current.get()
-        try:
-            _current.set(retrieval)
-            result = cls.request(self, cast_to, options, **how)
-            if not retrieval.streams:
-                end_call(retrieval)
-        except BaseException as error:
-            end_call(retrieval, None, error)
-            raise
-        finally:
-            _current.set(before)
-        return result
-
-    def prepare_options(self: Any, options: Any) -> Any:
-        attempts = _mine(meter)
-        if attempts is not None and attempts.is_lost:
-            cap = attempts.reserve_next()
-            options = _limited_again(options, attempts.call, cap)
-        return cls._prepare_options(self, options)
-
-    def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
-        _attempt(meter)
-        cls._prepare_request(self, *args, **kwargs)
-
-    def process(self: Any, *, response: Any, **how: Any) -> Any:
-        _receive(meter, response)
-        return cls._process_response(self, response=response, **how)
-
-    def sleep(self: Any, **how: Any) -> None:
-        attempts = _mine(meter)
-        if attempts is not None:
-            attempts.failed(how.get("response"), sys.exc_info()[1])
-        cls._sleep_for_retry(self, **how)
-
-    return {
-        "request": request,
-        "_prepare_options": prepare_options,
-        "_prepare_request": prepare,
-        "_process_response": process,
-        "_sleep_for_retry": sleep,
-    }
-
-
-def _async_hooks(cls: Any, meter: Meter, held: HeldResponses[Call]) -> dict[str, Any]:
+def _hooks(cls: Any, meter: Meter, held: HeldResponses[Call], caller: Caller) -> dict[str, Any]:
     async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
         call = _planned(self, meter, held, options, how)
         if call is None:
-            return await cls.request(self, cast_to, options, **how)
-        if isinstance(call, Retrieval):
-            return await retrieve(self, cast_to, options, how, call)
-        attempts, before = Attempts(call), _current.get()
+            return await caller.result(cls.request(self, cast_to, options, **how))
+        current, before = call if isinstance(call, Retrieval) else Attempts(call), _current.get()
         try:  # around all of it: a signal handler may raise at any point
-            cap = await open_call_async(call)
-            _current.set(attempts)
-            result = await cls.request(self, cast_to, _limited(options, call, cap), **how)
-            if not attempts.call.streams:
-                await end_call_async(attempts.call)
+            if isinstance(call, Call):
+                options = _limited(options, call, await caller.open(call))
+            _current.set(current)
+            result = await caller.result(cls.request(self, cast_to, options, **how))
+            if not _last(current).streams:
+                await caller.end(_last(current))
         except BaseException as error:
-            await end_call_async(attempts.call, None, error)
+            await caller.end(_last(current), None, error)
             raise
         finally:
             _current.set(before)
         return result
 
-    async def retrieve(self: Any, cast_to: Any, options: Any, how: Mapping[str, Any], retrieval: Retrieval) -> Any:
-        before = _current.get()
-        try:
-            _current.set(retrieval)
-            result = await cls.request(self, cast_to, options, **how)
-            if not retrieval.streams:
-                await end_call_async(retrieval)
-        except BaseException as error:
-            await end_call_async(retrieval, None, error)
-            raise
-        finally:
-            _current.set(before)
-        return result
-
-    async def prepare_options(self: Any, options: Any) -> Any:
-        attempts = _mine(meter)
-        if attempts is not None and attempts.is_lost:
-            cap = await attempts.reserve_next_async()
-            options = _limited_again(options, attempts.call, cap)
-        return await cls._prepare_options(self, options)
-
-    async def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
-        _attempt(meter)
-        await cls._prepare_request(self, *args, **kwargs)
-
-    async def process(self: Any, *, response: Any, **how: Any) -> Any:
-        _receive(meter, response)
-        return await cls._process_response(self, response=response, **how)
+    async def prepare_again(self: Any, options: Any, attempts: Attempts) -> Any:
+        cap = await attempts.reserve_next(caller)
+        return await caller.result(cls._prepare_options(self, _limited_again(options, attempts.call, cap)))
 
     async def sleep(self: Any, **how: Any) -> None:
         attempts = _mine(meter)
         if attempts is not None:
-            await attempts.failed_async(how.get("response"), sys.exc_info()[1])
-        await cls._sleep_for_retry(self, **how)
+            await attempts.failed(caller, how.get("response"), sys.exc_info()[1])
+        await caller.result(cls._sleep_for_retry(self, **how))
+
+    # What these return is awaited by the SDK, if it is awaitable.
+    again = caller.method(prepare_again)
+
+    def prepare_options(self: Any, options: Any) -> Any:
+        attempts = _mine(meter)
+        lost = attempts is not None and attempts.is_lost
+        return again(self, options, attempts) if lost else cls._prepare_options(self, options)
+
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if (attempts := _mine(meter)) is not None:
+            attempts.call.attempts += 1
+        return cls._prepare_request(self, *args, **kwargs)
+
+    def process(self: Any, *, response: Any, **how: Any) -> Any:
+        current = _current.get()
+        if current is not None and (call := _last(current)).meter is meter:
+            receive(call, response)
+        return cls._process_response(self, response=response, **how)
 
     return {
-        "request": request,
+        "request": caller.method(request),
         "_prepare_options": prepare_options,
         "_prepare_request": prepare,
         "_process_response": process,
-        "_sleep_for_retry": sleep,
+        "_sleep_for_retry": caller.method(sleep),
     }
+
+
+def _last(current: Attempts | Retrieval) -> Call | Retrieval:
+    """Return what the next response belongs to: a retrieval, or the call of the last attempt."""
+    return current.call if isinstance(current, Attempts) else current
 
 
 def _mine(meter: Meter) -> Attempts | None:
     attempts = _current.get()
     return attempts if isinstance(attempts, Attempts) and attempts.call.meter is meter else None
-
-
-def _attempt(meter: Meter) -> None:
-    if (attempts := _mine(meter)) is not None:
-        attempts.call.attempts += 1
-
-
-def _receive(meter: Meter, response: Any) -> None:
-    current = _current.get()
-    call = current.call if isinstance(current, Attempts) else current
-    if call is not None and call.meter is meter:
-        receive(call, response)
 
 
 def _planned(

@@ -37,7 +37,7 @@ from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._provider import Endpoint
 from cycles.providers._queue import pays
-from cycles.providers._settle import open_call_async
+from cycles.providers._settle import TASK
 from cycles.proxy._agent_tree import AGENT_HEADER, checked_path
 from cycles.proxy._asking import Asking
 from cycles.proxy._bodies import Body, read_body, rejected_body
@@ -360,7 +360,7 @@ class App:
 
     async def _opened(self, call: Call) -> int | None:
         try:
-            return await open_call_async(call)
+            return await TASK.open(call)
         finally:
             self.totals.admitted(call)
 

@@ -21,7 +21,7 @@ from cycles.providers._background import Retrieval
 from cycles.providers._bodies import was_sent
 from cycles.providers._call import Call, End, Outcome
 from cycles.providers._held import HeldResponses
-from cycles.providers._settle import end_call_async, end_open_async
+from cycles.providers._settle import TASK
 from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
 from cycles.proxy._shares import Share, current_share
@@ -109,7 +109,7 @@ class Relay:
 
     async def settle_open(self, held: HeldResponses[Call]) -> None:
         """Settle the estimates of the calls whose responses were not retrieved, because the run ends."""
-        await asyncio.gather(*(end_open_async(call, End(None, None)) for call in held.close()))
+        await asyncio.gather(*(TASK.end_open(call, End(None, None)) for call in held.close()))
         while self._open:
             call, share = self._open.popitem()
             self._totals.settled(call, share)
@@ -160,7 +160,7 @@ class Relay:
     async def failed(self, call: Call, error: BaseException | None, *, is_sent: bool = True) -> None:
         """Settle a call that has no response to be paid; only if it was sent to a provider it counts as a call."""
         try:
-            await end_call_async(call, None, error)
+            await TASK.end(call, None, error)
         finally:
             if is_sent:
                 self._totals.settled(call, current_share())
@@ -248,7 +248,7 @@ class Relay:
 
     async def _ended(self, call: Call | Retrieval, outcome: Outcome) -> None:
         try:
-            await end_call_async(call, outcome)
+            await TASK.end(call, outcome)
         finally:  # if the program leaves now, the client continues with the settlement
             self._count(call)
 

@@ -22,7 +22,7 @@ from cycles.providers._call import Call
 from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
 from cycles.providers._queue import admissions_of
-from cycles.providers._settle import end_call, end_call_async, open_call, open_call_async
+from cycles.providers._settle import TASK, end_call, open_call
 from tests.support.inside import runtime_of
 
 PATIENCE_S = 20.0
@@ -223,7 +223,7 @@ class Line:
             call.attempts = 1
             call.whole(b'{"model":"m","usage":{"prompt_tokens":0,"completion_tokens":%d}}' % usage["completion_tokens"])
         if self.is_async:
-            self.run_async(end_call_async(call))
+            self.run_async(TASK.end(call))
         else:
             end_call(call)
 
@@ -259,7 +259,7 @@ def _open(started: Started) -> None:
 
 async def _open_async(started: Started) -> None:
     try:
-        await open_call_async(started.call)
+        await TASK.open(started.call)
     except BaseException as error:
         started.opened.set_exception(error)
     else:

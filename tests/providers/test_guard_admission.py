@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles.providers._settle import end_call, open_call, open_call_async
+from cycles.providers._settle import TASK, end_call, open_call
 from tests.providers.admissions import TOKEN, Line, dollars
 from tests.support.waiting import until
 
@@ -348,7 +348,7 @@ def test_a_task_or_thread_does_not_wait_for_what_it_has_open_itself(make: Make) 
 
     async def in_one_task() -> list[int]:
         for call in calls[:2]:
-            await open_call_async(call)
+            await TASK.open(call)
         return [call.reserved.amount // TOKEN for call in calls[:2]]
 
     if line.is_async:
@@ -368,7 +368,7 @@ def test_the_guard_around_a_call_cannot_end_before_it(make: Make) -> None:
     async def within() -> int:
         call = line.call(9)
         async with line.client.reserve(dollars(6), action=("a", "b")) as guard:
-            await open_call_async(call)
+            await TASK.open(call)
             await guard.commit(dollars(1))
         return call.reserved.amount // TOKEN
 
@@ -476,7 +476,7 @@ def test_a_call_whose_event_loop_has_stopped_holds_up_nothing(make: Make) -> Non
     loop = asyncio.new_event_loop()
 
     async def begin() -> None:
-        task = asyncio.get_running_loop().create_task(open_call_async(call))
+        task = asyncio.get_running_loop().create_task(TASK.open(call))
         while not call.waited:
             await asyncio.sleep(0)
         assert not task.done()
