@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -216,8 +217,11 @@ class _Server(ThreadingHTTPServer):
         """A client that closed its connection is no error of the server."""
 
     def close_connections(self) -> None:
+        """Close what clients keep open. A thread that waits for the next request of its client ends."""
         for connection in list(self._open):
-            super().shutdown_request(connection)
+            with contextlib.suppress(OSError):  # its client has closed it
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 class _Handler(BaseHTTPRequestHandler):

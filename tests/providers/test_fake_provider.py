@@ -13,6 +13,7 @@ import pytest
 
 import cycles.usage
 from cycles.testing import FakeProvider, ToolCall
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -171,6 +172,15 @@ def test_a_body_of_your_own(provider: FakeProvider, http: httpx.Client) -> None:
     assert http.post(url, json={}).json() == {"mine": 1}
     assert http.post(url, json={}).content == b"not json"
     assert http.post(url, json={}).json()["service_tier"] == "flex"
+
+
+def test_stopping_ends_the_threads_of_connections_that_clients_keep_open(http: httpx.Client) -> None:
+    before = set(threading.enumerate())
+    with FakeProvider() as provider:
+        http.get(provider.url)
+        http.get(provider.url)
+        assert set(threading.enumerate()) > before
+    until(lambda: set(threading.enumerate()) <= before, 10)
 
 
 def test_the_server_must_be_started() -> None:
