@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -45,28 +47,60 @@ def every_event_loop_is_closed(made_loops: weakref.WeakSet[asyncio.BaseEventLoop
     assert [loop for loop in open_of(made_loops) if loop not in before] == []
 
 
+@pytest.fixture(autouse=True)
+def every_socket_is_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves a socket open; the warning of the socket would appear in some later test."""
+    made: list[weakref.ref[socket.socket]] = []
+    original = socket.socket.__init__
+
+    def remembered(self: socket.socket, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        if len(args) < 4 and options.get("fileno") is None:  # not one of accept(), which its own thread closes
+            made.append(weakref.ref(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "__init__", remembered)
+        yield
+    if not any("ResourceWarning" in mark.args[0] for mark in request.node.iter_markers("filterwarnings")):
+        assert [each for ref in made if (each := ref()) is not None and each.fileno() != -1] == []
+
+
 def open_of(loops: weakref.WeakSet[asyncio.BaseEventLoop]) -> list[asyncio.BaseEventLoop]:
     return [loop for loop in loops if not loop.is_closed()]
 
 
 @asynccontextmanager
 async def closed_http_clients() -> AsyncIterator[None]:
-    """Close the async clients that LiteLLM makes in the block and keeps, before their event loop is closed."""
+    """Close the clients that LiteLLM makes in the block and keeps, before their event loop is closed."""
     import litellm
 
-    made: list[httpx.AsyncClient] = []
-    original = httpx.AsyncClient.__init__
+    made: list[Any] = []
 
-    def remembered(self: httpx.AsyncClient, *args: Any, **options: Any) -> None:
-        original(self, *args, **options)
-        made.append(self)
+    def remembered(original: Callable[..., None]) -> Callable[..., None]:
+        def init(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            made.append(self)
+
+        return init
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(httpx.AsyncClient, "__init__", remembered)
+        for kind in (httpx.Client, httpx.AsyncClient):
+            patch.setattr(kind, "__init__", remembered(kind.__init__))
         yield
     for each in made:
-        await each.aclose()
+        if isinstance(each, httpx.Client):
+            each.close()
+        else:
+            await each.aclose()
     litellm.in_memory_llm_clients_cache.flush_cache()
+
+
+def forget_clients_of_langchain() -> None:
+    """Delete the HTTP clients that LangChain keeps by their URL: a later server may have the same port."""
+    for name in ("langchain_openai.chat_models._client_utils", "langchain_anthropic._client_utils"):
+        for each in vars(sys.modules[name]).values() if name in sys.modules else ():
+            if hasattr(each, "cache_clear"):
+                each.cache_clear()
 
 
 @pytest.fixture

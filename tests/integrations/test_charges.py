@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,12 +13,20 @@ import pytest
 import cycles
 from cycles.providers import guard
 from cycles.testing import FakeProvider
-from tests.integrations.conftest import closed_http_clients
+from tests.integrations.conftest import closed_http_clients, forget_clients_of_langchain
 
 BOOK = cycles.PriceBook.genai()
 BUDGET = cycles.usd(5)
 SDK_WARNINGS = ("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
 pytestmark = [pytest.mark.filterwarnings(each) for each in SDK_WARNINGS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unclosed() -> Iterator[None]:
+    """Delete what frameworks leave open while its warnings are ignored: they would fail a test of another file."""
+    yield
+    forget_clients_of_langchain()
+    gc.collect()
 
 
 def priced(_: Any = None) -> Any:
@@ -416,18 +425,20 @@ def repeated(api: str, provider: FakeProvider, client: cycles.Cycles, *, streame
         genai: Any = pytest.importorskip("google.genai")
         llm = guard(genai.Client(api_key="k", http_options={"base_url": provider.google_url}), **options)
         call = llm.models.generate_content_stream if streamed else llm.models.generate_content
-        response = call(model=GEMINI, contents="hi")
+        arguments: dict[str, Any] = {"model": GEMINI, "contents": "hi"}
     elif api == "messages":
         anthropic: Any = pytest.importorskip("anthropic")
         llm = guard(anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url), **options)
-        response = llm.messages.create(**{**sent.body, "max_tokens": 5_000})
+        call, arguments = llm.messages.create, {**sent.body, "max_tokens": 5_000}
     else:
         openai: Any = pytest.importorskip("openai")
         llm = guard(openai.OpenAI(api_key="k", base_url=provider.openai_url), **options)
-        response = (llm.responses if api == "responses" else llm.chat.completions).create(**sent.body)
-    if streamed or (api != "gemini" and sent.body.get("stream")):
-        for _ in response:
-            pass
+        call, arguments = (llm.responses if api == "responses" else llm.chat.completions).create, sent.body
+    with contextlib.closing(llm):
+        response = call(**arguments)
+        if streamed or (api != "gemini" and sent.body.get("stream")):
+            for _ in response:
+                pass
 
 
 def commits(server: cycles.EmbeddedServer) -> list[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
-from tests.integrations.test_charges import BOOK, SDK_WARNINGS, arun_langchain, run_langchain
+from tests.integrations.test_charges import BOOK, SDK_WARNINGS, arun_langchain, run_langchain, unclosed as unclosed
 
 pytestmark = [pytest.mark.filterwarnings(each) for each in SDK_WARNINGS]
 

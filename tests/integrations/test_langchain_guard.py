@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger, settled
+from tests.integrations.conftest import Ledger, forget_clients_of_langchain, settled
 from tests.support.waiting import set_by
 
 pytest.importorskip("langchain", reason="langchain is not installed: run make test-integrations")
@@ -295,7 +296,8 @@ async def test_a_guarded_client_inside_pays_nothing_itself(guarded: Any, client:
                 return ChatResult(generations=[ChatGeneration(message=says())])
 
         provider.reply(model="small-model", usage={"tokens_input": 30, "tokens_output": 2})
-        await read(guarded(Outer(replies=[])), "invoke")
+        with contextlib.closing(llm):
+            await read(guarded(Outer(replies=[])), "invoke")
     assert spent() == 30 * 100 + 2 * 1_000
 
 
@@ -361,6 +363,8 @@ async def test_a_model_with_a_known_client_can_be_pickled_if_the_original_can(cl
             copied.invoke("hi")
         finally:
             cycles.set_default_client(None)
+            copied._client.close()
+            forget_clients_of_langchain()
     [row] = client.reservations(status="COMMITTED")
     assert row.committed is not None
     assert row.committed.amount == 10 * 300 + 5 * 1_500

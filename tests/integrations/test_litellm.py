@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -473,7 +474,8 @@ async def test_a_client_that_the_user_has_guarded_is_paid_once(
     installed()
     llm = cycles.providers.guard(openai.OpenAI(api_key="k", base_url=provider.openai_url), client=client, prices=BOOK)
     provider.reply(usage=USED)
-    await ask("completion", client=llm)
+    with contextlib.closing(llm):
+        await ask("completion", client=llm)
     assert spent() == EXACT
     assert len(ledger.rows()) == 1
 
