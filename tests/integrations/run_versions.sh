@@ -39,13 +39,16 @@ for set in lowest lowest-mcp lowest-agents newest; do
   if [ ! -e "$home/.installed" ] || [ pyproject.toml -nt "$home/.installed" ]; then
     echo "setting up $home"
     [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$home" || exit 1
+    # uv resolves a set in seconds, pip in minutes
     # shellcheck disable=SC2086 # one word per package
-    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[cli,embedded]' $TOOLS; then
+    if ! { "$python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9' \
+      && "$python" -m uv pip install --quiet --python "$python" -e '.[cli,embedded]' $TOOLS; }; then
       echo "test-integrations: the package cannot be installed in $home"; exit 1
     fi
     # shellcheck disable=SC2086 # one resolution for all, so that none replaces what another needs
-    if "$python" -m pip install --quiet --disable-pip-version-check $packages \
-      && { [ "$set" != newest ] || "$python" -m pip install --quiet --disable-pip-version-check --pre --no-deps $CLIENTS; }; then
+    if "$python" -m uv pip install --quiet --python "$python" $packages \
+      && { [ "$set" != newest ] \
+        || "$python" -m uv pip install --quiet --python "$python" --prerelease allow --no-deps $CLIENTS; }; then
       touch "$home/.installed"
     else
       echo "test-integrations: the $set versions cannot be installed together; their tests are skipped"

@@ -17,12 +17,13 @@ for set in lowest newest; do
     echo "setting up $VENV/providers-$set"
     "${PYTHON:-python3}" -m venv "$VENV/providers-$set" || exit 1
     # shellcheck disable=SC2086 # one word per package
-    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[embedded]' $TOOLS; then
+    if ! { "$python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9' \
+      && "$python" -m uv pip install --quiet --python "$python" -e '.[embedded]' $TOOLS; }; then
       echo "test-providers: the package cannot be installed in $VENV/providers-$set"; exit 1
     fi
     missing=0
     for package in $packages; do
-      "$python" -m pip install --quiet --disable-pip-version-check "$package" \
+      "$python" -m uv pip install --quiet --python "$python" "$package" \
         || { echo "test-providers: $package cannot be installed; its tests are skipped"; missing=1; }
     done
     if [ "$missing" = 0 ]; then touch "$VENV/providers-$set/.installed"; else failed=1; fi
