@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 import cycles
 from cycles import Amount, Cycles, InvalidRequestError, Subject, Usage
+from cycles._errors import did_you_mean
 from cycles.integrations._shared import standard_message
 
 ToolBudget: TypeAlias = Amount | Callable[..., Amount | None] | Mapping[str, Any]
@@ -107,7 +108,8 @@ class Common:
             raise InvalidRequestError(
                 f"on_denied must be None, 'raise', 'message' or a callable, got {self.on_denied!r:.80}"
             )
-        _check_options(self.options, None if callable(self.subject) else self.subject)
+        actuals = [f"{kind}_actual" for kind in ("model", "tool") if getattr(self, f"{kind}_budget") is not None]
+        _check_options(self.options, None if callable(self.subject) else self.subject, actuals)
 
     def reserving(self) -> Cycles:
         """Return the client: the given one, or the default client, which is looked up at each call."""
@@ -193,12 +195,12 @@ def _takes(function: Callable[..., Any], arguments: tuple[Any, ...], *, unknown:
     return True
 
 
-def _check_options(options: Mapping[str, Any], subject: Any) -> None:
-    """Check the options as `reserve` does, with a client that sends nothing."""
-    known = [name for name in CallOptions.__annotations__ if name not in ("on_denied", "subject")]
+def _check_options(options: Mapping[str, Any], subject: Any, actuals: list[str]) -> None:
+    """Check the options as `reserve` does, with a client that sends nothing. `actuals` are options of this object."""
+    known = [*CallOptions.__annotations__, *actuals]
     for name in options:
-        if name not in known:
-            raise TypeError(f"unknown option {name!r:.80}: the options of reserve are {', '.join(known)}")
+        if name not in CallOptions.__annotations__:
+            raise TypeError(f"unknown option {name!r:.80}; use one of {', '.join(known)}{did_you_mean(name, known)}")
     probe = cycles.Cycles(cycles.Config(base_url="http://localhost", api_key="none", tenant="none", journal=False))
     try:
         probe.reserve(cycles.usd(0), action=("integration", "check"), subject=subject, **options)

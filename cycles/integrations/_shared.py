@@ -1,7 +1,8 @@
 """What a denial is and says, and the error for a library that is not installed.
 
 `_options.py` has the options, `_work.py` makes the guarded calls, and `_cost.py` calculates what they cost. No file of
-this folder imports a private module of `cycles`, but for the constant of the install command.
+this folder imports a private module of `cycles`, but for the constant of the install command and the hint of a
+misspelled option.
 """
 
 from __future__ import annotations

@@ -550,3 +550,11 @@ def test_the_cost_that_is_written_ahead_does_not_ask_for_itself(client: cycles.C
         cost.ended(request)
         assert cost.paid() == (cycles.tokens(7), {})
     assert request.asked < 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("on_deniedd", "on_denied"), ("subjects", "subject"), ("model_actuals", "model_actual")]
+)
+def test_a_misspelled_option_names_the_one_that_may_be_meant(wrong: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=f"unknown option '{wrong}'; use one of .*; did you mean {meant}?"):
+        Common.of(None, {wrong: None}, model_budget=cycles.tokens(5))
