@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, Unpack
@@ -40,6 +42,7 @@ from cycles.integrations._stepping import finished, result_of
 
 __all__ = ["Installed", "LiteLLMCall", "install"]
 
+_log: Final = logging.getLogger("cycles")
 _FUNCTIONS: Final = ("completion", "text_completion", "embedding", "responses")
 _MARK: Final = "_cycles_guarded"
 _FIRST_LIMIT: Final = {"completion": "max_tokens", "text_completion": "max_tokens", "responses": "max_output_tokens"}
@@ -91,6 +94,7 @@ class Installed:
         """Replace all functions."""
         originals = {name: getattr(litellm, name) for each in _FUNCTIONS for name in _names(each)}
         guarded = {name: _guarded(name, original, common) for name, original in originals.items()}
+        _warn_about_copies(originals)
         for name, function in guarded.items():
             setattr(litellm, name, function)
         return cls(originals, guarded)
@@ -106,6 +110,17 @@ class Installed:
 def _names(function: str) -> tuple[str, ...]:
     """Return the names of the sync and the async form that this version of LiteLLM has."""
     return tuple(name for name in (function, f"a{function}") if hasattr(litellm, name))
+
+
+def _warn_about_copies(originals: Mapping[str, Any]) -> None:
+    """Name the modules that have imported a function of LiteLLM by its name, and will call the original."""
+    for module, found in list(sys.modules.items()):
+        if module.partition(".")[0] in ("litellm", "cycles"):
+            continue
+        members = getattr(found, "__dict__", {})
+        if copied := [name for name, original in originals.items() if members.get(name) is original]:
+            names = ", ".join(copied)
+            _log.warning("%s imported %s of LiteLLM before install(): its calls are not guarded", module, names)
 
 
 def _guarded(name: str, original: Any, common: Common) -> Any:

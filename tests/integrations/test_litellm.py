@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -529,6 +530,17 @@ async def test_what_another_library_has_replaced_since_stays(installed: Any, mon
     monkeypatch.setattr(litellm, "embedding", "theirs")
     made.remove()
     assert litellm.embedding == "theirs"
+
+
+async def test_a_module_that_has_imported_a_function_by_name_is_named(
+    installed: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = types.ModuleType("their.models")
+    module.acompletion = litellm.acompletion  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "their.models", module)
+    installed()
+    named = [record.getMessage() for record in caplog.records if "their.models" in record.getMessage()]
+    assert named == ["their.models imported acompletion of LiteLLM before install(): its calls are not guarded"]
 
 
 async def test_wrong_options_are_rejected_when_it_is_installed(installed: Any) -> None:
