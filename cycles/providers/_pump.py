@@ -94,10 +94,13 @@ def receive(call: Call | Retrieval, response: Any) -> None:
     """Read a whole response, or watch one that is still to be read; error responses are not paid."""
     if not response.is_success:
         return
-    if response.is_closed:
+    kind = response.headers.get("content-type", "")
+    # A hook of the HTTP client, or a fake transport, may have read a stream already; the SDK reads its events later.
+    is_stream = isinstance(call, Call) and call.request.stream and "event-stream" in kind.lower()
+    if response.is_closed and not is_stream:
         call.whole(response.content)
         return
-    pump = Pump(call, response.headers.get("content-type", ""))
+    pump = Pump(call, kind)
     call.streams = True
     response_class: Any = type(response)
     response.__class__ = guarded_response(response_class)

@@ -276,3 +276,40 @@ def test_the_events_of_a_long_stream_are_kept_in_little_memory_and_in_order() ->
     assert sum(len(packed) for packed, _ in stream.kept._packed) < sum(map(len, events)) / 5
     stream.kept.clear()
     assert list(stream.kept) == []
+
+
+class _ReadByHook:
+    """An SDK whose HTTP client reads each response in a hook, as logging hooks and fake transports do."""
+
+    def make(self) -> Any:
+        llm = super().make()  # type: ignore[misc]
+
+        def read(response: Any) -> None:
+            response.read()
+
+        llm._client.event_hooks = {"request": [], "response": [read]}
+        return llm
+
+
+class ReadOpenAI(_ReadByHook, OpenAI):
+    """OpenAI with such a hook."""
+
+
+class ReadAnthropic(_ReadByHook, Anthropic):
+    """Anthropic with such a hook."""
+
+
+@pytest.mark.parametrize("make", [ReadOpenAI, ReadAnthropic])
+def test_a_stream_that_a_hook_has_read_is_charged_exactly(desk: Desk, make: Any) -> None:
+    desk.provider.reply(text="a b c", usage=USED, times=2)
+    sdk = make(desk)
+    assert sdk.read() > 1
+    assert desk.commits == [(EXACT, {})]
+    assert not any(getattr(chunk, "usage", None) for chunk in sdk.stream() if make is ReadOpenAI)
+
+
+@pytest.mark.parametrize("make", [ReadOpenAI, ReadAnthropic])
+def test_a_stream_that_a_hook_has_read_is_charged_exactly_when_the_user_leaves_it(desk: Desk, make: Any) -> None:
+    desk.provider.reply(text="a b c d e f", usage=USED)
+    make(desk).read(1)
+    assert [amount for amount, _ in desk.commits] == [EXACT]  # its usage has arrived
