@@ -464,6 +464,7 @@ def make_pool(client: Owner, given: dict[str, Any]) -> Pool:
         unit=max_held.unit,
         max_held=max_held.amount,
         chunk=size,
+        is_chunk_fixed=given["chunk"] is not None,
         limit=None if limit is None else limit.amount,
         dimensions=own.dimensions,
         settle_ms=min(SETTLE_MS, SETTLE_TTLS * request.ttl_ms),

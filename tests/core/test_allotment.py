@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cycles._core.pool.allotment import CHUNK_TRANSITIONS, Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader, decode_header, recovered_record
@@ -51,8 +51,12 @@ class PoolMachine(RuleBasedStateMachine):
         self.charged = 0  # by commits of chunks
         self.unsent: list[Chunk] = []
 
-    @rule(estimate=st.integers(0, CHUNK + 5))
-    def reserve(self, estimate: int) -> None:
+    @initialize(limit=st.none() | st.integers(0, 2 * MAX_HELD), is_fixed=st.booleans())
+    def choose_options(self, limit: int | None, is_fixed: bool) -> None:
+        self.pool = Allotment(MAX_HELD, CHUNK, is_fixed=is_fixed, limit=limit)
+
+    @rule(estimate=st.integers(0, CHUNK + 5), waiting=st.lists(st.integers(0, CHUNK), max_size=5))
+    def reserve(self, estimate: int, waiting: list[int]) -> None:
         chunk = self._chunk_with(estimate)
         if chunk is not None:
             assert chunk.state == "open"
@@ -62,22 +66,27 @@ class PoolMachine(RuleBasedStateMachine):
         for small in self.pool.too_small(estimate):
             self.pool.drained(small)
             self._seal_if_idle(small)
-        step = self.pool.next_step(estimate, self.now_ms)
+        step = self.pool.next_step(estimate, self.now_ms, waiting)
         if step.move is Move.OPEN:
-            assert step.amount >= estimate
+            most = self.pool.size if self.pool.is_fixed else self.pool.size + max(estimate, *waiting, 1) - 1
+            assert max(1, estimate) <= step.amount <= max(most, estimate)
             self.pool.begin(step.amount)
         elif step.move is Move.WAIT:
             assert any((self.pool.opening, self.pool.sending)), "a guard waits for other guards"
 
     @precondition(lambda self: self.pool.opening)
-    @rule(outcome=st.sampled_from(["open", "deny", "fail"]), floor=st.integers(0, CHUNK))
-    def server_responds(self, outcome: str, floor: int) -> None:
+    @rule(
+        outcome=st.sampled_from(["open", "deny", "fail"]),
+        floor=st.integers(0, CHUNK),
+        left=st.none() | st.integers(-5, 2 * MAX_HELD),
+    )
+    def server_responds(self, outcome: str, floor: int, left: int | None) -> None:
         opening = self.pool.opening
         if outcome == "open":
             chunk = Chunk(opening)
             self.chunks.append(chunk)
             self.slots[chunk] = []
-            self.pool.opened(chunk)
+            self.pool.opened(chunk, left)
         elif outcome == "deny":
             smaller = self.pool.smaller(min(floor, opening))
             if smaller is not None and floor <= opening:
@@ -142,13 +151,14 @@ class PoolMachine(RuleBasedStateMachine):
         chunk = self.unsent.pop(0)
         self.pool.sent(chunk)
         assert chunk.sums.totals.spent <= chunk.amount
+        rest = chunk.amount - chunk.sums.totals.spent
         if not chunk.sums.totals.calls:
-            assert self.pool.ended(chunk, "discard")
+            assert self.pool.ended(chunk, "discard") == chunk.amount
         elif is_confirmed:
-            assert self.pool.ended(chunk, "confirm")
+            assert self.pool.ended(chunk, "confirm") == rest
             self.charged += chunk.sums.totals.spent
         else:
-            assert self.pool.ended(chunk, "reject")
+            assert self.pool.ended(chunk, "reject") == 0
             self.events += chunk.sums.totals.spent
 
     @rule(milliseconds=st.integers(1, 1500))
@@ -374,3 +384,79 @@ def test_the_last_chunk_takes_the_rest() -> None:
     assert pool.held == 100
     assert pool.next_step(0, 0).move is Move.DIRECT
     assert pool.ahead(0) == 0
+
+
+def admitted_at_once(pool: Allotment, estimates: list[int], budget: int) -> tuple[list[int], int]:
+    """Return the estimates of the guards that a burst admits before one of them ends, and the number of chunks."""
+    waiting, admitted, chunks = list(estimates), list[int](), list[Chunk]()
+    while waiting:
+        estimate = waiting[0]
+        chunk = next((chunk for chunk in pool.open if chunk.sums.free >= estimate), None)
+        if chunk is None:
+            step = pool.next_step(estimate, 0, waiting[1:])
+            if step.move is not Move.OPEN or step.amount > budget:
+                break
+            budget -= step.amount
+            pool.begin(step.amount)
+            chunks.append(Chunk(step.amount))
+            pool.opened(chunks[-1], budget)
+            continue
+        chunk.sums = chunk.sums.admitted(estimate)
+        pool.latest = estimate
+        admitted.append(waiting.pop(0))
+    return admitted, len(chunks)
+
+
+@given(st.integers(1, MAX_HELD // 4), st.integers(MAX_HELD // 4, MAX_HELD))
+def test_a_burst_of_equal_guards_uses_all_that_a_pool_may_spend(estimate: int, max_held: int) -> None:
+    """No chunk is smaller than before, but for the last one: each request still serves as many guards."""
+    chunk = max(estimate, -(-max_held // 4))
+    pool = Allotment(max_held, chunk, limit=max_held)
+    admitted, chunks = admitted_at_once(pool, [estimate] * 200, max_held)
+    assert len(admitted) == max_held // estimate
+    assert chunks <= 4
+
+
+@given(st.integers(1, CHUNK), st.integers(CHUNK, MAX_HELD))
+def test_a_budget_below_what_a_pool_may_hold_loses_less_than_two_guards(estimate: int, budget: int) -> None:
+    """What is lost is the rest of the first chunk: no response has said yet that the budget is small."""
+    admitted, _ = admitted_at_once(Allotment(MAX_HELD, CHUNK), [estimate] * 200, budget)
+    assert budget // estimate - len(admitted) <= 1
+
+
+def test_a_chunk_consists_of_the_guards_that_wait_for_it() -> None:
+    pool = Allotment(MAX_HELD, CHUNK, limit=MAX_HELD)
+    assert pool.next_step(5, 0, [21, 4, 17]).amount == 5 + 21
+    assert pool.next_step(5, 0, [3]).amount == 5 + 3 + 6 * 3
+    pool.held = MAX_HELD - 10
+    assert pool.next_step(5, 0, [21]).amount == 10, "the last chunk takes the rest"
+
+
+def test_chunks_have_the_usual_size_as_long_as_the_budget_is_large() -> None:
+    pool = Allotment(MAX_HELD, CHUNK)
+    for left in (None, 10 * MAX_HELD):
+        step = pool.next_step(7, 0, [7] * 20)
+        assert step == (Move.OPEN, CHUNK)
+        pool.begin(step.amount)
+        pool.opened(Chunk(step.amount), left)
+    pool.left = MAX_HELD
+    assert pool.next_step(7, 0).amount == CHUNK, "more than the pool may still hold"
+    pool.left = MAX_HELD - pool.held
+    assert pool.next_step(7, 0).amount == 28
+
+
+def test_a_chunk_that_the_caller_has_chosen_keeps_its_size() -> None:
+    assert Allotment(MAX_HELD, CHUNK, is_fixed=True, limit=1).next_step(7, 0, [7] * 20).amount == CHUNK
+
+
+def test_a_chunk_takes_what_is_left_of_the_budget() -> None:
+    pool = Allotment(MAX_HELD, CHUNK, is_fixed=True)
+    pool.begin(CHUNK)
+    pool.opened(Chunk(CHUNK), 15)
+    pool.open[0].sums = pool.open[0].sums.admitted(CHUNK)
+    assert (pool.next_step(7, 0).amount, pool.ahead(0)) == (15, 15)
+    assert pool.next_step(16, 0).amount == CHUNK, "the budget may be larger now; only the server decides"
+    pool.sealed(pool.open[0])
+    (chunk,) = pool.sending
+    pool.ended(chunk, "discard")
+    assert pool.next_step(16, 0).amount == CHUNK, "the chunk has returned its amount"

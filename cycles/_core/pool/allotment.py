@@ -6,7 +6,9 @@ A chunk is one reservation that many guards share. `Sums` says what is spent, li
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
+from itertools import chain
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from attrs import Factory, define, field
@@ -84,11 +86,17 @@ class Allotment:
     Args:
         max_held: The most that may be held at the server.
         chunk: The amount of one chunk.
+        is_fixed: Whether the caller has chosen `chunk`. Else a chunk may consist of whole estimates, and be larger.
+        limit: The most that the pool may spend, or None.
     """
 
-    def __init__(self, max_held: int, chunk: int) -> None:
+    def __init__(self, max_held: int, chunk: int, *, is_fixed: bool = False, limit: int | None = None) -> None:
         self.max_held = max_held
         self.chunk = chunk
+        self.is_fixed = is_fixed
+        self.limit = limit
+        self.left: int | None = None  # of the budget, when the latest chunk was opened; None: not known
+        self.latest: int = 0  # the estimate of the guard that half used a chunk, so that the next one is opened
         self.size: int = chunk  # of the next chunk: halved by denials
         self.open: list[Chunk] = []  # oldest first
         self.held: int = 0  # of all chunks that are not confirmed, the opening one included
@@ -105,8 +113,41 @@ class Allotment:
         """Return the open chunks that can never admit this estimate, because of what is spent."""
         return [chunk for chunk in self.open if chunk.amount - chunk.sums.totals.spent < estimate]
 
-    def next_step(self, estimate: int, now_ms: float) -> Step:
-        """Return what to do for a guard that fits nowhere. Nothing here waits for live guards."""
+    @property
+    def is_scarce(self) -> bool:
+        """Whether the pool may need all that it may hold: nothing beyond `max_held` can be reserved."""
+        limit, left = self.limit, self.left
+        return (limit is not None and limit <= self.max_held) or (
+            left is not None and left <= self.max_held - self.held
+        )
+
+    def next_size(self, estimates: Iterable[int]) -> int:
+        """Return the amount of the next chunk, if it may be held: `size`, or a little more for whole estimates.
+
+        Whole estimates leave no rest that is too small for a guard, and that its live guards keep from being settled.
+
+        Args:
+            estimates: Of the guards that wait, in their order. Later ones are expected to need as much as the last.
+        """
+        amount = latest = 0
+        if self.is_fixed or not self.is_scarce:
+            return self.size
+        for latest in estimates:
+            if amount >= self.size:
+                return amount
+            amount += latest
+        if latest and amount < self.size:
+            amount += -(-(self.size - amount) // latest) * latest
+        return max(amount, self.size)
+
+    def next_step(self, estimate: int, now_ms: float, waiting: Iterable[int] = ()) -> Step:
+        """Return what to do for a guard that fits nowhere. Nothing here waits for live guards.
+
+        Args:
+            estimate: Of the guard.
+            now_ms: The monotonic time.
+            waiting: The estimates of the guards that wait behind it.
+        """
         # It would use up a whole chunk alone, so sharing saves nothing.
         if estimate > self.chunk:
             return Step(Move.DIRECT)
@@ -115,7 +156,10 @@ class Allotment:
             return Step(Move.WAIT)
         if now_ms < self.denied_until_ms:
             return Step(Move.DENY)
-        amount = min(max(self.size, estimate), self.max_held - self.held)  # the last chunk takes the rest
+        size = max(self.next_size(chain((estimate,), waiting)), estimate)
+        amount = min(size, self.max_held - self.held)  # the last chunk takes the rest
+        if self.left is not None and self.left >= estimate:
+            amount = min(amount, self.left)  # also of the budget: half of a chunk that is denied may leave a part of it
         if amount >= max(1, estimate):
             return Step(Move.OPEN, amount)
         # A commit in progress gives its amount back within a request. Live guards may last for ever.
@@ -125,7 +169,8 @@ class Allotment:
         """Return the amount of a chunk to open ahead of need, or 0."""
         if self.opening or now_ms < self.denied_until_ms or not self.open or not self.open[-1].is_half_used:
             return 0
-        amount = min(self.size, self.max_held - self.held)
+        amount = min(self.next_size((self.latest,)), self.max_held - self.held)
+        amount = amount if self.left is None else min(amount, self.left)
         return amount if amount >= min(self.size, self._smallest) else 0
 
     def begin(self, amount: int) -> None:
@@ -149,9 +194,15 @@ class Allotment:
         self.opening = 0
         self.denied_until_ms = max(self.denied_until_ms, denied_until_ms)
 
-    def opened(self, chunk: Chunk) -> None:
-        """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
+    def opened(self, chunk: Chunk, left: int | None = None) -> None:
+        """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size.
+
+        Args:
+            chunk: The chunk.
+            left: What the budget still has, if the server has reported it.
+        """
         self.opening = 0
+        self.left = left
         self.denied_until_ms = 0.0
         # After denials the size grows again by doubling, so that a budget that was refilled is used soon.
         self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
@@ -175,9 +226,12 @@ class Allotment:
         """Note that the first attempt to end a sealed chunk is over."""
         self.sending.discard(chunk)
 
-    def ended(self, chunk: Chunk, event: Literal["confirm", "reject", "discard"]) -> bool:
-        """Hold the amount of a sealed chunk no longer. Return whether it was held."""
+    def ended(self, chunk: Chunk, event: ChunkEvent) -> int:
+        """Hold the amount of a sealed chunk no longer. Return how much of it the budget has again."""
         if not chunk.change(event):
-            return False
+            return 0
         self.held -= chunk.amount
-        return True
+        returned = 0 if event == "reject" else chunk.amount - chunk.sums.totals.spent
+        if self.left is not None:
+            self.left += returned
+        return returned

@@ -327,7 +327,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         # The operator has changed the caps: guards from here on get the new ones only.
         if created is not None and created.caps != caps:
             pool.drain(older)
-    allotment.opened(result)
+    allotment.opened(result, _left(result))
     if result.heartbeat is not None:
         result.heartbeat.owner = _Owner(pool, result)
     result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(_expire, pool, result))
@@ -339,6 +339,14 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     pool.serve(sub)
     if result.heartbeat is not None and result.heartbeat.lost:  # before the pool was notified of it
         pool.seal(result)
+
+
+def _left(chunk: PoolChunk) -> int | None:
+    """Return what is left of the budget after a chunk, if the server has reported it: in the scope with the least."""
+    created = chunk.lease.created
+    balances = (created.balances if created is not None else None) or ()
+    unit = chunk.lease.request.estimate.unit
+    return min((each.remaining.amount for each in balances if each.remaining.unit == unit), default=None)
 
 
 def _report_opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:

@@ -75,6 +75,7 @@ class PoolOptions:
     unit: str
     max_held: int
     chunk: int
+    is_chunk_fixed: bool  # chosen by the caller
     limit: int | None
     dimensions: Mapping[str, str]
     settle_ms: int
@@ -153,6 +154,7 @@ class SubPool:
         direct_until_ms: Until when guards are reserved directly: no log could be made, or the server only observes.
         floor: The largest estimate that waits for the opening chunk.
         admitted: How many guards it has admitted.
+        is_next_wanted: A chunk is half used, and the next one is to be opened when its waiters have been served.
         has_place: False: it was idle, and another scope set got its place.
     """
 
@@ -164,6 +166,7 @@ class SubPool:
     direct_until_ms: float = 0.0
     floor: int = 0
     admitted: int = 0
+    is_next_wanted: bool = False
     has_place: bool = True
 
     @property

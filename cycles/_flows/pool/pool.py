@@ -37,11 +37,12 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import NO_OPTIONS
-from cycles._core.pool.allotment import TAKES_SPEND, Allotment, Move
+from cycles._core.pool.allotment import TAKES_SPEND, Allotment, ChunkEvent, Move
 from cycles._core.pool.sums import Sums
 from cycles._core.subjects import Subject
 from cycles._errors import BudgetExceededError, CyclesError
@@ -122,7 +123,9 @@ class PoolState:
                 del self.subs[idle.key]
         if len(self.subs) >= MOST_SCOPES:
             return None
-        return self.subs.setdefault(key, SubPool(key, subject, Allotment(self.options.max_held, self.options.chunk)))
+        its = self.options
+        allotment = Allotment(its.max_held, its.chunk, is_fixed=its.is_chunk_fixed, limit=its.limit)
+        return self.subs.setdefault(key, SubPool(key, subject, allotment))
 
     # --- amounts --------------------------------------------------------------------------------------------
 
@@ -219,8 +222,10 @@ class PoolState:
                 guard.call_options = lease.call_options
             sub.admitted += 1
             if 2 * after.free <= chunk.amount and not chunk.is_next_wanted:
-                chunk.is_next_wanted = True
-                self.open_ahead(sub, now_ms)
+                chunk.is_next_wanted = sub.is_next_wanted = True
+                sub.allotment.latest = estimate
+                if not sub.waiters:  # else `serve` does so, when it knows what fits into this chunk
+                    self.open_ahead(sub, now_ms)
             return True
         return False
 
@@ -282,6 +287,8 @@ class PoolState:
             waiter.result = result
             self.work.append(waiter)
             sub.waiters.popleft()
+        if sub.is_next_wanted:
+            self.open_ahead(sub, self.io.clock.now_ms())
 
     def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
         if self.closed:
@@ -297,7 +304,8 @@ class PoolState:
             for small in allotment.too_small(place.held):
                 assert isinstance(small, PoolChunk)
                 self.drain(small)
-        step = allotment.next_step(place.held, now_ms)
+        behind = (each.place.held for each in islice(sub.waiters, 1, None))
+        step = allotment.next_step(place.held, now_ms, (held for held in behind if held <= allotment.chunk))
         if step.move is Move.OPEN:
             self._open(sub, step.amount, place.held)
         elif step.move is Move.WAIT:
@@ -319,6 +327,7 @@ class PoolState:
 
     def open_ahead(self, sub: SubPool, now_ms: float) -> None:
         """Open the next chunk in the background if the current one is half used. The lock is held."""
+        sub.is_next_wanted = False
         amount = 0 if self.closed or now_ms < sub.direct_until_ms else sub.allotment.ahead(now_ms)
         if amount:
             self._open(sub, amount, 0)
@@ -409,18 +418,26 @@ class PoolState:
 
     def end_chunk(self, chunk: PoolChunk) -> None:
         """Stop holding a chunk whose outcome is known, or that this process settles no longer."""
-        event = {"committed": "confirm", "released": "discard", "rejected": "reject"}.get(chunk.lease.state)
+        events: dict[str, ChunkEvent] = {"committed": "confirm", "released": "discard", "rejected": "reject"}
+        event = events.get(chunk.lease.state)
         with self.lock:
             # Freed before waiters are served, so that they can open a chunk with this amount.
             chunk.is_held = False
             self._count_out(chunk)
             if event is not None:
-                chunk.sub.allotment.ended(chunk, event)  # type: ignore[arg-type]
+                self._return_budget(chunk, event)
             elif not self.closed:  # another client settles it
                 chunk.sub.allotment.held -= chunk.amount
             self.serve(chunk.sub)
             self.open_ahead(chunk.sub, self.io.clock.now_ms())
         chunk.ended.set()
+
+    @staticmethod
+    def _return_budget(chunk: PoolChunk, event: ChunkEvent) -> None:
+        sub = chunk.sub
+        # The budget has more now than at the denial, so the next caller may send a request.
+        if sub.allotment.ended(chunk, event) and isinstance(sub.denial, BudgetExceededError):
+            sub.allotment.denied_until_ms = 0.0
 
     def _count_out(self, chunk: PoolChunk) -> None:
         """Keep only the amount of a chunk that holds nothing and has no live guard."""
