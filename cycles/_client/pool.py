@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve, frozen
@@ -253,13 +253,11 @@ class Pool(ClosedByItsBlock):
         self._client = client
         self._options = options
         self._request = request
-        self._subject = subject
         self._current: tuple[int, PoolState] | None = None
         self._closed_in: int | None = None  # the process that closed it: a forked child may use it
-        # Cached by value, so that equal subjects need no merge.
-        self._merged = lru_cache(SUBJECTS)(self._subject_of)
+        # Cached by value, so that equal subjects need no merge. Without a reference to the pool: no cycle.
+        self._merged = lru_cache(SUBJECTS)(partial(_subject_of, client, subject))
         self._usual: tuple[PoolState, PooledOptions] | None = None
-        self.aio: AsyncPool = AsyncPool(self)
 
     def reserve(
         self,
@@ -337,6 +335,11 @@ class Pool(ClosedByItsBlock):
             raise InvalidRequestError(f"{unknown[0]} is not an option of a guard in a pool: {instead}")
         action = options.pop("action", None)
         return guarded_by(self.reserve, estimate, action or self._request.action, actual, options)
+
+    @property
+    def aio(self) -> AsyncPool:
+        """The operations as coroutines."""
+        return AsyncPool(self)
 
     def flush(self, timeout: float = 10.0) -> FlushReport:
         """Settle every chunk, and wait at most `timeout` seconds for it. A chunk waits for its live guards.
@@ -417,9 +420,10 @@ class Pool(ClosedByItsBlock):
         sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None
         return PooledOptions(sub, evolve(request, subject=resolved))
 
-    def _subject_of(self, given: Subject, around: Subject | None) -> Subject:
-        """Return the subject of a guard: what its caller passed, then the blocks around it, the pool and the client."""
-        return self._client._context().subject(given.over(around or Subject()).over(self._subject))
+
+def _subject_of(client: Owner, of_pool: Subject, given: Subject, around: Subject | None) -> Subject:
+    """Return the subject of a guard: what its caller passed, then the blocks around it, the pool and the client."""
+    return client._context().subject(given.over(around or Subject()).over(of_pool))
 
 
 class AsyncPool:

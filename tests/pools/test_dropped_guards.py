@@ -1,7 +1,10 @@
-"""Guards of a pool that are ended by no caller: their generator was dropped, and the client ends them."""
+"""Guards of a pool that are ended by no caller, because their generator was dropped, and pools that are dropped."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -48,3 +51,17 @@ def test_a_guard_whose_generator_was_dropped_has_the_outcome_of_its_amount(
         settlement = guard.settled(PATIENCE_S)
         assert (guard.state, settlement.status, settlement.charged) == ("committed", outcome, T(spent))
         assert shop.money() == (spent, 0)
+
+
+def test_a_pool_that_no_code_uses_any_more_is_freed_without_the_garbage_collector(client: cycles.Cycles) -> None:
+    gc.disable()
+    try:
+        pool = client.pool(T(400), action=ACTION)
+        with cycles.subject(agent="a"):
+            pool.reserve(T(1)).acquire().commit(T(1))
+        asyncio.run(pool.aio.flush())
+        dropped = weakref.ref(pool)
+        del pool
+        assert dropped() is None
+    finally:
+        gc.enable()
