@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
-from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
+from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.settlement.late import late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
@@ -48,6 +48,7 @@ class Pools:
         records: Has the folder of the logs.
         reporter: Gets the problems.
         checkpoint_ms: How often the sum of an open chunk is put into a shared store.
+        write_ahead: Writes the known spend of a guard ahead.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Pools:
         records: Records,
         reporter: Reporter,
         checkpoint_ms: int,
+        write_ahead: Callable[[GuardState], None],
     ) -> None:
         self._scheduler = scheduler
+        self._write_ahead = write_ahead
         self._workers = scheduler.worker_pool("pools", WORKERS)
         self._records = records
         self._reporter = reporter
@@ -73,7 +76,7 @@ class Pools:
     def make(self, options: PoolOptions) -> PoolState:
         """Return a new pool."""
         open_log = None if self._files is None else self.open_log
-        of_pool = self.soon, self.at, open_log, self.report_problem
+        of_pool = self.soon, self.at, open_log, self.report_problem, self._write_ahead
         pool = PoolState(options, PoolIo(self.io, lambda: self._reporter.trace is not None, *of_pool))
         self._pools.add(pool)
         if self._checkpoints is not None:
@@ -207,7 +210,7 @@ class Checkpoints:
         with chunk.put_lock:  # one put of a chunk at a time, and none after that of its end
             with pool.lock:
                 spent = chunk.spent
-                record = None if chunk.begun or spent == chunk.checkpoint else _record(chunk, spent)
+                record = None if chunk.begun or spent == chunk.checkpoint else chunk.record(time.time_ns() // 1_000_000)
             if record is not None and self._shared.checkpoint(record):
                 chunk.checkpoint = spent
 
@@ -216,11 +219,3 @@ def _open_chunks(pool: PoolState) -> list[PoolChunk]:
     with pool.lock:
         chunks = pool.book.chunks
         return [chunk for chunk in chunks if chunk.header is not None and chunk.sums.totals.calls and not chunk.begun]
-
-
-def _record(chunk: PoolChunk, spent: int) -> Record:
-    assert chunk.header is not None
-    totals = chunk.sums.totals
-    metrics = chunk.audit.metrics(totals)
-    metadata = chunk.audit.metadata(totals.calls, chunk.header.metadata)
-    return chunk_record(chunk.header, spent, metrics, metadata, time.time_ns() // 1_000_000)

@@ -221,7 +221,8 @@ class Runtime:
         """The pools of this client; made on first use."""
         from cycles._drivers.pools import Pools
 
-        return Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
+        checkpoint_ms, write_ahead = self._config.journal_checkpoint_ms, self.ahead.spent
+        return Pools(self.scheduler, self.blocking, self.records, self._reporter, checkpoint_ms, write_ahead)
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:

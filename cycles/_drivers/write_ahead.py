@@ -161,8 +161,7 @@ class WriteAhead:
         known, sent = guard.known or guard.counted, guard.sent
         if (known is None and not sent and guard.ahead is None) or guard.sends_nothing or self._is_off:
             return
-        if guard.settler is not None:
-            guard.settler.spent(guard, sent + (0 if known is None else known.amount))
+        if guard.settler is not None and guard.settler.spent(guard, sent + (0 if known is None else known.amount)):
             return
         if self._log is None:
             self._fail("this system has no file locks")

@@ -134,7 +134,8 @@ def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount, *
     event_of = partial(
         event_body, commit, request.made or request.make(), reservation_id, request.overage_policy, sent=sent
     )
-    if reservation_id is None:  # no server could be reached to reserve: there is nothing to commit, only an event
+    # No server could be reached to reserve, or the chunk of the guard was settled without it: only an event charges it.
+    if reservation_id is None or guard.settler is not None:
         return evolve(event_record(io, event_of()), sent=sent)
     return Record(
         reservation_id=reservation_id,

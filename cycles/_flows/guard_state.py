@@ -114,8 +114,8 @@ class Settler(Protocol):
     def end(self, io: Any, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard whose caller cannot wait, with an amount or without."""
 
-    def spent(self, guard: GuardState, known: int) -> None:
-        """Write the known spend of a live guard ahead."""
+    def spent(self, guard: GuardState, known: int) -> bool:
+        """Write the known spend of a live guard ahead; return False if its chunk has no log any more."""
 
 
 @define(init=False, eq=False, repr=False)

@@ -47,6 +47,23 @@ def spend_and_wait(client: cycles.Cycles) -> None:
     say("closed")
 
 
+def outlive_the_chunk(client: cycles.Cycles) -> None:
+    """Spend 3 before the pool is closed and 2 after that, by two guards that outlive their chunk, and wait."""
+    pool = client.pool(T(400), action=ACTION)
+    before, after, released = (pool.reserve(T(10)).acquire() for _ in range(3))
+    before.spend(T(3))
+    released.spend(T(4))
+    pool.close()
+    after.spend(T(2))
+    released.release()
+    say("ready")
+    sys.stdin.read()
+    before.commit()
+    after.commit(T(1))
+    client.close()
+    say("closed")
+
+
 def exit_with_live_guards(client: cycles.Cycles) -> None:
     """Leave the interpreter without closing anything."""
     pool = client.pool(T(400), action=ACTION)

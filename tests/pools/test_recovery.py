@@ -133,6 +133,22 @@ def test_the_sum_of_a_dead_process_is_committed_under_the_key_of_the_chunk(setup
     assert setup.server.charged == 10
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_the_spend_of_a_guard_that_outlives_its_chunk_is_charged_once(setup: Setup, *, is_killed: bool) -> None:
+    with program(setup, "outlive_the_chunk") as process:
+        assert line(process) == "ready"
+        if is_killed:
+            process.kill()
+            process.wait()
+        else:
+            assert process.stdin is not None
+            process.stdin.close()
+            assert line(process) == "closed"
+    recovered(setup)
+    assert setup.server.charged == (5 if is_killed else 4)
+    assert journal_files(setup.root) == []
+
+
 def test_a_start_that_finds_the_record_too_drops_the_log(setup: Setup) -> None:
     setup.server.faults.status("commit", 503, times=None)
     with setup.client(flush_timeout=0.05) as client:

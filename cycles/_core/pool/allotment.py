@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from attrs import Factory, define, field
 
+from cycles._core.amounts import INT64_MAX
 from cycles._core.pool.sums import Sums
 
 ChunkState: TypeAlias = Literal["open", "draining", "sealed", "confirmed", "rejected", "empty"]
@@ -44,11 +45,6 @@ class Chunk:
     def takes_spend(self) -> bool:
         """Whether guards of this chunk can be settled in it."""
         return self.state in TAKES_SPEND
-
-    @property
-    def is_half_used(self) -> bool:
-        """Whether the next chunk should be opened."""
-        return 2 * self.sums.free <= self.amount
 
     @property
     def is_used_up(self) -> bool:
@@ -86,17 +82,17 @@ class Allotment:
     Args:
         max_held: The most that may be held at the server.
         chunk: The amount of one chunk.
-        is_fixed: Whether the caller has chosen `chunk`. Else a chunk may consist of whole estimates, and be larger.
-        limit: The most that the pool may spend, or None.
+        is_fixed: Whether the caller has chosen it. Else it may be larger, so that it consists of whole estimates.
+        limit: The most that the pool may spend.
     """
 
     def __init__(self, max_held: int, chunk: int, *, is_fixed: bool = False, limit: int | None = None) -> None:
         self.max_held = max_held
         self.chunk = chunk
         self.is_fixed = is_fixed
-        self.limit = limit
-        self.left: int | None = None  # of the budget, when the latest chunk was opened; None: not known
-        self.latest: int = 0  # the estimate of the guard that half used a chunk, so that the next one is opened
+        self.limit: int = INT64_MAX if limit is None else limit
+        self.left: int = INT64_MAX  # of the budget, if the response to the latest chunk has reported it
+        self.latest: int = 0  # the estimate of the guard that half used a chunk
         self.size: int = chunk  # of the next chunk: halved by denials
         self.open: list[Chunk] = []  # oldest first
         self.held: int = 0  # of all chunks that are not confirmed, the opening one included
@@ -113,41 +109,20 @@ class Allotment:
         """Return the open chunks that can never admit this estimate, because of what is spent."""
         return [chunk for chunk in self.open if chunk.amount - chunk.sums.totals.spent < estimate]
 
-    @property
-    def is_scarce(self) -> bool:
-        """Whether the pool may need all that it may hold: nothing beyond `max_held` can be reserved."""
-        limit, left = self.limit, self.left
-        return (limit is not None and limit <= self.max_held) or (
-            left is not None and left <= self.max_held - self.held
-        )
-
-    def next_size(self, estimates: Iterable[int]) -> int:
-        """Return the amount of the next chunk, if it may be held: `size`, or a little more for whole estimates.
-
-        Whole estimates leave no rest that is too small for a guard, and that its live guards keep from being settled.
-
-        Args:
-            estimates: Of the guards that wait, in their order. Later ones are expected to need as much as the last.
-        """
+    def _next_size(self, estimates: Iterable[int]) -> int:
+        """Return the amount of the next chunk for guards with these estimates, later ones like the last of them."""
         amount = latest = 0
-        if self.is_fixed or not self.is_scarce:
+        if self.is_fixed or min(self.limit, self.left + self.held) > self.max_held:
             return self.size
+        # The pool may need all that it may hold. What is too small for a guard would be lost until live guards end.
         for latest in estimates:
             if amount >= self.size:
                 return amount
             amount += latest
-        if latest and amount < self.size:
-            amount += -(-(self.size - amount) // latest) * latest
-        return max(amount, self.size)
+        return max(self.size, amount, amount - (amount - self.size) // max(1, latest) * latest)
 
-    def next_step(self, estimate: int, now_ms: float, waiting: Iterable[int] = ()) -> Step:
-        """Return what to do for a guard that fits nowhere. Nothing here waits for live guards.
-
-        Args:
-            estimate: Of the guard.
-            now_ms: The monotonic time.
-            waiting: The estimates of the guards that wait behind it.
-        """
+    def next_step(self, estimate: int, now_ms: float, behind: Iterable[int] = ()) -> Step:
+        """Return what to do for a guard that fits nowhere, before others. Nothing here waits for live guards."""
         # It would use up a whole chunk alone, so sharing saves nothing.
         if estimate > self.chunk:
             return Step(Move.DIRECT)
@@ -156,10 +131,9 @@ class Allotment:
             return Step(Move.WAIT)
         if now_ms < self.denied_until_ms:
             return Step(Move.DENY)
-        size = max(self.next_size(chain((estimate,), waiting)), estimate)
-        amount = min(size, self.max_held - self.held)  # the last chunk takes the rest
-        if self.left is not None and self.left >= estimate:
-            amount = min(amount, self.left)  # also of the budget: half of a chunk that is denied may leave a part of it
+        size = max(self._next_size(chain((estimate,), behind)), estimate)
+        # The last chunk takes the rest, also of the budget: half of a chunk that is denied may leave a part of it.
+        amount = min(size, self.max_held - self.held, self.left if self.left >= estimate else size)
         if amount >= max(1, estimate):
             return Step(Move.OPEN, amount)
         # A commit in progress gives its amount back within a request. Live guards may last for ever.
@@ -167,10 +141,10 @@ class Allotment:
 
     def ahead(self, now_ms: float) -> int:
         """Return the amount of a chunk to open ahead of need, or 0."""
-        if self.opening or now_ms < self.denied_until_ms or not self.open or not self.open[-1].is_half_used:
+        last = self.open[-1] if self.open else None
+        if self.opening or now_ms < self.denied_until_ms or last is None or 2 * last.sums.free > last.amount:
             return 0
-        amount = min(self.next_size((self.latest,)), self.max_held - self.held)
-        amount = amount if self.left is None else min(amount, self.left)
+        amount = min(self._next_size((self.latest,)), self.max_held - self.held, self.left)
         return amount if amount >= min(self.size, self._smallest) else 0
 
     def begin(self, amount: int) -> None:
@@ -194,13 +168,8 @@ class Allotment:
         self.opening = 0
         self.denied_until_ms = max(self.denied_until_ms, denied_until_ms)
 
-    def opened(self, chunk: Chunk, left: int | None = None) -> None:
-        """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size.
-
-        Args:
-            chunk: The chunk.
-            left: What the budget still has, if the server has reported it.
-        """
+    def opened(self, chunk: Chunk, left: int = INT64_MAX) -> None:
+        """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
         self.opening = 0
         self.left = left
         self.denied_until_ms = 0.0
@@ -232,6 +201,5 @@ class Allotment:
             return 0
         self.held -= chunk.amount
         returned = 0 if event == "reject" else chunk.amount - chunk.sums.totals.spent
-        if self.left is not None:
-            self.left += returned
+        self.left += returned
         return returned

@@ -9,15 +9,14 @@ from typing import Any, Final, Literal
 
 from attrs import evolve
 
-from cycles._core.amounts import Amount
+from cycles._core.amounts import INT64_MAX, Amount
 from cycles._core.messages.requests import new_key
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Move
-from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
+from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.settlement import FlushReport
-from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
@@ -141,22 +140,13 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         chunk.begun = True
     with chunk.put_lock:  # wait for a put of its sum that is in progress
         lease = chunk.lease
-    totals = chunk.sums.totals
     # Nothing was spent: a commit of zero would cost the same request, and say less.
-    if lease.request.shadow or not totals.calls:
+    if lease.request.shadow or not chunk.sums.totals.calls:
         release = _claim_release(pool.io, lease)
         pool.end_chunk(chunk)
         return release
-    assert chunk.header is not None
-    record = chunk_record(
-        chunk.header,
-        totals.spent,
-        chunk.audit.metrics(totals),
-        chunk.audit.metadata(totals.calls, chunk.header.metadata),
-        pool.io.clock.wall_ms(),
-    )
     # Another client of a shared store may have sent what was put there so far.
-    record = evolve(record, made=Made(pool.io.clock.boot_ms(), is_interrupted=True))
+    record = evolve(chunk.record(pool.io.clock.wall_ms()), made=Made(pool.io.clock.boot_ms(), is_interrupted=True))
     lease.claim("commit", ANY_AMOUNT, record)
     # The outcome may come much later, from the background, or from another process of the fleet.
     lease.when_settled().on_set(partial(_settled, pool, chunk))
@@ -171,15 +161,9 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
     if chunk.lease.state in ("committed", "rejected"):
         chunk.end()
     if chunk.lease.state == "committed" and settlement is not None:
-        pool.io.report(
-            "ChunkSettled",
-            chunk.lease,
-            pool=pool.options.name,
-            reserved=Amount(pool.options.unit, chunk.amount),
-            spent=Amount(pool.options.unit, chunk.spent),
-            guards=chunk.sums.totals.calls,
-            status=settlement.status,
-        )
+        unit, calls, name = pool.options.unit, chunk.sums.totals.calls, pool.options.name
+        amounts = {"reserved": Amount(unit, chunk.amount), "spent": Amount(unit, chunk.spent)}
+        pool.io.report("ChunkSettled", chunk.lease, pool=name, guards=calls, status=settlement.status, **amounts)
 
 
 async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | CyclesError | Move:
@@ -187,7 +171,7 @@ async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | Cycle
     while True:
         try:
             # Each attempt is a reservation with its own key: another amount is another request.
-            return await open_lease(io, _request(pool, sub, sub.allotment.opening), _take)
+            return await open_lease(io, _request(pool, sub, sub.allotment.opening), lambda lease: None)
         except ReservationDeniedError as error:
             is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
             with pool.lock:
@@ -199,24 +183,12 @@ async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | Cycle
             return error
 
 
-def _take(lease: GuardState) -> None:
-    """Do nothing: the flow that opens the chunk returns its lease."""
-
-
 def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     options = pool.options
     # Levels choose the budget, so guards of one sub-pool share them; dimensions are those of the pool.
-    levels = {level: getattr(sub.subject, level) for level in LEVELS}
-    subject = Subject(**levels, dimensions=dict(options.dimensions))
-    estimate = Amount(options.unit, amount)
-    return evolve(
-        options.request,
-        estimate=estimate,
-        subject=subject,
-        on_observed="raise",
-        is_chunk=True,
-        is_approved=True,  # the guards that wait for it were
-    )
+    subject, estimate = evolve(sub.subject, dimensions=dict(options.dimensions)), Amount(options.unit, amount)
+    request = evolve(options.request, estimate=estimate, subject=subject, on_observed="raise", is_chunk=True)
+    return evolve(request, is_approved=True)  # the guards that wait for it were
 
 
 async def _with_log(
@@ -232,7 +204,8 @@ async def _with_log(
         lease.end_trace()
         return lease
     # The offset turns the monotonic times of ends into those of the audit, without a call for each guard.
-    chunk = PoolChunk(request.estimate.amount, sub, number, lease, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
+    offset_ms = pool.io.clock.wall_ms() - pool.io.clock.now_ms()
+    chunk = PoolChunk(request.estimate.amount, sub, number, lease, offset_ms, pool.pool_io.write_ahead)
     if lease.reservation_id is None:
         return chunk
     # Written into the log before the first guard: a later process commits the sum with the same key.
@@ -299,17 +272,14 @@ class _Owner:
 
     def lease_lost(self) -> None:
         """Settle the chunk within its grace period; guards that still run are settled elsewhere."""
-        with self._pool.lock:
-            self._pool.catch_up()
-            self._pool.seal(self._chunk)
-        carry_out(self._pool)
+        _end_chunk(self._pool, self._chunk, self._pool.seal)
 
 
-def _expire(pool: PoolState, chunk: PoolChunk) -> None:
-    """Settle a chunk that has reached `settle_ms`, when its last guard has ended."""
+def _end_chunk(pool: PoolState, chunk: PoolChunk, end: Callable[[PoolChunk], None]) -> None:
+    """Drain or seal a chunk."""
     with pool.lock:
         pool.catch_up()
-        pool.drain(chunk)
+        end(chunk)
     carry_out(pool)
 
 
@@ -327,10 +297,12 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         # The operator has changed the caps: guards from here on get the new ones only.
         if created is not None and created.caps != caps:
             pool.drain(older)
-    allotment.opened(result, _left(result))
+    balances = (result.lease.created.balances if result.lease.created is not None else None) or ()
+    left = [each.remaining.amount for each in balances if each.remaining.unit == pool.options.unit]
+    allotment.opened(result, min(left, default=INT64_MAX))
     if result.heartbeat is not None:
         result.heartbeat.owner = _Owner(pool, result)
-    result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(_expire, pool, result))
+    result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(_end_chunk, pool, result, pool.drain))
     if pool.closed:
         pool.seal(result)
     elif not result.is_live(now_ms):  # another chunk could be as late, so the waiting callers reserve directly
@@ -339,14 +311,6 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     pool.serve(sub)
     if result.heartbeat is not None and result.heartbeat.lost:  # before the pool was notified of it
         pool.seal(result)
-
-
-def _left(chunk: PoolChunk) -> int | None:
-    """Return what is left of the budget after a chunk, if the server has reported it: in the scope with the least."""
-    created = chunk.lease.created
-    balances = (created.balances if created is not None else None) or ()
-    unit = chunk.lease.request.estimate.unit
-    return min((each.remaining.amount for each in balances if each.remaining.unit == unit), default=None)
 
 
 def _report_opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:

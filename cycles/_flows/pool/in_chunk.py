@@ -28,7 +28,7 @@ from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.settle import amount_to_commit, event_record, settle_queued, settle_shadow, usable_values
+from cycles._flows.settle import amount_to_commit, event_record, put, settle_queued, settle_shadow, usable_values
 
 EXCESS_OF: Final = "pool_excess_of"
 REJECT: Final = "REJECT"
@@ -39,12 +39,10 @@ class Separate:
     """An amount that no chunk has space for.
 
     Attributes:
-        amount: The part of the actual.
         record: Its event.
         guard: The guard that gets the outcome of the event; None: it is kept in `rejected/`.
     """
 
-    amount: int
     record: Record
     guard: GuardState | None
 
@@ -88,14 +86,17 @@ class InChunk(Place):
     pool: PoolState
     options: PooledOptions
 
-    def spent(self, guard: GuardState, known: int) -> None:
+    def spent(self, guard: GuardState, known: int) -> bool:
         """Count the known spend of a live guard in the log of its chunk: if the process is killed, it is charged.
 
-        A signal handler whose thread is inside writes nothing; the next spend of the guard does.
+        A signal handler whose thread is inside writes nothing; the next spend of the guard does. False: the chunk was
+        settled without it, so the spend is written ahead as an event.
         """
         pool, chunk = self.pool, self.chunk
-        if chunk is None or (log := chunk.log) is None or pool.is_inside():
-            return
+        if chunk is None or pool.is_inside():
+            return True
+        if (log := chunk.log) is None:
+            return False
         with pool.lock:
             pool.catch_up()
             while guard.claimed is None and self.is_live and chunk.state in TAKES_SPEND and known != self.ahead:
@@ -105,6 +106,7 @@ class InChunk(Place):
                     chunk.sums = after  # no call until the next line
                     self.ahead = known
                     log.write(after.totals)
+        return chunk.log is not None
 
     # --- with an amount -------------------------------------------------------------------------------------
 
@@ -222,7 +224,7 @@ class InChunk(Place):
                     ending.begin(guard)
                     if guard.claimed is not None and not ending.is_claimed:
                         guard.claim("commit")  # raises the error
-                    found = None if is_inside else self._chunk_for(ending.actual.amount)
+                    found = None if is_inside else self._chunk_for(guard, ending.actual.amount)
                     if found is None:
                         is_counted = self._end_outside(io, guard, ending, is_inside=is_inside)
                     else:
@@ -271,7 +273,7 @@ class InChunk(Place):
             pool.free(guard, self)
         if ending.is_overtaken(guard) or chunk.state not in TAKES_SPEND:
             return False
-        if chunk.sums is not before or pool.book is not book:
+        if chunk.sums is not before or pool.book is not book or (guard.ahead is not None and not is_own):
             return False
         # No call until the end of these lines: a signal cannot come in between.
         pool.redo = chunk, after
@@ -285,7 +287,7 @@ class InChunk(Place):
         pool.carry_out(chunk, after)
         return True
 
-    def _chunk_for(self, amount: int) -> tuple[PoolChunk, Sums] | None:
+    def _chunk_for(self, guard: GuardState, amount: int) -> tuple[PoolChunk, Sums] | None:
         """Return the chunk that takes the amount of this guard: its own, or if that is sealed another open one."""
         own, now_ms = self.chunk, self.pool.io.clock.now_ms()
         if own is None:
@@ -293,7 +295,8 @@ class InChunk(Place):
         # Its own chunk holds its estimate, and needs no space for it.
         if own.takes_spend and self.is_live:
             return own, own.sums
-        for chunk in own.sub.allotment.open:
+        # What is written ahead as an event ends as this event: a kill between two files would charge it twice.
+        for chunk in own.sub.allotment.open if guard.ahead is None else ():
             assert isinstance(chunk, PoolChunk)
             # The amount is known, so a chunk takes it whole, or not.
             if chunk.sums.free >= amount and chunk.is_live(now_ms):
@@ -348,6 +351,7 @@ class InChunk(Place):
             self._end_shadow(io, guard, None)
             return
         guard.apply("release_started", if_accepted=True)
+        guard.end_written_ahead()
         if self.chunk is not None:
             self.chunk.audit.released += 1
         self.leave(guard)
@@ -385,18 +389,21 @@ class InChunk(Place):
         request = guard.request
         metrics = None if ending.metrics is None else ending.metrics.to_dict()
         metadata = ending.metadata if is_all else {**ending.metadata, EXCESS_OF: guard.reservation_id}
-        commit = commit_body(new_key(), Amount(guard.estimate.unit, amount), metrics, dict(metadata))
+        key = new_key()
+        if is_all:  # also the key of what is written ahead
+            key = guard.commit_key = guard.commit_key or key
+        commit = commit_body(key, Amount(guard.estimate.unit, amount), metrics, dict(metadata))
         chunk_id = guard.reservation_id if is_all else None
         body = event_body(commit, request.made or request.make(), chunk_id, self.pool.options.request.overage_policy)
         record = event_record(io, body)
         if rejects:
-            return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
+            return Separate(evolve(record, rejected=BUDGET_EXCEEDED), None)
         if is_all:
-            return Separate(amount, record, guard)
+            return Separate(record, guard)
         # A guard of its own: the outcome of the excess must not become that of the pooled guard.
         excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None, estimate=guard.estimate)
         excess.claim("commit")
-        return Separate(amount, record, excess)
+        return Separate(record, excess)
 
     async def _settle_separately(self, io: Io, guard: GuardState, ending: _Ending, separate: Separate) -> None:
         """Record an amount as an event, saved before it is sent; or keep it as rejected.
@@ -407,13 +414,13 @@ class InChunk(Place):
         if separate.guard is None:
             # The estimate is charged with the chunk; the excess is in no ledger, and `rejected/` keeps it.
             error = _reject_excess(io, guard, separate)
-            actual = Amount(guard.estimate.unit, separate.amount)
-            io.report("SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
+            actual, hint = separate.record.actual, io.settings.rejected_hint
+            io.report("SettlementRejected", guard, actual=actual, detail=str(error), hint=hint)
             await io.finish(separate.record, reject_here(BUDGET_EXCEEDED))
             ending.separate = None
             raise error
         # A put that fails does not matter: the event is sent anyway.
-        await io.put(separate.record)
+        await put(io, separate.record, separate.guard)
         # In the background: the commit of a pooled guard does not wait for the server.
         if io.hand_over(Settle(separate.record, separate.guard), now=True):
             ending.separate = None
@@ -464,7 +471,7 @@ def _reject_excess(io: Io, guard: GuardState, separate: Separate) -> BudgetExcee
     The guard has no settlement then, as one outside of a pool.
     """
     error = BudgetExceededError(
-        f"{guard.name}: its chunk has no space for {Amount(guard.estimate.unit, separate.amount)} above the estimate "
+        f"{guard.name}: its chunk has no space for {separate.record.actual} above the estimate "
         f"of {guard.estimate}, and the overage policy is REJECT; the estimate is charged and the rest is in no ledger",
         hint=io.settings.rejected_hint,
         code=BUDGET_EXCEEDED,

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Allotment, Chunk, Move
-from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
 from cycles._core.pool.sums import ChunkAudit, Totals
 from cycles._core.settlement.record import Record
 from cycles._core.subjects import Subject
@@ -56,6 +56,7 @@ class PoolIo:
         at: Calls a job in a thread of the client at a monotonic time, in milliseconds.
         open_log: Makes the log of a chunk, or raises OSError; None if chunks have no logs.
         report_problem: Reports a problem of the logs, once for each client.
+        write_ahead: Writes the known spend of a guard ahead.
     """
 
     io: Io
@@ -64,6 +65,7 @@ class PoolIo:
     at: Callable[[float, Callable[[], object]], Timer]
     open_log: Callable[[ChunkHeader], Log] | None
     report_problem: Callable[[str], None]
+    write_ahead: Callable[[GuardState], None]
 
 
 @frozen(kw_only=True)
@@ -102,6 +104,7 @@ class PoolChunk(Chunk):
     number: int
     lease: GuardState
     wall_offset_ms: float
+    write_ahead: Callable[[GuardState], None]
     log: Log | None = None
     header: ChunkHeader | None = None
     audit: ChunkAudit = field(factory=ChunkAudit)
@@ -126,6 +129,13 @@ class PoolChunk(Chunk):
         """What its guards have spent."""
         return self.sums.totals.spent
 
+    def record(self, now_ms: int) -> Record:
+        """Return the record that commits what its guards have spent."""
+        assert self.header is not None
+        totals = self.sums.totals
+        metrics, metadata = self.audit.metrics(totals), self.audit.metadata(totals.calls, self.header.metadata)
+        return chunk_record(self.header, totals.spent, metrics, metadata, now_ms)
+
     def replace(self, record: Record) -> None:
         """Do nothing: its log has the sum of its record."""
 
@@ -133,6 +143,8 @@ class PoolChunk(Chunk):
         """Remove its log: the journal has its record, or nothing is to be settled."""
         log, self.log = self.log, None
         if log is not None:
+            for guard in list(self.guards):  # the record is without what live guards have spent
+                self.write_ahead(guard)
             log.remove()
 
     @property

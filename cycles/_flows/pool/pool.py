@@ -304,8 +304,8 @@ class PoolState:
             for small in allotment.too_small(place.held):
                 assert isinstance(small, PoolChunk)
                 self.drain(small)
-        behind = (each.place.held for each in islice(sub.waiters, 1, None))
-        step = allotment.next_step(place.held, now_ms, (held for held in behind if held <= allotment.chunk))
+        behind = (each.place.held for each in islice(sub.waiters, 1, None) if each.place.held <= allotment.chunk)
+        step = allotment.next_step(place.held, now_ms, behind)
         if step.move is Move.OPEN:
             self._open(sub, step.amount, place.held)
         elif step.move is Move.WAIT:
@@ -425,19 +425,14 @@ class PoolState:
             chunk.is_held = False
             self._count_out(chunk)
             if event is not None:
-                self._return_budget(chunk, event)
+                returned = chunk.sub.allotment.ended(chunk, event)
+                if returned and isinstance(chunk.sub.denial, BudgetExceededError):
+                    chunk.sub.allotment.denied_until_ms = 0.0  # the budget has more now than at the denial
             elif not self.closed:  # another client settles it
                 chunk.sub.allotment.held -= chunk.amount
             self.serve(chunk.sub)
             self.open_ahead(chunk.sub, self.io.clock.now_ms())
         chunk.ended.set()
-
-    @staticmethod
-    def _return_budget(chunk: PoolChunk, event: ChunkEvent) -> None:
-        sub = chunk.sub
-        # The budget has more now than at the denial, so the next caller may send a request.
-        if sub.allotment.ended(chunk, event) and isinstance(sub.denial, BudgetExceededError):
-            sub.allotment.denied_until_ms = 0.0
 
     def _count_out(self, chunk: PoolChunk) -> None:
         """Keep only the amount of a chunk that holds nothing and has no live guard."""
