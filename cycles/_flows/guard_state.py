@@ -116,6 +116,7 @@ class Settler(Protocol):
 
     def spent(self, guard: GuardState, known: int) -> bool:
         """Write the known spend of a live guard ahead; return False if its chunk has no log any more."""
+        ...
 
 
 @define(init=False, eq=False, repr=False)

@@ -26,9 +26,9 @@ HEADER = ChunkHeader("r1", "http://x", "TOKENS", CHUNK, "k", Subject(tenant="acm
 
 def ended(chunk: Chunk, estimate: int, amount: int) -> None:
     """End a guard with an amount that fits."""
-    end: dict[str, Any] = {"guard": None, "used": None, "latency_ms": 3, "is_error": False}
-    end |= {"action": "n", "of_action": (0, 0), "ended_ms": 1}
-    chunk.sums = chunk.sums.ended(estimate, 0, amount, None, **end)
+    chunk.sums = chunk.sums.ended(
+        estimate, 0, amount, None, 3, End(None, None, "n", (1, amount), None, 1), failed=False
+    )
 
 
 class Guard:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 from binascii import crc32
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct, error as StructError
 from typing import Any, Final, NamedTuple
 
@@ -77,6 +78,9 @@ class End(NamedTuple):
     ended_ms: int
 
 
+new_end: Final[Callable[[tuple[Any, Any, str, tuple[int, int], str | None, int]], End]] = partial(_new, End)
+
+
 class Sums(NamedTuple):
     """The state of one chunk: `totals.spent` + `live` + `free` is its amount until it is sealed.
 
@@ -105,45 +109,23 @@ class Sums(NamedTuple):
         live, totals = self.live - estimate, self.totals.with_ahead(-ahead) if ahead else self.totals
         return Sums(free, live, self.guards - 1, totals, self.last)
 
-    def ended(
-        self,
-        held: int,
-        ahead: int,
-        amount: int,
-        settlement: Any,
-        *,
-        guard: Any,
-        used: Any,
-        latency_ms: int,
-        is_error: bool,
-        action: str,
-        of_action: tuple[int, int],
-        ended_ms: int,
-    ) -> Sums:
+    def ended(self, held: int, ahead: int, amount: int, used: Any, latency_ms: int, end: End, *, failed: bool) -> Sums:
         """End a guard with an amount.
 
         Args:
             held: What is live for it.
             ahead: What is written ahead for it.
             amount: What the chunk takes; it fits.
-            settlement: What the guard gets.
-            guard: The guard, for `End`, as the last three.
             used: Its metrics, or its usage, or None.
             latency_ms: How long it took.
-            is_error: Whether its block raised an exception.
-            action: See there.
-            of_action: See there, without this end.
-            ended_ms: See there.
+            end: What is noted of it.
+            failed: Whether its block raised an exception.
         """
         free, live, guards, (spent, tokens_in, tokens_out, latency, calls, errors, all_ahead, changes), _ = self
-        model = None
         if used is not None:
             tokens_in, tokens_out = tokens_in + (used.tokens_input or 0), tokens_out + (used.tokens_output or 0)
-            model = used.model_version
-        sums = (spent + amount, tokens_in, tokens_out, latency + latency_ms, calls + 1, errors + is_error)
+        sums = (spent + amount, tokens_in, tokens_out, latency + latency_ms, calls + 1, errors + failed)
         totals = _new(Totals, (*sums, all_ahead - ahead, changes + 1))
-        of_action = of_action[0] + 1, of_action[1] + amount
-        end = _new(End, (guard, settlement, action, of_action, model, ended_ms))
         return _new(Sums, (free + held - amount, live - held, guards - 1, totals, end))
 
 

@@ -15,7 +15,7 @@ from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import RejectedResponse
 from cycles._core.messages.requests import new_key
 from cycles._core.pool.allotment import TAKES_SPEND
-from cycles._core.pool.sums import Sums
+from cycles._core.pool.sums import Sums, new_end
 from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.settlement.lifecycle import OUTCOME
 from cycles._core.settlement.record import Record
@@ -316,19 +316,12 @@ class InChunk(Place):
     ) -> Sums:
         """Return the sums of a chunk with this end. See `Sums.ended`."""
         now_ms, action = self.pool.io.clock.now_ms(), self.options.request.action.name
-        return before.ended(
-            held,
-            self.ahead if chunk is self.chunk and self.is_live else 0,
-            amount,
-            settlement,
-            guard=guard,
-            used=used,
-            latency_ms=int(now_ms - guard.opened_ms),
-            is_error=outcome == "error",
-            action=action,
-            of_action=chunk.audit.actions.get(action, (0, 0)),
-            ended_ms=int(now_ms + chunk.wall_offset_ms),
-        )
+        calls, spent = chunk.audit.actions.get(action, (0, 0))
+        model = None if used is None else used.model_version
+        ended_ms, latency_ms = int(now_ms + chunk.wall_offset_ms), int(now_ms - guard.opened_ms)
+        end = new_end((guard, settlement, action, (calls + 1, spent + amount), model, ended_ms))
+        ahead = self.ahead if chunk is self.chunk and self.is_live else 0
+        return before.ended(held, ahead, amount, used, latency_ms, end, failed=outcome == "error")
 
     # --- without an amount ----------------------------------------------------------------------------------
 
