@@ -184,10 +184,10 @@ class Cycles(ClosedByItsBlock):
         if estimate.__class__ is not Amount or actual is not None:
             checked_actual(actual, checked_amount(estimate))
         runtime = self._runtime()
-        others = grace_period_ms, metadata, idempotency_key, shadow, on_unavailable, wait, timeout, extra_headers
+        others = grace_period_ms, idempotency_key, shadow, on_unavailable, wait, timeout, extra_headers
         observing = on_observed, observe is not False or None
         choices = overage_policy, lease_policy, settle
-        key = cache_key(action, subject, estimate, ttl_ms, choices, (*others, *observing))
+        key = cache_key(action, subject, estimate, ttl_ms, metadata, choices, (*others, *observing))
         request = self._request_cache.find(key, estimate, actual)
         if request is not None:
             return Reservation(self._runtime, request)

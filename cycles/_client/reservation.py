@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Generator, Hashable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
@@ -31,6 +32,7 @@ G = TypeVar("G", bound=GuardBase)
 Opens: TypeAlias = Callable[[Io, ReserveRequest, Take], Coroutine[Any, Any, GuardState]]
 
 MOST: Final = 256  # a program has few kinds of calls; one with more checks some of them again
+LONGEST_METADATA: Final = 1_024  # characters of the metadata in a key
 
 Key: TypeAlias = tuple[Hashable, ...]
 
@@ -39,7 +41,8 @@ class RequestCache:
     """The checked requests of one client or view.
 
     A key has all that a request depends on, except for its amounts. Values that can be changed later, or that equal a
-    value which is rejected (1 for True, 60000.0 for 60000), have no key: such calls are checked each time.
+    value which is rejected (1 for True, 60000.0 for 60000), have no key: such calls are checked each time. Metadata
+    of a few strings is copied into the key, because each request of a guarded client has some.
     """
 
     def __init__(self) -> None:
@@ -64,7 +67,7 @@ class RequestCache:
 
 
 def cache_key(
-    action: Any, subject: Any, estimate: Amount, ttl_ms: Any, choices: tuple[Any, ...], others: tuple[Any, ...]
+    action: Any, subject: Any, estimate: Amount, ttl_ms: Any, metadata: Any, choices: Key, others: tuple[Any, ...]
 ) -> Key | None:
     """Return the key of a call of `reserve`, or None.
 
@@ -73,6 +76,7 @@ def cache_key(
         subject: None and a subject without dimensions have a key.
         estimate: Its unit is part of the key.
         ttl_ms: An int has a key.
+        metadata: None and a small dict of strings have a key.
         choices: Options that are part of the key.
         others: The other options: a call that has one of them has no key.
     """
@@ -86,7 +90,11 @@ def cache_key(
         or not (around is None or not around.dimensions)
     ):
         return None
-    return (*action, subject, around, estimate.unit, ttl_ms, *choices)
+    if metadata is not None:
+        metadata = tuple(chain(*metadata.items())) if type(metadata) is dict else (metadata,)
+        if not all(type(text) is str for text in metadata) or sum(map(len, metadata)) > LONGEST_METADATA:
+            return None
+    return (*action, subject, around, estimate.unit, ttl_ms, metadata, *choices)
 
 
 class NotEnteredError(InvalidRequestError, AttributeError):

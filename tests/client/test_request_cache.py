@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, strategies as st
 
 import cycles
 from cycles._client import operation_context
-from cycles._client.reservation import MOST, RequestCache, cache_key
+from cycles._client.reservation import LONGEST_METADATA, MOST, RequestCache, cache_key
 from cycles.embedded import EmbeddedServer
 
 ACTION = ("llm.completion", "gpt-4o")
@@ -39,6 +40,30 @@ def test_the_second_call_has_the_same_request(ours: cycles.Cycles, monkeypatch: 
     assert _request(ours, cycles.usd("0.06")).estimate == cycles.usd("0.06")
     assert _request(ours, ESTIMATE, actual=cycles.usd("0.01")).actual == cycles.usd("0.01")
     assert _request(ours, ESTIMATE).actual is None
+
+
+def test_a_call_with_the_same_small_metadata_has_the_same_request(ours: cycles.Cycles) -> None:
+    metadata: dict[str, Any] = {"provider": "openai"}
+    first = _request(ours, ESTIMATE, metadata=metadata)
+    assert _request(ours, ESTIMATE, metadata={"provider": "openai"}) is first
+    metadata["provider"] = "groq"
+    changed = _request(ours, ESTIMATE, metadata=metadata)
+    assert (first.metadata, changed.metadata) == ({"provider": "openai"}, {"provider": "groq"})
+    assert _request(ours, ESTIMATE).metadata is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"tags": ["a"]},
+        {"n": 1},
+        {"text": "x" * LONGEST_METADATA},
+        MappingProxyType({"a": "b"}),
+    ],
+    ids=["list", "number", "long", "mapping"],
+)
+def test_other_metadata_is_read_at_each_call(metadata: Any) -> None:
+    assert cache_key(ACTION, None, ESTIMATE, 60_000, metadata, (), ()) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +122,7 @@ def test_another_unit_is_another_request(ours: cycles.Cycles) -> None:
 
 def test_an_action_with_tags_has_no_key_because_its_tags_can_change() -> None:
     action = cycles.Action("llm.completion", "gpt-4o", ["a"])
-    assert cache_key(action, None, ESTIMATE, 60_000, (), ()) is None
+    assert cache_key(action, None, ESTIMATE, 60_000, None, (), ()) is None
 
 
 @given(st.lists(st.integers(0, 2 * MOST), max_size=3 * MOST))
