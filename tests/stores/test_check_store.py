@@ -6,7 +6,10 @@ import builtins
 import hashlib
 import os
 import secrets
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +174,70 @@ def test_a_broken_store_fails(broken: type[_Broken], rule: str) -> None:
     shared = MemoryStore()
     with pytest.raises(AssertionError, match=rule):
         check_store(lambda: broken(shared))
+
+
+Lie = Callable[[Any, Sequence[Any], list[Any]], list[Any]]
+# What a store may say in place of the truth, for each operation: from the store, the arguments and the true result.
+LIES: dict[str, list[Lie]] = {
+    "put": [
+        lambda store, asked, fences: [None if fence else "0" for fence in fences],
+        lambda store, asked, fences: [each.fence for each in asked[0]],
+    ],
+    "get": [
+        lambda store, asked, found: [None for _ in found],
+        lambda store, asked, found: [each and evolve(each, record=b"{}") for each in found],
+        lambda store, asked, found: [each and evolve(each, fence="0") for each in found],
+        lambda store, asked, found: [each and evolve(each, kept=None if each.kept else "rejected") for each in found],
+    ],
+    "renew": [lambda store, asked, lost: [] if lost else ["0"]],
+    "take": [
+        lambda store, asked, taken: [],
+        lambda store, asked, taken: [evolve(each, record=b"{}") for each in taken],
+        lambda store, asked, taken: MemoryStore.list(store) + MemoryStore.list(store, kept="quarantined"),
+    ],
+    "list": [lambda store, asked, page: page[:-1], lambda store, asked, page: page[::-1]],
+}
+
+
+class _Lie:
+    """A wrong result of one operation of a run: its number, counted from 1, and which of the lies of its operation."""
+
+    def __init__(self, number: int, which: int) -> None:
+        self._left, self._which = number, which
+        self.told: str | None = None
+
+    def about(self, store: _Liar, operation: str, asked: Sequence[Any], result: list[Any]) -> list[Any]:
+        if threading.current_thread() is not threading.main_thread():  # the order of threads is not fixed
+            return result
+        self._left -= 1
+        if self._left != 0 or self._which >= len(LIES[operation]):
+            return result
+        self.told = operation
+        return LIES[operation][self._which](store, asked, result)
+
+
+class _Liar(_Broken):
+    """A store of which one result is wrong."""
+
+    def __init__(self, shared: MemoryStore, lie: _Lie) -> None:
+        super().__init__(shared)
+        for operation in LIES:
+            setattr(self, operation, partial(self._say, lie, operation, getattr(self, operation)))
+
+    def _say(self, lie: _Lie, operation: str, ask: Callable[..., list[Any]], *asked: Any) -> list[Any]:
+        return lie.about(self, operation, asked, ask(*asked))
+
+
+def test_a_store_that_is_wrong_once_fails() -> None:
+    """Not found are lies that matter to no check: those in a clean-up, and of records of other checks."""
+    found, messages = Counter[str | None](), set[str]()
+    for which in range(max(map(len, LIES.values()))):
+        for number in range(1, 110):
+            lie, shared = _Lie(number, which), MemoryStore()
+            try:
+                check_store(partial(_Liar, shared, lie))
+            except AssertionError as error:
+                found[lie.told] += 1
+                messages.add(str(error).partition(":")[0])
+    assert found == {"put": 65, "get": 28, "renew": 4, "take": 11, "list": 7}
+    assert messages == {"the store breaks a rule"}
