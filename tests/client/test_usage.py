@@ -265,3 +265,11 @@ def test_a_reader_of_the_caller_may_return_a_count_that_is_a_float_without_a_fra
     with client.reserve(cycles.tokens(100), action=("a", "b"), actual=cycles.tokens(1)) as guard:
         assert list(guard.wrap([1], usage=lambda chunk: {"tokens_output": 5.0}, settle=False)) == [1]
         assert guard.usage.tokens_output == 5
+
+
+def test_a_response_has_no_more_cached_tokens_than_it_has_read() -> None:
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 10, "tokens_cached_input": 30})
+    assert dict(usage.counts) == {"tokens_input": 10, "tokens_cached_input": 10}
+    usage.see_response("r", {"tokens_input": 40, "tokens_cached_input": 30})  # a stream reports its totals again
+    assert dict(usage.counts) == {"tokens_input": 40, "tokens_cached_input": 30}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from cycles._core.settlement.record import decode
 from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T, chunk_of
+from .pool_use import pool_of
 
 SPENT, OTHER = 3, 2
 
@@ -170,6 +173,45 @@ def test_a_signal_handler_that_uses_the_same_pool(
         if not more:
             return
     pytest.fail("the call never ends")
+
+
+def in_a_thread(threads: list[threading.Thread], act: Callable[[], object]) -> None:
+    """Begin something in another thread, which comes as far as the locks of this one let it."""
+    threads.append(threading.Thread(target=act))
+    threads[-1].start()
+    threads[-1].join(0.002)
+
+
+@pytest.mark.parametrize("is_thread", [False, True], ids=["signal handler", "thread"])
+@pytest.mark.parametrize("second", [7, 2, None], ids="then {}".format)
+@pytest.mark.parametrize("first", [3, 6, None], ids="{}".format)
+def test_a_guard_that_is_ended_twice_counts_once(
+    client: cycles.Cycles, shop: Shop, first: int | None, second: int | None, is_thread: bool
+) -> None:
+    """A second end begins at each point of the first one: above the estimate, below it, and without an amount."""
+    pool, total, number, more = pool_of(client), 0, 0, True
+    while more:
+        guard, ends, threads = pool.reserve(T(5)).acquire(), list[int](), list[threading.Thread]()
+
+        def end(amount: int | None) -> None:
+            with contextlib.suppress(cycles.GuardFinalizedError):
+                guard.release() if amount is None else guard.commit(T(amount))  # noqa: B023 - in this run only
+                ends.append(amount or 0)  # noqa: B023
+
+        act = partial(end, second)
+        more = run_at(
+            "/cycles/_flows/", number, partial(in_a_thread, threads, act) if is_thread else act, partial(end, first)
+        )
+        for thread in threads:
+            thread.join()
+        assert len(ends) == 1, f"point {number}"
+        total += ends[0]
+        assert (pool.stats().spent, pool.stats().live) == (T(total), T(0)), f"point {number}"
+        number += 1
+    assert number > 20
+    pool.close()
+    client.flush()
+    assert shop.money() == (total, 0)
 
 
 @ignore_dropped

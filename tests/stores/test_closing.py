@@ -51,3 +51,16 @@ def test_what_the_store_may_have_lost_is_charged_once_by_the_next_client(
     assert spent(server) == 6
     assert following.pending() == []
     assert shared(following).local.pending() == []
+
+
+def test_a_store_that_responds_keeps_what_is_pending_alone(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    """The disk of a worker may be lost, or found by a client of another store."""
+    client = worker()
+    server.faults.refuse("commit", times=None)
+    client.reserve(FIVE, action=ACTION).acquire().commit(THREE)
+    folder = Path(shared(client).local.directory)
+    client.close()
+    assert len(records(store)) == 1
+    assert sorted(folder.glob("*.json")) == []
