@@ -21,7 +21,7 @@ from cycles._journal.stores.store import Put
 from tests.journal.kit import a_record
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
 from tests.support.inside import rows_of, runtime_of, state_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -149,6 +149,14 @@ def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
         reservation_id
     ]  # due, so claimed at the start
     until(lambda: spent(server) == 3)
+
+
+def test_one_finished_record_is_deleted_soon(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._drivers.work.claims.TICKS_PER_CLAIM", 0.001)  # no tick deletes it
+    worker().reserve(FIVE, action=ACTION).acquire().commit(THREE)
+    until(lambda: rows_of(store) == {})
 
 
 def test_a_finished_record_is_deleted_after_a_failure_of_the_store(
@@ -279,6 +287,21 @@ def test_a_file_that_an_outage_left_is_moved_by_the_next_start(
     second = worker(journal_dir=tmp_path / "disk-0")
     assert len(second.pending()) == 1
     assert (len(records(store)), len(files(second))) == (1, 0)
+
+
+def test_files_that_an_outage_left_are_settled_while_the_store_is_still_down(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, tmp_path: Path
+) -> None:
+    first = worker(retry_initial_delay=60.0)
+    guards = [first.reserve(FIVE, action=ACTION).acquire() for _ in range(3)]
+    store.fails = "it is down"
+    server.faults.refuse("commit", times=None)
+    for guard in guards:
+        guard.commit(THREE)
+    server.faults.clear()
+    second = worker(journal_dir=tmp_path / "disk-0")
+    second.flush(PATIENCE_S)
+    assert (spent(server), files(second)) == (9, [])
 
 
 def test_nothing_is_reserved_without_a_store_with_journal_outage_refuse(
