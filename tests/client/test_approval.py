@@ -67,6 +67,19 @@ def test_below_the_fraction_and_in_another_unit_nothing_is_asked(server: cycles.
         assert review.requests == []
 
 
+@pytest.mark.parametrize("reply", [True, False, cycles.usd(1), cycles.usd("0.99")], ids=str)
+def test_a_reply_without_more_than_its_reservation_grants_nothing_to_the_next(
+    server: cycles.EmbeddedServer, reply: Any
+) -> None:
+    review = Reviewer(reply, True)
+    with server.client(approve=review, approve_above=0.5) as client:
+        spend(client, 50)
+        with contextlib.suppress(cycles.ApprovalDeniedError):
+            spend(client, 1)
+        client.reserve(cycles.Amount("USD_MICROCENTS", 1), action=ACTION).acquire().release()
+        assert len(review.requests) == 2
+
+
 def test_an_amount_lets_reservations_up_to_that_sum_pass(server: cycles.EmbeddedServer) -> None:
     review = Reviewer(cycles.usd(4), False)
     with server.client(approve=review, approve_above=0.5) as client:

@@ -167,6 +167,25 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
     assert list(left(folder, pool_log.PREFIX)) == []
 
 
+def test_a_child_makes_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is made again if a fork comes in between, and the fork of the child itself is over."""
+    made, lock = [0], fcntl.flock
+
+    def count(descriptor: int, operation: int) -> None:
+        made[0] += 1
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", count)
+    logs = pool_log.ChunkLogs(lambda: f"{tmp_path}/")
+    child = os.fork()
+    if child == 0:
+        try:
+            logs.make(HEADER)
+        finally:
+            os._exit(made[0])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
 def test_parent_and_child_give_their_files_other_names(tmp_path: Path) -> None:
     def open_journal() -> Journal:
         return Journal(tmp_path, base_url="b", tenant="t", api_key="k", report=lambda issue: None)
