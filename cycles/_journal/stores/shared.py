@@ -127,7 +127,8 @@ class StoreJournal:
         self._later = later
         self._combiner = Combiner(store, timeout_s)
         # Re-entrant: a signal handler may settle another amount while its thread is in here. Each step concerns one
-        # key, and what is looked through is a copy, so the handler may run between any two calls.
+        # key, and what is looked through is a copy, so the handler may run between any two calls. One step of a dict
+        # needs no lock: a key is in `_taken` before it leaves `_held`.
         self._lock = threading.RLock()
         self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
         self._held: dict[str, Held] = {}
@@ -222,8 +223,7 @@ class StoreJournal:
         Raises:
             StoreError: its outcome is unknown; it is held as unsure.
         """
-        with self._lock:
-            held = self._held.get(key)
+        held = self._held.get(key)
         fence = None if held is None else held.fence
         # A fence that a response has confirmed. If the store has another one, another client has the record.
         is_own = held is not None and held.fence is not None and not held.is_unsure
@@ -279,8 +279,8 @@ class StoreJournal:
         with self._lock:
             if held is None and not is_chunk:  # two settlements of one reservation, which the server decides
                 return False
-            self._held.pop(key, None)
             self._taken[key] = stored.record
+            self._held.pop(key, None)
             if is_chunk:
                 self._watched.add(key)
         if held is not None and held.place == "disk" and not is_chunk:  # the store has it
@@ -310,8 +310,7 @@ class StoreJournal:
 
     def keeps_commit(self, record: Record) -> bool:
         """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
-        with self._lock:
-            held = self._held.get(key_of(record.reservation_id))
+        held = self._held.get(key_of(record.reservation_id))
         if held is None:  # this client has put nothing under its key
             return False
         return not all(_is_event(form) for form in held.maybe) or self.local.keeps_commit(record)
@@ -324,8 +323,8 @@ class StoreJournal:
         held = self._held.get(key)
         if held is None or guards_of(record) is None or sum_of(decode(held.record)) <= sum_of(record):
             return False
-        del self._held[key]
         self._taken[key] = held.record
+        del self._held[key]
         self._finished.append((key, held, held.record))
         return True
 
@@ -369,15 +368,13 @@ class StoreJournal:
         """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
         key = key_of(record.reservation_id)
         saved = None
-        with self._lock:
-            held = self._held.get(key)
+        held = self._held.get(key)
         with contextlib.suppress(RecordError):
             raw = encode(evolve(record, rejected=reason))
             if held is not None:
                 raw = _with_extra(raw, decoded(held.record))
             saved = None if key in self._taken else self._try_put(key, raw, 0, "rejected")
-        with self._lock:
-            held = self._held.pop(key, None)
+        held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
             self.local.delete(record)
         if not saved:  # an outage, or the amount under this key in the store is another client's
@@ -389,8 +386,7 @@ class StoreJournal:
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, taken, or cannot be settled by this client."""
         key = entry[3:-5]
-        with self._lock:
-            held = self._held.get(key)
+        held = self._held.get(key)
         if held is None:
             return None if key in self._taken else self._load_file(entry)
         try:
@@ -405,13 +401,11 @@ class StoreJournal:
         if record is not None:
             raw, commit = encode(record), encode(evolve(record, mode="commit"))
             maybe = Held(raw, None, "disk", (commit,), is_unsure=True, is_shared=True)  # a put may have had no response
-            with self._lock:
-                self._held.setdefault(key_of(record.reservation_id), maybe)
+            self._held.setdefault(key_of(record.reservation_id), maybe)
         return record
 
     def _quarantine(self, key: str, held: Held, error: RecordError) -> None:
-        with self._lock:
-            self._held.pop(key, None)
+        self._held.pop(key, None)
         message = (
             f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
             "`cycles journal list`, or record its amount by hand with client.record()"
@@ -585,8 +579,7 @@ class StoreJournal:
         owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
         for start in range(0, len(owned), BATCH):
             for key in self._store.renew(owned[start : start + BATCH], claim_ms):
-                with self._lock:
-                    lost = self._held.get(key)
+                lost = self._held.get(key)
                 if lost is not None:  # otherwise it was settled in the meantime
                     self._put(key, lost.record, claim_ms)  # finds whether it is missing, or another client's
             self._health.succeeded()
