@@ -176,11 +176,10 @@ def test_a_child_makes_each_file_once(tmp_path: Path, monkeypatch: pytest.Monkey
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", count)
-    logs = pool_log.ChunkLogs(lambda: f"{tmp_path}/")
     child = os.fork()
     if child == 0:
         try:
-            logs.make(HEADER)
+            pool_log.make_log(f"{tmp_path}/", HEADER)
         finally:
             os._exit(made[0])
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

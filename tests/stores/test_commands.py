@@ -199,6 +199,24 @@ def test_records_move_between_files_and_store_with_the_same_bytes(
     assert "secret" not in out
 
 
+def test_a_record_that_its_client_settles_during_the_move_is_in_the_store_alone(
+    store: MemoryStore, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "files" / partition(url, "acme", "")
+    folder.mkdir(parents=True)
+    put = MemoryStore.put
+
+    def settle(self: MemoryStore, items: Any) -> Any:
+        for path in folder.glob("v2-*"):
+            path.unlink()
+        return put(self, items)
+
+    (folder / file_name(an_event(url, 3).reservation_id)).write_bytes(encode(an_event(url, 3)))
+    monkeypatch.setattr(MemoryStore, "put", settle)
+    status, out = run(capsys, "move", str(tmp_path / "files"), STORE)
+    assert (status, "1 moved to redis://[hidden]" in out) == (0, True), out
+
+
 @pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
 @pytest.mark.parametrize("into", ["store", "files"])
 def test_what_a_killed_process_wrote_ahead_moves_too(
