@@ -5,7 +5,6 @@ No SDK is imported before `guard` is called, and then only the one that the clie
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -92,27 +91,9 @@ def guard(
         TypeError: for an unknown option.
         ConfigurationError: if prices are needed and the extra is missing, or if the SDK has no known hooks.
     """
+    options = {name: value for name, value in locals().items() if name not in ("llm", "reserve_options")}
     provider = _provider_of(llm)
-    settings: dict[str, Any] = {
-        "client": client,
-        "prices": prices,
-        "unit": unit,
-        "estimate": estimate,
-        "subject": subject,
-        "action": action,
-        "metadata": metadata,
-        "max_output_tokens": max_output_tokens,
-        "wait": wait,
-        "min_output_tokens": min_output_tokens,
-        "within": within,
-        "unmetered": unmetered,
-        "lost_attempt": lost_attempt,
-        "reported_cost": reported_cost,
-        "free_hosts": free_hosts,
-        "background_wait": background_wait,
-        "options": reserve_options,
-    }
-    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings))
+    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, {**options, **reserve_options}))
 
 
 def guard_for_framework(llm: T, on_error: Callable[[BaseException], object], options: Mapping[str, Any]) -> T:
@@ -129,11 +110,7 @@ def guard_for_framework(llm: T, on_error: Callable[[BaseException], object], opt
         ConfigurationError: as `guard` does.
     """
     provider = _provider_of(llm)
-    given = inspect.signature(guard).bind(llm, **options)
-    given.apply_defaults()
-    settings = {name: value for name, value in given.arguments.items() if name != "llm"}
-    settings["options"] = settings.pop("reserve_options")
-    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, **settings, on_error=on_error))
+    return _copy(llm, provider, lambda pricing: make_meter(provider.name, pricing, options, on_error=on_error))
 
 
 def metered(llm: T) -> T:
@@ -164,7 +141,7 @@ def reported_model(
     """
     from cycles.providers._reported import MeteredModel
 
-    return MeteredModel(pricing, guard, options, on_error)
+    return MeteredModel(pricing, options, on_error)
 
 
 def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:

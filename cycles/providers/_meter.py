@@ -8,10 +8,10 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 import cycles
 from cycles._config import LONGEST_WAIT_S, is_seconds
@@ -67,7 +67,9 @@ OPTIONS: Final = (
 """The options of `guard` that `Cycles.reserve` does not have."""
 
 _log: Final = logging.getLogger("cycles")
-_OWN: Final = ("self", "estimate", "action", "subject", "metadata", "wait")
+_DESCRIBES: Final = ("subject", "action", "metadata")
+"""The options of `Cycles.reserve` that are callables of the request, too."""
+_OWN: Final = ("self", "estimate", "wait", *_DESCRIBES)
 """Parameters of `Cycles.reserve` that `guard` has itself."""
 
 
@@ -129,31 +131,85 @@ class Sessions:
         return True
 
 
-@define(eq=False)
+def _in_dollars_by_default(unit: Any) -> Any:
+    return "USD_MICROCENTS" if unit is None else unit
+
+
+def _is_one_of(*allowed: str) -> Callable[[object, Any, object], None]:
+    def check(_: object, option: Any, value: object) -> None:
+        if value not in allowed:
+            raise InvalidRequestError(f"{option.alias} must be {' or '.join(map(repr, allowed))}, got {value!r:.80}")
+
+    return check
+
+
+def _is_seconds(at_zero: str) -> Callable[[object, Any, object], None]:
+    def check(_: object, option: Any, value: object) -> None:
+        if not is_seconds(value):
+            raise InvalidRequestError(
+                f"{option.alias} must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {value!r:.80}; "
+                f"{option.alias}=0 {at_zero}"
+            )
+
+    return check
+
+
+def _is_count(or_none: str = "") -> Callable[[object, Any, object], None]:
+    def check(_: object, option: Any, value: object) -> None:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidRequestError(f"{option.alias} must be an integer >= 1{or_none}, got {value!r:.80}")
+
+    return check
+
+
+def _is_client(_: object, __: object, client: Any) -> None:
+    if client is not None and not isinstance(client, cycles.Cycles):
+        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r:.80}")
+
+
+def _is_book(_: object, __: object, prices: Any) -> None:
+    if prices is not None and not isinstance(prices, PriceBook):
+        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r:.80}")
+
+
+def _is_estimate(_: object, __: object, estimate: Any) -> None:
+    if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
+        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r:.80}")
+
+
+@define(eq=False, kw_only=True)
 class Meter:
-    """The settings of one guarded client; its copies share it."""
+    """The settings of one guarded client; its copies share it. `guard` documents its options.
+
+    Raises:
+        InvalidRequestError: for a wrong value.
+    """
 
     provider: str
     pricing: str
-    given_client: Cycles | None
-    book: PriceBook | None
-    unit: str
-    estimate: Amount | Callable[[Request], Amount] | None
-    subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None
-    action: Action | tuple[str, str] | Callable[[Request], Any] | None
-    metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None
-    max_output_tokens: int | None
-    wait_s: float
-    min_output_tokens: int | None
-    within: Within
-    unmetered: Unmetered
-    actual: Callable[[Usage], Amount] | None
-    idempotency_key: Callable[[Request], str] | None
-    options: Mapping[str, Any]
-    lost_attempt: LostAttempt = "bound"
-    reported_cost: ReportedCost = "known"
-    free_hosts: tuple[FreeHost, ...] = ()
-    background_wait_s: float = BACKGROUND_WAIT_S
+    given_client: Cycles | None = field(default=None, alias="client", validator=_is_client)
+    book: PriceBook | None = field(default=None, alias="prices", validator=_is_book)
+    unit: str = field(default="USD_MICROCENTS", converter=_in_dollars_by_default, validator=_is_one_of(*UNITS))
+    estimate: Amount | Callable[[Request], Amount] | None = field(default=None, validator=_is_estimate)
+    subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None = None
+    action: Action | tuple[str, str] | Callable[[Request], Any] | None = None
+    metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None = None
+    max_output_tokens: int | None = field(default=None, validator=_is_count())
+    wait_s: float = field(default=WAIT_S, alias="wait", validator=_is_seconds("denies without waiting"))
+    min_output_tokens: int | None = field(default=MIN_OUTPUT_TOKENS, validator=_is_count(", or None to lower no limit"))
+    within: Within = field(default="own", validator=_is_one_of("own", "enclosing"))
+    unmetered: Unmetered = field(default="refuse", validator=_is_one_of("refuse", "estimate", "allow"))
+    lost_attempt: LostAttempt = field(default="bound", validator=_is_one_of(*LOST_ATTEMPTS))
+    reported_cost: ReportedCost = field(default="known", validator=_is_one_of("known", "always", "never"))
+    free_hosts: tuple[FreeHost, ...] = field(default=(), converter=free_hosts_of)
+    background_wait_s: float = field(
+        default=BACKGROUND_WAIT_S,
+        alias="background_wait",
+        validator=_is_seconds("settles the estimate without waiting for the response"),
+    )
+    actual: Callable[[Usage], Amount] | None = field(default=None, init=False)
+    idempotency_key: Callable[[Request], str] | None = field(default=None, init=False)
+    options: Mapping[str, Any] = field(factory=dict, init=False)  # of `reserve`
     on_error: Callable[[BaseException], object] | None = None  # of a framework; gets the error of a failed reserve
     only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
     lowered_level: int = logging.WARNING
@@ -296,135 +352,41 @@ def shared_book() -> PriceBook:
         return _shared_book["genai"]
 
 
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InvalidRequestError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r:.80}")
+def make_meter(provider: str, pricing: str, options: Mapping[str, Any], **own: Any) -> Meter:
+    """Check the options of a guarded client.
 
-
-def make_meter(
-    provider: str,
-    pricing: str,
-    *,
-    client: Cycles | None,
-    prices: PriceBook | None,
-    estimate: Any,
-    max_output_tokens: int | None,
-    within: Any,
-    unmetered: Any,
-    unit: Any = None,
-    wait: float = WAIT_S,
-    min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
-    lost_attempt: Any = "bound",
-    reported_cost: Any = "known",
-    free_hosts: Any = (),
-    background_wait: Any = BACKGROUND_WAIT_S,
-    options: Mapping[str, Any],
-    **others: Any,
-) -> Meter:
-    """Check the settings of a guarded client.
+    Args:
+        provider: Whose client it is.
+        pricing: The provider of the price data.
+        options: The options of `guard`.
+        own: Other members of `Meter`.
 
     Raises:
         TypeError: for an unknown option.
         InvalidRequestError: for a wrong value.
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
-    _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
-    _one_of("lost_attempt", lost_attempt, LOST_ATTEMPTS)
-    _one_of("reported_cost", reported_cost, ("known", "always", "never"))
-    _check_admission(wait, min_output_tokens)
-    if not is_seconds(background_wait):
-        raise InvalidRequestError(
-            f"background_wait must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {background_wait!r:.80}; "
-            "background_wait=0 settles the estimate without waiting for the response"
-        )
-    _check_unit(unit, estimate)
-    fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
-    rest, actual, key = _checked_options(options, fixed)
-    if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
+    given = {name: options[name] for name in (*OPTIONS, *_DESCRIBES) if name in options}
+    meter = Meter(provider=provider, pricing=pricing, **given, **own)
+    estimate, unit = meter.estimate, given.get("unit")
+    if meter.unmetered == "estimate" and estimate is None:
+        raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
+    if unit is not None and estimate is not None:
+        raise InvalidRequestError("unit= and estimate= exclude each other: an estimate has its unit; pass one of them")
+    fixed = {name: value for name in _DESCRIBES if not callable(value := given.get(name))}
+    rest = {name: value for name, value in options.items() if name not in given}
+    meter.options, meter.actual, meter.idempotency_key = _checked_options(rest, fixed)
+    if isinstance(estimate, Amount) and estimate.unit not in UNITS and meter.actual is None:
         raise InvalidRequestError(f"an estimate in {estimate.unit} needs actual=: pass a callable of the usage")
-    amount: Amount | Callable[[Request], Amount] | None = cast(Any, estimate)
-    return Meter(
-        provider=provider,
-        pricing=pricing,
-        given_client=client,
-        book=prices if prices is not None else _book_if_needed(estimate, actual, unit),
-        unit=unit or "USD_MICROCENTS",
-        estimate=amount,
-        max_output_tokens=max_output_tokens,
-        wait_s=wait,
-        min_output_tokens=min_output_tokens,
-        within=within,
-        unmetered=unmetered,
-        actual=actual,
-        idempotency_key=key,
-        options=rest,
-        lost_attempt=lost_attempt,
-        reported_cost=reported_cost,
-        free_hosts=free_hosts_of(free_hosts),
-        background_wait_s=background_wait,
-        **others,
-    )
+    if meter.book is None:
+        meter.book = _book_if_needed(estimate, meter.actual, unit)
+    return meter
 
 
 @cache
 def paid_meter(provider: str, pricing: str) -> Meter:
     """Return the settings of clients whose requests the call of a framework pays."""
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("given_client", "book", "estimate", "subject", "action", "metadata", "max_output_tokens", "min_output_tokens")
-    )
-    return Meter(
-        provider=provider,
-        pricing=pricing,
-        unit="USD_MICROCENTS",
-        wait_s=0,
-        within="own",
-        unmetered="allow",
-        actual=None,
-        idempotency_key=None,
-        options={},
-        only_paid=True,
-        **nothing,
-    )
-
-
-def _check_settings(
-    client: object, prices: object, estimate: object, max_output_tokens: object, within: object, unmetered: object
-) -> None:
-    _one_of("within", within, ("own", "enclosing"))
-    _one_of("unmetered", unmetered, ("refuse", "estimate", "allow"))
-    if max_output_tokens is not None and (
-        isinstance(max_output_tokens, bool) or not isinstance(max_output_tokens, int) or max_output_tokens < 1
-    ):
-        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r:.80}")
-    if client is not None and not isinstance(client, cycles.Cycles):
-        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r:.80}")
-    if prices is not None and not isinstance(prices, PriceBook):
-        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r:.80}")
-    if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
-        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r:.80}")
-    if unmetered == "estimate" and estimate is None:
-        raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
-
-
-def _check_unit(unit: object, estimate: object) -> None:
-    if unit is None:
-        return
-    _one_of("unit", unit, UNITS)
-    if estimate is not None:
-        raise InvalidRequestError("unit= and estimate= exclude each other: an estimate has its unit; pass one of them")
-
-
-def _check_admission(wait: object, min_output_tokens: object) -> None:
-    if not is_seconds(wait):
-        raise InvalidRequestError(
-            f"wait must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {wait!r:.80}; wait=0 denies without waiting"
-        )
-    if min_output_tokens is not None and (
-        isinstance(min_output_tokens, bool) or not isinstance(min_output_tokens, int) or min_output_tokens < 1
-    ):
-        raise InvalidRequestError(
-            f"min_output_tokens must be an integer >= 1, or None to lower no limit, got {min_output_tokens!r:.80}"
-        )
+    return Meter(provider=provider, pricing=pricing, unmetered="allow", wait=0, min_output_tokens=None, only_paid=True)
 
 
 def _book_if_needed(estimate: Any, actual: Any, unit: Any) -> PriceBook | None:

@@ -5,7 +5,6 @@ A framework's guarded model begins and ends each of its calls here. This module 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -145,8 +144,7 @@ class MeteredModel:
 
     Args:
         pricing: The provider of the price data.
-        guard: `cycles.providers.guard`, whose options these are.
-        options: Its options.
+        options: The options of `guard`.
         on_error: Gets the error of each reservation that fails, before it is raised.
 
     Raises:
@@ -156,17 +154,9 @@ class MeteredModel:
     """
 
     def __init__(
-        self,
-        pricing: str,
-        guard: Callable[..., Any],
-        options: Mapping[str, Any],
-        on_error: Callable[[BaseException], object] | None,
+        self, pricing: str, options: Mapping[str, Any], on_error: Callable[[BaseException], object] | None
     ) -> None:
-        known = {each.name: each.default for each in inspect.signature(guard).parameters.values()}
-        settings = {name: default for name, default in known.items() if name not in ("llm", "reserve_options")}
-        rest = {name: value for name, value in options.items() if name not in settings}
-        given = {name: options.get(name, default) for name, default in settings.items()}
-        self._meter = make_meter(name, pricing, **given, options=rest, on_error=on_error)
+        self._meter = make_meter(name, pricing, options, on_error=on_error)
 
     def call(self, body: Mapping[str, Any], *, stream: bool, url: str) -> MeteredCall | None:
         """Return a call with its estimate, as `ReportedModel` says."""

@@ -113,26 +113,19 @@ class App:
         client, subject = self._client, self._subject(share)
         if self._forwarding is not None and behind_proxy(target.base_url):
             client, subject = self._forwarding, None
-        return make_meter(
-            target.provider,
-            target.route.pricing,
-            client=client,
-            prices=settings.prices,
-            unit=settings.unit,
-            estimate=None,
-            max_output_tokens=settings.max_output_tokens,
-            within="own",
-            unmetered="refuse",
-            lost_attempt=settings.lost_attempt,
-            wait=settings.wait,
-            min_output_tokens=settings.min_output_tokens,
-            options={},
-            free_hosts=settings.free_hosts,
-            subject=subject,
-            action=None,
-            metadata=None,
-            lowered_level=logging.INFO,  # the summary and a header report it
-        )
+        options = {
+            "client": client,
+            "prices": settings.prices,
+            "unit": settings.unit,
+            "max_output_tokens": settings.max_output_tokens,
+            "lost_attempt": settings.lost_attempt,
+            "wait": settings.wait,
+            "min_output_tokens": settings.min_output_tokens,
+            "free_hosts": settings.free_hosts,
+            "subject": subject,
+        }
+        # The summary and a header report lowered limits.
+        return make_meter(target.provider, target.route.pricing, options, lowered_level=logging.INFO)
 
     async def settle_open(self) -> None:
         """Settle the estimates of the background responses that the run has not retrieved."""

@@ -177,11 +177,8 @@ class Line:
         self, limit: int | None, *, client: Any = None, body: dict[str, Any] | None = None, **options: Any
     ) -> Call:
         """Describe a call with an output limit."""
-        given: dict[str, Any] = {
-            "prices": BOOK, "estimate": None, "max_output_tokens": None, "within": "own", "unmetered": "refuse",
-            "subject": None, "action": None, "metadata": None, "min_output_tokens": 1, "options": {},
-        }  # fmt: skip
-        meter = make_meter("openai", "openai", client=client or self.client, **{**given, **options})
+        given = {"client": client or self.client, "prices": BOOK, "min_output_tokens": 1, **options}
+        meter = make_meter("openai", "openai", given)
         sent = {"model": "m", "messages": [], **(body or {})} | ({} if limit is None else {"max_tokens": limit})
         endpoint: Any = find("openai", "POST", "/chat/completions")
         call = Call(meter, endpoint, "/chat/completions", sent, stream=False, url="http://provider")

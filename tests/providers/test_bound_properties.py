@@ -62,12 +62,10 @@ def spent_and_estimated(
     client: cycles.Cycles, provider: Any, path: str, book: dict[str, cycles.Price], body: Any, response: Any
 ) -> tuple[int, int]:
     """Return what a response costs, and what was reserved for its request."""
-    others: Any = {"subject": None, "action": None, "metadata": None, "max_output_tokens": None, "options": {}}
-    prices = cycles.PriceBook(book)
-    shared: Any = {"client": client, "prices": prices, "estimate": None, "within": "own", "unmetered": "refuse"}
+    meter = make_meter(provider, provider, {"client": client, "prices": cycles.PriceBook(book)})
     endpoint = find(provider, "POST", path)
     assert isinstance(endpoint, Endpoint)
-    call = Call(make_meter(provider, provider, **shared, **others), endpoint, path, body, stream=False, url="")
+    call = Call(meter, endpoint, path, body, stream=False, url="")
     call.reserved = call.estimate()
     call.attempts = 1
     call.whole(json.dumps(response).encode())

@@ -548,14 +548,14 @@ def test_a_waiting_call_has_one_idempotency_key(make: Make) -> None:
 def test_shadow_and_observe_neither_wait_nor_lower(make: Make) -> None:
     line = make(10)
     line.open(10)
-    assert line.open(50, options={"shadow": True}).tokens == 50
+    assert line.open(50, shadow=True).tokens == 50
 
 
 def test_an_unreachable_server_does_not_make_a_call_wait(make: Make) -> None:
     line = make(10)
     line.open(10)
     line.server.faults.refuse("reserve", times=None)
-    assert line.open(9, options={"on_unavailable": "allow"}).tokens == 9
+    assert line.open(9, on_unavailable="allow").tokens == 9
 
 
 def test_a_call_whose_limit_must_not_be_lowered_waits(make: Make) -> None:

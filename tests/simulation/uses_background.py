@@ -54,23 +54,16 @@ def background(program: Program, op: Op) -> None:
 
 def _begun(program: Program, op: Op) -> Call:
     account, random = op.account, program.hub.random
-    options: dict[str, Any] = {"ttl_ms": random.choice((1_000, 5_000, 60_000)), "overage_policy": account.policy}
-    meter = make_meter(
-        "openai",
-        "openai",
-        client=program.client,
-        prices=None,
-        estimate=amount(ESTIMATE),
-        max_output_tokens=None,
-        within="own",
-        unmetered="refuse",
-        wait=0,
-        background_wait=random.choice((SHORT_S, 3_600.0, 3_600.0)),
-        subject=account.subject,
-        action=None,
-        metadata=None,
-        options=options,
-    )
+    options = {
+        "client": program.client,
+        "estimate": amount(ESTIMATE),
+        "ttl_ms": random.choice((1_000, 5_000, 60_000)),
+        "overage_policy": account.policy,
+        "wait": 0,
+        "background_wait": random.choice((SHORT_S, 3_600.0, 3_600.0)),
+        "subject": account.subject,
+    }
+    meter = make_meter("openai", "openai", options)
     endpoint: Any = find("openai", "POST", "/responses")
     call = Call(meter, endpoint, "/responses", BODY, stream=False, url="http://provider.invalid")
     call.held_in = HeldResponses()
