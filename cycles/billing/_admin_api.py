@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from ipaddress import ip_address
 from typing import Any, Final
@@ -14,7 +14,7 @@ import httpx
 
 import cycles
 from cycles._errors import ConfigurationError, ProtocolError, TransportError
-from cycles.billing._rows import ReportError
+from cycles.billing._rows import BillRow, ReportError
 
 Query = Sequence[tuple[str, str]]
 
@@ -96,6 +96,25 @@ class AdminApi:
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise self.no_report(path, "it has no list data")
         return body
+
+    def rows(
+        self, path: str, query: Query, read: Callable[[Mapping[str, Any]], Iterable[BillRow]]
+    ) -> Iterator[BillRow]:
+        """Yield the rows that `read` returns for each item of a report.
+
+        Raises:
+            TransportError: as `pages` does, and for an item that `read` cannot read.
+            ProtocolError: as `pages` does.
+        """
+        for body in self.pages(path, query):
+            try:
+                for item in body["data"]:
+                    yield from read(item)
+            except ReportError as error:
+                raise self.no_report(path, str(error)) from None
+            except (KeyError, TypeError, AttributeError) as error:
+                detail = f"a member is missing or has another type ({type(error).__name__})"
+                raise self.no_report(path, detail) from None
 
     def no_report(self, path: str, detail: str) -> TransportError:
         """Return the error for a body that is no report."""

@@ -54,26 +54,13 @@ def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
     groups = [("group_by[]", "model"), ("group_by[]", "service_tier")]
     order = [("order_by", "time"), ("order", "asc"), ("limit", "1000")]
     try:
-        found = _read(api, ANALYTICS, [*times, ("time_bucket_width", "1d"), *groups, *order], _analysed)
+        found = merged(api.rows(ANALYTICS, [*times, ("time_bucket_width", "1d"), *groups, *order], _analysed))
     except ProtocolError as error:
         if error.status != _NOT_FOUND:
             raise
         query = [*times, ("bucket_width", "1d"), ("group_by[]", "description"), ("limit", "31")]
-        found = _read(api, REPORT, query, _reported)
+        found = merged(api.rows(REPORT, query, _reported))
     return [row for row in found if since.isoformat() <= row.day < until.isoformat()]
-
-
-def _read(api: AdminApi, path: str, query: list[tuple[str, str]], rows: Any) -> list[BillRow]:
-    found: list[BillRow] = []
-    for body in api.pages(path, query):
-        try:
-            for item in body["data"]:
-                found += rows(item)
-        except ReportError as error:
-            raise api.no_report(path, str(error)) from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise api.no_report(path, f"a member is missing or has another type ({type(error).__name__})") from None
-    return merged(found)
 
 
 def _analysed(item: Mapping[str, Any]) -> Iterator[BillRow]:

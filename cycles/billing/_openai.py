@@ -55,9 +55,9 @@ def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
         ProtocolError: the request was rejected.
     """
     times = [("start_time", _seconds(since)), ("end_time", _seconds(until)), ("bucket_width", "1d")]
-    costs = merged(_rows(api, COSTS, [*times, ("group_by[]", "line_item"), ("limit", "31")], _cost))
+    costs = merged(api.rows(COSTS, [*times, ("group_by[]", "line_item"), ("limit", "31")], _costs))
     groups = [("group_by[]", name) for name in ("model", "service_tier", "batch")]
-    usage = merged(_rows(api, USAGE, [*times, *groups, ("limit", "31")], _usage))
+    usage = merged(api.rows(USAGE, [*times, *groups, ("limit", "31")], _usage))
     known = {(row.day, row.model): row for row in usage}
     if any(_EMBEDDING in row.model and (row.day, row.model) not in known for row in costs):
         usage = merged([*usage, *_embeddings(api, [*times, groups[0], ("limit", "31")])])
@@ -77,23 +77,17 @@ def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
 def _embeddings(api: AdminApi, query: list[tuple[str, str]]) -> list[BillRow]:
     """Return the usage of embeddings; none if a gateway does not have that report."""
     try:
-        return list(_rows(api, EMBEDDINGS, query, _usage))
+        return list(api.rows(EMBEDDINGS, query, _usage))
     except ProtocolError as error:
         if error.status != 404:
             raise
         return []
 
 
-def _rows(api: AdminApi, path: str, query: list[tuple[str, str]], read_one: Any) -> Iterator[BillRow]:
-    for body in api.pages(path, query):
-        try:
-            for bucket in body["data"]:
-                for result in bucket["results"]:
-                    yield read_one(_day(bucket["start_time"]), result)
-        except ReportError as error:
-            raise api.no_report(path, str(error)) from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise api.no_report(path, f"a member is missing or has another type ({type(error).__name__})") from None
+def _costs(bucket: Mapping[str, Any]) -> Iterator[BillRow]:
+    """Yield the rows of one day of the costs."""
+    day = _day(bucket["start_time"])
+    return (_cost(day, result) for result in bucket["results"])
 
 
 def _cost(day: str, result: Mapping[str, Any]) -> BillRow:
@@ -112,12 +106,15 @@ def _cost(day: str, result: Mapping[str, Any]) -> BillRow:
     return BillRow(day=day, model=model, amount=cost, is_model=is_model)
 
 
-def _usage(day: str, result: Mapping[str, Any]) -> BillRow:
-    model = text(result.get("model"))
-    calls = count(result["num_model_requests"])
-    found = tiers(result.get("service_tier"), "batch" if result.get("batch") is True else None)
-    name = model_name(model) if model else _OTHER
-    return BillRow(day=day, model=name, amount=Fraction(0), calls=calls, tiers=found if calls else frozenset())
+def _usage(bucket: Mapping[str, Any]) -> Iterator[BillRow]:
+    """Yield the rows of one day of the usage."""
+    day = _day(bucket["start_time"])
+    for result in bucket["results"]:
+        model = text(result.get("model"))
+        calls = count(result["num_model_requests"])
+        found = tiers(result.get("service_tier"), "batch" if result.get("batch") is True else None)
+        name = model_name(model) if model else _OTHER
+        yield BillRow(day=day, model=name, amount=Fraction(0), calls=calls, tiers=found if calls else frozenset())
 
 
 def _seconds(day: date) -> str:
