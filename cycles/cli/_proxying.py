@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
@@ -24,7 +24,9 @@ from cycles.cli._warnings import gathered_warnings
 
 if TYPE_CHECKING:
     from cycles.providers._hosts import FreeHost
+    from cycles.proxy._ledger import RunLedger
     from cycles.proxy._run import Ended, Run
+    from cycles.proxy._settings import ProxySettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -183,7 +185,7 @@ def budget_and_window(options: dict[str, Any]) -> tuple[cycles.Amount | str | No
         ) from None
 
 
-def _unit_of(options: dict[str, Any]) -> str | None:
+def _unit_of(options: Mapping[str, Any]) -> str | None:
     """Return the unit of a run, if it was given: by `--unit`, or by an amount of `--budget`."""
     budget, unit = options["budget"], UNITS.get(options["unit"] or "")
     if not isinstance(budget, cycles.Amount):
@@ -340,12 +342,29 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
 def _make_run(
     cli: Cli, options: dict[str, Any], window: cycles.Window | None, key: str | None, closing: ExitStack
 ) -> Run:
-    from cycles.providers._meter import behind_proxy
+    from cycles.proxy._prompts import warn_at
+    from cycles.proxy._run import Run
+
+    settings = _settings_of(options, key, closing)
+    ledger = _ledger_of(cli, options, window, settings)
+    if options["warn_at"]:
+        warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
+    run_id = None if options["keep"] is None else secrets.token_hex(6)
+    return Run(
+        evolve(settings, unit=ledger.unit, own_scope=ledger.own_scope, run_id=run_id),
+        ledger,
+        stops=options["on_denied"] == "stop",
+        agent_settings=options.get("agent_settings", False),
+        closing=closing.pop_all(),
+        say=lambda message: say(f"cycles: {message}"),
+    )
+
+
+def _settings_of(options: Mapping[str, Any], key: str | None, closing: ExitStack) -> ProxySettings:
+    """Return how requests are treated."""
     from cycles.proxy._asking import Asking
     from cycles.proxy._caller_proxy import caller_proxy
-    from cycles.proxy._ledger import open_ledger
-    from cycles.proxy._prompts import Prompt, has_terminal, warn_at
-    from cycles.proxy._run import Run
+    from cycles.proxy._prompts import Prompt, has_terminal
     from cycles.proxy._settings import ProxySettings, fake_upstreams, price_book, upstreams_of
 
     if options["fake"]:
@@ -373,35 +392,35 @@ def _make_run(
         captured_hosts=options.get("captured_hosts", frozenset()),
         caller=caller_proxy(os.environ),
     )
-    if options["ask_at"] is not None:
-        if not has_terminal():
-            raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
-        settings = evolve(settings, asking=Asking(options["ask_at"], Prompt()))
-    unit = _unit_of(options)
-    budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
+    if options["ask_at"] is None:
+        return settings
+    if not has_terminal():
+        raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
+    return evolve(settings, asking=Asking(options["ask_at"], Prompt()))
+
+
+def _ledger_of(
+    cli: Cli, options: Mapping[str, Any], window: cycles.Window | None, settings: ProxySettings
+) -> RunLedger:
+    """Open the ledger that the options name."""
+    from cycles.providers._meter import behind_proxy
+    from cycles.proxy._ledger import open_ledger
+
+    unit, budget = _unit_of(options), options["budget"]
     if isinstance(budget, str):
         from cycles.proxy._around import part_of_run
 
         budget = part_of_run(budget, os.environ)
         unit = _unit_of({**options, "budget": budget})
-    nested = any(behind_proxy(url) for url in settings.upstreams.values())
-    how: dict[str, Any] = {"embedded": embedded, "keep": keep, "nested": nested, "unit": unit, "window": window}
-    how["unlimited"] = options.get("unlimited", False)
-    ledger = open_ledger(cli.config(), budget, **how)
-    if options["warn_at"]:
-        warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
-    return Run(
-        evolve(
-            settings,
-            unit=ledger.unit,
-            own_scope=ledger.own_scope,
-            run_id=None if keep is None else secrets.token_hex(6),
-        ),
-        ledger,
-        stops=options["on_denied"] == "stop",
-        agent_settings=options.get("agent_settings", False),
-        closing=closing.pop_all(),
-        say=lambda message: say(f"cycles: {message}"),
+    return open_ledger(
+        cli.config(),
+        budget,
+        embedded=options["embedded"],
+        keep=options["keep"],
+        nested=any(behind_proxy(url) for url in settings.upstreams.values()),
+        unit=unit,
+        window=window,
+        unlimited=options.get("unlimited", False),
     )
 
 

@@ -14,7 +14,7 @@ from cycles.billing._items import is_chunk, items_of
 from cycles.cli import _format, _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._options import moment
-from cycles.cli._output import say
+from cycles.cli._output import Cell, say
 
 BY: Final = ("agent", "action", "model", "workspace", "scope", "day")
 NONE: Final = "(none)"
@@ -34,21 +34,8 @@ def command(cli: Cli, by: str, since: datetime | None) -> None:
     Agents of the same name in two workspaces are two rows.
     """
     since = since or datetime.now(UTC) - timedelta(days=7)
-    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    pooled: dict[tuple[str, str], int] = defaultdict(int)
     with cli.client() as client:
-        for row in client.reservations(
-            status="COMMITTED", finalized_from=since, include=("metadata", "committed_metadata")
-        ):
-            if row.committed is None:
-                continue
-            for key, amount in _parts(row, by):
-                total = sums[key, row.committed.unit]
-                total[0] += amount
-                total[1] += 1
-            for item in items_of(row) if is_chunk(row) else ():
-                pooled[item.name, row.committed.unit] += item.amount
-    sums = _without_workspaces(sums) if by == "agent" else sums
+        sums, pooled = _sums(client, by, since)
     order = sorted(sums.items(), key=lambda item: item[0] if by == "day" else (item[0][1], -item[1][0]))
     if cli.out.json:
         found = [
@@ -57,17 +44,8 @@ def command(cli: Cli, by: str, since: datetime | None) -> None:
         ]
         cli.out.document({"spend": found})
         return
-    largest = {unit: max(amount for (_, other), (amount, _) in order if other == unit) for (_, unit), _ in order}
-    rows = [
-        (
-            key,
-            _format.amount_of(cycles.Amount(unit, amount)),
-            str(count),
-            _format.share(amount, largest[unit], colour=cli.out.is_terminal),
-        )
-        for (key, unit), (amount, count) in order
-    ]
-    if rows:
+    if order:
+        rows = list(_rows(order, colour=cli.out.is_terminal))
         cli.out.table((by, "spent", "reservations", ""), rows, right=("spent", "reservations"))
     else:
         cli.out.line(f"no reservation was committed since {since:%Y-%m-%d %H:%M %Z}")
@@ -76,6 +54,33 @@ def command(cli: Cli, by: str, since: datetime | None) -> None:
     names = [f"{name} {_format.amount_of(cycles.Amount(unit, amount))}" for (name, unit), amount in by_cost]
     if names:
         say(f"of it pooled: {', '.join(names)}")
+
+
+def _sums(
+    client: cycles.Cycles, by: str, since: datetime
+) -> tuple[dict[tuple[str, str], list[int]], dict[tuple[str, str], int]]:
+    """Return amounts and numbers of reservations by key and unit, and the amounts of pooled guards by their names."""
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    pooled: dict[tuple[str, str], int] = defaultdict(int)
+    for row in client.reservations(
+        status="COMMITTED", finalized_from=since, include=("metadata", "committed_metadata")
+    ):
+        if row.committed is None:
+            continue
+        for key, amount in _parts(row, by):
+            total = sums[key, row.committed.unit]
+            total[0] += amount
+            total[1] += 1
+        for item in items_of(row) if is_chunk(row) else ():
+            pooled[item.name, row.committed.unit] += item.amount
+    return (_without_workspaces(sums) if by == "agent" else sums), pooled
+
+
+def _rows(order: list[tuple[tuple[str, str], list[int]]], *, colour: bool) -> Iterator[tuple[Cell, ...]]:
+    largest = {unit: max(amount for (_, other), (amount, _) in order if other == unit) for (_, unit), _ in order}
+    for (key, unit), (amount, count) in order:
+        spent = _format.amount_of(cycles.Amount(unit, amount))
+        yield key, spent, str(count), _format.share(amount, largest[unit], colour=colour)
 
 
 def _parts(row: cycles.ReservationSummary, by: str) -> Iterator[tuple[str, int]]:

@@ -31,6 +31,7 @@ from cycles.proxy._targets import is_loopback
 
 if TYPE_CHECKING:
     from cycles.proxy._authority import Authority
+    from cycles.proxy._totals import Totals
 
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = "PORT-OF-RELAY"
@@ -261,9 +262,16 @@ class Run:
         self._closing.close()
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
-        lines = [*notes, totals.line(took, self._ledger.budget, kept), *totals.agents.lines(), *shares.lines()]
         if kept is not None:
             document["kept"] = kept
+        lines = [*self._lines(totals, took, kept, notes), *([] if other is None else [other])]
+        return Ended(status, document, lines)
+
+    def _lines(self, totals: Totals, took: float, kept: Mapping[str, Any] | None, notes: list[str]) -> list[str]:
+        """Return the summary for people."""
+        assert self._server is not None
+        summary = totals.line(took, self._ledger.budget, kept)
+        lines = [*notes, summary, *totals.agents.lines(), *self._server.shares.lines()]
         if kept is not None and "window" not in kept:
             spent, budget = shown(**kept["spent"]), self._ledger.budget
             whole = "" if budget is None else f" of {shown(budget.unit, budget.amount, 2)}"
@@ -283,6 +291,4 @@ class Run:
             )
         lines += hosts
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
-        if other is not None:
-            lines.append(other)
-        return Ended(status, document, lines)
+        return lines

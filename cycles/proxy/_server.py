@@ -68,18 +68,8 @@ class ProxyServer:
         opened: Callable[[Share], None] = lambda _: None,
         has_budget: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
-        timeout = httpx.Timeout(None, connect=CONNECT_S)
         self._most_files = raise_limit()
-        most = for_providers(self._most_files, fake=settings.fake)
-        limits = httpx.Limits(max_connections=most, max_keepalive_connections=min(most, 64))
-        context = tls_context()
-        self._upstream = UpstreamClient(
-            verify=context,
-            timeout=timeout,
-            limits=limits,
-            follow_redirects=False,
-            mounts=_mounts(settings, context, limits),
-        )
+        self._upstream = _upstream_client(settings, for_providers(self._most_files, fake=settings.fake))
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_no_decision": on_no_decision}
         callbacks |= {"on_settled": self._see_limit, "has_budget": has_budget}
         self._shares = Shares(self._left if left is None else left, opened, settings.unit)
@@ -240,6 +230,19 @@ class ProxyServer:
             self._server.should_exit = True
             self._thread.join()
             self._thread = None
+
+
+def _upstream_client(settings: ProxySettings, most: int) -> UpstreamClient:
+    """Return the client that sends the requests, over at most so many connections."""
+    limits = httpx.Limits(max_connections=most, max_keepalive_connections=min(most, 64))
+    context = tls_context()
+    return UpstreamClient(
+        verify=context,
+        timeout=httpx.Timeout(None, connect=CONNECT_S),
+        limits=limits,
+        follow_redirects=False,
+        mounts=_mounts(settings, context, limits),
+    )
 
 
 def _mounts(settings: ProxySettings, context: Any, limits: httpx.Limits) -> dict[str, httpx.AsyncHTTPTransport | None]:
