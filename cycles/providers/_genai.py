@@ -118,17 +118,19 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "__del__": lambda self: None,
-        **_hooks(cls, meter, THREAD),
-        **_hooks(cls, meter, TASK),
+        **_request_hooks(cls, meter, THREAD),
+        **_request_hooks(cls, meter, TASK),
+        **_attempt_hook(cls, meter, THREAD),
+        **_attempt_hook(cls, meter, TASK),
         **_session_hook(cls, meter),
     }
     return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
 
 
-def _hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
-    prefix = "async_" if caller is TASK else ""
-    send, send_streamed = getattr(cls, f"{prefix}request"), getattr(cls, f"{prefix}request_streamed")
-    send_once = getattr(cls, f"_{prefix}request_once")
+def _request_hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
+    """Return the methods that send a request with all its attempts."""
+    name = "async_request" if caller is TASK else "request"
+    send, send_streamed = getattr(cls, name), getattr(cls, f"{name}_streamed")
 
     async def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
@@ -161,26 +163,30 @@ def _hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
             await caller.end(attempts.call, None, error)
             raise
 
+    return {name: caller.method(request), f"{name}_streamed": caller.method(streamed)}
+
+
+def _attempt_hook(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
+    """Return the method that sends one attempt."""
+    name = "_async_request_once" if caller is TASK else "_request_once"
+    send = getattr(cls, name)
+
     async def once(self: Any, http_request: Any, *args: Any, **how: Any) -> Any:
         attempts = _mine(meter)
         if attempts is None:
-            return await caller.result(send_once(self, http_request, *args, **how))
+            return await caller.result(send(self, http_request, *args, **how))
         if attempts.is_lost:
             cap = await attempts.reserve_next(caller)
             http_request = _limited_again(http_request, attempts.call, cap)
         attempts.begin()
         try:
-            return await caller.result(send_once(self, http_request, *args, **how))
+            return await caller.result(send(self, http_request, *args, **how))
         except Exception as error:
             if attempts.call.charges_lost:
                 await attempts.failed(caller, None, error)
             raise
 
-    return {
-        f"{prefix}request": caller.method(request),
-        f"{prefix}request_streamed": caller.method(streamed),
-        f"_{prefix}request_once": caller.method(once),
-    }
+    return {name: caller.method(once)}
 
 
 def _session_hook(cls: Any, meter: Meter) -> dict[str, Any]:

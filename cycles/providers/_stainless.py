@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -94,7 +94,8 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "_cycles_meter": meter,
-        **_hooks(cls, meter, held, caller),
+        "request": _request_hook(cls, meter, held, caller),
+        **_attempt_hooks(cls, meter, caller),
         **_connections(cls, meter),
     }
     made = type(cls.__name__, (cls,), members)
@@ -104,7 +105,9 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
     return made
 
 
-def _hooks(cls: Any, meter: Meter, held: HeldResponses[Call], caller: Caller) -> dict[str, Any]:
+def _request_hook(cls: Any, meter: Meter, held: HeldResponses[Call], caller: Caller) -> Callable[..., Any]:
+    """Return the method that sends a request with all its attempts."""
+
     async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
         call = _planned(self, meter, held, options, how)
         if call is None:
@@ -123,6 +126,12 @@ def _hooks(cls: Any, meter: Meter, held: HeldResponses[Call], caller: Caller) ->
         finally:
             _current.set(before)
         return result
+
+    return caller.method(request)
+
+
+def _attempt_hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
+    """Return the methods that the SDK calls in each attempt of a request."""
 
     async def prepare_again(self: Any, options: Any, attempts: Attempts) -> Any:
         cap = await attempts.reserve_next(caller)
@@ -154,7 +163,6 @@ def _hooks(cls: Any, meter: Meter, held: HeldResponses[Call], caller: Caller) ->
         return cls._process_response(self, response=response, **how)
 
     return {
-        "request": caller.method(request),
         "_prepare_options": prepare_options,
         "_prepare_request": prepare,
         "_process_response": process,
