@@ -10,7 +10,6 @@ import contextlib
 import copy
 import json
 import re
-import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -19,12 +18,11 @@ from typing import Any, Final, TypeVar
 
 from attrs import define
 
-from cycles._errors import ConfigurationError
-from cycles._version import install_extra
 from cycles.providers._attempts import Attempts
 from cycles.providers._background import Retrieval
 from cycles.providers._bodies import parsed_json, with_limits, with_other_limits
 from cycles.providers._call import Call
+from cycles.providers._classes import subclass, without_hooks
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, close_response, forwarded
 from cycles.providers._settle import THREAD, end_dropped
@@ -66,12 +64,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
     hooks = {"_make_api_call": client, "_endpoint": client, "create_request": endpoint, "_send": endpoint}
     missing = [name for name, owner in hooks.items() if getattr(owner, name, None) is None]
     if missing:
-        package = sys.modules.get("botocore")
-        version = getattr(package, "__version__", "of an unknown version")
-        raise ConfigurationError(
-            f"botocore {version} cannot be guarded: {cls.__name__} has no {', '.join(missing)}; "
-            f"install a version that its extra allows: {install_extra(meter.provider)}"
-        )
+        raise without_hooks(meter, "botocore", f"{cls.__name__} has no {', '.join(missing)}")
     copied = object.__new__(_subclass(cls, meter, _make_api_call(cls, meter)))
     copied.__dict__.update(vars(client))
     copied._endpoint = copy.copy(endpoint)
@@ -81,9 +74,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
 
 
 def _subclass(cls: Any, meter: Meter, *hooks: Any) -> type[Any]:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    members = {**names, "_cycles_meter": meter, **{hook.__name__: hook for hook in hooks}}
-    return type(cls.__name__, (cls,), members)
+    return subclass(cls, _cycles_meter=meter, **{hook.__name__: hook for hook in hooks})
 
 
 def _make_api_call(cls: Any, meter: Meter) -> Any:

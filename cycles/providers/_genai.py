@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
-from cycles._errors import ConfigurationError
-from cycles._version import install_extra
 from cycles.providers._attempts import Attempts
 from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import Call, Outcome
+from cycles.providers._classes import subclass, without_hooks
 from cycles.providers._meter import Meter
 from cycles.providers._pump import broken
 from cycles.providers._settle import TASK, THREAD, Caller, end_call, end_dropped
@@ -53,12 +52,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
     api = getattr(original, "_api_client", None)
     missing = [name for name in _HOOKS if not callable(getattr(type(api), name, None))]
     if api is None or missing:
-        package = sys.modules.get("google.genai")
-        version = getattr(package, "__version__", "of an unknown version")
-        raise ConfigurationError(
-            f"google-genai {version} cannot be guarded: its API client has no {', '.join(missing)}; "
-            f"install a version that its extra allows: {install_extra('google')}"
-        )
+        raise without_hooks(meter, "google-genai", f"its API client has no {', '.join(missing)}")
     guarded: Any = object.__new__(_guarded_api(type(api), meter))
     guarded.__dict__ = api.__dict__
     copied: Any = _rebound(original, guarded, meter, original)
@@ -89,12 +83,7 @@ def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
     """Return a subclass that closes nothing when it is dropped, and rejects what cannot be metered."""
     if (made := meter.classes.get(cls)) is not None:
         return made
-    members: dict[str, Any] = {
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": cls.__doc__,
-        "_cycles_meter": meter,
-    }
+    members: dict[str, Any] = {"_cycles_meter": meter}
     if hasattr(cls, "__del__"):
         members["__del__"] = lambda self: None
     if meter.unmetered != "allow":
@@ -103,7 +92,7 @@ def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
                 members[name] = _rejected_property(name, meter)
         if (live := _LIVE.get(cls.__name__)) is not None:
             members["connect"] = lambda self, *args, **how: meter.reject_unmetered(live)
-    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
+    return meter.classes.setdefault(cls, subclass(cls, **members))
 
 
 def _rejected_property(name: str, meter: Meter) -> property:
@@ -114,9 +103,6 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
     if (made := meter.classes.get(cls)) is not None:
         return made
     members = {
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": cls.__doc__,
         "__del__": lambda self: None,
         **_request_hooks(cls, meter, THREAD),
         **_request_hooks(cls, meter, TASK),
@@ -124,7 +110,7 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
         **_attempt_hook(cls, meter, TASK),
         **_session_hook(cls, meter),
     }
-    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
+    return meter.classes.setdefault(cls, subclass(cls, **members))
 
 
 def _request_hooks(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from cycles._errors import ConfigurationError
-from cycles._version import install_extra
 from cycles.providers._bodies import parsed_json, with_limits
 from cycles.providers._call import Call
+from cycles.providers._classes import subclass, without_hooks
 from cycles.providers._meter import Meter
 from cycles.providers._pump import receive
 from cycles.providers._settle import TASK, THREAD
@@ -38,12 +36,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
     made = _Copy(llm, meter)
     copied = made.part(llm)
     if not made.clients:
-        package = type(llm).__module__.partition(".")[0]
-        version = getattr(sys.modules.get(package), "__version__", "of an unknown version")
-        raise ConfigurationError(
-            f"{package} {version} cannot be guarded: {type(llm).__name__} has no httpx client; "
-            f"install a version that its extra allows: {install_extra(meter.provider)}"
-        )
+        raise without_hooks(meter, type(llm).__module__.partition(".")[0], f"{type(llm).__name__} has no httpx client")
     return copied  # type: ignore[no-any-return]
 
 
@@ -104,8 +97,7 @@ def _rejected(name: str, meter: Meter) -> property:
 
 
 def _named(cls: Any, meter: Meter, **members: Any) -> type[Any]:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {**names, "_cycles_meter": meter, **members})
+    return subclass(cls, _cycles_meter=meter, **members)
 
 
 def _watched(cls: Any, meter: Meter) -> type[Any]:

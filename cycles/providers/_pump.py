@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cycles.providers._background import Retrieval
 from cycles.providers._call import Call, Outcome
+from cycles.providers._classes import subclass
 from cycles.providers._settle import TASK, end_call, end_dropped
 
 _DRAIN_BYTES: Final = 64 * 1024
@@ -136,9 +137,7 @@ def guarded_response(cls: type) -> type[Any]:
             finally:
                 await TASK.end(pump.call, pump.call.stream_outcome)
 
-    members = {"iter_bytes": iter_bytes, "aiter_bytes": aiter_bytes, "close": close, "aclose": aclose}
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, "__slots__": ()}
-    return type(cls.__name__, (cls,), {**names, **members})
+    return subclass(cls, __slots__=(), iter_bytes=iter_bytes, aiter_bytes=aiter_bytes, close=close, aclose=aclose)
 
 
 def close_response(pump: Pump, close: Callable[[], object], connection: Callable[[], object]) -> None:

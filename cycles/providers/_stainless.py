@@ -15,13 +15,12 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from cycles._errors import ConfigurationError
 from cycles._usage.estimating import Files
-from cycles._version import install_extra
 from cycles.providers._attempts import Attempts
 from cycles.providers._background import Retrieval, retrieval_of
 from cycles.providers._bodies import with_limits, with_other_limits
 from cycles.providers._call import PROJECT_HEADER, Call
+from cycles.providers._classes import subclass, without_hooks
 from cycles.providers._held import HeldResponses
 from cycles.providers._meter import Meter
 from cycles.providers._pump import receive
@@ -54,12 +53,7 @@ def guarded_copy(llm: T, meter: Meter) -> T:
     cls: Any = type(llm)
     missing = [name for name in _HOOKS if not callable(getattr(cls, name, None))]
     if missing:
-        package = sys.modules.get(meter.provider)
-        version = getattr(package, "__version__", "of an unknown version")
-        raise ConfigurationError(
-            f"{meter.provider} {version} cannot be guarded: {cls.__name__} has no {', '.join(missing)}; "
-            f"install a version that its extra allows: {install_extra(meter.provider)}"
-        )
+        raise without_hooks(meter, meter.provider, f"{cls.__name__} has no {', '.join(missing)}")
     copied = _copy(llm, cls)
     copied.__class__ = _guarded_class(cls, meter)
     return copied  # type: ignore[no-any-return]
@@ -90,15 +84,12 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
     caller = TASK if inspect.iscoroutinefunction(cls.request) else THREAD
     members = {
         "__slots__": (),
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": cls.__doc__,
         "_cycles_meter": meter,
         "request": _request_hook(cls, meter, held, caller),
         **_attempt_hooks(cls, meter, caller),
         **_connections(cls, meter),
     }
-    made = type(cls.__name__, (cls,), members)
+    made = subclass(cls, **members)
     if meter.only_paid:  # it is shared by the clients of frameworks, whose responses are not held
         return meter.classes.setdefault(cls, made)
     weakref.finalize(made, end_all_open, held).atexit = False  # the Cycles client ends open calls then

@@ -210,6 +210,10 @@ def test_a_missing_hook_is_an_error_and_no_unguarded_client(desk: Desk, monkeypa
     monkeypatch.setattr(type(llm.original), "_process_response", None)
     with pytest.raises(cycles.ConfigurationError, match=r"openai \d.*has no _process_response"):
         desk.guard(llm.original)
+    gemini = Gemini(desk)
+    monkeypatch.setattr(type(gemini.original._api_client), "_request_once", None)
+    with pytest.raises(cycles.ConfigurationError, match=r"google-genai \d.*API client has no _request_once; install"):
+        desk.guard(gemini.original)
 
 
 def test_a_missing_price_package_is_reported_at_guard(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
