@@ -54,10 +54,12 @@ _NEEDED: Final = ("uvicorn", "starlette", "genai_prices")
 
 
 def _upstreams(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    found = dict[str, str]()
     for text in values:
         name, equals, url = text.partition("=")
-        if not equals or name not in ROUTES:
+        if name in found:
+            raise click.BadParameter(f"{name} is there 2 times ({found[name]}, {url}); pass one", ctx, param)
+        if not equals or not url or name not in ROUTES:
             raise click.BadParameter(
                 f"{text!r:.80} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(ROUTES)})",
                 ctx,
