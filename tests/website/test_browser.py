@@ -64,6 +64,13 @@ def test_a_page_fits_its_window_and_loads_nothing_from_elsewhere(
         tab.driver.save_screenshot(str(SCREENSHOTS / f"{page.replace('/', '-').removesuffix('.html')}-{width}.png"))
 
 
+def test_a_table_of_numbers_fits_a_narrow_window(tab: Browser, site: Path) -> None:
+    tab.open((site / "media.html").as_uri(), width=400)
+    tab.wait_for("return document.readyState === 'complete'")
+    box = "document.querySelector('.md-typeset__scrollwrap')"
+    assert tab.run(f"return {box}.scrollWidth") <= tab.run(f"return {box}.clientWidth"), "the table scrolls sideways"
+
+
 def test_no_line_of_code_is_cut(tab: Browser, site: Path) -> None:
     for page in ("run-under-a-budget.html", "webhooks.html", "tutorial.html"):
         tab.open((site / page).as_uri(), width=690)
