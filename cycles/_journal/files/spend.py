@@ -53,14 +53,14 @@ class Layout(NamedTuple):
         """Return where a half of a slot begins."""
         return self.slots + (2 * index + half - 1) * self.half_bytes
 
-    def entries(self, content: bytes | mmap.mmap) -> Iterator[tuple[int, bytes]]:
-        """Yield the slots in use, with their records."""
+    def entries(self, content: bytes | mmap.mmap) -> Iterator[bytes]:
+        """Yield the records in the slots in use."""
         for index in range(self.slots):
             half = content[index]
             if half in (_FIRST, _SECOND):
                 start = self.start(index, half) + _LENGTH_BYTES
                 length = int.from_bytes(content[start - _LENGTH_BYTES : start], "big")
-                yield index, content[start : start + min(length, self.half_bytes - _LENGTH_BYTES)]
+                yield content[start : start + min(length, self.half_bytes - _LENGTH_BYTES)]
 
 
 SMALL: Final = Layout(256, 1_024)
@@ -203,7 +203,7 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
             locked.callback(file.close)
             if _layout_of(file.map()) is not None:
                 files.append(file)
-        yield [entry for file in files for _, entry in _entries(file.map())]
+        yield [entry for file in files for entry in read_entries(file.map())]
         for file in files:
             file.remove()
 
@@ -233,42 +233,13 @@ def _layout_of(content: bytes | mmap.mmap) -> Layout | None:
 
 
 def _is_empty(file: LockedFile) -> bool:
-    return not _entries(file.map())
+    return not read_entries(file.map())
 
 
-def _entries(content: bytes | mmap.mmap) -> list[tuple[int, bytes]]:
-    """Return the slots in use, with their records; none if the file has another layout."""
+def read_entries(content: bytes | mmap.mmap) -> list[bytes]:
+    """Return the entries in the content of a file; none if it has another layout."""
     layout = _layout_of(content)
     return [] if layout is None else [*layout.entries(content)]
-
-
-def read_entries(content: bytes) -> list[bytes]:
-    """Return the entries in the content of a file."""
-    return [entry for _, entry in _entries(content)]
-
-
-def remove_entries(path: str, reservation_id: str, keep: Callable[[bytes], object]) -> bool:
-    """Pass the entries of a reservation in the file of a dead process to `keep`, then delete them.
-
-    Return whether there is one.
-
-    Raises:
-        BlockingIOError: the process lives.
-        OSError: the file cannot be used.
-    """
-    with contextlib.closing(locked_file.lock(path)) as locked:
-        found = [(index, entry) for index, entry in _entries(locked.map()) if _is_of(entry, reservation_id)]
-        for index, entry in found:
-            keep(entry)
-            locked.map()[index] = _EMPTY
-    return bool(found)
-
-
-def _is_of(entry: bytes, reservation_id: str) -> bool:
-    try:
-        return decode(entry).reservation_id == reservation_id
-    except RecordError:
-        return False
 
 
 def latest_records(entries: list[bytes]) -> list[Record]:

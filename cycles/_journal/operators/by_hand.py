@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
-from functools import partial
 from pathlib import Path
 
 from attrs import evolve
 
 from cycles._core.settlement.record import Record, file_name
-from cycles._journal.files.file_calls import move_to_free_name, write_whole
-from cycles._journal.files.spend import SUFFIX, remove_entries
+from cycles._journal.files.file_calls import move_to_free_name
+from cycles._journal.files.spend import SUFFIX
 from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
+from cycles._journal.operators.inspect_store import files_of, save_logs
 
 
 def discard(entry: InspectedRecord) -> str:
     """Rename a record so that no client settles it, and return its new path. The file is kept.
 
-    A record that was written ahead is moved to a file of its own.
+    What a process has written ahead before it died is saved as records first, as the start of a client does.
 
     Raises:
         BlockingIOError: the process that has written it ahead lives.
         OSError: it cannot be renamed.
+        StoreError: what was written ahead cannot be saved.
     """
-    written_ahead = entry.path.endswith(SUFFIX)
-    own_path = str(Path(entry.path).parent / file_name(entry.reservation_id or ""))
-    target = (own_path if written_ahead else entry.path) + DISCARDED
+    path = Path(entry.path)
+    if path.suffix == SUFFIX:
+        with contextlib.closing(files_of(path.parent.parent, path.parent.name)) as files:
+            save_logs(files)
+        if path.exists():
+            raise BlockingIOError(errno.EAGAIN, "the process that has written it ahead lives", entry.path)
+        path = path.with_name(file_name(entry.reservation_id or ""))
+    target = f"{path}{DISCARDED}"
     if os.path.lexists(target):  # the reservation had another record, which was discarded before
-        target = f"{entry.path}.{secrets.token_hex(4)}{DISCARDED}"
-    keep = partial(write_whole, target, f"{target}.{secrets.token_hex(4)}.tmp", sync=True)
-    if not written_ahead:
-        move_to_free_name(entry.path, target)
-    elif not remove_entries(entry.path, entry.reservation_id or "", keep):
-        raise FileNotFoundError(errno.ENOENT, "a client has settled it in the meantime", entry.path)
+        target = f"{path}.{secrets.token_hex(4)}{DISCARDED}"
+    move_to_free_name(str(path), target)
     return target
 
 

@@ -168,7 +168,7 @@ def move_files_into(open_target: Callable[[str], JournalStore], source: Path) ->
         store.list("", 1)  # raises before anything is changed if the store does not respond
     for path in (source, *source.iterdir()):
         if _PARTITION.fullmatch(path.name):
-            _save_logs(files_of(path.parent, path.name))
+            save_logs(files_of(path.parent, path.name))
     by_owner: dict[str, list[InspectedRecord]] = {}
     for entry in inspect(source):
         folder = Path(entry.path).parent
@@ -184,7 +184,7 @@ def move_files_into(open_target: Callable[[str], JournalStore], source: Path) ->
     return moved, left
 
 
-def _save_logs(store: FileStore) -> None:
+def save_logs(store: FileStore) -> None:
     """Save what dead processes wrote ahead as records, as a start of a client does."""
 
     def has(reservation_id: str) -> bool:
