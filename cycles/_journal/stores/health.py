@@ -41,7 +41,6 @@ class StoreHealth:
         self._lock = threading.RLock()  # a signal handler may use the store, too
         self._breaker = CircuitBreaker()
         self._claim_from_s = 0.0
-        self._is_reported = False
 
     @property
     def is_open(self) -> bool:
@@ -58,9 +57,9 @@ class StoreHealth:
         now_s = self._clock()
         # Reported after the lock is released: what is called may use the client, and so this store.
         with self._lock:
+            is_reported = self._breaker.has_failed  # one report for each outage
             self._breaker.failed(now_s)
             self._claim_from_s = now_s + self._claim_s
-            is_reported, self._is_reported = self._is_reported, True
         if is_reported:
             return
         consequence = ", and nothing is reserved" if self._outage == "refuse" else ""
@@ -76,7 +75,6 @@ class StoreHealth:
             return
         with self._lock:
             self._breaker.succeeded()
-            self._is_reported = False
             self._claim_from_s = self._clock() + self._claim_s
 
     def report_problems(self, store: JournalStore) -> None:
