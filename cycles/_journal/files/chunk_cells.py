@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from cycles._core.pool.chunk_record import ChunkHeader, recovered_record
 from cycles._core.pool.sums import HALF, SECTOR, Totals, encode
 from cycles._core.settlement.record import Record, RecordError
-from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import CALLS
-from cycles._journal.files.file_calls import make_private_folder, sync_folder
-from cycles._journal.files.locked_file import NEW, LockedFile, left
+from cycles._journal.files.locked_file import LockedFile, left, make_in
 
 PREFIX: Final = "pool-"
 SUFFIX: Final = ".log"
@@ -94,19 +90,9 @@ def make_log(folder: str, header: ChunkHeader, *, sync: bool = False) -> ChunkLo
     Raises:
         OSError: it cannot be made.
     """
-    return CALLS.call(folder, partial(_make, header, sync), discard=ChunkLog.remove)
-
-
-def _make(header: ChunkHeader, sync: bool, folder: str) -> ChunkLog:
-    make_private_folder(folder, sync=sync)
-    path = folder + log_name(header.reservation_id)
     header_line = header.encode()
-    content = header_line + bytes(SECTOR)
-    file = locked_file.make(path, content, temporary=f"{path}.{secrets.token_hex(4)}{NEW}", sync=sync)
-    log = ChunkLog(file, len(header_line), durable=sync)
-    if sync:
-        sync_folder(folder)
-    return log
+    file = make_in(folder, log_name(header.reservation_id), header_line + bytes(SECTOR), sync=sync)
+    return ChunkLog(file, len(header_line), durable=sync)
 
 
 def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> None:

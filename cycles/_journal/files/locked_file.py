@@ -37,13 +37,14 @@ import errno
 import importlib
 import mmap
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from weakref import WeakMethod, WeakSet
 
 from cycles._journal.files.bounded import CALLS
-from cycles._journal.files.file_calls import discard, fill, names_in
+from cycles._journal.files.file_calls import discard, fill, make_private_folder, names_in, sync_folder
 
 fcntl: Any
 try:
@@ -149,7 +150,21 @@ def after_fork(method: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=call)
 
 
-def make(path: str, content: bytes, *, temporary: str | None = None, sync: bool = False) -> LockedFile:
+def make_in(folder: str, name: str, content: bytes, *, sync: bool) -> LockedFile:
+    """Make a file in the partition of a journal, as `make`, but with a deadline; make the folder if it is missing."""
+
+    def make_there(folder: str) -> LockedFile:
+        make_private_folder(folder, sync=sync)
+        path = folder + name
+        file = make(path, content, temporary=f"{path}.{secrets.token_hex(4)}{NEW}", sync=sync)
+        if sync:
+            sync_folder(folder)
+        return file
+
+    return CALLS.call(folder, make_there, discard=LockedFile.remove)
+
+
+def make(path: str, content: bytes, *, temporary: str, sync: bool) -> LockedFile:
     """Make a file and lock it.
 
     Args:
@@ -161,15 +176,14 @@ def make(path: str, content: bytes, *, temporary: str | None = None, sync: bool 
     Raises:
         OSError: It cannot be made. A file that had the name before is unchanged.
     """
-    new = path + NEW if temporary is None else temporary
     for _ in range(_ATTEMPTS - 1):
         latest = _forks.latest
         with contextlib.suppress(BlockingIOError, FileNotFoundError):  # a start has found it before it was locked
-            file = _make(path, new, content, sync=sync)
+            file = _make(path, temporary, content, sync=sync)
             if not _forks.forking and _forks.latest is latest:
                 return file
             file.close()  # a child may have its descriptor; the next attempt replaces the file
-    return _make(path, new, content, sync=sync)
+    return _make(path, temporary, content, sync=sync)
 
 
 def _make(path: str, new: str, content: bytes, *, sync: bool) -> LockedFile:

@@ -14,14 +14,10 @@ import mmap
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Final, NamedTuple
 
 from cycles._core.settlement.record import Record, RecordError, decode
-from cycles._journal.files import locked_file
-from cycles._journal.files.bounded import CALLS
-from cycles._journal.files.file_calls import make_private_folder
-from cycles._journal.files.locked_file import LockedFile, after_fork
+from cycles._journal.files.locked_file import LockedFile, after_fork, left, make_in
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"
@@ -76,7 +72,7 @@ class SpendLog:
 
     Args:
         folder: Returns the partition of the journal, with a separator at its end.
-        sync: Whether the folder is fsynced when it is made.
+        sync: Whether a new file, and its folder, are fsynced when they are made.
     """
 
     def __init__(self, folder: Callable[[], str], *, sync: bool = False) -> None:
@@ -109,14 +105,10 @@ class SpendLog:
         return Slot(self, file, layout, index)
 
     def _make_file(self, layout: Layout) -> LockedFile:
-        file = CALLS.call(self._folder(), partial(self._make, layout), discard=LockedFile.remove)
+        name = f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+        file = make_in(self._folder(), name, bytes(layout.file_bytes), sync=self._sync)
         self._files.append(file)
         return file
-
-    def _make(self, layout: Layout, folder: str) -> LockedFile:
-        make_private_folder(folder, sync=self._sync)
-        path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-        return locked_file.make(path, bytes(layout.file_bytes))
 
     def close(self) -> None:
         """Remove the files that have no entry.
@@ -199,7 +191,7 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
     """
     with contextlib.ExitStack() as locked:
         files = []
-        for file in locked_file.left(folder, PREFIX):
+        for file in left(folder, PREFIX):
             locked.callback(file.close)
             if _layout_of(file.map()) is not None:
                 files.append(file)
