@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from cycles._config import Config, Durability, without_password
+from cycles._config import STORE_SCHEMES, Config, Durability, without_password
 from cycles._core.settlement.record import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
@@ -17,7 +17,6 @@ from cycles._journal.stores.store import BindableStore, JournalStore
 
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _POSTGRES: Final = ("postgresql", "postgres")
-SCHEMES: Final = (*_REDIS, "postgresql", "file")
 
 
 def open_journal(config: Config, report: Callable[[JournalIssue], None], later: Later) -> AnyJournal:
@@ -95,5 +94,5 @@ def open_store(url: str) -> JournalStore:
         return PostgresStore(url)
     raise ConfigurationError(
         f"journal_store has an unknown scheme: {scheme[:20]!r}; write it with one of "
-        f"{', '.join(f'{known}://' for known in SCHEMES)}"
+        f"{', '.join(f'{known}://' for known in STORE_SCHEMES)}"
     )

@@ -211,30 +211,22 @@ def left(folder: str, prefix: str) -> Iterator[LockedFile]:
     except OSError:
         return
     for name in names:
-        with contextlib.suppress(OSError):
-            file = CALLS.call(folder + name, _take, discard=_close)
-            if file is not None:
-                yield file
+        # ValueError: an empty file cannot be mapped; its process died before the write.
+        with contextlib.suppress(OSError, ValueError):
+            yield CALLS.call(folder + name, _take, discard=LockedFile.close)
 
 
-def _close(file: LockedFile | None) -> None:
-    if file is not None:
-        file.close()
-
-
-def _take(path: str) -> LockedFile | None:
+def _take(path: str) -> LockedFile:
     file = lock(path)
     try:
         if path.endswith(NEW):
             os.unlink(path)
-        elif os.fstat(file.descriptor).st_size:  # an empty file cannot be mapped: its process died before the write
-            file.map()
-            return file
-        file.close()
+            raise FileNotFoundError(errno.ENOENT, "it was not complete, and is removed", path)
+        file.map()
     except BaseException:
         file.close()
         raise
-    return None
+    return file
 
 
 def lock(path: str) -> LockedFile:

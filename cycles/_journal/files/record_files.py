@@ -113,10 +113,9 @@ class RecordFiles:
 
     def rejected(self) -> Iterator[bytes]:
         """Yield the content of each file in the folder `rejected`: an object with `reason` and `record`."""
-        folder = os.path.join(self.locate(), REJECTED, "")
         for name in self.rejected_names():
             with contextlib.suppress(*NOTHING_THERE):
-                yield self._calls.call(folder + name, read_whole)
+                yield self.read(f"{REJECTED}/{name}")
 
     def listed(self) -> list[str]:
         """Return the names of all records, in no order. Opens nothing and makes no directory."""
@@ -198,14 +197,12 @@ class RecordFiles:
 
     def remove_settled(self, before_ms: int) -> None:
         """Delete the rejected records that were settled by hand before a time, in milliseconds since the epoch."""
-        folder = os.path.join(self.locate(), REJECTED, "")
         for name in self.rejected_names():
             settled_ms = None
             with contextlib.suppress(OSError, ValueError, AttributeError):  # a file that hangs, or of others
-                settled_ms = json.loads(self._calls.call(folder + name, read_whole)).get(SETTLED_AT)
+                settled_ms = json.loads(self.read(f"{REJECTED}/{name}")).get(SETTLED_AT)
             if type(settled_ms) is int and settled_ms < before_ms:
-                with contextlib.suppress(*NOTHING_THERE):
-                    os.unlink(folder + name)
+                self.remove(f"{REJECTED}/{name}")
 
     def set_aside_names(self) -> list[str]:
         """Return the names of quarantined records."""
