@@ -40,15 +40,11 @@ class JournalIssue:
         kind: `unwritable` (a settlement is sent without its record), `unreadable` (a file or folder could not be read
             or removed, and stays), `quarantined` (not a record of a known version: renamed and kept), `foreign` (a
             record of another server: unchanged), `store` (a shared store does not respond, or may lose records).
-        path: The file or folder it is about.
         message: What happened, what follows from it, what to do.
-        cause: The error of the operating system or of the decoder.
     """
 
     kind: IssueKind
-    path: str
     message: str
-    cause: BaseException | None = None
 
 
 def default_root() -> Path:
@@ -190,7 +186,6 @@ class Journal:
                 self._files.known_folder,
                 f"the records of finished settlements cannot be removed from the journal ({error}); they are sent again"
                 " at every start, which charges nothing twice; make the directory writable for this user",
-                error,
             )
 
     def delete_again(self, record: Record) -> None:
@@ -325,7 +320,7 @@ class Journal:
                 f"{entry} is kept as {kept} and will not be settled: {reason}; rename it back for a release that can"
                 " read it, or record its amount by hand with client.record()"
             )
-            self._report_once("quarantined", self._files.path(kept), message, reason)
+            self._report_once("quarantined", kept, message)
 
     def _migrate(self, entry: Entry, record: Record) -> Record | None:
         """Rename a record that was found under another name, and remove no file that holds anything else."""
@@ -372,11 +367,9 @@ class Journal:
         advice = "free some space there" if getattr(error, "errno", None) in _NO_SPACE else "make it writable"
         self._report_once(
             "unwritable",
-            folder,
+            "",  # once for all records: a full disk would report each commit
             f"the settlement journal cannot be written in {folder} ({error}); settlements are sent anyway, but one"
             f" that is unfinished when this process dies is lost; {advice}, or set journal_dir (CYCLES_JOURNAL_DIR)",
-            error,
-            once="",
         )
 
     @contextlib.contextmanager
@@ -392,22 +385,13 @@ class Journal:
 
     def _report_unreadable(self, path: str, error: BaseException) -> None:
         message = f"the settlement journal cannot use {path} ({error}); it stays there and is not settled"
-        self._report_once("unreadable", path, message, error)
+        self._report_once("unreadable", path, message)
 
-    def _report_once(
-        self,
-        kind: IssueKind,
-        path: str,
-        message: str,
-        cause: BaseException | None = None,
-        once: str | None = None,
-    ) -> None:
-        # Once for each file, but once for all that cannot be written: a full disk would report each commit.
-        issue = (kind, path if once is None else once)
-        if issue not in self._reported:
-            self._reported.add(issue)
+    def _report_once(self, kind: IssueKind, about: str, message: str) -> None:
+        if (kind, about) not in self._reported:
+            self._reported.add((kind, about))
             self.quarantined += kind == "quarantined"
-            self._report(JournalIssue(kind, path, message, cause))
+            self._report(JournalIssue(kind, message))
 
 
 def _rejected_in(content: bytes) -> tuple[Record, str]:

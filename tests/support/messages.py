@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 PACKAGE = Path(__file__).parents[2] / "cycles"
-POSITIONS = {"ApiError": 1, "ExchangeError": 1, "JournalIssue": 2, "NotADirectoryError": 1, "HTTPException": 1}
+POSITIONS = {"ApiError": 1, "ExchangeError": 1, "JournalIssue": 1, "NotADirectoryError": 1, "HTTPException": 1}
 """Position of the message among the arguments of an error. It is the first argument of every other error."""
 SCHEMA = PACKAGE / "_core" / "messages" / "schema.py"
 """Its functions return what is wrong with a member of a request; the place of the member is put before it."""

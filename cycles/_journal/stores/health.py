@@ -67,7 +67,7 @@ class StoreHealth:
             f"the journal's store does not respond ({error}); records are kept {_PLACES[self._outage]} until it "
             f"does{consequence}; check journal_store (CYCLES_JOURNAL_URL)"
         )
-        self._report(JournalIssue("store", "", message, error))
+        self._report(JournalIssue("store", message))
 
     def succeeded(self) -> None:
         """Note that an operation succeeded."""
@@ -87,4 +87,4 @@ class StoreHealth:
             self.failed(error)
             return
         for problem in problems:
-            self._report(JournalIssue("store", "", f"the journal's store may lose records: {problem}"))
+            self._report(JournalIssue("store", f"the journal's store may lose records: {problem}"))

@@ -413,7 +413,7 @@ class StoreJournal:
         with self._outages_noted():  # over its fence: a newer worker that can read it may have taken it since
             self._store.put([Put(key, held.record, held.fence, 0, "quarantined")])
             self._quarantined += 1
-            self._report(JournalIssue("quarantined", key, message, error))
+            self._report(JournalIssue("quarantined", message))
 
     # --- what an earlier process left -------------------------------------------------------------------------------
 
