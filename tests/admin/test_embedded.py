@@ -118,6 +118,13 @@ def test_a_revoked_key_and_a_suspended_tenant_get_401(target: AdminTarget) -> No
         assert client.decide(FIVE, action=("test", "work")).decision == "ALLOW"
 
 
+def test_a_suspended_tenant_gets_no_new_key(target: AdminTarget) -> None:
+    target.onboarded()
+    target.admin.suspend_tenant(target.tenant)
+    with pytest.raises(cycles.CyclesError, match="SUSPENDED"):
+        target.admin.create_api_key(target.tenant, name="more")
+
+
 def test_closing_a_tenant_closes_what_it_owns(target: AdminTarget) -> None:
     site = target.onboarded()
     with target.client(site.key.secret) as client:

@@ -88,6 +88,11 @@ def test_fields_of_every_request_with_a_subject(api: Api, field: str, fields: di
         assert_invalid(getattr(api, kind)(**fields), field)
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "é" * 256, "\N{ROCKET}" * 128], ids=["ascii", "accents", "rockets"])
+def test_the_longest_name_of_any_alphabet_is_valid(api: Api, name: str) -> None:
+    assert api.decide(action={"kind": "k" * 64, "name": name}).status == 200
+
+
 @pytest.mark.parametrize("bad", BAD_AMOUNTS)
 def test_amounts(api: Api, bad: Any) -> None:
     assert_invalid(api.reserve(estimate=bad), "estimate")

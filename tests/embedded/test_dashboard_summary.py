@@ -161,6 +161,13 @@ def test_a_budget_with_a_window_names_the_period_of_its_spend(
     assert periods == {"tenant:acme": None, BOT: "day"}
 
 
+def test_a_reservation_without_a_budget_counts_as_denied(http: httpx.Client, server: cycles.EmbeddedServer) -> None:
+    with pytest.raises(cycles.NotFoundError):
+        server.client(tenant="nobody").reserve(cycles.usd(1), action=("a", "b")).acquire()
+    denied = summary(http, period="1h")["denied"]
+    assert [(group["reason"], group["count"]) for group in denied["groups"]] == [("NOT_FOUND", 1)]
+
+
 def test_denials_are_counted_by_scope_and_reason(
     http: httpx.Client, server: cycles.EmbeddedServer, clock: cycles.ManualClock
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -106,6 +107,23 @@ def test_faults_hit_their_operation_in_order_and_then_stop(server: EmbeddedServe
     server.faults.status("event", 502)
     assert http.get("/v1/balances?tenant=acme").status_code == 200
     assert [http.post("/v1/events", json=EVENT).status_code for _ in range(4)] == [500, 500, 502, 201]
+
+
+def test_a_fault_hits_one_request_unless_it_says_more(server: EmbeddedServer, http: httpx.Client) -> None:
+    faults = server.faults
+    plans = [
+        lambda: faults.refuse("event"),
+        lambda: faults.drop_response("event"),
+        lambda: faults.delay("event", 0.0),
+        lambda: faults.drip("event", interval=0.0),
+        lambda: faults.status("event", 500),
+        lambda: faults.body("event", {}),
+    ]
+    for plan in plans:
+        plan()
+        with contextlib.suppress(httpx.TransportError):
+            http.post("/v1/events", json=EVENT)
+        assert faults.waiting() == []
 
 
 def test_unlimited_faults_stop_at_clear(server: EmbeddedServer, http: httpx.Client) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import cycles
 from tests.http.conftest import ANSWERS
 from tests.support.stub import Stub, ok
 
@@ -69,3 +70,31 @@ def test_a_fork_while_another_thread_makes_the_first_call_hangs_no_child(percent
             timeout=120,
         )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")
+
+
+USES = {
+    "commit": lambda guard: guard.commit(cycles.tokens(1)),
+    "release": lambda guard: guard.release(),
+    "enter": lambda guard: guard.__enter__(),
+    "spend": lambda guard: guard.spend(cycles.tokens(1)),
+    "extend": lambda guard: guard.extend(),
+    "detach": lambda guard: guard.detach(),
+    "wrap": lambda guard: guard.wrap([]),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads that other tests have left
+@pytest.mark.parametrize("use", USES)
+def test_a_child_cannot_use_a_guard_of_its_parent(client: cycles.Cycles, use: str) -> None:
+    guard = client.reserve(cycles.tokens(1), action=("a", "b")).acquire()
+    child = os.fork()
+    if child == 0:
+        try:
+            USES[use](guard)
+        except cycles.InvalidRequestError as error:
+            os._exit(0 if "belongs to the parent process" in str(error) else 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert guard.commit(cycles.tokens(1)).charged == cycles.tokens(1)

@@ -262,6 +262,11 @@ def test_a_base_url_may_have_credentials_that_are_never_shown() -> None:
     assert endpoint.url("/v1/x") == "https://cycles.example.com:8443/p/v1/x"
 
 
+def test_a_base_url_without_a_port_has_that_of_its_scheme() -> None:
+    urls = ("http://a.test", "https://a.test", "http://a.test:81")
+    assert [Endpoint(base_url).port for base_url in urls] == [80, 443, 81]
+
+
 def test_an_international_name_is_one() -> None:
     assert Endpoint("https://bücher.example").host == "xn--bcher-kva.example"
 

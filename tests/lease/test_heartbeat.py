@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -17,6 +18,7 @@ from cycles._drivers.work import scheduler
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.inside import runtime_of, state_of
+from tests.support.points import run_at
 from tests.support.still_time import StillTime
 from tests.support.stub import ok
 
@@ -36,6 +38,22 @@ def is_about(ms: float, expected_ms: float) -> bool:
 
 def keys(seen: list[Seen]) -> list[str]:
     return [each.body["idempotency_key"] for each in seen]
+
+
+def test_a_guard_that_ends_while_its_timer_is_set_leaves_no_timer(client_of: Make, still: StillTime) -> None:
+    number, more = 0, True
+    with LeaseServer() as server, client_of(server) as client:
+        while more:
+            guard = reserve(client).acquire()
+            found, heartbeat = runtime_of(client).scheduler, state_of(guard).heartbeat
+            assert heartbeat is not None
+            timer = found.at(time.monotonic() + 3_600.0, print, found.worker_pool("test", 1))
+            more = run_at("/cycles/_flows/heartbeat_state", number, guard.release, partial(heartbeat.set_timer, timer))
+            assert found.scheduled == int(not more), number
+            number += more
+        guard.release()
+        assert found.scheduled == 0
+    assert number > 3
 
 
 def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events, still: StillTime) -> None:

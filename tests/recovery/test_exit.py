@@ -476,6 +476,21 @@ def test_a_killed_process_loses_no_counted_usage(world: Setup) -> None:
     assert (world.server.charged, reserved(world)) == (9, 0)
 
 
+def test_an_actual_is_not_called_once_the_caller_has_reported_an_amount(world: Setup) -> None:
+    calls: list[cycles.Amount] = []
+
+    def count(usage: Any) -> cycles.Amount:
+        calls.append(cycles.tokens(usage.tokens_output))
+        return calls[-1]
+
+    with world.client() as client, client.reserve(cycles.tokens(100), action=ACTION, actual=count) as guard:
+        guard.usage.add(tokens_output=9)
+        guard.spend(cycles.tokens(7))
+        guard.usage.add(tokens_output=1)
+    assert calls == [cycles.tokens(9)]
+    assert world.server.charged == 7
+
+
 def test_an_actual_that_raises_writes_nothing_ahead(world: Setup) -> None:
     def fail(usage: Any) -> cycles.Amount:
         raise ZeroDivisionError

@@ -243,7 +243,7 @@ class StoreJournal:
                 if stored is not None and kept is None and _is_event(stored.record) and not _is_event(raw):
                     raw = stored.record  # another client has found that the reservation is over
                 elif stored is not None:
-                    raw = _with_extra(raw, decoded(stored.record))
+                    raw = _with_extra(raw, stored.record)
             try:
                 (new,) = self._combiner.put([Put(key, raw, fence, due_ms, kept)])
             except StoreError:
@@ -372,7 +372,7 @@ class StoreJournal:
         with contextlib.suppress(RecordError):
             raw = encode(evolve(record, rejected=reason))
             if held is not None:
-                raw = _with_extra(raw, decoded(held.record))
+                raw = _with_extra(raw, held.record)
             saved = None if key in self._taken else self._try_put(key, raw, 0, "rejected")
         held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
@@ -683,9 +683,10 @@ def _is_same(stored: Stored, raw: bytes) -> bool:
     return is_same_request and sum_of(theirs) == sum_of(record)
 
 
-def _with_extra(raw: bytes, other: Record | None) -> bytes:
+def _with_extra(raw: bytes, other: bytes) -> bytes:
     """Return a form of a record with what a newer version has added to another one: an excess may be made twice."""
-    return encode(decode(raw).with_extra_of(other)) if other is not None and other.extra else raw
+    theirs = decode(other)
+    return encode(decode(raw).with_extra_of(theirs)) if theirs.extra else raw
 
 
 def _whole(record: Record) -> tuple[str, int]:

@@ -99,6 +99,11 @@ def test_wrong_policy_keys_are_rejected_before_sending(wrong: dict[str, Any]) ->
         cycles.PolicyKeys(**wrong)
 
 
+def test_policy_keys_can_be_members_of_a_set() -> None:
+    keys = [cycles.PolicyKeys(host="api.example", custom={"a": "b"}) for _ in range(2)]
+    assert len({*keys, cycles.PolicyKeys(host="other.example")}) == 2
+
+
 def test_a_kind_that_is_too_long_and_a_wrong_run_are_rejected(client: cycles.Cycles) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=r"action\.kind"):
         client.reserve(cycles.tokens(1), action=("k" * 65, "n"))
