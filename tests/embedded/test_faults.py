@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -111,7 +111,7 @@ def test_faults_hit_their_operation_in_order_and_then_stop(server: EmbeddedServe
 
 def test_a_fault_hits_one_request_unless_it_says_more(server: EmbeddedServer, http: httpx.Client) -> None:
     faults = server.faults
-    plans = [
+    plans: list[Callable[[], None]] = [
         lambda: faults.refuse("event"),
         lambda: faults.drop_response("event"),
         lambda: faults.delay("event", 0.0),

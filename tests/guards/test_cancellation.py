@@ -446,3 +446,14 @@ async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pyte
     assert guards[0].state == "committed"
     assert (len(shop.sent("commit")), shop.money()) == (1, (7, 0))
     assert [file for file in shop.settings()["journal_dir"].rglob("*") if file.is_file()] == []
+
+
+async def test_an_interrupted_release_does_not_wait_for_the_pause_of_a_retry(shop: Shop) -> None:
+    client = shop.client(retry_initial_delay=3_600.0)
+    shop.faults.delay("release", LATE_S)
+    guard = await reserve(client)
+    task = asyncio.create_task(guard.release())
+    await arrives(shop, "release")
+    await cancel(task, 1)
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0))
+    assert len(shop.sent("release")) == 2

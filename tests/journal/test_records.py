@@ -10,6 +10,7 @@ import pytest
 from attrs import fields_dict
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+import cycles
 from cycles._core.settlement.record import (
     MAX_DEFERRED_MS,
     Record,
@@ -75,6 +76,13 @@ def test_bytes_that_are_no_record_raise_a_record_error(raw: bytes) -> None:
 def test_a_member_of_the_wrong_type_is_rejected(member: str, value: Any) -> None:
     with pytest.raises(RecordError):
         decode(json.dumps({**KNOWN, member: value}).encode())
+
+
+@pytest.mark.parametrize("actual", [5, {"unit": "TOKENS"}, {"unit": 1, "amount": 5}])
+def test_an_amount_that_cannot_be_read_is_shown_as_zero(actual: Any) -> None:
+    body = {"idempotency_key": "k", "actual": actual}
+    record = decode(json.dumps({**KNOWN, "mode": "event", "commit_body": body}).encode())
+    assert record.actual == cycles.tokens(0)
 
 
 def test_the_members_have_the_names_of_the_sibling_sdks() -> None:

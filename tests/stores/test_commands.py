@@ -117,6 +117,17 @@ def test_the_records_of_the_store_are_listed_without_a_claim(
     assert exported == {"event:k3", "event:k4"}
 
 
+def test_a_deferred_record_is_listed_as_pending_once_its_time_has_come(
+    store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    for number, shift_ms in ((3, -60_000), (4, 60_000)):
+        record = an_event(url, number, not_before_ms=now_ms + shift_ms)
+        bound(store, url).put([Put(key_of(record.reservation_id), encode(record), None, 0)])
+    _, out = run(capsys, "list", "--json")
+    assert [entry["state"] for entry in json.loads(out)["records"]] == ["pending", "deferred"]
+
+
 def test_a_record_is_retried(
     store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
