@@ -80,6 +80,12 @@ def _completed(read: int | None, written: int | None, total: int | None) -> tupl
     return read, written
 
 
+def reported_total(response: Any) -> int:
+    """Return the total that a response or an event reports, 0 if it reports none."""
+    reported = _first(_inner(response, "response"), "usage", "usageMetadata", "usage_metadata")
+    return _count(reported, "total_tokens", "totalTokens", "totalTokenCount", "total_token_count") or 0
+
+
 def _openai_counts(reported: Any) -> dict[str, int]:
     if reported is None:
         return {}

@@ -29,7 +29,7 @@ from cycles._usage.estimating import (
     shape_of,
 )
 from cycles._usage.pricing import rounded_up
-from cycles._usage.readers import code_sessions
+from cycles._usage.readers import code_sessions, reported_total
 from cycles.prices import Origin, PriceBook
 from cycles.providers._admission import Need
 from cycles.providers._bodies import (
@@ -142,6 +142,7 @@ class Call:
         self._chain: Chain | None = None
         self._exact = False  # the response has reported its totals
         self._sessions: dict[str, int] = {}  # containers that have run code, and what each costs
+        self._total = 0  # tokens that the response reports, with or without their parts
         self._takes_cost = meter.takes_cost(url)
         self._cost: Fraction | None = None  # in microcents, as the response reports it
         self._failed = False
@@ -444,6 +445,7 @@ class Call:
 
     def _read(self, value: Any) -> None:
         self.meter.api.read(value, self.usage)
+        self._total = max(self._total, reported_total(value))
         if self._takes_cost and (cost := self.meter.api.reported_cost(value)) is not None:
             self._cost = cost
         if "code_sessions" in self.usage.counts:
@@ -696,9 +698,11 @@ class Call:
         missing = self._missing() if self.usage.responses() else {"tokens_input", "tokens_output"}
         counts: dict[str, int] = {}
         if "tokens_input" in missing or not (ended or self.usage.tokens_input):
-            counts["tokens_input"] = self._count_input()
+            is_input = self.endpoint.kind == "embedding"  # all of its total
+            counts["tokens_input"] = (is_input and self._total) or self._count_input()
         if self.endpoint.kind == "text" and ("tokens_output" in missing or not ended):
-            counts["tokens_output"] = max(self._count_output(self._made()), self.usage.tokens_output)
+            rest = self._total - counts.get("tokens_input", self._total)  # if the total alone is reported
+            counts["tokens_output"] = max(self._count_output(self._made()), self.usage.tokens_output, rest)
         self.usage.see_response(None, counts, model=self.usage.model_version or self.request.model)
         return True
 

@@ -165,6 +165,21 @@ def test_partial_usage(desk: Desk, usage: dict[str, Any], microcents: int, metad
     assert charged(desk, OpenAI, "gpt-4o", chat("gpt-4o", usage, "x" * 2000)) == (microcents, metadata)
 
 
+def test_a_total_without_its_parts_is_charged(desk: Desk) -> None:
+    amount, metadata = charged(desk, OpenAI, "gpt-4o", chat("gpt-4o", {"total_tokens": 1_100}), max_tokens=2_000)
+    assert 1_100 * 250 < amount <= 1_100 * 1_000
+    assert (amount - 1_100 * 250) % 750 == 0  # the prompt is estimated, and the rest is output
+    assert metadata == {"actual_source": "estimate"}
+
+
+def test_the_total_of_an_embedding_is_its_input(desk: Desk) -> None:
+    body = {"object": "list", "model": "text-embedding-3-small", "data": [], "usage": {"total_tokens": 8_000}}
+    desk.provider.reply(body=body)
+    llm = OpenAI(desk, prices=BOOK).llm
+    llm.embeddings.create(model="text-embedding-3-small", input="hi", encoding_format="float")
+    assert desk.commits[-1] == (16_000, {"actual_source": "estimate"})
+
+
 def test_only_the_missing_prompt_is_estimated(desk: Desk) -> None:
     amount, metadata = charged(desk, OpenAI, "gpt-4o", chat("gpt-4o", {"completion_tokens": 100}))
     assert (amount - 100_000) % 250 == 0
