@@ -83,7 +83,7 @@ class _Heartbeats:
                 self.late_ms.append(reply.sent * 1000 - due)
             return classify(call, reply)
 
-        Heartbeat.begin = begun  # type: ignore[method-assign]
+        Heartbeat.begin = begun  # type: ignore[method-assign, assignment]
         wire.classify_response = classified
 
     def clear(self) -> None:
@@ -162,7 +162,9 @@ def _chaos(port: int, guards: int) -> dict[str, Any]:
     """Run for a minute with faults: a lease may be lost only if no safe retry was left or Retry-After was too long."""
     with _client(port) as client:
         lost: set[str] = set()
-        client.on_event(lambda event: type(event).__name__ == "LeaseLost" and lost.add(event.reservation_id))
+        client.on_event(
+            lambda event: lost.update({event.reservation_id} if type(event).__name__ == "LeaseLost" else ())
+        )
         live = [_reservation(client, CHAOS_TTL_MS).acquire() for _ in range(guards)]
         time.sleep(CHAOS_S)
         stats = read_json(port, "/stats")

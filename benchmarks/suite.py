@@ -150,12 +150,13 @@ def pooled(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
 
 def per_call(port: int, journal: str) -> dict[str, dict[str, float]]:
     """Return requests and bytes of one guarded call, and of its httpx reference, as the server counts them."""
+    calls: dict[str, contextlib.AbstractContextManager[Callable[[], object]]] = {
+        "per_call": ours.guard(port, journal + "/count"),
+        "per_call_posts": floors.httpx_posts(port),
+    }
     found = {}
-    for name, make in (
-        ("per_call", lambda: ours.guard(port, journal + "/count")),
-        ("per_call_posts", lambda: floors.httpx_posts(port)),
-    ):
-        with make() as call:
+    for name, opened in calls.items():
+        with opened as call:
             call()
             process.counts(port)
             for _ in range(100):
