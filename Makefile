@@ -22,7 +22,8 @@ TOOL_TESTS := tests/generator/test_checks.py tests/generator/test_coverage.py te
   tests/generator/test_overlay.py tests/generator/test_pipeline.py tests/generator/test_spec_diff.py \
   tests/generator/test_spec_structure.py tests/mutation tests/project/test_audit.py tests/project/test_background_start.py \
   tests/project/test_citations.py tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \
-  tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_structure.py tests/website
+  tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_size.py tests/project/test_structure.py \
+  tests/simulation/test_hub.py tests/simulation/test_planted_rules.py tests/simulation/test_pool_faults.py tests/website
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
@@ -68,7 +69,7 @@ demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`
-	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(TOOL_TESTS:%=--ignore=%)
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TOOL_TESTS:%=--ignore=%)
 
 test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'

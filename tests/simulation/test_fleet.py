@@ -1,14 +1,10 @@
-"""Simulated fleets keep every invariant, and the simulation finds planted faults."""
+"""Simulated fleets keep every invariant."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.simulation import fleet
-from tests.simulation.fleet_planted import PLANTED, seeds_until_found
 
 # Seeds that once found a fault: a file of an outage that stayed; a file whose record another worker has claimed; an
 # idle worker that saw the beginning of an outage only, and claimed what the owners could not renew yet.
@@ -34,8 +30,3 @@ def test_a_seed_decides_everything() -> None:
 
     assert traced(7) == traced(7)
     assert traced(7) != traced(8)
-
-
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_a_planted_fault_is_found(plant: Callable[[], Any]) -> None:
-    assert seeds_until_found(plant) is not None
