@@ -61,7 +61,7 @@ def run_on(interpreter: str, folder: Path) -> int:
             chosen += [f"--ignore={path}" for path in tests]
         else:
             chosen += [path for path in tests if not path.startswith(SUITE)]
-    command = [str(python), "-X", "gil=0", "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *chosen]
+    command = [str(python), "-X", "gil=0", "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *chosen]
     return subprocess.call(command, cwd=ROOT, env={**os.environ, "PYTHON_GIL": "0"})
 
 

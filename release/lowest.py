@@ -32,7 +32,7 @@ def main(folder: Path) -> int:
     uv("pip", "install", "--resolution", "lowest-direct", "-e", f".[{EXTRAS}]", python=python)
     uv("pip", "install", *TOOLS, *MORE_TOOLS, python=python)
     print("the lowest versions:", " ".join(_versions(python)), flush=True)
-    return subprocess.call([str(python), "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *SHORT], cwd=ROOT)
+    return subprocess.call([str(python), "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *SHORT], cwd=ROOT)
 
 
 def extras() -> list[str]:

@@ -140,7 +140,7 @@ def measure(path: Path, workers: int, tests: list[str], arguments: list[str] | N
     """
     with tempfile.TemporaryDirectory(prefix="cycles-map-") as folder:
         environment = os.environ | {MAP_FOLDER: folder}
-        command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile"]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "worksteal"]
         command += ["-p", "tests.mutation.plugin", *(arguments or ()), *tests]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         joined([json.loads(each.read_text("utf-8")) for each in sorted(Path(folder).iterdir())]).save(path)
