@@ -115,7 +115,7 @@ install-operators: $(STAMP)  ## install the browser and the packages that test-o
 	@VENV=$(VENV) sh tests/operators/install.sh
 
 test-operators: $(OPERATORS)  ## run the tests of the command line, the guard proxy and the dashboard as processes
-	CYCLES_OPERATORS=1 $(PY) -m pytest -q -p no:xdist tests/operators
+	CYCLES_OPERATORS=1 $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist loadfile tests/operators
 
 test-shares: $(STAMP)  ## run 1,000 random trees of shares; make test-operators runs 100 (TREES=n)
 	CYCLES_OPERATORS=1 CYCLES_SHARE_TREES=$(or $(TREES),1000) $(PY) -m pytest -q -p no:xdist tests/operators/test_shares.py
