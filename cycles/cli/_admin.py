@@ -59,8 +59,5 @@ def reason_option(function: F) -> F:
 
 def show_budget(cli: Cli, budget: Any) -> None:
     """Print a budget after a change."""
-    if cli.out.json:
-        cli.out.document(budget.to_dict())
-        return
     left, whole = _format.amount_of(budget.remaining), _format.amount_of(budget.allocated)
-    cli.out.line(f"{budget.scope}: {left} of {whole} left, {budget.status}")
+    cli.out.result(budget.to_dict(), f"{budget.scope}: {left} of {whole} left, {budget.status}")

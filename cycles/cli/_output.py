@@ -69,6 +69,28 @@ class Output:
         """Print one JSON document in one line."""
         print_document(value)
 
+    def result(self, document: Any, line: Cell) -> None:
+        """Print what a command has done: a JSON document, or a line."""
+        if self.json:
+            self.document(document)
+        else:
+            self.line(line)
+
+    def listing(
+        self,
+        document: Any,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Cell]],
+        *,
+        none: str,
+        right: Sequence[str] = (),
+    ) -> None:
+        """Print a list: a JSON document, or a table; `none` is the line of an empty one."""
+        if self.json or not rows:
+            self.result(document, none)
+        else:
+            self.table(columns, rows, right=right)
+
     def line(self, text: Cell = "") -> None:
         """Print one line."""
         self.console.print(text if isinstance(text, Text) else styled(text), soft_wrap=True)

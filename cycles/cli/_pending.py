@@ -13,8 +13,6 @@ def report_pending(cli: Cli, client: cycles.Cycles, actual: cycles.Amount) -> in
         message = f"no usable response, and the journal is off: {actual} may not be charged; repeat the command"
         cli.out.document({"error": TRANSPORT_ERROR, "message": message}) if cli.out.json else say(f"error: {message}")
         return NO_RESPONSE
-    if cli.out.json:
-        cli.out.document({"status": "PENDING"})
-    else:
-        cli.out.line(f"{actual} is not confirmed yet and in the journal; cycles flush settles it")
+    line = f"{actual} is not confirmed yet and in the journal; cycles flush settles it"
+    cli.out.result({"status": "PENDING"}, line)
     return UNSETTLED

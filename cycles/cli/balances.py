@@ -38,13 +38,9 @@ def _read(client: cycles.Cycles, subject: dict[str, Any] | None, tree: bool) -> 
 
 
 def _show(out: Output, balances: Sequence[cycles.Balance], tree: bool) -> None:
-    if out.json:
-        out.document({"balances": [balance.to_dict() for balance in balances]})
-    elif not balances:
-        out.line("no budget for this subject")
-    else:
-        columns, rows = _table(balances, tree=tree, colour=out.is_terminal)
-        out.table(columns, rows, right=RIGHT)
+    columns, rows = _table(balances, tree=tree, colour=out.is_terminal)
+    document = {"balances": [balance.to_dict() for balance in balances]}
+    out.listing(document, columns, rows, none="no budget for this subject", right=RIGHT)
 
 
 def _watch(out: Output, client: cycles.Cycles, subject: dict[str, Any] | None, tree: bool) -> None:

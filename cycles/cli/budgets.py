@@ -20,22 +20,17 @@ def command(cli: Cli, tenant: str | None, search: str | None, status: str | None
     with admin_of(cli, admin_base_url) as admin:
         listed = admin.budgets(tenant=tenant, search=search, status=status and status.upper())
         found = sorted(listed, key=lambda budget: (budget.scope.split("/"), budget.unit))
-    if cli.out.json:
-        cli.out.document({"budgets": [budget.to_dict() for budget in found]})
-    elif not found:
-        cli.out.line("no budget")
-    else:
-        rows = [
-            (
-                budget.scope,
-                _format.unit_of(budget.allocated),
-                _format.number_of(budget.spent),
-                _format.number_of(budget.reserved),
-                _format.number_of(budget.remaining),
-                _format.number_of(budget.allocated),
-                budget.status,
-            )
-            for budget in found
-        ]
-        right = ("spent", "reserved", "left", "of")
-        cli.out.table(["scope", "unit", "spent", "reserved", "left", "of", "status"], rows, right=right)
+    rows = [
+        (
+            budget.scope,
+            _format.unit_of(budget.allocated),
+            _format.number_of(budget.spent),
+            _format.number_of(budget.reserved),
+            _format.number_of(budget.remaining),
+            _format.number_of(budget.allocated),
+            budget.status,
+        )
+        for budget in found
+    ]
+    document, right = {"budgets": [budget.to_dict() for budget in found]}, ("spent", "reserved", "left", "of")
+    cli.out.listing(document, ("scope", "unit", *right, "status"), rows, none="no budget", right=right)

@@ -23,9 +23,6 @@ def command(cli: Cli, reservation_id: str, actual: cycles.Amount, yes: bool) -> 
         result = client.commit_reservation(reservation_id, actual)
         if not result.raw:
             return report_pending(cli, client, actual)
-    if cli.out.json:
-        cli.out.document(result.to_dict())
-        return None
     released = f", released {_format.amount_of(result.released)}" if result.released else ""
-    cli.out.line(f"charged {_format.amount_of(result.charged)}{released}")
+    cli.out.result(result.to_dict(), f"charged {_format.amount_of(result.charged)}{released}")
     return None

@@ -18,7 +18,4 @@ def command(cli: Cli, reservation_id: str, milliseconds: int, yes: bool) -> None
     cli.confirm(f"extend reservation {reservation_id} by {_format.duration(milliseconds)}?", yes=yes)
     with cli.client() as client:
         result = client.extend_reservation(reservation_id, milliseconds)
-    if cli.out.json:
-        cli.out.document(result.to_dict())
-    else:
-        cli.out.line(f"extended until {_format.moment(result.expires_at_ms)}")
+    cli.out.result(result.to_dict(), f"extended until {_format.moment(result.expires_at_ms)}")

@@ -30,8 +30,6 @@ def command(
     with admin_of(cli, admin_base_url) as admin:
         cli.confirm(f"add {amount} to the budget of {scope}?", yes=yes)
         done = admin.credit(scope, amount, reason=reason, idempotency_key=idempotency_key)
-    if cli.out.json:
-        cli.out.document(done.to_dict())
-        return
     before, after = _format.amount_of(done.previous_allocated), _format.amount_of(done.new_allocated)
-    cli.out.line(f"{scope.lower()}: {before} became {after}, {_format.amount_of(done.new_remaining)} left")
+    left = _format.amount_of(done.new_remaining)
+    cli.out.result(done.to_dict(), f"{scope.lower()}: {before} became {after}, {left} left")

@@ -30,9 +30,6 @@ def command(
         result = client.record(actual, action=action, subject=subject, idempotency_key=idempotency_key)
         if not result.raw:
             return report_pending(cli, client, actual)
-    if cli.out.json:
-        cli.out.document(result.to_dict())
-    else:
-        charged = result.charged if result.charged is not None else actual
-        cli.out.line(f"charged {_format.amount_of(charged)} as event {result.event_id}")
+    charged = result.charged if result.charged is not None else actual
+    cli.out.result(result.to_dict(), f"charged {_format.amount_of(charged)} as event {result.event_id}")
     return None

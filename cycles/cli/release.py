@@ -18,7 +18,4 @@ def command(cli: Cli, reservation_id: str, reason: str | None, yes: bool) -> Non
     cli.confirm(f"release the budget of reservation {reservation_id}?", yes=yes)
     with cli.client() as client:
         result = client.release_reservation(reservation_id, reason)
-    if cli.out.json:
-        cli.out.document(result.to_dict())
-    else:
-        cli.out.line(f"released {_format.amount_of(result.released)}")
+    cli.out.result(result.to_dict(), f"released {_format.amount_of(result.released)}")

@@ -13,22 +13,23 @@ from cycles.proxy import _kept
 def _list(cli: Cli) -> None:
     """List kept runs: file, budget, what was spent, and when each was last used."""
     found = _kept.kept_runs()
-    if cli.out.json:
-        cli.out.document({"runs": [run.document() for run in found]})
-    elif not found:
-        cli.out.line("no run is kept; cycles run --keep NAME keeps one")
-    else:
-        rows = [
-            (
-                run.name,
-                "in use" if run.in_use else _format.amount_of(run.budget),
-                _format.amount_of(run.spent),
-                _format.moment(run.last_use_ms),
-                str(run.path),
-            )
-            for run in found
-        ]
-        cli.out.table(["name", "budget", "spent", "last use", "file"], rows, right=("budget", "spent"))
+    rows = [
+        (
+            run.name,
+            "in use" if run.in_use else _format.amount_of(run.budget),
+            _format.amount_of(run.spent),
+            _format.moment(run.last_use_ms),
+            str(run.path),
+        )
+        for run in found
+    ]
+    cli.out.listing(
+        {"runs": [run.document() for run in found]},
+        ("name", "budget", "spent", "last use", "file"),
+        rows,
+        none="no run is kept; cycles run --keep NAME keeps one",
+        right=("budget", "spent"),
+    )
 
 
 @frame.command("reset", settings=False)
@@ -55,10 +56,7 @@ def _delete(cli: Cli, name: str, yes: bool) -> None:
 
 
 def _done(cli: Cli, name: str, what: str) -> None:
-    if cli.out.json:
-        cli.out.document({"name": name, "status": what})
-    else:
-        cli.out.line(f"{what} {name}")
+    cli.out.result({"name": name, "status": what}, f"{what} {name}")
 
 
 @frame.group("runs", default=_list)
