@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from cycles._core.messages.schema import Checkers
+from cycles._core.subjects import LEVELS
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -23,7 +24,6 @@ _REQUEST_OF: Final = {
     COMMIT: "CommitRequest",
     RELEASE: "ReleaseRequest",
 }
-_LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 _FREE: Final[Schema] = {"type": "object"}
 _BOOLEAN: Final[Schema] = {"type": "boolean"}
 
@@ -99,11 +99,11 @@ _SCHEMAS: Final[dict[str, Schema]] = {
     "Subject": {
         **_closed(
             "",
-            **dict.fromkeys(_LEVELS, _string(128)),
+            **dict.fromkeys(LEVELS, _string(128)),
             dimensions={"type": "object", "additionalProperties": _string(256), "maxProperties": 16},
         ),
         "minProperties": 1,
-        "anyOf": [{"required": [level]} for level in _LEVELS],
+        "anyOf": [{"required": [level]} for level in LEVELS],
     },
     "Action": _closed("kind name", kind=_string(64), name=_string(256), tags=_list(_string(64), 10)),
     "Caps": _closed(

@@ -22,13 +22,13 @@ import cycles
 from cycles.cli import _format
 from cycles.cli._checks import Check, failed, is_loopback
 from cycles.cli._frame import NO_RESPONSE, USAGE, status_of
+from cycles.cli._options import LEVELS
 
 NAMES: Final = ("dns", "tls", "authentication", "clock", "latency", "budget", "features")
 _REQUESTS: Final = 5
 _LARGEST_CLOCK_DIFFERENCE_S: Final = 60
 _SOON_DAYS: Final = 7
 _MOST_SHOWN: Final = 5  # budgets: a tenant may have thousands below it
-_LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 
 
 def skipped(reason: str) -> list[Check]:
@@ -180,7 +180,7 @@ def _budget(client: cycles.Cycles, config: cycles.Config) -> Check:
 
 
 def _levels(config: cycles.Config) -> dict[str, str]:
-    return {level: value for level in _LEVELS if (value := getattr(config, level))}
+    return {level: value for level in LEVELS if (value := getattr(config, level))}
 
 
 def _is_empty(balance: cycles.Balance) -> bool:

@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 import cycles
+from cycles.integrations._levels import LEVELS
 from cycles.integrations._otel_events import LiveSpans
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _SPANS: Final = {
     "createEvent": "record",
     "decide": "decide",
 }
-_LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 _GENAI: Final = {"llm.completion": "chat", "llm.embedding": "embeddings", "tool.call": "execute_tool"}
 _log: Final = logging.getLogger("cycles")
 
@@ -87,7 +87,7 @@ class SpanTracing:
             "cycles.unit": str(request.estimate.unit),
             "cycles.estimate": request.estimate.amount,
         }
-        found |= {f"cycles.{level}": value for level in _LEVELS if (value := getattr(subject, level))}
+        found |= {f"cycles.{level}": value for level in LEVELS if (value := getattr(subject, level))}
         if self.genai and action.kind in _GENAI:
             found["gen_ai.operation.name"] = _GENAI[action.kind]
             found["gen_ai.tool.name" if action.kind == "tool.call" else "gen_ai.request.model"] = action.name
