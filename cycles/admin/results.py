@@ -10,7 +10,6 @@ from attrs import evolve, field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.results import Readers, Result
-from cycles._core.values.result_base import HttpResponse
 from cycles._errors import CyclesError
 from cycles._version import readable
 
@@ -251,19 +250,10 @@ class NewApiKey(HiddenSecret, Result):
     _read: ClassVar[Readers] = _TIMES
 
     @classmethod
-    def read(
-        cls,
-        body: Mapping[str, Any],
-        *,
-        request_id: str | None = None,
-        trace_id: str | None = None,
-        http: HttpResponse | None = None,
-    ) -> Self:
+    def read(cls, body: Mapping[str, Any], **ids: Any) -> Self:
         """Return the key of a response, with its secret hidden, also in `raw`."""
         shown = {name: value for name, value in body.items() if name != "key_secret"}
-        return evolve(
-            super().read(shown, request_id=request_id, trace_id=trace_id, http=http), secret=body["key_secret"]
-        )
+        return evolve(super().read(shown, **ids), secret=body["key_secret"])
 
 
 @frozen(kw_only=True, slots=False)
@@ -283,19 +273,12 @@ class NewWebhook(HiddenSecret, Result):
     _read: ClassVar[Readers] = _TIMES
 
     @classmethod
-    def read(
-        cls,
-        body: Mapping[str, Any],
-        *,
-        request_id: str | None = None,
-        trace_id: str | None = None,
-        http: HttpResponse | None = None,
-    ) -> Self:
+    def read(cls, body: Mapping[str, Any], **ids: Any) -> Self:
         """Return the subscription of a response, with its secret and the values of its headers hidden."""
         shown = dict(body["subscription"])
         if isinstance(shown.get("headers"), Mapping):
             shown["headers"] = dict.fromkeys(shown["headers"], "********")
-        result = super().read(shown, request_id=request_id, trace_id=trace_id, http=http)
+        result = super().read(shown, **ids)
         return evolve(result, secret=body.get("signing_secret"))
 
 

@@ -59,7 +59,7 @@ class Operator(PolicyOperator):
         Raises:
             InvalidRequestError: (a ValueError) for a number below zero or outside int64, or an unknown cap.
         """
-        path, unit = _scope(scope), Unit(allocated.unit).value
+        path, unit = normalise(scope), Unit(allocated.unit).value
         unknown = sorted(set(caps or ()) - set(CAPS))
         if unknown:
             raise InvalidRequestError(f"unknown cap: {unknown[0]!r:.80}; use {', '.join(CAPS)}")
@@ -105,7 +105,7 @@ class Operator(PolicyOperator):
 
     def set_allocated(self, scope: str, allocated: Amount) -> None:
         """Set what is allocated to a scope. Spent amount, debt, limits and status stay; without a budget, make one."""
-        path, unit = _scope(scope), Unit(allocated.unit).value
+        path, unit = normalise(scope), Unit(allocated.unit).value
         with self._ledger.locked():
             budget = self._tables.budgets.get((path, unit))
             if budget is None:
@@ -139,7 +139,7 @@ class Operator(PolicyOperator):
     def window(self, scope: str, unit: str = "USD_MICROCENTS") -> BudgetWindow | None:
         """Return the present window of a budget; None if it has none."""
         with self._ledger.locked():
-            return self._tables.windows.get((_scope(scope), unit))
+            return self._tables.windows.get((normalise(scope), unit))
 
     def reset_spent(self) -> None:
         """Set what was spent and owed to 0, in all budgets. What reservations hold stays."""
@@ -159,7 +159,7 @@ class Operator(PolicyOperator):
 
     def delete_budget(self, scope: str, unit: str | None = None) -> None:
         """Delete the budget of a scope in one unit, or in every unit. A scope without one is no error."""
-        path = _scope(scope)
+        path = normalise(scope)
         with self._ledger.locked():
             deleted = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
             windows = [self._tables.windows[b.key] for b in deleted if b.key in self._tables.windows]
@@ -176,7 +176,7 @@ class Operator(PolicyOperator):
             return _balance(self._find(scope, unit))
 
     def _find(self, scope: str, unit: str | None) -> Budget:
-        path = _scope(scope)
+        path = normalise(scope)
         found = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
         if not found:
             raise KeyError(f"no budget for {path}{f' in {unit}' if unit else ''}; set_budget() creates one")
@@ -312,13 +312,6 @@ class Operator(PolicyOperator):
         """Return the ids of the active reservations."""
         with self._ledger.locked():
             return [row.reservation_id for row in self._tables.reservations.values() if row.status == "ACTIVE"]
-
-
-def _scope(scope: str) -> str:
-    try:
-        return normalise(scope)
-    except ValueError as wrong:
-        raise InvalidRequestError(str(wrong)) from None
 
 
 def _balance(budget: Budget) -> Balance:

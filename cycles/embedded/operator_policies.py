@@ -42,7 +42,7 @@ class PolicyOperator:
         """
         policy = Policy(
             name=name,
-            scope=_scope(scope),
+            scope=normalise(scope),
             priority=priority,
             allowed_kinds=None if allowed_kinds is None else tuple(allowed_kinds),
             denied_kinds=tuple(denied_kinds),
@@ -86,10 +86,3 @@ def _quota(quota: Mapping[str, Any]) -> Body:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
         raise InvalidRequestError(f"limit must be an integer of 0 or more, got {limit!r:.80}")
     return {name: list(value) if name == "hosts" else value for name, value in quota.items()}
-
-
-def _scope(scope: str) -> str:
-    try:
-        return normalise(scope)
-    except ValueError as wrong:
-        raise InvalidRequestError(str(wrong)) from None

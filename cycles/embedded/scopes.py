@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cycles._core.subjects import LEVELS
+from cycles._errors import InvalidRequestError
 
 
 def derive(subject: Mapping[str, Any]) -> tuple[str, ...]:
@@ -25,19 +26,19 @@ def normalise(scope: str) -> str:
     """Return a scope such as ``tenant:Acme/agent:Bot`` in the form that the ledger stores.
 
     Raises:
-        ValueError: if the scope does not consist of ``level:value`` segments in the protocol's order.
+        InvalidRequestError: if the scope does not consist of ``level:value`` segments in the protocol's order.
     """
     ranks = []
     for segment in scope.split("/"):
         level, colon, value = segment.partition(":")
         if level not in LEVELS or not colon or not value:
-            raise ValueError(
+            raise InvalidRequestError(
                 f"scope {scope!r:.120}: {segment!r:.80} is not level:value; write it like 'tenant:acme/agent:bot' "
                 f"with levels {', '.join(LEVELS)}"
             )
         ranks.append(LEVELS.index(level))
     if ranks != sorted(set(ranks)):
-        raise ValueError(f"scope {scope!r:.120} repeats a level or has another order; use {', '.join(LEVELS)}")
+        raise InvalidRequestError(f"scope {scope!r:.120} repeats a level or has another order; use {', '.join(LEVELS)}")
     return scope.lower()
 
 
