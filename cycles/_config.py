@@ -283,9 +283,9 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], None]:
     return check
 
 
-def is_seconds(value: object, *, least: float = 0.0) -> bool:
-    """Return whether a value can be used as a time in seconds: a number of `least` to one day."""
-    return not isinstance(value, bool) and isinstance(value, int | float) and least <= value <= LONGEST_WAIT_S
+def is_seconds(value: object) -> bool:
+    """Return whether a value can be used as a time in seconds: a number of 0 to one day."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= LONGEST_WAIT_S
 
 
 def _positive_seconds(name: str, value: Any) -> None:

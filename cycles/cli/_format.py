@@ -99,9 +99,9 @@ def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Tex
     return text
 
 
-def share(part: int, whole: int, *, colour: bool, width: int = BAR_WIDTH) -> Text:
+def share(part: int, whole: int, *, colour: bool) -> Text:
     """Return a bar that shows a part of a whole."""
-    return Text(("\u2588" if colour else "#") * _cells(part, whole, width), "green")
+    return Text(("\u2588" if colour else "#") * _cells(part, whole, BAR_WIDTH), "green")
 
 
 def _cells(part: int, whole: int, width: int) -> int:
