@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from cycles._core.pool.sums import Totals, encode
+from cycles._journal.files.chunk_cells import ChunkLog
 from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T, chunk_of, seal
@@ -76,6 +77,46 @@ def test_a_guard_that_outlives_its_chunk_is_charged_once(client: cycles.Cycles, 
     pool.close()
     assert client.flush(5).pending == 0
     assert shop.money() == (4, 0)
+
+
+def test_the_spend_in_a_sealed_chunk_is_in_its_log_until_its_settlement_begins(
+    client: cycles.Cycles, shop: Shop
+) -> None:
+    pool = pool_of(client)
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    state = guard._place.pool
+    with state.lock:
+        state.seal(chunk_of(guard))
+    guard.spend(T(1))
+    assert left_in(shop) == 4
+    guard.commit(T(2))
+    pool.close()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (2, 0)
+
+
+def test_a_log_that_is_about_to_be_removed_has_nothing_that_is_also_written_ahead(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before its file is removed would charge the spend twice."""
+    left: list[int] = []
+    remove = ChunkLog.remove
+
+    def watched(log: ChunkLog) -> None:
+        left.append(left_in(shop))
+        remove(log)
+
+    monkeypatch.setattr(ChunkLog, "remove", watched)
+    pool = pool_of(client)
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    pool.close()
+    assert left == [0]
+    assert len(list(shop.folder.rglob("spend-*.log"))) == 1
+    guard.commit()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (3, 0)
 
 
 ENDS: dict[str, tuple[Callable[[Any], object], set[int], int]] = {

@@ -99,14 +99,15 @@ class InChunk(Place):
             return False
         with pool.lock:
             pool.catch_up()
-            while guard.claimed is None and self.is_live and chunk.state in TAKES_SPEND and known != self.ahead:
+            # Also in a sealed chunk, until its settlement begins: its log is what a later process settles.
+            while guard.claimed is None and self.is_live and not chunk.begun and known != self.ahead:
                 before = chunk.sums
                 after = before._replace(totals=before.totals.with_ahead(known - self.ahead))
                 if chunk.sums is before:  # else a signal handler has closed the pool
                     chunk.sums = after  # no call until the next line
                     self.ahead = known
                     log.write(after.totals)
-        return chunk.log is not None
+        return not chunk.begun
 
     # --- with an amount -------------------------------------------------------------------------------------
 

@@ -143,9 +143,14 @@ class PoolChunk(Chunk):
         """Remove its log: the journal has its record, or nothing is to be settled."""
         log, self.log = self.log, None
         if log is not None:
-            for guard in list(self.guards):  # the record is without what live guards have spent
-                self.write_ahead(guard)
             log.remove()
+
+    def leave_guards(self) -> None:
+        """Write what live guards have spent ahead as their own events, and out of the log: no record will have it."""
+        if self.log is not None:
+            for guard in list(self.guards):
+                self.write_ahead(guard)
+            self.log.write(self.sums.totals.with_ahead(-self.sums.totals.ahead))
 
     @property
     def heartbeat(self) -> Heartbeat | None:

@@ -379,7 +379,7 @@ class PoolState:
             if chunk.sums is before and place.is_live:
                 place.is_live = False  # no call until the next line
                 chunk.sums = after
-        if place.ahead and chunk.log is not None:
+        if place.ahead and chunk.log is not None and not chunk.begun:
             chunk.log.write(chunk.sums.totals)
         chunk.guards.discard(guard)
         self.after_end(chunk)
