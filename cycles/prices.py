@@ -484,7 +484,8 @@ class PriceBook:
             listed = () if self._catalogue is None else self._catalogue.names()
             if len(self._nears) >= 4_096:
                 self._nears = {}
-            self._nears[model] = did_you_mean(model, [*self._prices, *self._aliases, *listed])
+            names = {*self._prices, *self._aliases, *listed}  # with this name, if another provider has the model
+            self._nears[model] = "" if model in names else did_you_mean(model, sorted(names))
         return self._nears[model]
 
     def _name(self, model: str) -> str:

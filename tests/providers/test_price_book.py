@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import cycles
+from cycles.prices import Origin
 from cycles.usage import anthropic, openai
 
 pytest.importorskip("genai_prices")
@@ -294,3 +295,10 @@ def test_the_bound_is_available_without_a_price() -> None:
 def test_wrong_prices_are_one_clear_error(make: Any, says: str) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=says):
         make()
+
+
+def test_a_model_that_only_another_provider_has_is_no_suggestion_for_itself() -> None:
+    pytest.importorskip("genai_prices")
+    assert cycles.PriceBook.genai().has("openai/gpt-oss-120b", Origin(url="https://api.groq.com/openai/v1"))
+    with pytest.raises(cycles.UnknownModelError, match=r"no model 'openai/gpt-oss-120b': pass its price"):
+        cycles.PriceBook.genai().price("openai/gpt-oss-120b")
