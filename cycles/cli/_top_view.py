@@ -29,6 +29,9 @@ _LEAST_ROWS: Final = 3  # of a section that is not the first
 _FIGURES: Final = 53  # columns of a budget beside its name and its forecast
 _WIDE: Final = 120  # columns from which the forecast has its words
 _NARROW_FORECAST: Final = 8
+_SMALL: Final = 79  # columns below which a budget has only its name, what is left and the used share
+_SMALL_COLUMNS: Final = (0, 4, 6)
+_SMALL_FIGURES: Final = 25
 _WIDE_FORECAST: Final = 30
 _RIGHT: Final = ("spent", "per minute", "reserved", "left", "used", "times", "amount", "charged", "ago")
 _DAY_MS: Final = 86_400_000
@@ -115,9 +118,13 @@ def _sections(snapshot: Snapshot, rates: SpendRates, text: str, width: int, *, c
         if width < _WIDE:
             forecast = forecast.removeprefix("used up at ").removesuffix(" at this pace")
         room = width - _FIGURES - bar - (_WIDE_FORECAST if width >= _WIDE else _NARROW_FORECAST)
-        return [_end_of(balance.scope_path, room), *figures, styled(forecast, "yellow")]
+        room = width - _SMALL_FIGURES if width < _SMALL else room
+        cells = [_end_of(balance.scope_path, room), *figures, styled(forecast, "yellow")]
+        return [cells[index] for index in kept]
 
-    columns = _BUDGETS if width >= _WIDE else (*_BUDGETS[:-1], "used up")
+    kept = _SMALL_COLUMNS if width < _SMALL else range(len(_BUDGETS))
+    names = _BUDGETS if width >= _WIDE else (*_BUDGETS[:-1], "used up")
+    columns = tuple(names[index] for index in kept)
     sections = [
         _Section(columns, balances, budget),
         _Section(_DENIED, [item for item in denied if text in item[0]], lambda item: [item[0], f"{item[1]:,}"]),

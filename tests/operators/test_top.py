@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from pathlib import Path
@@ -72,6 +73,28 @@ def test_budgets_are_sorted_by_the_used_share_and_amounts_have_four_digits(
     assert shown["most"] == ["$0.9612", "-", "$0.00", "$0.0388", "#" * 11 + ".", "96%"]
     assert shown["half"][0] == "$0.50"
     assert shown["tiny"][0] == "<$0.0001"
+
+
+@pytest.mark.parametrize("width", [40, 60, 78, 80, 120])
+def test_no_amount_of_a_budget_is_cut_in_a_narrow_terminal(width: int) -> None:
+    from rich.console import Console
+
+    from cycles.cli._output import Output
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot, draw
+
+    balance = cycles.Balance(
+        scope="tenant:acme",
+        scope_path="tenant:acme/agent:a-name-that-is-long",
+        remaining=cycles.SignedAmount("TOKENS", 50_000),
+        allocated=cycles.tokens(50_000),
+    )
+    console = Console(width=width, record=True, file=io.StringIO())
+    view = draw(Output(json=False), Snapshot(at_ms=0, balances=[balance]), {}, Controls(), width=width, height=20)
+    console.print(view)
+    row = next(line for line in console.export_text().splitlines() if "is-long" in line)
+    assert "50,000 TOKENS" in row
+    assert "0%" in row
 
 
 def test_keys_scroll_filter_and_exit() -> None:
