@@ -21,10 +21,10 @@ class _Replies:
         self._connections = connections
         self._known: dict[bool, Any] = {}
 
-    def send(self, method: str, target: str, *rest: Any) -> Any:
-        is_commit = target.endswith("/commit")
+    def send(self, request: Any, limits: Any) -> Any:
+        is_commit = request.target.endswith("/commit")
         if is_commit not in self._known:
-            self._known[is_commit] = self._connections.send(method, target, *rest)
+            self._known[is_commit] = self._connections.send(request, limits)
         return self._known[is_commit]
 
     def close(self) -> None:

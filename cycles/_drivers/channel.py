@@ -15,17 +15,17 @@ from attrs import evolve
 
 from cycles._config import Config
 from cycles._core.messages.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.messages.requests import Call
+from cycles._core.messages.requests import Call, Prepared
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.values.headers import KEY_HEADER
 from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
 from cycles._drivers.reporting import Reporter, request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import TransportError
-from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.factory import asynchronous, blocking
 from cycles._http.first_use import first_use, loading
-from cycles._wire.wire import Prepared, Tables, Wire, runtime_tables
+from cycles._wire.wire import Tables, Wire, runtime_tables
 
 if TYPE_CHECKING:
     import asyncio
@@ -118,20 +118,19 @@ class Channel:
 
     async def _attempt(self, call: Call, loop: asyncio.AbstractEventLoop | None, ends_at_s: float) -> Outcome:
         try:
-            request, timeout_s, queue_timeout_s = self._prepare(call)
+            request, limits = self._prepare(call, ends_at_s)
             connections = self._connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
         except TransportError as error:
             return _not_loaded(call, error)
         # A client may close between here and the connection; then one more attempt gets a new connection.
         was_open, started = not self._closed, time.monotonic()
         try:
-            to = request.method, request.target, request.headers, request.content
-            sent = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
+            sent = connections.send(request, limits)
             reply = sent if loop is None else await sent
         except ExchangeError as error:
             if loop is None and error.kind is FailureKind.CLOSED and was_open and self._closed:
                 return await self._attempt(call, loop, ends_at_s)  # closed on its way to a connection
-            outcome: Outcome = self._unreachable(call, error, timeout_s)
+            outcome: Outcome = self._unreachable(call, error, limits.timeout_s)
         else:
             outcome = self._classify(call, reply)
         finally:
@@ -153,8 +152,8 @@ class Channel:
         for connections in self._loops.pop(loop, {}).values():
             await connections.aclose()
 
-    def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
-        """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
+    def _prepare(self, call: Call, ends_at_s: float) -> tuple[Prepared, Limits]:
+        """Return the request and its times. A heartbeat waits for a connection slot no longer than its timeout."""
         if not self._used:
             with first_use, loading:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
@@ -163,7 +162,7 @@ class Channel:
         own_s = call.options.timeout_s if call.timeout_s is None else call.timeout_s
         timeout_s = self.timeout_s if own_s is None else own_s
         queue_timeout_s = min(timeout_s, QUEUE_TIMEOUT_S) if call.operation == EXTEND_RESERVATION else QUEUE_TIMEOUT_S
-        return self.wire.prepare(call), timeout_s, queue_timeout_s
+        return self.wire.prepare(call), Limits(timeout_s, queue_timeout_s, ends_at_s)
 
     def _classify(self, call: Call, reply: Any) -> Outcome:
         outcome = self.wire.classify_response(call, reply)

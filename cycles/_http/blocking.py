@@ -4,20 +4,19 @@ every wait on the socket gets what is left of it.
 
 from __future__ import annotations
 
-import math
 import queue
 import select
 import socket
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.exchange import (
     MAX_BODY,
-    QUEUE_TIMEOUT_S,
     Endpoint,
+    Limits,
     broken,
     closed,
     no_free_connection,
@@ -109,28 +108,15 @@ class BlockingConnections:
         self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
         self._resolver = Resolver(endpoint.host, endpoint.port)
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = QUEUE_TIMEOUT_S,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
-        """One exchange within `timeout_s` seconds from the moment it holds a connection slot; else ExchangeError.
-
-        `target` is the quoted path with its query; the path of `base_url` is put before it. The wait for a slot takes
-        at most `queue_timeout_s` seconds, and all of it ends at `ends_at_s` (monotonic).
-        """
+    def send(self, request: Prepared, limits: Limits) -> Reply:
+        """One exchange within its limits; else ExchangeError. The path of `base_url` is put before its target."""
         held = Held(self._pool)
         try:
-            self._take(held, queue_timeout_s, ends_at_s)
+            self._take(held, limits)
             now = time.monotonic()
-            deadline = min(now + timeout_s, ends_at_s)
+            deadline = min(now + limits.timeout_s, limits.ends_at_s)
             connection = self._connected(held[0], now, deadline)
-            reply = self._exchange(connection, connection.http.request(method, target, headers, body), deadline)
+            reply = self._exchange(connection, connection.http.request(request), deadline)
             if not connection.http.next_exchange():
                 held[0].drop()
             self._return(held, reply.received)
@@ -149,7 +135,7 @@ class BlockingConnections:
         for connection in self._pool.close():
             connection.close()
 
-    def _take(self, held: Held, queue_timeout_s: float, ends_at_s: float) -> None:
+    def _take(self, held: Held, limits: Limits) -> None:
         pool = self._pool
         if pool.closed:
             raise closed()
@@ -158,10 +144,10 @@ class BlockingConnections:
         waiter: queue.SimpleQueue[Slot[_Connection] | None] = queue.SimpleQueue()
         try:
             pool.join(waiter)
-            seconds = min(queue_timeout_s, ends_at_s - time.monotonic())
+            seconds = min(limits.queue_timeout_s, limits.ends_at_s - time.monotonic())
             held.extend(map(waiter.get, (True,), (max(0.0, seconds),)))  # type: ignore[arg-type]
         except queue.Empty:
-            raise closed() if pool.closed else no_free_connection(queue_timeout_s) from None
+            raise closed() if pool.closed else no_free_connection(limits.queue_timeout_s) from None
         finally:
             pool.leave(waiter)
         if held[0] is None:

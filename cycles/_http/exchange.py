@@ -6,12 +6,15 @@ No socket, and no classification: `_core/messages/outcome.py` decides what a res
 from __future__ import annotations
 
 import errno
+import math
 import os
 import zlib
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
+
+from attrs import define
 
 from cycles._errors import ConfigurationError
 
@@ -22,6 +25,21 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes of a response that are read at most: a full page of balances is well under 1 MiB."""
 QUEUE_TIMEOUT_S = 30.0
 """Seconds that a call waits for a connection slot, unless it is configured otherwise."""
+
+
+@define
+class Limits:
+    """The times of one exchange. Never changed.
+
+    Attributes:
+        timeout_s: Seconds that it may take from the moment when it holds a connection slot.
+        queue_timeout_s: Seconds that it waits for the slot at most.
+        ends_at_s: When all of it ends at the latest (monotonic).
+    """
+
+    timeout_s: float
+    queue_timeout_s: float = QUEUE_TIMEOUT_S
+    ends_at_s: float = math.inf
 
 
 class FailureKind(StrEnum):

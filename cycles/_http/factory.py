@@ -7,31 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cycles._core.messages.outcome import Reply
-from cycles._http.exchange import Endpoint
+from cycles._core.messages.requests import Prepared
+from cycles._http.exchange import Endpoint, Limits
 
 if TYPE_CHECKING:
     import httpx
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Blocking(Protocol):
     """Sends exchanges from threads. Raises ExchangeError and nothing else."""
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = ...,
-        ends_at_s: float = ...,
-    ) -> Reply: ...
+    def send(self, request: Prepared, limits: Limits) -> Reply: ...
 
     def close(self) -> None: ...
 
@@ -39,16 +28,7 @@ class Blocking(Protocol):
 class Async(Protocol):
     """Sends exchanges from the tasks of one event loop. Raises ExchangeError and nothing else."""
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = ...,
-        ends_at_s: float = ...,
-    ) -> Reply: ...
+    async def send(self, request: Prepared, limits: Limits) -> Reply: ...
 
     async def aclose(self) -> None: ...
 
@@ -58,7 +38,7 @@ class InProcess(Async):
 
 
 def blocking(
-    endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.Client | None = None
+    endpoint: Endpoint, client: httpx.Client | None = None, *, connect_timeout_s: float, max_connections: int
 ) -> Blocking:
     """Return what threads send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
@@ -68,16 +48,11 @@ def blocking(
         return BlockingConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     from cycles._http.httpx_client import BlockingClient
 
-    ours = client is None
-    if client is None:
-        import httpx
-
-        client = httpx.Client(limits=_limits(max_connections), verify=endpoint.tls or True)
-    return BlockingClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
+    return BlockingClient(endpoint, client, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
 
 
 def asynchronous(
-    endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.AsyncClient | None = None
+    endpoint: Endpoint, client: httpx.AsyncClient | None = None, *, connect_timeout_s: float, max_connections: int
 ) -> Async:
     """Return what the tasks of one event loop send through: the user's `client` if there is one."""
     if isinstance(client, InProcess):
@@ -88,12 +63,7 @@ def asynchronous(
         return AsyncConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     from cycles._http.httpx_client import AsyncClient
 
-    ours = client is None
-    if client is None:
-        import httpx
-
-        client = httpx.AsyncClient(limits=_limits(max_connections), verify=endpoint.tls or True)
-    return AsyncClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
+    return AsyncClient(endpoint, client, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
 
 
 def goes_through_a_proxy(endpoint: Endpoint) -> bool:
@@ -105,9 +75,3 @@ def goes_through_a_proxy(endpoint: Endpoint) -> bool:
     proxies = urllib.request.getproxies()
     named = endpoint.scheme in proxies or "all" in proxies
     return named and not urllib.request.proxy_bypass(f"{endpoint.host}:{endpoint.port}")
-
-
-def _limits(max_connections: int) -> httpx.Limits:
-    import httpx
-
-    return httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)

@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._core.values.secret import Secret
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, decoded, too_large
 from cycles._http.first_use import first_use
@@ -56,25 +57,25 @@ class Http11:
         self._connection: h11.Connection | None = None  # only while h11 reads the response
         self._quick: Head | None = None
         self._read = b""
-        self._request: tuple[str, bytes, Sequence[tuple[bytes, bytes]], bytes] | None = None
+        self._request: tuple[Prepared, bytes] | None = None  # and its whole path
         self._common: Sequence[tuple[bytes, bytes]] | None = None
         self._common_lines = b""
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
         self._size = 0
 
-    def request(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+    def request(self, request: Prepared) -> bytes:
         """Return the whole request as bytes; Host and Content-Length are added here."""
         try:
-            path = self._endpoint.prefix + target.encode("ascii")
+            path = self._endpoint.prefix + request.target.encode("ascii")
         except UnicodeEncodeError as error:
             raise _not_http(error) from error
-        self._request = method, path, headers, body
-        if not is_target(path) or (last := self._last_line(headers)) is None:
+        self._request, method, body = (request, path), request.method, request.content
+        if not is_target(path) or (last := self._last_line(request.headers)) is None:
             return Secret(self._start_h11(request_sent=False))
         length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == "POST" else b"\r\n"
-        request = method.encode(), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
-        return Secret(b"".join(request))  # it contains the API key
+        parts = method.encode(), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
+        return Secret(b"".join(parts))  # it contains the API key
 
     def _last_line(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """Return the last header as a line, with Host and the others in `_common_lines`; None if h11 checks them."""
@@ -94,8 +95,9 @@ class Http11:
         except (ImportError, OSError, MemoryError) as error:  # the process has no free file descriptor, for example
             message = f"h11 cannot be loaded: {error}; a process needs it, memory and free file descriptors"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=request_sent) from error
-        method, path, headers, body = self._request
-        lines = [(b"Host", self._endpoint.authority), *headers]
+        request, path = self._request
+        method, body = request.method, request.content
+        lines = [(b"Host", self._endpoint.authority), *request.headers]
         if body or method == "POST":
             lines.append((b"Content-Length", b"%d" % len(body)))
         self._connection = connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)

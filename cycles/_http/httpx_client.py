@@ -14,7 +14,6 @@ httpx and httpx2 have clients of the same names; each is used with the classes o
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,14 @@ from typing import Any, Final, Generic, TypeVar
 import httpx
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http.attempt_threads import AttemptThreads
 from cycles._http.exchange import (
     MAX_BODY,
-    QUEUE_TIMEOUT_S,
     Endpoint,
     ExchangeError,
     FailureKind,
+    Limits,
     broken,
     closed,
     decoded,
@@ -42,7 +42,6 @@ from cycles._http.exchange import (
 )
 
 C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
-Headers = Sequence[tuple[bytes, bytes]]
 
 _SENT: Final = ("http11.send_request_headers.started", "http2.send_request_headers.started")
 _IMPLIED: Final = ((b"accept", b"*/*"), (b"connection", b"keep-alive"))  # httpx adds them; HTTP/1.1 means them anyway
@@ -63,35 +62,32 @@ class _Attempt:
 
     Args:
         over: What sends it.
-        timeout_s: Limits the attempt from the moment when it has a connection to use or to open.
-        queue_timeout_s: Limits the wait before that moment.
-        ends_at_s: When the attempt ends at the latest.
+        limits: Its times. Those of the exchange begin when it has a connection to use or to open.
     """
 
-    def __init__(self, over: _OverHttpx[Any], timeout_s: float, queue_timeout_s: float, ends_at_s: float) -> None:
+    def __init__(self, over: _OverHttpx[Any], limits: Limits) -> None:
         self._over = over
-        self._timeout_s = timeout_s
-        self._queue_timeout_s = queue_timeout_s
-        self._ends_at_s = ends_at_s
+        self._limits = limits
         self.started = time.monotonic()
         # A transport without a trace never reports the moment, so the wait may have lasted until its end.
-        self.deadline = min(self.started + queue_timeout_s + timeout_s, ends_at_s)
+        self.deadline = min(self.started + limits.queue_timeout_s + limits.timeout_s, limits.ends_at_s)
         self.sent: float | None = None
         self._is_traced = False
         self._extensions: dict[str, Any] = {}
         self._chunks: list[bytes] = []
         self._size = 0
-        if ends_at_s <= self.started:
+        if limits.ends_at_s <= self.started:
             raise timed_out("before the request was sent", request_sent=False)
 
-    def request(self, method: str, target: str, headers: Headers, body: bytes, trace: Any) -> Any:
+    def request(self, prepared: Prepared, trace: Any) -> Any:
         """Return the request of this attempt, with its limits and the trace."""
-        over, left_s = self._over, self._ends_at_s - self.started
-        wait_s = min(self._timeout_s, left_s)
+        over, left_s = self._over, self._limits.ends_at_s - self.started
+        wait_s = min(self._limits.timeout_s, left_s)
         waits = {"connect": min(wait_s, over.connect_timeout_s), "write": wait_s, "read": wait_s}
-        waits["pool"] = min(self._queue_timeout_s, left_s)
-        url, given, limits = over.url(target), over.headers(headers), {"timeout": waits, "trace": trace}
-        request = over.library.Request(method, url, headers=given, content=body or None, extensions=limits)
+        waits["pool"] = min(self._limits.queue_timeout_s, left_s)
+        url, headers = over.url(prepared.target), over.headers(prepared.headers)
+        given = {"headers": headers, "content": prepared.content or None}
+        request = over.library.Request(prepared.method, url, **given, extensions={"timeout": waits, "trace": trace})
         self._extensions = request.extensions
         return request
 
@@ -100,7 +96,7 @@ class _Attempt:
         is_first = not self._is_traced
         if is_first:
             self._is_traced = True
-            self.deadline = min(time.monotonic() + self._timeout_s, self._ends_at_s)
+            self.deadline = min(time.monotonic() + self._limits.timeout_s, self._limits.ends_at_s)
         # From here on the server may have received the request, so a failure has an unknown outcome.
         if event in _SENT:
             self.sent = time.monotonic()
@@ -115,7 +111,7 @@ class _Attempt:
     def wait_s(self) -> float:
         """Return for how many seconds the attempt may continue: its deadline moves when it has its connection."""
         now = time.monotonic()
-        return (self.deadline if self._is_traced else min(self.deadline, now + self._timeout_s)) - now
+        return (self.deadline if self._is_traced else min(self.deadline, now + self._limits.timeout_s)) - now
 
     def add(self, chunk: bytes) -> None:
         """Keep one more piece of the body."""
@@ -155,7 +151,7 @@ class _Attempt:
         if self._over.client.is_closed and isinstance(error, RuntimeError):
             return closed()
         if isinstance(error, library.PoolTimeout):
-            return no_free_connection(self._queue_timeout_s)
+            return no_free_connection(self._limits.queue_timeout_s)
         # Some transports raise ConnectTimeout for a connection that broke later.
         kinds = library.ConnectError, library.ProxyError, *((library.ConnectTimeout,) if self._is_traced else ())
         if self.sent is None and isinstance(error, kinds):
@@ -166,18 +162,23 @@ class _Attempt:
 
 
 class _OverHttpx(Generic[C]):
-    """What blocking and async exchanges know of the client they send through."""
+    """What blocking and async exchanges know of the client they send through: the user's, or else a new one."""
 
-    def __init__(self, endpoint: Endpoint, client: C, *, connect_timeout_s: float, is_ours: bool = False) -> None:
+    kind: type[C]
+
+    def __init__(self, endpoint: Endpoint, client: C | None, *, connect_timeout_s: float, max_connections: int) -> None:
+        self._is_ours = client is None
+        if client is None:
+            limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+            client = self.kind(limits=limits, verify=endpoint.tls or True)
         self.endpoint = endpoint
         self.client: C = client
         self.library: Any = _library_of(client)
         # Parsing a URL costs a tenth of a post, and those of reserve, decide and record are always the same.
         self.url = lru_cache(_MOST_URLS)(lambda target: self.library.URL(endpoint.url(target)))
         self.connect_timeout_s = connect_timeout_s
-        self._is_ours = is_ours
 
-    def headers(self, ours: Headers) -> list[tuple[bytes, bytes]]:
+    def headers(self, ours: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the client's own headers, as they are now, that ours do not replace, and ours."""
         pairs = [(b"Accept-Encoding", b"identity"), *ours]  # the size limit counts what is read
         replaced = {name.lower() for name, _ in pairs} | {b"content-length"}
@@ -191,29 +192,21 @@ class _OverHttpx(Generic[C]):
 class BlockingClient(_OverHttpx[httpx.Client]):
     """Exchanges over an httpx `Client`."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx.Client, **options: Any) -> None:
-        super().__init__(endpoint, client, **options)
+    kind = httpx.Client
+
+    def __init__(self, endpoint: Endpoint, client: httpx.Client | None, **limits: Any) -> None:
+        super().__init__(endpoint, client, **limits)
         self._threads = AttemptThreads()
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = QUEUE_TIMEOUT_S,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    def send(self, request: Prepared, limits: Limits) -> Reply:
         """As `BlockingConnections.send`."""
-        attempt = _Attempt(self, timeout_s, queue_timeout_s, ends_at_s)
+        attempt = _Attempt(self, limits)
 
         def trace(event: str, _: Mapping[str, object]) -> None:
             attempt.note(event)
 
         def exchange() -> Reply:
-            request = attempt.request(method, target, headers, body, trace)
-            response = self.client.send(request, stream=True, follow_redirects=False)
+            response = self.client.send(attempt.request(request, trace), stream=True, follow_redirects=False)
             try:
                 if response.is_stream_consumed:  # by an event hook, or a transport that has it in memory
                     return attempt.reply(response, response.content)
@@ -240,18 +233,11 @@ class BlockingClient(_OverHttpx[httpx.Client]):
 class AsyncClient(_OverHttpx[httpx.AsyncClient]):
     """Exchanges over an httpx `AsyncClient`, whose transport may be any (aiohttp's, for example)."""
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = QUEUE_TIMEOUT_S,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    kind = httpx.AsyncClient
+
+    async def send(self, request: Prepared, limits: Limits) -> Reply:
         """As `AsyncConnections.send`."""
-        attempt = _Attempt(self, timeout_s, queue_timeout_s, ends_at_s)
+        attempt = _Attempt(self, limits)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(attempt.deadline - attempt.started) as timer:
@@ -260,8 +246,8 @@ class AsyncClient(_OverHttpx[httpx.AsyncClient]):
                     if attempt.note(event):
                         timer.reschedule(loop.time() + attempt.wait_s())
 
-                request = attempt.request(method, target, headers, body, trace)
-                response: Any = await self.client.send(request, stream=True, follow_redirects=False)
+                made = attempt.request(request, trace)
+                response: Any = await self.client.send(made, stream=True, follow_redirects=False)
                 try:
                     if response.is_stream_consumed:
                         return attempt.reply(response, response.content)

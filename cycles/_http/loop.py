@@ -6,21 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from queue import Empty
 from typing import cast
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.deadlines import Deadlines
 from cycles._http.exchange import (
     MAX_BODY,
-    QUEUE_TIMEOUT_S,
     Endpoint,
     ExchangeError,
+    Limits,
     broken,
     closed,
     no_free_connection,
@@ -153,32 +153,22 @@ class AsyncConnections:
         self._exchange_ends = Deadlines()
         self._queue_ends = Deadlines()
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = QUEUE_TIMEOUT_S,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    async def send(self, request: Prepared, limits: Limits) -> Reply:
         """As `BlockingConnections.send`."""
         loop = asyncio.get_running_loop()
         held = Held(self._pool)
         try:
             if not self._pool.take(held):
-                ends_at = loop.time() + min(queue_timeout_s, ends_at_s - time.monotonic())
-                await self._wait_for_slot(held, loop, ends_at, queue_timeout_s)
+                await self._wait_for_slot(held, loop, limits)
             now = time.monotonic()
-            deadline = loop.time() + min(timeout_s, ends_at_s - now)
+            deadline = loop.time() + min(limits.timeout_s, limits.ends_at_s - now)
             connection = held[0].connection
             if connection is None or not connection.is_alive(now):
                 connection = await self._open(held[0], deadline)
-            request = connection.http.request(method, target, headers, body)
+            sent = connection.http.request(request)
             over = self._exchange_ends.add(loop, deadline, connection.expire)
             try:
-                reply = await connection.request(request)
+                reply = await connection.request(sent)
             finally:
                 over.cancel()
             # A connection is kept only if all of the request was taken and nothing follows the response.
@@ -216,9 +206,7 @@ class AsyncConnections:
         finally:
             await self._close()
 
-    async def _wait_for_slot(
-        self, held: Held, loop: asyncio.AbstractEventLoop, ends_at: float, queue_timeout_s: float
-    ) -> None:
+    async def _wait_for_slot(self, held: Held, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
         pool = self._pool
         if pool.closed:
             raise closed()
@@ -226,6 +214,7 @@ class AsyncConnections:
         waiter = _Waiter()
         try:
             pool.join(waiter)
+            ends_at = loop.time() + min(limits.queue_timeout_s, limits.ends_at_s - time.monotonic())
             over = self._queue_ends.add(loop, ends_at, waiter.expire)
             try:
                 await waiter.arrived
@@ -236,7 +225,7 @@ class AsyncConnections:
                 raise closed()
             held.append(slot)
         except Empty:
-            raise no_free_connection(queue_timeout_s) from None
+            raise no_free_connection(limits.queue_timeout_s) from None
         finally:
             pool.leave(waiter)
 

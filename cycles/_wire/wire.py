@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from cycles._core.messages.outcome import Outcome, Reply, classify_response
-from cycles._core.messages.requests import Call, aware, check_id
+from cycles._core.messages.requests import Call, Prepared, aware, check_id
 from cycles._core.messages.schema import Check, Checkers
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.values.headers import KEY_HEADER, checked_header
@@ -34,16 +34,6 @@ _JSON: Final = (b"Content-Type", b"application/json")
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
-
-
-@define
-class Prepared:
-    """One request, ready to be sent. `target` is path and query, relative to the base URL. Nothing changes it."""
-
-    method: str
-    target: str
-    headers: Headers
-    content: bytes = field(repr=False)
 
 
 @frozen

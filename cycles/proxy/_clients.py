@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
 import httpx
 
 from cycles._core.messages.outcome import Reply
-from cycles._http.exchange import ExchangeError, FailureKind
-from cycles._http.factory import Headers, InProcess
+from cycles._core.messages.requests import Prepared
+from cycles._http.exchange import ExchangeError, FailureKind, Limits
+from cycles._http.factory import InProcess
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.http import Request
 
@@ -40,20 +40,13 @@ class LedgerClient(InProcess):
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = math.inf,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    async def send(self, request: Prepared, limits: Limits) -> Reply:
         """Return the server's response. Nothing suspends, so no limit can pass."""
         sent = time.monotonic()
-        named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
-        response, _ = self._server.handle(Request(method=method, target=target, headers=named, body=body))
+        named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        response, _ = self._server.handle(
+            Request(method=request.method, target=request.target, headers=named, body=request.content)
+        )
         if response is None:
             message = "the ledger of the run is closed, and nothing was sent"
             raise ExchangeError(FailureKind.CONNECT, message, request_sent=False)

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from cycles._core.messages.outcome import Reply
-from cycles._http.exchange import Endpoint
+from cycles._core.messages.requests import Prepared
+from cycles._http.exchange import Endpoint, Limits
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 
 HEADERS = [(b"X-Cycles-API-Key", b"cyc_live_secret"), (b"Content-Type", b"application/json")]
@@ -66,7 +67,7 @@ def _sender(connections: Blocking) -> Send:
         timeout_s: float = 30.0,
         headers: object = HEADERS,
     ) -> Reply:
-        return connections.send(method, target, headers, body, timeout_s)  # type: ignore[arg-type]
+        return connections.send(Prepared(method, target, headers, body), Limits(timeout_s))  # type: ignore[arg-type]
 
     return send
 
@@ -80,6 +81,6 @@ def _async_sender(connections: Async, runner: asyncio.Runner) -> Send:
         timeout_s: float = 30.0,
         headers: object = HEADERS,
     ) -> Reply:
-        return runner.run(connections.send(method, target, headers, body, timeout_s))  # type: ignore[arg-type]
+        return runner.run(connections.send(Prepared(method, target, headers, body), Limits(timeout_s)))  # type: ignore[arg-type]
 
     return send

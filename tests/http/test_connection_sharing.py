@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import pytest
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http import blocking, connection_pool, http11, loop as loop_connections
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, after, ok, reply, stall
 
@@ -33,13 +34,15 @@ def tasks(url: str, max_connections: int = 2) -> AsyncConnections:
 def post(
     connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 60.0, queue_timeout_s: float = 60.0
 ) -> Reply:
-    return connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s)
+    return connections.send(Prepared("POST", "/v1/x", [], body), Limits(timeout_s, queue_timeout_s))
 
 
 def apost(
     connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 60.0, queue_timeout_s: float = 60.0
 ) -> asyncio.Task[Reply]:
-    return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s))
+    return asyncio.ensure_future(
+        connections.send(Prepared("POST", "/v1/x", [], body), Limits(timeout_s, queue_timeout_s))
+    )
 
 
 def joins_of(pool: Any) -> threading.Semaphore:
@@ -331,7 +334,7 @@ def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:
         assert (await apost(connections)).body == b"one"
         blocked.set()
         stub.wait_for(lambda stub: stub.open == 0)  # blocks the loop, as a user's own code may
-        assert (await connections.send("POST", "/v1/x", [], b"{}", 60.0)).body == b"two"
+        assert (await connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(60.0))).body == b"two"
         await connections.aclose()
 
     with Stub(respond_and_leave_later, ok(b"two")) as stub:

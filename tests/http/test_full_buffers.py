@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from cycles._core.messages.requests import Prepared
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 
 BODY = b"x" * (16 * 1024 * 1024)
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -79,8 +80,10 @@ def connections(server: SlowReader) -> Iterator[BlockingConnections]:
 
 def test_a_request_is_written_as_the_server_reads_it(server: SlowReader, connections: BlockingConnections) -> None:
     server.begin.set()
-    assert connections.send("POST", "/", [], BODY, 60.0).body == b"{}"
-    assert connections.send("POST", "/", [], b"{}", 60.0).body == b"{}", "the connection is used again"
+    assert connections.send(Prepared("POST", "/", [], BODY), Limits(60.0)).body == b"{}"
+    assert connections.send(Prepared("POST", "/", [], b"{}"), Limits(60.0)).body == b"{}", (
+        "the connection is used again"
+    )
     assert server.read == len(BODY) + 2
 
 
@@ -90,13 +93,13 @@ def test_a_server_that_does_not_read_ends_the_attempt_at_its_deadline(
     server.sizes = 2, 2
     server.begin.set()
     for _ in range(2):  # connects, which may take longer than the deadline on a busy machine
-        connections.send("POST", "/", [], b"{}", 60.0)
+        connections.send(Prepared("POST", "/", [], b"{}"), Limits(60.0))
     with pytest.raises(ExchangeError, match="timed out sending the request") as raised:
-        connections.send("POST", "/", [], BODY, 1.0)
+        connections.send(Prepared("POST", "/", [], BODY), Limits(1.0))
     assert (raised.value.kind, raised.value.request_sent) == (FailureKind.TIMEOUT, True)
 
 
 def test_nothing_is_sent_after_the_deadline(server: SlowReader, connections: BlockingConnections) -> None:
     with pytest.raises(ExchangeError) as raised:
-        connections.send("POST", "/", [], b"{}", 60.0, ends_at_s=0.0)
+        connections.send(Prepared("POST", "/", [], b"{}"), Limits(60.0, ends_at_s=0.0))
     assert raised.value.request_sent is False

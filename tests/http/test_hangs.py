@@ -18,8 +18,9 @@ import pytest
 
 import cycles
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, drip, ok
@@ -34,7 +35,9 @@ def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | Exch
     if kind == "threads":
         blocking = BlockingConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
         try:
-            return [_outcome(lambda: blocking.send("POST", "/", [], b"{}", SOON_S)) for _ in range(times)]
+            return [
+                _outcome(lambda: blocking.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S))) for _ in range(times)
+            ]
         finally:
             blocking.close()
 
@@ -43,7 +46,7 @@ def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | Exch
         outcomes: list[Reply | ExchangeError] = []
         for _ in range(times):
             try:
-                outcomes.append(await connections.send("POST", "/", [], b"{}", SOON_S))
+                outcomes.append(await connections.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S)))
             except ExchangeError as error:
                 outcomes.append(error)
         await connections.aclose()
@@ -121,7 +124,7 @@ def test_async_code_resolves_names_although_the_loops_executor_is_busy(names: Na
         busy = loop.run_in_executor(None, release.wait, HANG_S)
         connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
         try:
-            return (await connections.send("POST", "/", [], b"{}", SOON_S)).status
+            return (await connections.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S))).status
         finally:
             await connections.aclose()
             release.set()
@@ -193,10 +196,12 @@ def test_a_head_that_arrives_byte_by_byte_over_httpx_is_bounded(library: Any, is
             outcome = asyncio.run(_drip_async(library, endpoint))
         else:
             with library.Client() as client:
-                connections = BlockingClient(endpoint, client, connect_timeout_s=60)
-                connections.send("POST", "/", [], b"{}", SOON_S)  # the connection is in the pool from now on
+                connections = BlockingClient(endpoint, client, connect_timeout_s=60, max_connections=4)
+                connections.send(
+                    Prepared("POST", "/", [], b"{}"), Limits(SOON_S)
+                )  # the connection is in the pool from now on
                 began = time.monotonic()
-                outcome = _outcome(lambda: connections.send("POST", "/", [], b"{}", 0.3))
+                outcome = _outcome(lambda: connections.send(Prepared("POST", "/", [], b"{}"), Limits(0.3)))
         assert time.monotonic() - began < SOON_S
     assert isinstance(outcome, ExchangeError)
     assert (outcome.kind, outcome.request_sent) == (FailureKind.TIMEOUT, True)
@@ -204,10 +209,10 @@ def test_a_head_that_arrives_byte_by_byte_over_httpx_is_bounded(library: Any, is
 
 async def _drip_async(library: Any, endpoint: Endpoint) -> Reply | ExchangeError:
     async with library.AsyncClient() as client:
-        connections = AsyncClient(endpoint, client, connect_timeout_s=60)
-        await connections.send("POST", "/", [], b"{}", SOON_S)
+        connections = AsyncClient(endpoint, client, connect_timeout_s=60, max_connections=4)
+        await connections.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S))
         try:
-            return await connections.send("POST", "/", [], b"{}", 0.3)
+            return await connections.send(Prepared("POST", "/", [], b"{}"), Limits(0.3))
         except ExchangeError as error:
             return error
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from cycles._core.messages.requests import Prepared
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint
+from cycles._http.exchange import Endpoint, Limits
 from tests.support.points import run_at
 from tests.support.stub import Stub, ok
 
@@ -34,7 +35,7 @@ def test_no_point_of_an_exchange_loses_a_slot(reuse: bool) -> None:
         pool = connections._pool
 
         def send() -> None:
-            connections.send("POST", "/", [], b"{}", 5.0, 5.0)
+            connections.send(Prepared("POST", "/", [], b"{}"), Limits(5.0, 5.0))
 
         send()
         number = 0

@@ -9,6 +9,7 @@ from typing import Any
 import h11
 import pytest
 
+from cycles._core.messages.requests import Prepared
 from cycles._http import http11
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.http11 import MAX_BODY, Http11, _header, header_line, is_target, read_head
@@ -37,7 +38,7 @@ class Never(Http11):
 def outcome(kind: type[Http11], response: bytes, cuts: list[int]) -> Any:
     """Return what a connection makes of a response that arrives in parts and then ends."""
     http = kind(ENDPOINT, 1_000_000)
-    http.request("POST", "/v1/reservations", HEADERS, b"{}")
+    http.request(Prepared("POST", "/v1/reservations", HEADERS, b"{}"))
     parts = [response[start:end] for start, end in zip([0, *cuts], [*cuts, len(response)], strict=True)]
     try:
         for number, part in enumerate([*filter(None, parts), b""]):
@@ -83,7 +84,7 @@ def test_a_plain_exchange_makes_no_h11_connection(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(h11, "Connection", None)
     http = Http11(ENDPOINT, 1_000)
     for _ in range(3):
-        http.request("POST", "/v1/events", HEADERS, b"{}")
+        http.request(Prepared("POST", "/v1/events", HEADERS, b"{}"))
         assert http.feed(PLAIN)
         assert http.reply(1.0, 2.0).body == b'{"a": [1, 2]}\n'
         assert http.next_exchange()
@@ -94,9 +95,9 @@ def test_without_h11_what_is_not_plain_fails_with_its_reason(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "h11", None)  # importing it raises ImportError
     http = Http11(ENDPOINT, 1_000)
     with pytest.raises(ExchangeError, match="h11 cannot be loaded: import of h11 halted") as unsent:
-        http.request("POST", "/v1/events", [(b"X", b"\xe4"), *HEADERS], b"{}")
+        http.request(Prepared("POST", "/v1/events", [(b"X", b"\xe4"), *HEADERS], b"{}"))
     assert not unsent.value.request_sent
-    http.request("POST", "/v1/events", HEADERS, b"{}")
+    http.request(Prepared("POST", "/v1/events", HEADERS, b"{}"))
     with pytest.raises(ExchangeError, match="h11 cannot be loaded") as unread:
         http.feed(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
     assert unread.value.request_sent
@@ -105,7 +106,7 @@ def test_without_h11_what_is_not_plain_fails_with_its_reason(monkeypatch: pytest
 def test_the_bytes_of_a_request_are_those_of_h11() -> None:
     for method, body in (("POST", b'{"a": 1}'), ("POST", b""), ("GET", b"")):
         quick = Http11(ENDPOINT, 1_000)
-        sent = quick.request(method, "/v1/reservations?limit=1", HEADERS, body)
+        sent = quick.request(Prepared(method, "/v1/reservations?limit=1", HEADERS, body))
         assert sent == quick._start_h11(request_sent=False)
 
 
@@ -114,8 +115,10 @@ def test_one_connection_sends_each_request_with_its_own_headers() -> None:
     connection = Http11(ENDPOINT, 1_000)
     for headers in ([*HEADERS, trace], [*HEADERS, other], [trace], [], HEADERS[1:], [*HEADERS[:1], trace], [*HEADERS]):
         fresh = Http11(ENDPOINT, 1_000)
-        fresh.request("POST", "/v1/events", headers, b"{}")
-        assert connection.request("POST", "/v1/events", headers, b"{}") == fresh._start_h11(request_sent=False)
+        fresh.request(Prepared("POST", "/v1/events", headers, b"{}"))
+        assert connection.request(Prepared("POST", "/v1/events", headers, b"{}")) == fresh._start_h11(
+            request_sent=False
+        )
         assert connection.next_exchange()
 
 
@@ -123,10 +126,12 @@ def test_a_request_that_cannot_be_sent_changes_no_later_one() -> None:
     connection = Http11(ENDPOINT, 1_000)
     for headers in ([(b"X", b"a\r\nY: b"), *HEADERS], [*HEADERS, (b"X", b"a\r\nY: b")]):
         with pytest.raises(ExchangeError, match="can't be sent as HTTP"):
-            connection.request("GET", "/", headers, b"")
+            connection.request(Prepared("GET", "/", headers, b""))
         connection.next_exchange()
         fresh = Http11(ENDPOINT, 1_000)
-        assert connection.request("GET", "/", HEADERS, b"") == fresh.request("GET", "/", HEADERS, b"")
+        assert connection.request(Prepared("GET", "/", HEADERS, b"")) == fresh.request(
+            Prepared("GET", "/", HEADERS, b"")
+        )
 
 
 def test_the_header_lines_of_a_server_are_read_once() -> None:
@@ -151,7 +156,7 @@ def test_h11_reads_a_head_that_is_large() -> None:
 def test_h11_checks_a_request_that_is_not_plain(target: bytes, headers: Any) -> None:
     assert not is_target(target) or None in map(header_line, headers)
     with pytest.raises(ExchangeError, match="can't be sent as HTTP"):
-        Http11(ENDPOINT, 1_000).request("GET", target.decode(), headers, b"")
+        Http11(ENDPOINT, 1_000).request(Prepared("GET", target.decode(), headers, b""))
 
 
 def test_h11_reads_a_body_that_is_large() -> None:

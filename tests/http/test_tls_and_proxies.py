@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cycles._core.messages.requests import Prepared
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.factory import asynchronous, blocking
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from cycles._http.loop import AsyncConnections
@@ -94,12 +95,15 @@ def environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> Iterator[None
 def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stub(ok(b"from the proxy")) as proxy, environment(monkeypatch, http_proxy=proxy.url):
         sync = blocking(Endpoint("http://cycles.example"), **OURS)  # type: ignore[arg-type]
-        assert sync.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 60.0).body == b"from the proxy"
+        assert (
+            sync.send(Prepared("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}"), Limits(60.0)).body
+            == b"from the proxy"
+        )
         sync.close()
 
         async def main() -> bytes:
             tasks = asynchronous(Endpoint("http://cycles.example"), **OURS)  # type: ignore[arg-type]
-            answer = await tasks.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 60.0)
+            answer = await tasks.send(Prepared("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}"), Limits(60.0))
             await tasks.aclose()
             return answer.body
 
@@ -132,7 +136,9 @@ def test_a_users_client_keeps_its_base_url_params_and_cookies_to_itself() -> Non
         ) as client,
     ):
         connections = blocking(Endpoint(stub.url), client=client, **OURS)  # type: ignore[arg-type]
-        connections.send("POST", "/v1/x", [(b"User-Agent", b"ours"), (b"X-Cycles-API-Key", b"k")], b"{}", 60.0)
+        connections.send(
+            Prepared("POST", "/v1/x", [(b"User-Agent", b"ours"), (b"X-Cycles-API-Key", b"k")], b"{}"), Limits(60.0)
+        )
         connections.close()
         assert not client.is_closed
     (request,) = stub.requests
@@ -146,8 +152,11 @@ def test_a_users_client_keeps_its_base_url_params_and_cookies_to_itself() -> Non
 def test_a_client_that_follows_redirects_does_not_follow_ours() -> None:
     with Stub() as elsewhere, Stub(ok(b"", 302, [("Location", elsewhere.url)])) as stub:
         with httpx.Client(follow_redirects=True) as client:
-            connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
-            assert connections.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 60.0).status == 302
+            connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
+            assert (
+                connections.send(Prepared("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}"), Limits(60.0)).status
+                == 302
+            )
         assert elsewhere.connections == 0
 
 
@@ -157,14 +166,14 @@ def test_a_transport_that_responds_from_memory_works() -> None:
 
     key = [(b"X-Cycles-API-Key", b"k")]
     with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-        connections = BlockingClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=60)
-        answer = connections.send("POST", "/v1/x", key, b"{}", 60.0)
+        connections = BlockingClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=60, max_connections=4)
+        answer = connections.send(Prepared("POST", "/v1/x", key, b"{}"), Limits(60.0))
     assert (answer.status, json.loads(answer.body)) == (201, {"path": "/p/v1/x", "key": "k"})
 
     async def main() -> bytes:
         async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
-            tasks = AsyncClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=60)
-            return (await tasks.send("POST", "/v1/x", key, b"{}", 60.0)).body
+            tasks = AsyncClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=60, max_connections=4)
+            return (await tasks.send(Prepared("POST", "/v1/x", key, b"{}"), Limits(60.0))).body
 
     assert asyncio.run(main()) == answer.body
 
@@ -192,8 +201,8 @@ def test_any_exception_of_a_transport_is_an_exchange_error(
 
     async def main() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
-            await AsyncClient(Endpoint("http://in.memory"), client, connect_timeout_s=60).send(
-                "POST", "/", [], b"", 60.0
+            await AsyncClient(Endpoint("http://in.memory"), client, connect_timeout_s=60, max_connections=4).send(
+                Prepared("POST", "/", [], b""), Limits(60.0)
             )
 
     with pytest.raises(ExchangeError) as caught:
@@ -201,8 +210,8 @@ def test_any_exception_of_a_transport_is_an_exchange_error(
             asyncio.run(main())
         else:
             with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-                BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60).send(
-                    "POST", "/", [], b"", 60.0
+                BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60, max_connections=4).send(
+                    Prepared("POST", "/", [], b""), Limits(60.0)
                 )
     assert (caught.value.kind, caught.value.request_sent, caught.value.__cause__) == (kind, sent, raised)
 
@@ -211,13 +220,15 @@ def test_a_users_closed_client_says_so() -> None:
     client = httpx.Client()
     client.close()
     with pytest.raises(ExchangeError) as caught:
-        BlockingClient(Endpoint("http://x.invalid"), client, connect_timeout_s=60).send("POST", "/", [], b"", 1.0)
+        BlockingClient(Endpoint("http://x.invalid"), client, connect_timeout_s=60, max_connections=4).send(
+            Prepared("POST", "/", [], b""), Limits(1.0)
+        )
     assert caught.value.kind is FailureKind.CLOSED
 
 
 def test_a_users_client_takes_its_times_while_it_holds_a_connection() -> None:
     with Stub() as stub, httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
-        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
+        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
         with client.stream("GET", stub.url) as held:  # the one connection is in use
             freed: list[float] = []
 
@@ -227,7 +238,7 @@ def test_a_users_client_takes_its_times_while_it_holds_a_connection() -> None:
 
             late = threading.Timer(0.05, free)  # and becomes free a little later
             late.start()
-            answer = connections.send("POST", "/v1/x", [], b"{}", 60.0)
+            answer = connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(60.0))
             late.join()
         assert answer.sent >= freed[0]
 
@@ -237,11 +248,11 @@ def test_any_async_transport_works() -> None:
 
     async def main(stub: Stub, slow: Stub) -> None:
         async with httpx.AsyncClient(transport=aiohttp.AiohttpTransport()) as client:
-            tasks = AsyncClient(Endpoint(stub.url), client, connect_timeout_s=60)
-            assert (await tasks.send("POST", "/v1/x", [], b"{}", 60.0)).body == b"hello"
-            tasks = AsyncClient(Endpoint(slow.url), client, connect_timeout_s=60)
+            tasks = AsyncClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
+            assert (await tasks.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(60.0))).body == b"hello"
+            tasks = AsyncClient(Endpoint(slow.url), client, connect_timeout_s=60, max_connections=4)
             with pytest.raises(ExchangeError) as caught:
-                await tasks.send("POST", "/v1/x", [], b"{}", 1.0)
+                await tasks.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(1.0))
             assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
 
     with Stub(ok(b"hello")) as stub, Stub(stall()) as slow:

@@ -14,9 +14,10 @@ import httpx2
 import pytest
 
 from cycles._core.messages.outcome import Reply
+from cycles._core.messages.requests import Prepared
 from cycles._http import attempt_threads
 from cycles._http.attempt_threads import AttemptThreads
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, ok, stall
 from tests.support.waiting import until
@@ -42,16 +43,16 @@ def failure(library: Any, is_async: bool, url: str, queue_timeout_s: float = 0.0
 
     async def main() -> None:
         async with library.AsyncClient(**options) as client:
-            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S)
-            await connections.send("POST", "/v1/x", [], b"{}", SHORT_S, queue_timeout_s)
+            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S, max_connections=4)
+            await connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(SHORT_S, queue_timeout_s))
 
     with pytest.raises(ExchangeError) as caught:
         if is_async:
             asyncio.run(main())
         else:
             with library.Client(**options) as client:
-                connections = BlockingClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S)
-                connections.send("POST", "/v1/x", [], b"{}", SHORT_S, queue_timeout_s)
+                connections = BlockingClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S, max_connections=4)
+                connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(SHORT_S, queue_timeout_s))
     assert time.monotonic() - began < SOON_S
     return caught.value
 
@@ -82,9 +83,11 @@ def test_a_name_service_that_hangs(
 async def _async_failure_with_a_busy_executor(library: Any, released: threading.Event) -> ExchangeError:
     """`asyncio.run` waits for the thread of the look-up, so it is released inside."""
     async with library.AsyncClient() as client:
-        connections = AsyncClient(Endpoint("http://server.test:9"), client, connect_timeout_s=PATIENCE_S)
+        connections = AsyncClient(
+            Endpoint("http://server.test:9"), client, connect_timeout_s=PATIENCE_S, max_connections=4
+        )
         try:
-            await connections.send("POST", "/v1/x", [], b"{}", SHORT_S)
+            await connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(SHORT_S))
         except ExchangeError as error:
             return error
         finally:
@@ -155,7 +158,7 @@ def test_the_deadline_counts_from_the_connection_although_the_wait_for_it_could_
 
 def _wait(library: Any, url: str) -> ExchangeError:
     with library.Client(limits=library.Limits(max_connections=1)) as client:
-        connections = BlockingClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S)
+        connections = BlockingClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S, max_connections=4)
         errors: list[ExchangeError] = []
         with client.stream("GET", url) as held:  # the one connection is in use
             waiting = threading.Thread(target=lambda: errors.append(_error_of(connections)))
@@ -167,15 +170,15 @@ def _wait(library: Any, url: str) -> ExchangeError:
 
 def _error_of(connections: BlockingClient) -> ExchangeError:
     with pytest.raises(ExchangeError) as caught:
-        connections.send("POST", "/v1/x", [], b"{}", SHORT_S)
+        connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(SHORT_S))
     return caught.value
 
 
 async def _wait_async(library: Any, url: str) -> ExchangeError:
     async with library.AsyncClient(limits=library.Limits(max_connections=1)) as client:
-        connections = AsyncClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S)
+        connections = AsyncClient(Endpoint(url), client, connect_timeout_s=PATIENCE_S, max_connections=4)
         async with client.stream("GET", url) as held:
-            attempt = asyncio.create_task(connections.send("POST", "/v1/x", [], b"{}", SHORT_S))
+            attempt = asyncio.create_task(connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(SHORT_S)))
             await asyncio.sleep(0)
             await held.aread()
         with pytest.raises(ExchangeError) as caught:
@@ -187,8 +190,8 @@ async def _wait_async(library: Any, url: str) -> ExchangeError:
 def test_nothing_is_sent_after_the_end_of_the_attempt(is_async: bool) -> None:
     async def main(url: str) -> Reply:
         async with httpx.AsyncClient() as client:
-            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60)
-            return await connections.send("POST", "/", [], b"{}", PATIENCE_S, ends_at_s=0.0)
+            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60, max_connections=4)
+            return await connections.send(Prepared("POST", "/", [], b"{}"), Limits(PATIENCE_S, ends_at_s=0.0))
 
     with Stub() as stub:
         with pytest.raises(ExchangeError) as caught:
@@ -196,8 +199,8 @@ def test_nothing_is_sent_after_the_end_of_the_attempt(is_async: bool) -> None:
                 asyncio.run(main(stub.url))
             else:
                 with httpx.Client() as client:
-                    connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
-                    connections.send("POST", "/", [], b"{}", PATIENCE_S, ends_at_s=0.0)
+                    connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
+                    connections.send(Prepared("POST", "/", [], b"{}"), Limits(PATIENCE_S, ends_at_s=0.0))
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, False)
         assert stub.connections == 0
 
@@ -209,9 +212,9 @@ def threads() -> list[threading.Thread]:
 def test_one_thread_serves_all_attempts_of_a_caller_and_ends_with_the_client() -> None:
     before = set(threads())
     with Stub(*[ok(b"{}")] * 20) as stub, httpx.Client() as client:
-        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
+        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
         for _ in range(20):
-            connections.send("POST", "/", [], b"{}", PATIENCE_S)
+            connections.send(Prepared("POST", "/", [], b"{}"), Limits(PATIENCE_S))
         assert len(set(threads()) - before) == 1
         connections.close()
         until(lambda: not set(threads()) - before)
@@ -285,6 +288,6 @@ def test_the_caller_sends_if_no_thread_can_be_started(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     with httpx.Client(transport=httpx.MockTransport(respond)) as client:
-        connections = BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60)
-        reply = connections.send("POST", "/", [], b"{}", PATIENCE_S)
+        connections = BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60, max_connections=4)
+        reply = connections.send(Prepared("POST", "/", [], b"{}"), Limits(PATIENCE_S))
     assert reply.body.decode() == threading.current_thread().name

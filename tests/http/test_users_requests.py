@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from cycles._core.messages.outcome import Reply
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._core.messages.requests import Prepared
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, ok
 
@@ -29,20 +30,20 @@ def exchange(
     """Send some exchanges over one client of the library, and return the last reply."""
     if not is_async:
         with library.Client(**options) as client:
-            blocking = BlockingClient(Endpoint(url), client, connect_timeout_s=60)
+            blocking = BlockingClient(Endpoint(url), client, connect_timeout_s=60, max_connections=4)
             for _ in range(times - 1):
-                blocking.send("POST", "/v1/x", OURS, content, 60.0)
+                blocking.send(Prepared("POST", "/v1/x", OURS, content), Limits(60.0))
             try:
-                return blocking.send("POST", "/v1/x", OURS, content, 60.0)
+                return blocking.send(Prepared("POST", "/v1/x", OURS, content), Limits(60.0))
             finally:
                 blocking.close()
 
     async def main() -> Reply:
         async with library.AsyncClient(**options) as client:
-            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60)
+            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60, max_connections=4)
             for _ in range(times - 1):
-                await connections.send("POST", "/v1/x", OURS, content, 60.0)
-            return await connections.send("POST", "/v1/x", OURS, content, 60.0)
+                await connections.send(Prepared("POST", "/v1/x", OURS, content), Limits(60.0))
+            return await connections.send(Prepared("POST", "/v1/x", OURS, content), Limits(60.0))
 
     return asyncio.run(main())
 
@@ -80,10 +81,10 @@ def test_headers_of_the_client_are_sent_but_for_those_that_http11_implies(librar
 @LIBRARIES
 def test_headers_that_the_user_changes_later_are_sent(library: Any) -> None:
     with Stub(ok(b"{}"), ok(b"{}")) as stub, library.Client(headers={"X-Gateway": "first"}) as client:
-        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
-        connections.send("POST", "/v1/x", OURS, b"{}", 60.0)
+        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
+        connections.send(Prepared("POST", "/v1/x", OURS, b"{}"), Limits(60.0))
         client.headers["X-Gateway"] = "second"
-        connections.send("POST", "/v1/x", OURS, b"{}", 60.0)
+        connections.send(Prepared("POST", "/v1/x", OURS, b"{}"), Limits(60.0))
         connections.close()
         assert [request.headers["x-gateway"] for request in stub.requests] == ["first", "second"]
 

@@ -231,7 +231,8 @@ def test_only_a_response_that_is_not_plain_loads_the_parser_of_http(server: Stub
     client = f"cycles.Cycles(base_url={server.url!r}, api_key='k', tenant='acme', journal=False)"
     call = f"import cycles; client = {client}; client.reserve(cycles.tokens(1), action=('a', 'b')).acquire().release()"
     assert "h11" not in loaded_by(call)
-    make = "from cycles._http.http11 import Endpoint, Http11; http = Http11(Endpoint('http://x'), 99)"
-    read = "http.request('GET', '/', [], b''); http.feed(b'HTTP/1.1 500 Failed\\r\\nContent-Length: 0\\r\\n\\r\\n')"
+    make = "from cycles._http.http11 import Endpoint, Http11, Prepared; http = Http11(Endpoint('http://x'), 99)"
+    request = "http.request(Prepared('GET', '/', [], b''))"
+    read = f"{request}; http.feed(b'HTTP/1.1 500 Failed\\r\\nContent-Length: 0\\r\\n\\r\\n')"
     assert "h11" not in loaded_by(make)
     assert "h11" in loaded_by(f"{make}; {read}")

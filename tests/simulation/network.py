@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,7 +11,8 @@ from attrs import define
 
 import cycles
 from cycles._core.messages.outcome import Reply
-from cycles._http.exchange import ExchangeError, FailureKind
+from cycles._core.messages.requests import Prepared
+from cycles._http.exchange import ExchangeError, FailureKind, Limits
 from cycles.embedded.http import Request, Response
 from tests.simulation.hub import Waiter
 
@@ -221,9 +221,10 @@ class _Connections:
         current = simulated.server.hub.current
         self.process = None if current is None else current.process
 
-    def _exchange(self, method: str, target: str, headers: Headers, body: bytes) -> Exchange:
+    def _exchange(self, prepared: Prepared) -> Exchange:
+        method, target, body = prepared.method, prepared.target, prepared.content
         self._simulated.before_sending(target, body)
-        named = {name.decode().lower(): value.decode() for name, value in headers}
+        named = {name.decode().lower(): value.decode() for name, value in prepared.headers}
         request = Request(method=method, target=target, headers=named, body=body)
         if self.closed:
             self._server.hub.problems.append(f"a request on closed connections: {method} {target}")
@@ -234,21 +235,12 @@ class _Connections:
 class SimBlocking(_Connections):
     """Connections for threads."""
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = math.inf,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    def send(self, request: Prepared, limits: Limits) -> Reply:
         """Make one attempt; the current thread waits."""
         hub = self._server.hub
-        timeout_s = min(timeout_s, ends_at_s - hub.now_s)
+        timeout_s = min(limits.timeout_s, limits.ends_at_s - hub.now_s)
         hub.preempt()
-        exchange = self._exchange(method, target, headers, body)
+        exchange = self._exchange(request)
         exchange.send()
         if not exchange.over:
             waiter: Waiter = hub.waiter()
@@ -264,20 +256,11 @@ class SimBlocking(_Connections):
 class SimAsync(_Connections):
     """Connections for the tasks of one loop."""
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout_s: float,
-        queue_timeout_s: float = math.inf,
-        ends_at_s: float = math.inf,
-    ) -> Reply:
+    async def send(self, request: Prepared, limits: Limits) -> Reply:
         """Make one attempt; the current task waits."""
-        timeout_s = min(timeout_s, ends_at_s - self._server.hub.now_s)
+        timeout_s = min(limits.timeout_s, limits.ends_at_s - self._server.hub.now_s)
         loop = asyncio.get_running_loop()
-        exchange = self._exchange(method, target, headers, body)
+        exchange = self._exchange(request)
         done: asyncio.Future[None] = loop.create_future()
 
         def finish() -> None:

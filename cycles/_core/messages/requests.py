@@ -7,7 +7,7 @@ against the schema and turns it into bytes. Idempotency keys are made in this fi
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
@@ -82,6 +82,23 @@ def new_keys(number: int) -> list[str]:
     """
     digits = secrets.token_hex(16 * number)
     return [digits[start : start + 32] for start in range(0, 32 * number, 32)]
+
+
+@define
+class Prepared:
+    """One request as HTTP, ready to be sent. Nothing changes it.
+
+    Attributes:
+        method: The method.
+        target: The quoted path and its query, relative to the base URL.
+        headers: All but those that depend on the connection.
+        content: The body, or no bytes.
+    """
+
+    method: str
+    target: str
+    headers: Sequence[tuple[bytes, bytes]]
+    content: bytes = field(repr=False)
 
 
 def check_key(key: str) -> str:
