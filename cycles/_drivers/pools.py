@@ -7,7 +7,6 @@ last moments only. A client that claims it commits that sum; see `late_record`.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
 import time
@@ -17,8 +16,6 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from cycles._core.pool.chunk_record import ChunkHeader
-from cycles._core.settlement.late import late_record, sum_of
-from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.live_guards import EXITED
@@ -30,6 +27,7 @@ from cycles._flows.io import run
 from cycles._flows.pool.chunks import end_live, settle_now
 from cycles._flows.pool.parts import Log, PoolChunk, PoolIo, PoolOptions
 from cycles._flows.pool.pool import PoolState
+from cycles._flows.settle import saved
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.records import Records
 from cycles._journal.stores.shared import StoreJournal
@@ -128,24 +126,15 @@ class Pools:
         drop(self.io, state, EXITED)
         ended.append(state)
 
-    def close(self, settle: Callable[[Any, GuardState], object]) -> None:
+    def close(self, settle: Callable[[Record, GuardState], object]) -> None:
         """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""
         for pool in list(self._pools):
-            for sealed, chunk in settle_now(pool):
+            for sealed, lease in settle_now(pool):
                 # Saved here, by the thread that closes: no worker is certain to run again.
-                record: Record | None = sealed
-                result = self._records.put(sealed)
-                saved = result is PutResult.SAVED
-                if result is PutResult.TAKEN:
-                    theirs = self._records.taken_by_another(sealed.reservation_id)
-                    record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.clock.wall_ms())
-                    saved = record is None or self._records.put(record) is PutResult.SAVED
-                if saved:
-                    with contextlib.suppress(OSError):
-                        chunk.end()
-                self._left.append(chunk.lease)
-                if record is not None:
-                    settle(record, chunk.lease)
+                record = run(saved(self.io, sealed, lease))
+                self._left.append(lease)
+                if isinstance(record, Record):
+                    settle(record, lease)
 
     def are_settling(self) -> bool:
         """Return whether a thread settles a chunk."""

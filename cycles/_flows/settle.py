@@ -162,10 +162,10 @@ async def attempt(
         # The age of an event counts from when it could first be sent, and not while it is held back.
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
         timed = record.to_event_mode(clock.wall_ms(), clock.boot_ms()) if was_held_back else record
-        saved = await _saved(io, timed, guard, whole)
-        if not isinstance(saved, Record):
-            return record, saved
-        record = saved
+        kept = await saved(io, timed, guard, whole)
+        if not isinstance(kept, Record):
+            return record, kept
+        record = kept
     # A record of which nothing can have arrived has no limit of age, so a clock that was set does not end it.
     if record.may_have_arrived or record.rejected is not None:
         over = before_sending(record, clock.wall_ms(), clock.boot_ms())
@@ -181,11 +181,11 @@ async def attempt(
         # Reported before the next request, which may be interrupted.
         if step.omitted:
             io.report("ValuesOmitted", record, names=step.omitted)
-        saved = await _saved(io, step.record, guard, whole)
-        if not isinstance(saved, Record):  # a new event gets its time when it is sent
-            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), saved
-        whole = whole if saved is step.record else saved
-        record = saved
+        kept = await saved(io, step.record, guard, whole)
+        if not isinstance(kept, Record):  # a new event gets its time when it is sent
+            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), kept
+        whole = whole if kept is step.record else kept
+        record = kept
 
 
 async def _next_step(
@@ -204,14 +204,22 @@ async def _next_step(
     return after_lookup(record, step.response, reservation, now_ms=clock.wall_ms(), sent_before=step.sent_before)
 
 
-async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record) -> Record | Taken | Unresolved:
+async def saved(
+    io: Io, record: Record, guard: GuardState | None, whole: Record | None = None
+) -> Record | Taken | Unresolved:
     """Save a record before it is sent.
 
+    Args:
+        io: The operations.
+        record: The record.
+        guard: Its guard, or None.
+        whole: All that is to be settled, if the record is one step of that.
+
     Returns:
-        What is sent: the record, or the rest of `whole` that another client leaves. Otherwise how the attempt ends.
+        What is sent: the record, or the rest of all that another client leaves. Otherwise how the attempt ends.
     """
     stopped = STOPPED_BY.get(await put(io, record, guard))
-    rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
+    rest = await rest_of(io, whole or record) if isinstance(stopped, Taken) else None
     if rest is not None and guard is not None:
         guard.end_written_ahead()  # the other client and the rest have all of it: a log would charge it again
     return rest or stopped or record

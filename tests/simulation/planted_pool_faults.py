@@ -46,7 +46,7 @@ POOL_FAULTS: Final = (
     Fault(
         "chunks stay when their client closes",
         "cycles/_flows/pool/chunks.py",
-        "            left.append((record, chunk))\n",
+        "            left.append((record, chunk.lease))\n",
         "            pass\n",
     ),
     Fault(

@@ -369,8 +369,8 @@ async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = Fals
     return FlushReport(settled, pending)
 
 
-def settle_now(pool: PoolState) -> list[tuple[Record, PoolChunk]]:
-    """Seal every chunk when the client closes. Return the records to save and settle, with their chunks."""
+def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
+    """Seal every chunk when the client closes. Return the records to save and settle, with their leases."""
     with pool.lock:
         pool.catch_up()
         pool.closed = True
@@ -386,7 +386,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, PoolChunk]]:
     for chunk in chunks:
         record = begin_settling(pool, chunk)
         if isinstance(record, Record):
-            left.append((record, chunk))
+            left.append((record, chunk.lease))
         elif record is not None:
             pool.io.hand_over(record, now=True)
             chunk.lease.end_trace()
