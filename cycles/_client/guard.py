@@ -21,12 +21,13 @@ from cycles._client.guard_properties import GuardProperties
 from cycles._client.options import checked_flag, checked_seconds
 from cycles._core.amounts import Amount
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
+from cycles._core.settlement.lifecycle import Dropped
 from cycles._core.settlement.settlement import Settlement
 from cycles._core.values import caps as rules
 from cycles._core.values.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
-from cycles._flows.block_end import end_block, is_settled_and_renewed
+from cycles._flows.block_end import DROPPED, end_block, is_settled_and_renewed
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.retry import pause
@@ -180,7 +181,7 @@ class GuardBase(GuardProperties):
         known = state.known
         try:
             state.claim("drop")
-            self._runtime.drop(state)
+            self._runtime.end_later(state, Dropped(DROPPED))
         except CyclesError:
             return None
         return "its budget is released" if known is None else f"its known spend of {known} is committed"

@@ -11,9 +11,10 @@ from typing import Final
 from weakref import WeakSet, ref
 
 from cycles._core.lease.planner import Stop, StopReason
+from cycles._core.settlement.lifecycle import Dropped
 from cycles._drivers.reporting import logger
 from cycles._errors import CyclesError
-from cycles._flows.block_end import drop, end_at_estimate, end_dropped
+from cycles._flows.block_end import end_at_estimate, end_block, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import Io, run
@@ -102,13 +103,13 @@ class LiveGuards:
                     self.dropped(guard)
                     end_at_estimate(self._io, guard)
 
-    def end_all(self) -> None:
-        """End every live guard in the background: commit its known spend, or release it."""
-        for guard in self._unclaimed():
+    def end_all(self, of_pools: list[GuardState]) -> None:
+        """End every live guard in the background, and those of pools: commit its known spend, or release it."""
+        for guard in [*self._unclaimed(), *of_pools]:
             with contextlib.suppress(CyclesError):  # a thread has ended it in the meantime
                 guard.claim("exit")
                 self.dropped(guard)
-                drop(self._io, guard, EXITED)
+                end_later(self._io, guard, Dropped(EXITED))
 
     def end_all_here(self, timeout_s: float) -> None:
         """End live guards of a closed client in this thread; those for which no time is left are noted."""
@@ -122,7 +123,7 @@ class LiveGuards:
     def end_here(self, guard: GuardState, what: str) -> None:
         """End a guard of a closed client in this thread. `what` begins the report."""
         self.dropped(guard)
-        run(end_dropped(self._io, guard, what))
+        run(end_block(self._io, guard, Dropped(what)))
 
     def dropped(self, guard: GuardState) -> None:
         """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""

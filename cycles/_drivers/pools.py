@@ -11,20 +11,17 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.settlement.record import Record
 from cycles._drivers.io.threads import BlockingIo
-from cycles._drivers.live_guards import EXITED
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.scheduler import Handle, Scheduler
-from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
-from cycles._flows.pool.chunks import end_live, settle_now
+from cycles._flows.pool.chunks import live_guards, settle_now
 from cycles._flows.pool.parts import Log, PoolChunk, PoolIo, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.settle import saved
@@ -115,16 +112,9 @@ class Pools:
             self._reported.add(detail)
             self._reporter.journal_problem(detail)
 
-    def end_guards(self) -> list[GuardState]:
-        """End every live guard when the interpreter exits: commit its known spend, or release it."""
-        ended: list[GuardState] = []
-        for pool in list(self._pools):
-            end_live(pool, partial(self._end, ended))
-        return ended
-
-    def _end(self, ended: list[GuardState], state: GuardState) -> None:
-        drop(self.io, state, EXITED)
-        ended.append(state)
+    def guards(self) -> list[GuardState]:
+        """Return the live guards of all chunks."""
+        return [guard for pool in list(self._pools) for guard in live_guards(pool)]
 
     def close(self, settle: Callable[[Record, GuardState], object]) -> None:
         """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""

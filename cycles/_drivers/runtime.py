@@ -26,7 +26,7 @@ from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._drivers.write_ahead import WriteAhead
-from cycles._flows.block_end import DROPPED, drop, end_later
+from cycles._flows.block_end import DROPPED, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Settle
 from cycles._http.first_use import first_use, loading
@@ -114,17 +114,12 @@ class Runtime:
         asyncio = sys.modules.get("asyncio")
         return asyncio is not None and asyncio._get_running_loop() is not None
 
-    def drop(self, guard: GuardState) -> None:
-        """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
-        self.guards.dropped(guard)
-        self.background.ends.add(partial(drop, self.blocking, guard, DROPPED))
-
     def drop_after_close(self, guard: GuardState) -> None:
         """Settle a guard that was garbage-collected after the close, in another thread and without the background."""
         self.background.ends.add(partial(self.guards.end_here, guard, DROPPED))
 
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
-        """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
+        """Settle a claimed guard in another thread: this may be the garbage collector, with any lock held."""
         self.guards.dropped(guard)
         self.background.ends.add(partial(end_later, self.blocking, guard, raised))
 
@@ -190,10 +185,7 @@ class Runtime:
             return
         self.guards.end_background()
         # Before the close, whose flush settles what they have spent.
-        self.guards.end_all()
-        of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
-        for guard in of_pools:
-            self.guards.dropped(guard)
+        self.guards.end_all(self.pools.guards() if "pools" in self.__dict__ else [])
         self.close()
         self._name_left()
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.amounts import Amount
-from cycles._core.settlement.lifecycle import ESTIMATED, OUTCOME, CallActual, Commit, Dropped, ReleaseBudget, block_end
+from cycles._core.settlement.lifecycle import (
+    ESTIMATED,
+    OUTCOME,
+    BlockEnd,
+    CallActual,
+    Commit,
+    Dropped,
+    ReleaseBudget,
+    block_end,
+)
 from cycles._core.values.notes import add_note
 from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
 from cycles._flows.commit import commit, record_of
@@ -31,6 +40,8 @@ def is_settled_and_renewed(guard: GuardState) -> bool:
 
 async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a guard whose block has ended (`docs/protocol/guards.md#how-a-block-ends`), then apply its lease policy.
+
+    With `Dropped` as what was raised, also one that has no block, or whose block will not end.
 
     Raises:
         ProtocolError: a final error response to the settlement, if the block itself did not raise.
@@ -60,7 +71,7 @@ async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> 
 async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bool:
     """End the guard by the table; return True if no amount was known although the block ended normally."""
     request, known = guard.request, guard.known
-    end = block_end(raised, known, request.actual, guard.usage.is_filled, guard.is_stream)
+    end = _ending(io, guard, raised, known)
     if isinstance(end, ReleaseBudget):
         # Only while no spend is known: a thread that spends at this moment wins, and its amount is committed.
         released, _ = await release_guard(io, guard, end.reason, quiet=True, known=None)
@@ -78,27 +89,18 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
     return False
 
 
-def drop(io: Io, guard: GuardState, what: str) -> None:
-    """Settle a claimed guard that no caller will end, as if its block had raised. `what` begins the report."""
-    _report_dropped(io, guard, what)
-    end_later(io, guard, Dropped())
-
-
-async def end_dropped(io: Io, guard: GuardState, what: str) -> None:
-    """As `drop`, for a guard that is not claimed, and wait for its settlement: the background is closed."""
-    _report_dropped(io, guard, what)
-    await end_block(io, guard, Dropped())
-
-
-def _report_dropped(io: Io, guard: GuardState, what: str) -> None:
-    end = block_end(Dropped(), guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
-    then = "its budget is released" if isinstance(end, ReleaseBudget) else "its known spend is committed"
-    io.report("GuardNotCommitted", guard, detail=f"{what}; {then}")
+def _ending(io: Io, guard: GuardState, raised: BaseException | None, known: Amount | None) -> BlockEnd:
+    """Return how a guard ends whose known spend is `known`. Report it if no caller ends the guard."""
+    end = block_end(raised, known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
+    if isinstance(raised, Dropped):
+        then = "its budget is released" if isinstance(end, ReleaseBudget) else "its known spend is committed"
+        io.report("GuardNotCommitted", guard, detail=f"{raised}; {then}")
+    return end
 
 
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
-    """Settle a claimed guard in the background, when no caller can wait for it."""
-    end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
+    """As `end_block`, for a claimed guard, in the background: no caller can wait for it."""
+    end = _ending(io, guard, raised, guard.known)
     # Without a wait, and without a request of this guard: its chunk counts the amount.
     if guard.settler is not None:
         amount, settlement_metadata = (None, {}) if isinstance(end, ReleaseBudget) else _amount(io, guard, end)

@@ -228,13 +228,13 @@ FAULTS: Final = (
     Fault(
         "guards in use at exit are not ended",
         "cycles/_drivers/runtime.py",
-        "        self.guards.end_all()\n",
+        '        self.guards.end_all(self.pools.guards() if "pools" in self.__dict__ else [])\n',
         "",
     ),
     Fault(
         "a dropped guard is forgotten",
         "cycles/_drivers/runtime.py",
-        "        self.background.ends.add(partial(drop, self.blocking, guard, DROPPED))",
+        "        self.background.ends.add(partial(end_later, self.blocking, guard, raised))",
         "        return",
     ),
     Fault(

@@ -80,7 +80,7 @@ ACTUAL_AMOUNT: Final = "actual_amount"  # of a commit whose excess the server re
 
 
 class Dropped(Exception):
-    """Ends a guard that was garbage-collected before it was settled."""
+    """Ends a guard that no caller will end. Its message begins the report of that."""
 
 
 @frozen

@@ -17,7 +17,7 @@ from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.settlement import FlushReport
-from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
+from cycles._errors import CyclesError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SubPool, Waiter
@@ -393,13 +393,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
     return left
 
 
-def end_live(pool: PoolState, end: Callable[[GuardState], object]) -> None:
-    """Call `end` with every live guard of the pool, which is claimed."""
+def live_guards(pool: PoolState) -> list[GuardState]:
+    """Return the live guards of the chunks of a pool."""
     with pool.lock:
-        guards = [guard for chunk in pool.book.chunks for guard in chunk.guards]
-    for guard in guards:
-        try:
-            guard.claim("exit")
-        except GuardFinalizedError:
-            continue
-        end(guard)
+        return [guard for chunk in pool.book.chunks for guard in chunk.guards]
