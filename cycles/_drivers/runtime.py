@@ -227,12 +227,12 @@ class Runtime:
         """Make the operations of a loop, and delete those of loops that are closed."""
         with first_use, loading:
             from cycles._drivers.io.tasks import TaskIo
-            from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
+            from cycles._drivers.journal.loop_writer import LoopWriter
 
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
-                is_kept = self.records.journaled
-                writer = LoopWriter(self._journal_writer, loop) if is_kept else DirectWriter(self.records)
+                # Without a journal nothing blocks, so the tasks do it themselves.
+                writer = LoopWriter(self._journal_writer, loop) if self.records.journaled else self.blocking
                 self._loops[loop] = TaskIo(self.blocking, writer, loop)
             return self._loops[loop]
 

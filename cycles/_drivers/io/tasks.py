@@ -42,13 +42,12 @@ from typing import Any, Final, TypeVar
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import Call
-from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.in_thread import call_in_thread, set_once
 from cycles._drivers.io.threads import BaseIo, BlockingIo
-from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
+from cycles._drivers.journal.loop_writer import LoopWriter
 from cycles._drivers.work.loop_workers import LoopWorkers
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import adopt, send_heartbeat
@@ -71,9 +70,7 @@ class TaskIo(BaseIo):
         loop: The event loop.
     """
 
-    def __init__(
-        self, blocking: BlockingIo, writer: LoopWriter | DirectWriter, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, blocking: BlockingIo, writer: LoopWriter | BlockingIo, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(*blocking.parts)
         self._blocking = blocking
         self._writer = writer
@@ -104,12 +101,6 @@ class TaskIo(BaseIo):
             await call_in_thread(self._queue.settle_sent)
         if self._records.shared is not None and self._records.shared.refuses:
             await self._writer.run(self._records.shared.ensure_available)
-
-    async def approve(self, request: ReserveRequest) -> None:
-        """Return if the reservation may be sent."""
-        approvals = self._channel.soft_limits.approvals
-        if approvals is not None:
-            await approvals.check(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""

@@ -79,6 +79,12 @@ class BaseIo:
         self.begin_trace: Final = reporter.begin_trace
         self.unsettled: Final = queue.unsettled
 
+    async def approve(self: Any, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent. Each driver has its `call_user` and `wait`."""
+        approvals = self._channel.soft_limits.approvals
+        if approvals is not None:
+            await approvals.check(self, request)
+
     def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record in a thread of the client; its caller was interrupted while it was ended."""
         self._queue.ends.add(partial(self._records.finish, record, result))
@@ -124,12 +130,6 @@ class BlockingIo(BaseIo):
         """Return the record that the queue has under this id."""
         return self._queue.record(reservation_id)
 
-    async def approve(self, request: ReserveRequest) -> None:
-        """Return if the reservation may be sent."""
-        approvals = self._channel.soft_limits.approvals
-        if approvals is not None:
-            await approvals.check(self, request)
-
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function of the user in this thread; a coroutine function runs in an event loop of a new one."""
         # An awaitable shows itself only when the function has been called: a plain one may return a coroutine.
@@ -139,6 +139,10 @@ class BlockingIo(BaseIo):
         from cycles._drivers.in_thread import run_coroutine  # late: it loads asyncio
 
         return run_coroutine(result)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Call a function in this thread."""
+        return work()
 
     async def sync(self, log: Syncs) -> None:
         """Sync the log in this thread."""

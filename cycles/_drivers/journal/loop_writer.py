@@ -14,7 +14,6 @@ from cycles._drivers.in_thread import set_once
 from cycles._drivers.journal import writer as journal_writer
 from cycles._drivers.journal.writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines
-from cycles._journal.records import Records
 
 
 class LoopWriter:
@@ -82,26 +81,3 @@ class LoopWriter:
 
     def _next_check(self) -> float:
         return self._loop.time() + journal_writer.STUCK_S
-
-
-class DirectWriter:
-    """Takes the place of a `LoopWriter` for a client without a journal: nothing blocks, so the tasks do it themselves.
-
-    Args:
-        records: The records of the client.
-    """
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-
-    async def put(self, record: Record) -> PutResult:
-        """Note that the record is in progress."""
-        return self._records.put(record)
-
-    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
-        """Note that the record has ended."""
-        self._records.finish(record, result)
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Call the function."""
-        return work()
