@@ -11,9 +11,9 @@ from cycles._client.operation_context import OperationContext
 from cycles._core.messages.outcome import Outcome, RejectedResponse, Success
 from cycles._core.messages.requests import Call
 from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
-from cycles._core.results import EvidenceEnvelope, EvidenceRef
+from cycles._core.results import EvidenceRef
 from cycles._errors import InvalidRequestError
-from cycles._flows.retry import describe, pause, read, send_read
+from cycles._flows.retry import describe, pause, send_read, success_of
 
 if TYPE_CHECKING:
     from cycles.evidence import EvidenceVerdict, Keys
@@ -58,15 +58,12 @@ async def evidence_verdict(
         raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r:.80}")
     call = Call(GET_EVIDENCE, {"evidence_id": evidence_id}, options=context.options.of_call)
     context.io.check(call)
-    outcome = await _read_envelope(context, call, wait_ms)
-    if not isinstance(outcome, Success):
-        read(outcome, call.operation, EvidenceEnvelope)
-    assert isinstance(outcome, Success)
+    envelope = success_of(await _read_envelope(context, call, wait_ms), call.operation)
     trusted = [context.io.settings.base_url + "/v1" if server_id is None else server_id]
 
     def verified(keys: Keys) -> EvidenceVerdict:
         return verify_evidence(
-            outcome.content,
+            envelope.content,
             keys=keys,
             expected_signer=expected_signer,
             trusted_server_ids=trusted,

@@ -14,8 +14,6 @@ from cycles._client.context import current_subject
 from cycles._client.options import AnySubject, checked_choice, checked_flag, checked_wait
 from cycles._config import Config
 from cycles._core.amounts import Amount
-from cycles._core.messages.errors import error_of
-from cycles._core.messages.outcome import Success
 from cycles._core.messages.paging import Cursors
 from cycles._core.messages.requests import Call, CallOptions, check_key, new_trace_id
 from cycles._core.messages.reserve_request import ReserveRequest
@@ -24,7 +22,7 @@ from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
 from cycles._flows.io import Io
-from cycles._flows.retry import send_read
+from cycles._flows.retry import send_read, success_of
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
@@ -153,11 +151,9 @@ class Pages(Generic[ResultT]):
         """Return the next page."""
         cursor = {} if cursors.current is None else {"cursor": cursors.current}
         call = evolve(self.call, query={**self.call.query, **cursor}, options=context.options.of_call)
-        outcome = await send_read(context.io, call)
-        if not isinstance(outcome, Success):
-            raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
-        items = [self.item.read(body, **outcome.ids) for body in outcome.body[self.member]]
+        page = success_of(await send_read(context.io, call), call.operation)
+        items = [self.item.read(body, **page.ids) for body in page.body[self.member]]
         # A server may send a cursor with the last page as well; `has_more`, if it is there, decides.
-        following = outcome.body.get("next_cursor") if outcome.body.get("has_more") is not False else None
-        cursors.advance(following, **outcome.ids)
+        following = page.body.get("next_cursor") if page.body.get("has_more") is not False else None
+        cursors.advance(following, **page.ids)
         return items

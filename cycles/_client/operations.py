@@ -12,8 +12,6 @@ from cycles._client.call_options import RequestOptions
 from cycles._client.operation_context import OperationContext, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount
 from cycles._core.amounts import Amount
-from cycles._core.messages.errors import error_of
-from cycles._core.messages.outcome import Success
 from cycles._core.messages.requests import Call, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.protocol import (
     COMMIT_RESERVATION,
@@ -43,7 +41,7 @@ from cycles._core.values.action_kinds import ActionKind
 from cycles._core.values.json_values import clean_object
 from cycles._core.values.usage import Metrics, Usage
 from cycles._flows.commit import record_event, settle_record
-from cycles._flows.retry import read, send_read, send_write
+from cycles._flows.retry import read, send_read, send_write, success_of
 from cycles._flows.settle import usable_values
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
@@ -300,9 +298,7 @@ async def raw(
         outcome = await send_write(context.io, call)
     else:
         outcome = await context.io.send(call)
-    if not isinstance(outcome, Success):
-        raise error_of(outcome, name) from getattr(outcome, "cause", None)
-    return generated.model_of(name, outcome.body)
+    return generated.model_of(name, success_of(outcome, name).body)
 
 
 async def _write(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:

@@ -12,7 +12,7 @@ from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
-from cycles._flows.retry import describe, send_write
+from cycles._flows.retry import describe, send_write, success_of
 
 
 def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
@@ -173,10 +173,8 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
         )
     call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.options)
     io.check(call)
-    outcome = await send_write(io, call)
-    if not isinstance(outcome, Success):
-        raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
+    success = success_of(await send_write(io, call), EXTEND_RESERVATION)
     # A manual extend revives a lost lease: the server has just confirmed that it is active.
     heartbeat.resume()
-    _extended(io, heartbeat, outcome)
-    return ReservationExtendResponse.read(outcome.body, **outcome.ids)
+    _extended(io, heartbeat, success)
+    return ReservationExtendResponse.read(success.body, **success.ids)

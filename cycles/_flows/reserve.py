@@ -41,7 +41,7 @@ from cycles._flows.retry import (
     describe,
     may_have_taken_effect,
     pause,
-    pause_before_retry,
+    repeated,
     send_write,
     uncertain,
 )
@@ -163,7 +163,10 @@ class _Create:
         wait = None if self.request.wait is None else BudgetWait(self.io, self.request.wait)
         while True:
             try:
-                return await self._guard_of(await self._send())
+                outcome = await self._attempt()
+                if not isinstance(outcome, Success):  # a success is the usual case, and needs nothing more
+                    outcome = await repeated(self.io, self._attempt, self.request.max_retries, outcome)
+                return await self._guard_of(outcome)
             except (ReservationDeniedError, RateLimitedError) as error:
                 delay_s = None if wait is None or isinstance(error, _PERMANENT) else wait.next_s(error)
                 if delay_s is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from attrs import evolve
@@ -80,21 +82,21 @@ async def send_write(io: Sender, call: Call) -> Outcome:
 
     See `docs/protocol/heartbeat.md#create-retry`.
     """
-    outcome = await io.send(call)
     retries = call.options.max_retries
-    for number in range(io.settings.max_retries if retries is None else retries):
+    retries = io.settings.max_retries if retries is None else retries
+    return await repeated(io, partial(io.send, call), retries, await io.send(call))
+
+
+async def repeated(io: Sender, attempt: Callable[[], Awaitable[Outcome]], retries: int, outcome: Outcome) -> Outcome:
+    """Make an attempt with this outcome again while that is unknown, not more than `retries` times."""
+    for number in range(retries):
         # Only an unknown outcome is repeated: with the same key the server runs the operation at most once.
         if not uncertain(outcome):
             break
-        await pause_before_retry(io, number)
-        outcome = await io.send(call)
+        if number > 0:
+            await pause(io, _FIRST_PAUSE_S * 2 ** (number - 1) * (0.5 + io.clock.random()))
+        outcome = await attempt()
     return outcome
-
-
-async def pause_before_retry(io: Sender, number: int) -> None:
-    """Wait before a retry of a write: not before the first (0), and then longer each time."""
-    if number > 0:
-        await pause(io, _FIRST_PAUSE_S * 2 ** (number - 1) * (0.5 + io.clock.random()))
 
 
 async def send_read(io: Sender, call: Call) -> Outcome:
@@ -117,12 +119,18 @@ async def send_read(io: Sender, call: Call) -> Outcome:
         pause_s *= 2
 
 
-def read(outcome: Outcome, operation: str, result: type[R]) -> R:
-    """Return the response as a value.
+def success_of(outcome: Outcome, operation: str) -> Success:
+    """Return the outcome if it is a success.
 
     Raises:
-        CyclesError: any outcome that is no success, as its typed error.
+        CyclesError: any other outcome, as its typed error.
     """
     if isinstance(outcome, Success):
-        return result.read(outcome.body, **outcome.ids)
+        return outcome
     raise error_of(outcome, operation) from getattr(outcome, "cause", None)
+
+
+def read(outcome: Outcome, operation: str, result: type[R]) -> R:
+    """Return the response as a value. Raises as `success_of`."""
+    success = success_of(outcome, operation)
+    return result.read(success.body, **success.ids)

@@ -10,9 +10,8 @@ from attrs import frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount, amount_of
-from cycles._core.messages.errors import error_of
 from cycles._core.messages.guard_token import members_of, token_of
-from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.outcome import RejectedResponse
 from cycles._core.messages.requests import DEFAULT_TTL_MS, CallOptions, extend_call, new_key, new_trace_id
 from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
@@ -24,7 +23,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reserve import Take, traced
-from cycles._flows.retry import describe, send_write
+from cycles._flows.retry import describe, send_write, success_of
 
 _LATER: frozenset[str] = frozenset(
     {"balances", "remaining_ttl_ms", "cycles_evidence"}
@@ -166,15 +165,14 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
         return guard
     call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, options)
     outcome = await send_write(io, call)
-    if isinstance(outcome, Success):
-        take(guard)
-        begin_heartbeat(io, guard, guard.reservation_id, outcome)
     # The server has found the reservation active, although it extends it no longer.
-    elif isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
+    if isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
         detail = f"attached, but its lease cannot be extended any longer: {describe(outcome)}"
         io.report("LeaseNotice", guard, kind="not_extendable", detail=detail)
     else:
-        raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
+        success = success_of(outcome, EXTEND_RESERVATION)
+        take(guard)
+        begin_heartbeat(io, guard, guard.reservation_id, success)
     # In the same process, limits follow from the guard that was detached to this one.
     detached = _detached.pop(guard.reservation_id, None)
     if detached is not None:
