@@ -22,7 +22,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import ALLOWING, CREATE_RESERVATION, DENY, GET_RESERVATION
 from cycles._core.results import ReservationCreateResponse, ReservationDetail
 from cycles._core.settlement.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
-from cycles._core.settlement.record import Record, file_name
+from cycles._core.settlement.record import file_name
 from cycles._errors import (
     BudgetClosedError,
     CyclesError,
@@ -49,7 +49,6 @@ from cycles._flows.run_limit import LIMITS, HeldByLimits
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
-_NOT_AGAIN: Final = "so the block does not run again; use a new key for new work"
 
 
 Take: TypeAlias = Callable[[GuardState], object]
@@ -184,16 +183,6 @@ class _Create:
             self.io.hand_over(CleanUp(self.call), now=now)
             self.may_exist = False
 
-    async def _send(self) -> Outcome:
-        """Send the create; while its outcome is unknown, send it again."""
-        outcome = await self._attempt()
-        for number in range(self.request.max_retries):
-            if isinstance(outcome, Success) or not uncertain(outcome):
-                break
-            await pause_before_retry(self.io, number)
-            outcome = await self._attempt()
-        return outcome
-
     async def _attempt(self) -> Outcome:
         # Set before the request: an interrupt between here and the response leaves a create with an unknown outcome.
         earlier, self.may_exist = self.may_exist, True  # until there is a response
@@ -266,7 +255,7 @@ class _Create:
             raise await _replay_error(self.io, self.key, reservation_id, self.options)
         pending = await self.io.pending(reservation_id)
         if pending is not None:
-            raise _pending_error(self.key, pending)
+            raise _not_again(self.key, reservation_id, f"has a pending commit of {pending.actual}")
         if file_name(reservation_id) in self.unsettled:  # the background has settled it since this response was made
             raise await _replay_error(self.io, self.key, reservation_id, self.options)
 
@@ -323,30 +312,24 @@ async def _replay_error(io: Io, key: str, reservation_id: str, options: CallOpti
     One attempt is made. Without a usable response, the error only says that the reservation has ended.
     """
     outcome = await io.send(Call(GET_RESERVATION, {"reservation_id": reservation_id}, options=options))
-    start = f"idempotency_key {key!r:.80} was used before: reservation {reservation_id}"
     if isinstance(outcome, RejectedResponse) and outcome.expired:
-        return ReservationNotActiveError(
-            f"{start} expired without a commit, {_NOT_AGAIN}", reservation_id=reservation_id, status="EXPIRED"
-        )
+        return _not_again(key, reservation_id, "expired without a commit", status="EXPIRED")
     if not isinstance(outcome, Success):
-        return ReservationNotActiveError(f"{start} has ended, {_NOT_AGAIN}", reservation_id=reservation_id)
+        return _not_again(key, reservation_id, "has ended")
     first = ReservationDetail.read(outcome.body)
     amount = f" {first.committed}" if first.committed is not None else ""
+    what = f"{first.status.lower()}{amount}{_time_of(first.finalized_at_ms)}"
+    ids = {"status": first.status, "committed": first.committed, "finalized_at_ms": first.finalized_at_ms}
+    return _not_again(key, reservation_id, what, **ids)
+
+
+def _not_again(key: str, reservation_id: str, what: str, **first: Any) -> ReservationNotActiveError:
+    """Return the error for a replay. `what`: what has become of the reservation; `first`: the members that say so."""
     return ReservationNotActiveError(
-        f"{start} {first.status.lower()}{amount}{_time_of(first.finalized_at_ms)}, {_NOT_AGAIN}",
+        f"idempotency_key {key!r:.80} was used before: reservation {reservation_id} {what}, so the block does not run "
+        "again; use a new key for new work",
         reservation_id=reservation_id,
-        status=first.status,
-        committed=first.committed,
-        finalized_at_ms=first.finalized_at_ms,
-    )
-
-
-def _pending_error(key: str, record: Record) -> ReservationNotActiveError:
-    """Return the error for a replay whose first run has ended, but whose settlement is pending in this process."""
-    return ReservationNotActiveError(
-        f"idempotency_key {key!r:.80} was used before: reservation {record.reservation_id} has a pending commit of "
-        f"{record.actual}, {_NOT_AGAIN}",
-        reservation_id=record.reservation_id,
+        **first,
     )
 
 

@@ -329,8 +329,8 @@ FAULTS: Final = (
     Fault(
         "a create is sent four times",
         "cycles/_flows/reserve.py",
-        "        for number in range(self.request.max_retries):",
-        "        for number in range(self.request.max_retries + 2):",
+        "repeated(self.io, self._attempt, self.request.max_retries, outcome)",
+        "repeated(self.io, self._attempt, self.request.max_retries + 2, outcome)",
     ),
     Fault(
         "finish deletes what was rejected",
@@ -376,7 +376,8 @@ FAULTS: Final = (
     Fault(
         "the work of a key runs again while its settlement is pending",
         "cycles/_flows/reserve.py",
-        "        if pending is not None:\n            raise _pending_error(self.key, pending)\n"
+        "        if pending is not None:\n"
+        '            raise _not_again(self.key, reservation_id, f"has a pending commit of {pending.actual}")\n'
         "        if file_name(reservation_id) in self.unsettled:",
         "        if pending is None and not file_name(reservation_id):",
     ),
