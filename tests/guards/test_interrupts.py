@@ -46,7 +46,7 @@ class Till:
     def heartbeats(self) -> int:
         """How many leases are renewed. A timer of a heartbeat that has ended sends nothing."""
         table = runtime_of(self.client).scheduler.timetable
-        jobs = [entry._job for _, _, entry in list(table._heap)]
+        jobs = [entry._job for _, _, entry in list(table.heap)]
         heartbeats = [job.args[0] for job in jobs if isinstance(job, partial) and isinstance(job.args[0], Heartbeat)]
         return sum(not heartbeat.ended for heartbeat in heartbeats)
 

@@ -19,6 +19,7 @@ from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
+from tests.support.schedulers import scheduled
 from tests.support.still_time import StillTime
 from tests.support.stub import ok
 
@@ -49,10 +50,10 @@ def test_a_guard_that_ends_while_its_timer_is_set_leaves_no_timer(client_of: Mak
             assert heartbeat is not None
             timer = found.at(time.monotonic() + 3_600.0, print, found.worker_pool("test", 1))
             more = run_at("/cycles/_flows/heartbeat_state", number, guard.release, partial(heartbeat.set_timer, timer))
-            assert found.scheduled == int(not more), number
+            assert scheduled(found) == int(not more), number
             number += more
         guard.release()
-        assert found.scheduled == 0
+        assert scheduled(found) == 0
     assert number > 3
 
 
@@ -71,7 +72,7 @@ def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_respo
         assert len(set(keys(extends))) == 3
         assert {each.body["extend_by_ms"] for each in extends} == {TTL_MS}
         count = len(server.of("extend"))
-        assert runtime_of(client).scheduler.scheduled == 0
+        assert scheduled(runtime_of(client).scheduler) == 0
     assert len(server.of("extend")) == count
     assert [
         event for event in server_responded.events if event.level >= 30 and type(event).__name__ != "HeartbeatDelayed"
@@ -276,7 +277,7 @@ def test_an_extension_by_hand_moves_the_next_heartbeat(
     with LeaseServer(grant(60_000)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         assert guard.extend(60_000).remaining_ttl_ms == 60_000
-        assert runtime_of(client).scheduler.scheduled == 1
+        assert scheduled(runtime_of(client).scheduler) == 1
         assert repr(guard).endswith(" 60 s left>")
         guard.commit(cycles.tokens(1))
         assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]

@@ -16,6 +16,7 @@ import pytest
 
 from cycles._drivers.work.scheduler import GROW_AFTER_S, IDLE_S, Scheduler
 from tests.lease.virtual import PATIENCE_S, VirtualTime
+from tests.support.schedulers import kept, scheduled, threads, timed
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime,
     scheduler.at(1000.0, lambda: go.wait(PATIENCE_S), worker_pool)
     waiting = scheduler.at(1000.0, ran.set, worker_pool)
     scheduler.at(1000.0, last.set, worker_pool)
-    time.until(lambda: scheduler.scheduled == 2 and len(scheduler.timetable) == 0)
+    time.until(lambda: scheduled(scheduler) == 2 and timed(scheduler) == 0)
     assert waiting.cancel()
     go.set()
     assert last.wait(PATIENCE_S)
@@ -109,8 +110,8 @@ def test_cancelled_jobs_leave_memory(scheduler: Scheduler) -> None:
     scheduler.at(1001.0, lambda: None, worker_pool)
     for _ in range(10_000):
         scheduler.at(5000.0, lambda: None, worker_pool).cancel()
-    assert scheduler.scheduled == 1
-    assert scheduler.timetable.kept < 200
+    assert scheduled(scheduler) == 1
+    assert kept(scheduler) < 200
 
 
 def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> None:
@@ -120,7 +121,7 @@ def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> 
     scheduler.soon(lambda: release.wait(PATIENCE_S), recovery)
     scheduler.soon(ran.release, beats)
     time.until(lambda: math.isclose(scheduler.wakes_at_s, 1000.0 + GROW_AFTER_S))
-    assert scheduler.threads == 3  # the pool grows only when the second job has waited for a moment
+    assert threads(scheduler) == 3  # the pool grows only when the second job has waited for a moment
     grow(time)
     assert ran.acquire(timeout=PATIENCE_S)
     scheduler.soon(other.set, recovery)
@@ -128,7 +129,7 @@ def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> 
         scheduler.soon(ran.release, beats)
         assert ran.acquire(timeout=PATIENCE_S)
     assert not other.is_set()
-    assert scheduler.threads == 4
+    assert threads(scheduler) == 4
     release.set()
     assert other.wait(PATIENCE_S)
 
@@ -155,7 +156,7 @@ def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, sched
         time.until(lambda: scheduler.wakes_at_s > time.now_s)
         grow(time)
     time.until(lambda: len(running) == 8)
-    assert scheduler.threads == 9
+    assert threads(scheduler) == 9
     gate.release(1000)
     time.until(lambda: ran == 1000)
     assert most == 8
@@ -173,7 +174,7 @@ def test_quick_jobs_need_one_worker(time: VirtualTime, scheduler: Scheduler) -> 
         scheduler.at(1010.0, heartbeat, worker_pool)
     time.advance(10)
     time.until(lambda: ran == 1000)
-    assert scheduler.threads == 2
+    assert threads(scheduler) == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()])
@@ -205,7 +206,7 @@ def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: 
     time.until(lambda: scheduler.wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
     time.advance(IDLE_S)
     time.until(lambda: scheduler_threads() == [])
-    assert scheduler.threads == 0
+    assert threads(scheduler) == 0
     scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
 
@@ -216,7 +217,7 @@ def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, scheduler: Sc
     scheduler.at(2000.0, ran.set, worker_pool)
     time.until(lambda: scheduler.wakes_at_s == 2000.0)
     time.advance(999)
-    assert scheduler.threads == 1
+    assert threads(scheduler) == 1
     time.advance(1)
     assert ran.wait(PATIENCE_S)
 
@@ -255,7 +256,7 @@ def test_close_drops_what_has_not_started(time: VirtualTime, scheduler: Schedule
     assert scheduler_threads() == []
     assert not scheduler.soon(ran.set, worker_pool)
     assert not ran.is_set()
-    assert scheduler.scheduled == 0
+    assert scheduled(scheduler) == 0
 
 
 def test_a_job_may_close_its_own_scheduler(time: VirtualTime, scheduler: Scheduler) -> None:
@@ -280,7 +281,7 @@ def test_a_signal_handler_may_close_the_scheduler_at_any_point(scheduler: Schedu
 
 def test_never_is_never(scheduler: Scheduler) -> None:
     assert scheduler.at(math.inf, lambda: None, scheduler.worker_pool("beats", 1)).cancelled
-    assert scheduler.threads == 0
+    assert threads(scheduler) == 0
 
 
 @pytest.mark.parametrize("trigger", ["another job", "a successful request"])
@@ -330,7 +331,7 @@ def test_a_job_that_is_due_needs_no_timer(time: VirtualTime, scheduler: Schedule
         assert scheduler.soon(ran.release, worker_pool)
         assert ran.acquire(timeout=PATIENCE_S)
         time.until(lambda: worker_pool._idle == 1)
-    assert scheduler.threads == 1
+    assert threads(scheduler) == 1
 
 
 def test_a_job_for_which_no_thread_can_start_is_not_taken(
@@ -341,7 +342,7 @@ def test_a_job_for_which_no_thread_can_start_is_not_taken(
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     assert not scheduler.soon(lambda: None, scheduler.worker_pool("beats", 1))
-    assert (scheduler.scheduled, scheduler.threads) == (0, 0)
+    assert (scheduled(scheduler), threads(scheduler)) == (0, 0)
     assert "no thread can be started" in caplog.text
 
 

@@ -10,6 +10,7 @@ import cycles
 from tests.lease.conftest import reserve
 from tests.lease.server import LeaseServer
 from tests.support.inside import runtime_of
+from tests.support.schedulers import scheduled
 from tests.support.still_time import StillTime
 
 Make = Callable[..., cycles.Cycles]
@@ -25,7 +26,7 @@ def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make, still:
                 guard.commit(cycles.tokens(1))
         assert {thread.name for thread in threading.enumerate()} == before
         assert len(server.requests) == 42
-        assert runtime_of(client).scheduler.scheduled == 0
+        assert scheduled(runtime_of(client).scheduler) == 0
 
 
 def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:

@@ -21,6 +21,7 @@ from cycles._core.messages import schema
 from cycles_client import checks
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, calls_of, steps
 from tests.support.inside import runtime_of
+from tests.support.schedulers import scheduled
 from tests.support.stub import Stub
 from tests.support.waiting import until
 
@@ -106,18 +107,18 @@ def test_a_guard_shorter_than_its_first_heartbeat_starts_no_thread_and_wakes_non
 ) -> None:
     scheduler = runtime_of(client).scheduler
     until(  # the scan of the journal, which begins with the client, has ended
-        lambda: scheduler.scheduled == 0 and all(each._idle == len(each._workers) for each in scheduler._pools)
+        lambda: scheduled(scheduler) == 0 and all(each._idle == len(each._workers) for each in scheduler.pools)
     )
     started.clear()
     woken: list[object] = []
     monkeypatch.setattr(scheduler._sooner, "notify", lambda *_: woken.append("timer"))
-    for worker_pool in scheduler._pools:
+    for worker_pool in scheduler.pools:
         monkeypatch.setattr(worker_pool._more, "notify", lambda *_: woken.append("worker"))
     for _ in range(20):
         guarded(client)
     assert [name for name in started if "cycles" in name] == []
     assert woken == []
-    assert scheduler.scheduled == 0
+    assert scheduled(scheduler) == 0
 
 
 def test_an_async_guard_makes_no_task_and_leaves_no_timer(client: cycles.Cycles, started: list[str]) -> None:

@@ -59,6 +59,6 @@ class VirtualClock:
     def _is_busy(self, scheduler: Any) -> bool:
         with scheduler._lock:
             scheduler._sooner.notify_all()
-            pools = scheduler._pools
+            pools = scheduler.pools
             is_due = scheduler.timetable.next_s() <= self.monotonic()
             return is_due or any(pool._waiting or len(pool._workers) > pool._idle for pool in pools)

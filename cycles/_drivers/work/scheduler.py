@@ -66,45 +66,36 @@ class Timetable:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Handle]] = []
+        self.heap: list[tuple[float, int, Handle]] = []
         self._number = itertools.count()
         self._cancelled = 0
 
-    def __len__(self) -> int:
-        """How many jobs are still to come."""
-        return len(self._heap) - self._cancelled
-
-    @property
-    def kept(self) -> int:
-        """How many jobs are in memory, cancelled ones included."""
-        return len(self._heap)
-
     def add(self, when_s: float, handle: Handle) -> None:
-        heapq.heappush(self._heap, (when_s, next(self._number), handle))
+        heapq.heappush(self.heap, (when_s, next(self._number), handle))
 
     def note_cancelled(self) -> None:
         """One job was cancelled. It leaves with the next rebuild, which comes once most of the heap is cancelled."""
         self._cancelled += 1
-        if self._cancelled >= COMPACT_FROM and 2 * self._cancelled > len(self._heap):
-            self._heap = [item for item in self._heap if not item[2].cancelled]
-            heapq.heapify(self._heap)
+        if self._cancelled >= COMPACT_FROM and 2 * self._cancelled > len(self.heap):
+            self.heap = [item for item in self.heap if not item[2].cancelled]
+            heapq.heapify(self.heap)
             self._cancelled = 0
 
     def next_s(self) -> float:
         """When the next job is due; infinity for never."""
-        while self._heap and self._heap[0][2].cancelled:
-            heapq.heappop(self._heap)
+        while self.heap and self.heap[0][2].cancelled:
+            heapq.heappop(self.heap)
             self._cancelled -= 1
-        return self._heap[0][0] if self._heap else math.inf
+        return self.heap[0][0] if self.heap else math.inf
 
     def pop_due(self, now_s: float) -> Handle | None:
         """The earliest job that is due, or None."""
-        return heapq.heappop(self._heap)[2] if self.next_s() <= now_s else None
+        return heapq.heappop(self.heap)[2] if self.next_s() <= now_s else None
 
     def clear(self) -> list[Handle]:
         """Empty the table; what was still to come is returned."""
-        jobs = [item[2] for item in self._heap if not item[2].cancelled]
-        self._heap, self._cancelled = [], 0
+        jobs = [item[2] for item in self.heap if not item[2].cancelled]
+        self.heap, self._cancelled = [], 0
         return jobs
 
 
@@ -207,7 +198,7 @@ class Scheduler:
         self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
         self.timetable: Timetable = Timetable()
-        self._pools: list[WorkerPool] = []
+        self.pools: list[WorkerPool] = []
         self._thread: threading.Thread | None = None
         self.wakes_at_s: float = math.inf
         self._closed = False
@@ -218,7 +209,7 @@ class Scheduler:
         """A new pool; pools never delay each other."""
         worker_pool = WorkerPool(self, name, max_workers)
         with self._lock:
-            self._pools.append(worker_pool)
+            self.pools.append(worker_pool)
         return worker_pool
 
     def at(self, when_s: float, job: Job, worker_pool: WorkerPool) -> Handle:
@@ -258,23 +249,6 @@ class Scheduler:
                 self._sooner.notify()
             return True
 
-    @property
-    def scheduled(self) -> int:
-        """How many jobs are not due yet or wait for a worker."""
-        with self._lock:
-            waiting = sum(not handle.cancelled for worker_pool in self._pools for handle in worker_pool._waiting)
-            return len(self.timetable) + waiting
-
-    @property
-    def threads(self) -> int:
-        """How many threads there are now."""
-        with self._lock:
-            return len(self._all_threads())
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def close(self, timeout_s: float | None = None) -> bool:
         """Drop what has not started and end the threads, waiting at most `timeout_s` for jobs that run.
 
@@ -282,22 +256,20 @@ class Scheduler:
         """
         with self._lock:
             self._closed = True
-            dropped = self.timetable.clear() + [
-                handle for worker_pool in self._pools for handle in worker_pool._waiting
-            ]
+            dropped = self.timetable.clear() + [handle for worker_pool in self.pools for handle in worker_pool._waiting]
             for handle in dropped:
                 handle._job = None
-            for worker_pool in self._pools:
+            for worker_pool in self.pools:
                 worker_pool._waiting.clear()
                 worker_pool._more.notify_all()
             self._sooner.notify_all()
-            threads = self._all_threads() - {threading.current_thread()}
+            threads = self.all_threads() - {threading.current_thread()}
         return _join(threads, timeout_s)
 
     # What follows is called with the lock held, but for the body of the thread.
 
-    def _all_threads(self) -> set[threading.Thread]:
-        workers = {worker for worker_pool in self._pools for worker in worker_pool._workers}
+    def all_threads(self) -> set[threading.Thread]:
+        workers = {worker for worker_pool in self.pools for worker in worker_pool._workers}
         return workers if self._thread is None else workers | {self._thread}
 
     def _running(self) -> bool:
@@ -340,7 +312,7 @@ class Scheduler:
         while (handle := self.timetable.pop_due(now_s)) is not None:
             handle._in_table = False
             handle._pool._offer(handle)
-        return min([self.timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._pools)])
+        return min([self.timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self.pools)])
 
 
 def _run(job: Job) -> None:
