@@ -12,10 +12,8 @@ from typing import Any
 
 from cycles._core.messages.outcome import Reply
 from cycles._core.messages.requests import Prepared
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
+from cycles._http.connection_pool import KEEPALIVE_S, Connections, Held, Slot, readable
 from cycles._http.exchange import (
-    MAX_BODY,
-    Endpoint,
     Limits,
     broken,
     closed,
@@ -24,7 +22,6 @@ from cycles._http.exchange import (
     timed_out,
 )
 from cycles._http.http11 import Http11
-from cycles._http.resolver import Resolver
 
 READ_SIZE = 64 * 1024
 new_socket = socket.socket
@@ -93,20 +90,8 @@ class _Connection:
         self.socket.close()
 
 
-class BlockingConnections:
-    """Sends exchanges to one server over at most `max_connections` connections. Safe for threads and signal handlers.
-
-    A forked child makes its own instance; deleting the inherited one changes nothing for the parent.
-    """
-
-    def __init__(
-        self, endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, max_body: int = MAX_BODY
-    ) -> None:
-        self._endpoint = endpoint
-        self._connect_timeout_s = connect_timeout_s
-        self._max_body = max_body
-        self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
-        self._resolver = Resolver(endpoint.host, endpoint.port)
+class BlockingConnections(Connections[_Connection]):
+    """Sends exchanges from threads. Safe for threads and signal handlers."""
 
     def send(self, request: Prepared, limits: Limits) -> Reply:
         """One exchange within its limits; else ExchangeError. The path of `base_url` is put before its target."""
@@ -131,10 +116,6 @@ class BlockingConnections:
         """Close the idle connections; exchanges in progress end as they would have."""
         self._close_idle()
 
-    def _close_idle(self) -> None:
-        for connection in self._pool.close():
-            connection.close()
-
     def _take(self, held: Held, limits: Limits) -> None:
         pool = self._pool
         if pool.closed:
@@ -153,10 +134,6 @@ class BlockingConnections:
         if held[0] is None:
             held.clear()
             raise closed()
-
-    def _return(self, held: Held, now: float) -> None:
-        for unused in self._pool.put_used(held, now):
-            unused.close()
 
     def _connected(self, slot: Slot[_Connection], now: float, deadline: float) -> _Connection:
         if slot.connection is not None and not slot.connection.is_alive(now):

@@ -21,6 +21,9 @@ from operator import call
 from queue import Empty
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from cycles._http.exchange import MAX_BODY, Endpoint
+from cycles._http.resolver import Resolver
+
 KEEPALIVE_S: Final = 30.0
 """Seconds that an idle connection is kept: less than the 60 s after which common load balancers drop one silently."""
 
@@ -210,6 +213,32 @@ class ConnectionPool(Generic[C]):
         else:
             self.put(held)
         return True
+
+
+class Connections(Generic[C]):
+    """What the connections of threads and those of an event loop share: at most `max_connections` to one server.
+
+    A forked child makes its own instance; deleting the inherited one changes nothing for the parent.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, max_body: int = MAX_BODY
+    ) -> None:
+        self._endpoint = endpoint
+        self._connect_timeout_s = connect_timeout_s
+        self._max_body = max_body
+        self._pool: ConnectionPool[C] = ConnectionPool(max_connections)
+        self._resolver = Resolver(endpoint.host, endpoint.port)
+
+    def _close_idle(self) -> list[C]:
+        connections = self._pool.close()
+        for connection in connections:
+            connection.close()
+        return connections
+
+    def _return(self, held: Held, now: float) -> None:
+        for unused in self._pool.put_used(held, now):
+            unused.close()
 
 
 def _first(queue: deque[T]) -> T | None:

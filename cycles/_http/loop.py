@@ -10,14 +10,13 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from queue import Empty
-from typing import cast
+from typing import Any, cast
 
 from cycles._core.messages.outcome import Reply
 from cycles._core.messages.requests import Prepared
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
+from cycles._http.connection_pool import KEEPALIVE_S, Connections, Held, Slot, readable
 from cycles._http.deadlines import Deadlines
 from cycles._http.exchange import (
-    MAX_BODY,
     Endpoint,
     ExchangeError,
     Limits,
@@ -28,7 +27,7 @@ from cycles._http.exchange import (
     timed_out,
 )
 from cycles._http.http11 import Http11
-from cycles._http.resolver import Address, Lookup, Resolver
+from cycles._http.resolver import Address, Lookup
 
 
 class _Connection(asyncio.Protocol):
@@ -134,21 +133,14 @@ class _Waiter:
         return not self._slots
 
 
-class AsyncConnections:
-    """Sends exchanges to one server over at most `max_connections` connections, on the event loop that first uses it.
+class AsyncConnections(Connections[_Connection]):
+    """Sends exchanges on the event loop that first uses it. It closes itself when that loop is shut down.
 
-    It closes itself when that loop is shut down (as `asyncio.run` does).
-    A forked child makes its own instance and never uses the inherited one: its sockets belong to the parent's loop.
+    A forked child never uses the inherited one: its sockets belong to the parent's loop.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, max_body: int = MAX_BODY
-    ) -> None:
-        self._endpoint = endpoint
-        self._connect_timeout_s = connect_timeout_s
-        self._max_body = max_body
-        self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
-        self._resolver = Resolver(endpoint.host, endpoint.port)
+    def __init__(self, endpoint: Endpoint, **limits: Any) -> None:
+        super().__init__(endpoint, **limits)
         self._loop_end: AsyncGenerator[None, None] | None = None
         self._exchange_ends = Deadlines()
         self._queue_ends = Deadlines()
@@ -193,12 +185,6 @@ class AsyncConnections:
         for connection in self._close_idle():
             await connection.closed()
 
-    def _close_idle(self) -> list[_Connection]:
-        connections = self._pool.close()
-        for connection in connections:
-            connection.close()
-        return connections
-
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         """Close with the loop: one that is shut down closes the generators it has seen, its only notice of its end."""
         try:
@@ -228,10 +214,6 @@ class AsyncConnections:
             raise no_free_connection(limits.queue_timeout_s) from None
         finally:
             pool.leave(waiter)
-
-    def _return(self, held: Held, now: float) -> None:
-        for unused in self._pool.put_used(held, now):
-            unused.close()
 
     async def _open(self, slot: Slot[_Connection], deadline: float) -> _Connection:
         """Connect: the addresses of the host in turn, each with its share of the time.
