@@ -33,14 +33,14 @@ async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseRespons
     """As `send_release`, without a background that continues after an interrupt."""
     outcome = await io.send(release_call_of(release))
     if is_released(outcome):
-        report_released(io, release)
+        io.report("Released", release, reason=release.reason)
     if isinstance(outcome, Success):
         return ReleaseResponse.read(outcome.body, **outcome.ids)
     if is_released(outcome):
         return None
     # Not final: the reservation may still be held, so the background repeats it with the same key.
     final = is_final(outcome)
-    report_release_failed(io, release, describe(outcome), retrying=not final)
+    io.report("ReleaseFailed", release, detail=describe(outcome), retrying=not final)
     if not final:
         io.hand_over(release, now=False)
     elif not quiet:
@@ -66,16 +66,6 @@ def is_final(outcome: Outcome) -> bool:
     return isinstance(outcome, Success) or (
         isinstance(outcome, RejectedResponse) and (outcome.understood or outcome.expired)
     )
-
-
-def report_released(io: Io, release: Release) -> None:
-    """Report that the reserved amount was returned to the budget."""
-    io.report("Released", release, reason=release.reason)
-
-
-def report_release_failed(io: Io, release: Release, detail: str, *, retrying: bool) -> None:
-    """Report a release that failed, and what happens next."""
-    io.report("ReleaseFailed", release, detail=detail, retrying=retrying)
 
 
 async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseResponse | None:

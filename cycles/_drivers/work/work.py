@@ -20,7 +20,7 @@ from cycles._core.settlement.schedule import Item
 from cycles._core.settlement.settlement import Settled, Taken, Unresolved
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle
-from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released
+from cycles._flows.release import is_final, is_released, release_call_of
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
 from cycles._flows.settle import attempt as attempt_settlement, conclude, report_pending, rest_of
@@ -189,11 +189,11 @@ async def _release(io: Io, release: Release, earlier: int) -> Step:
     """Release a reservation: a few tries, then the budget returns when the lease ends."""
     outcome = await io.send(release_call_of(release))
     if is_released(outcome):
-        report_released(io, release)
+        io.report("Released", release, reason=release.reason)
         return Done()
     assert not isinstance(outcome, Success)
     if is_final(outcome) or earlier + 1 >= RELEASE_TRIES:
-        report_release_failed(io, release, describe(outcome), retrying=False)
+        io.report("ReleaseFailed", release, detail=describe(outcome), retrying=False)
         return Done() if is_final(outcome) else None
     return Later(describe(outcome), may_have_taken_effect(outcome))
 
