@@ -15,6 +15,7 @@ from cycles._core.amounts import Amount, SignedAmount, amount_of, signed_of
 from cycles._core.protocol import is_allowed
 from cycles._core.subjects import LEVELS, Action, Subject
 from cycles._core.values.action_kinds import PolicyKeys
+from cycles._core.values.caps import Caps as Caps
 from cycles._core.values.deny_detail import DenyDetail, read_deny_detail
 from cycles._core.values.result_base import Readers as Readers, Result as Result, many
 from cycles._version import public
@@ -48,19 +49,6 @@ class ReservationEvidence(Result):
     release: EvidenceRef | None = None
 
     _read: ClassVar[Readers] = {"reserve": EvidenceRef.read, "commit": EvidenceRef.read, "release": EvidenceRef.read}
-
-
-@frozen(kw_only=True)
-class Caps(Result):
-    """Limits under which an action is allowed; None means no limit. `cooldown_ms` is in milliseconds."""
-
-    max_tokens: int | None = None
-    max_steps_remaining: int | None = None
-    tool_allowlist: list[str] | None = None
-    tool_denylist: list[str] | None = None
-    cooldown_ms: int | None = None
-
-    _read: ClassVar[Readers] = {"tool_allowlist": list, "tool_denylist": list}
 
 
 @frozen(kw_only=True)

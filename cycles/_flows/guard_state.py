@@ -24,7 +24,7 @@ from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import Settlement, SettlementOutcome
-from cycles._core.values.caps import CapsLike, next_step
+from cycles._core.values.caps import Caps, next_step
 from cycles._core.values.usage import Metrics, Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
@@ -489,7 +489,7 @@ class GuardState:
                     self.spent = after
                     return after
 
-    def next_step(self, limit: CapsLike | None) -> int:
+    def next_step(self, limit: Caps | None) -> int:
         """Count one more step and return its number.
 
         Raises:

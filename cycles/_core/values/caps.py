@@ -6,29 +6,30 @@ A cap that is absent, and a tool list that is empty, restricts nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from attrs import frozen
+
+from cycles._core.values.result_base import Readers, Result
 from cycles._errors import InvalidRequestError, StepsExhaustedError, ToolNotAllowedError
 
 T = TypeVar("T")
 
 
-class CapsLike(Protocol):
-    """The members of caps that these rules read; each may be None."""
+@frozen(kw_only=True)
+class Caps(Result):
+    """Limits under which an action is allowed; None means no limit. `cooldown_ms` is in milliseconds."""
 
-    @property
-    def max_tokens(self) -> int | None: ...
-    @property
-    def max_steps_remaining(self) -> int | None: ...
-    @property
-    def tool_allowlist(self) -> Sequence[str] | None: ...
-    @property
-    def tool_denylist(self) -> Sequence[str] | None: ...
-    @property
-    def cooldown_ms(self) -> int | None: ...
+    max_tokens: int | None = None
+    max_steps_remaining: int | None = None
+    tool_allowlist: list[str] | None = None
+    tool_denylist: list[str] | None = None
+    cooldown_ms: int | None = None
+
+    _read: ClassVar[Readers] = {"tool_allowlist": list, "tool_denylist": list}
 
 
-def allows_tool(caps: CapsLike | None, name: str) -> bool:
+def allows_tool(caps: Caps | None, name: str) -> bool:
     """Return whether the tool may be used. Names are compared exactly, case included; a non-empty allowlist wins."""
     if caps is None:
         return True
@@ -38,7 +39,7 @@ def allows_tool(caps: CapsLike | None, name: str) -> bool:
     return name not in (caps.tool_denylist or ())
 
 
-def require_tool(caps: CapsLike | None, name: str) -> None:
+def require_tool(caps: Caps | None, name: str) -> None:
     """Check that the caps allow a tool.
 
     Raises:
@@ -55,7 +56,7 @@ def require_tool(caps: CapsLike | None, name: str) -> None:
     raise ToolNotAllowedError(f"the caps of the reservation do not allow tool {name!r:.80}: {reason}", tool=name)
 
 
-def filter_tools(caps: CapsLike | None, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
+def filter_tools(caps: Caps | None, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
     """Return the tools that the caps allow, in order.
 
     Args:
@@ -86,7 +87,7 @@ def tool_name(tool: Any) -> str:
     raise InvalidRequestError(f"the tool has no name: {tool!r:.80}; pass name=, a callable that returns it")
 
 
-def max_tokens(caps: CapsLike | None, default: int | None = None) -> int | None:
+def max_tokens(caps: Caps | None, default: int | None = None) -> int | None:
     """Return the maximum number of tokens: the cap, the caller's default, or the smaller of the two."""
     cap = None if caps is None else caps.max_tokens
     # A cap never raises what the caller has asked for.
@@ -95,7 +96,7 @@ def max_tokens(caps: CapsLike | None, default: int | None = None) -> int | None:
     return min(cap, default)
 
 
-def next_step(caps: CapsLike | None, used: int) -> int:
+def next_step(caps: Caps | None, used: int) -> int:
     """Return the number of the next step, after `used` earlier ones.
 
     Raises:
@@ -109,7 +110,7 @@ def next_step(caps: CapsLike | None, used: int) -> int:
     return used + 1
 
 
-def cooldown_ms(caps: CapsLike | None) -> int:
+def cooldown_ms(caps: Caps | None) -> int:
     """Return how long to pause between actions, in milliseconds; 0 if the caps do not say."""
     return 0 if caps is None else caps.cooldown_ms or 0
 
