@@ -219,9 +219,7 @@ async def saved(
         What is sent: the record, or the rest of all that another client leaves. Otherwise how the attempt ends.
     """
     stopped = STOPPED_BY.get(await put(io, record, guard))
-    rest = await rest_of(io, whole or record) if isinstance(stopped, Taken) else None
-    if rest is not None and guard is not None:
-        guard.end_written_ahead()  # the other client and the rest have all of it: a log would charge it again
+    rest = await rest_of(io, whole or record, guard) if isinstance(stopped, Taken) else None
     return rest or stopped or record
 
 
@@ -243,7 +241,7 @@ async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
     return result
 
 
-async def rest_of(io: Io, record: Record) -> Record | None:
+async def rest_of(io: Io, record: Record, guard: GuardState | None = None) -> Record | None:
     """Save and return the event for what another client, which has the record of a chunk, does not charge of it.
 
     None if nothing is left, or if the record is not that of a chunk. The record is in progress here no longer.
@@ -252,7 +250,8 @@ async def rest_of(io: Io, record: Record) -> Record | None:
     # The difference is counted from the sum in their record: two clients cannot send different amounts under one key.
     rest = None if theirs is None else late_record(record, sum_of(theirs), io.clock.wall_ms())
     if rest is not None:
-        await io.put(rest)
+        # Once it is saved, the other client and the rest have all of it. Until then the log of the chunk stays.
+        await put(io, rest, guard)
     await io.finish(record, Taken())
     return rest
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import decode
 from cycles._drivers.pools import Checkpoints
 from cycles._journal.files.locked_file import is_supported
@@ -143,6 +144,33 @@ def test_a_record_is_found_among_more_than_ten_thousand(
     server.faults.clear()
     assert claimer.flush().pending == 0
     check_charged(server, client, 12)
+
+
+def test_a_rest_that_cannot_be_saved_stays_in_the_log_of_its_chunk(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The client closes while the server is down: neither has the amount, but the next process finds it."""
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    commit_in(worker(), clock, server, 7)
+    spend(owner.pool, 5)
+    server.faults.refuse("event", times=None)
+    records = runtime_of(owner.client).records
+    put = records.put
+    monkeypatch.setattr(records, "put", lambda one: PutResult.FAILED if one.mode == "event" else put(one))
+    owner.client.close()
+    server.faults.clear()
+    assert spent(server) == 7
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # without the locks of this process
+    restarted = worker(journal_dir=tmp_path / "restarted")
+    assert restarted.flush().pending == 0
+    check_charged(server, restarted, 12)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -115,7 +115,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
     # A client that was stopped for longer than its claim must not send what another one has.
     if records.is_taken(record):
-        rest = await rest_of(io, record)
+        rest = await rest_of(io, record, guard)
         if rest is None:
             return _leave(io, records, record, guard)
         record = rest
