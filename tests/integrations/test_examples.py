@@ -36,7 +36,7 @@ def output_of(example: str, library: str, directory: Path, *arguments: str) -> s
     """Return what an example prints; skip the test if its library is not installed."""
     pytest.importorskip(library, reason=f"{library} is not installed: run make test-integrations")
     command = [sys.executable, "-W", "ignore", str(FOLDER / f"{example}.py"), *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, timeout=120)
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, timeout=300)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

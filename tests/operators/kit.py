@@ -44,7 +44,7 @@ def run_process(
     *arguments: str,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
-    timeout: float = 60.0,
+    timeout: float = 300.0,
     module: str = "cycles",
 ) -> Ran:
     """Run ``python -m cycles``, or another module, as a process."""
