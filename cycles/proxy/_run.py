@@ -282,6 +282,7 @@ class Run:
             lines.append(self._stopped)
         if self._settings.fake:
             lines.append("--fake: the fake provider made the responses, and nothing was paid")
+        lines += totals.sealed_lines()
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")

@@ -199,7 +199,7 @@ class Totals:
         return {"unit": self.unit, "amount": amount}
 
     def host_lines(self, *, captures: bool) -> list[str]:
-        """Return a line for each host with connections that were not charged or failed.
+        """Return a line for each host with connections that were not charged or failed, or that was captured.
 
         Args:
             captures: Whether hosts of routes are captured already.
@@ -212,7 +212,14 @@ class Totals:
             lines.append(f"rejected: {_connections(count)} to {host}: the program trusts no certificate of this run")
         for host, count in self.allowed_hosts.most_common():
             lines.append(f"not charged: {_connections(count)} to {host} (--allow-host)")
+        for host, count in self.captured.most_common():
+            lines.append(f"captured: {count} {'call' if count == 1 else 'calls'} to {host}")
         return lines
+
+    def sealed_lines(self) -> list[str]:
+        """Return how the network of the program was sealed, if it was."""
+        how = {"namespace": "with a network namespace", "landlock": "with Landlock"}
+        return [] if self.sealed is None else [f"sealed: {how[self.sealed]}"]
 
 
 def _reasons(counts: Counter[str], details: Mapping[str, Counter[str]]) -> str:

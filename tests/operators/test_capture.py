@@ -78,6 +78,7 @@ def test_a_captured_request_is_charged_exactly(authority: Authority, host: str, 
             assert connection.selected_alpn_protocol() == "http/1.1"
             connection.sendall(_request(host, path, body))
             assert b"200 OK" in rest_of(connection)
+        assert place.proxy.app.totals.host_lines(captures=True) == [f"captured: 1 call to {host}"]
         assert place.commits == [(EXACT, {})]
         assert place.proxy.app.totals.captured == {host: 1}
         assert place.proxy.app.totals.rejected_hosts == {}

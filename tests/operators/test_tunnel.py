@@ -89,6 +89,15 @@ def test_a_rejected_host_beside_charged_calls_is_in_the_summary() -> None:
         ]
 
 
+def test_how_a_run_was_sealed_is_in_the_summary() -> None:
+    with proxied(tunnel=True) as place:
+        totals = place.proxy.app.totals
+        assert totals.sealed_lines() == []
+        for mode, words in (("namespace", "with a network namespace"), ("landlock", "with Landlock")):
+            totals.sealed = mode
+            assert totals.sealed_lines() == [f"sealed: {words}"]
+
+
 @pytest.mark.parametrize("headers", ["", "Proxy-Authorization: Basic !!!\r\n", authorization("wrong")])
 def test_without_the_key_a_tunnel_is_407(headers: str) -> None:
     with proxied(tunnel=True) as place, listening(echo) as port:
