@@ -287,8 +287,8 @@ class _ReadByHook:
         def read(response: Any) -> None:
             response.read()
 
-        llm._client.event_hooks = {"request": [], "response": [read]}
-        return llm
+        package = sys.modules[type(llm).__module__.partition(".")[0]]
+        return llm.copy(http_client=package.DefaultHttpxClient(event_hooks={"response": [read]}))
 
 
 class ReadOpenAI(_ReadByHook, OpenAI):
