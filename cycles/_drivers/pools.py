@@ -11,7 +11,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakSet
 
 from cycles._core.pool.chunk_record import ChunkHeader
@@ -25,6 +25,7 @@ from cycles._flows.pool.chunks import live_guards, settle_now
 from cycles._flows.pool.parts import Log, PoolChunk, PoolIo, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.settle import saved
+from cycles._http.first_use import first_use
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.records import Records
 from cycles._journal.stores.shared import StoreJournal
@@ -71,7 +72,7 @@ class Pools:
     def make(self, options: PoolOptions) -> PoolState:
         """Return a new pool."""
         open_log = None if self._files is None else self.open_log
-        of_pool = self.soon, self.at, open_log, self.report_problem, self._write_ahead
+        of_pool = self.soon, self.at, open_log, self.report_problem, self._write_ahead, cast(Any, first_use)._is_owned
         pool = PoolState(options, PoolIo(self.io, lambda: self._reporter.trace is not None, *of_pool))
         self._pools.add(pool)
         if self._checkpoints is not None:

@@ -392,9 +392,10 @@ class GuardState:
         if self.attached is not None:
             return self.attached.cost
         # The settlement says the amount also if only a part was charged: limits count what was spent.
-        state, settlement = self.state, self.settlement
-        if settlement is not None:
-            return settlement.actual.amount
+        state, ended, reported = self.state, self.settlement, self.reported_amount or self.spent
+        if ended is not None:
+            # Of a rejected excess, a pending settlement has only the estimate, which is still to be charged.
+            return (ended.actual if ended.status != "pending" else reported or ended.actual).amount
         if state not in _ENDED:
             return 0 if state == "released" else None
         return (self.known or self.estimate).amount

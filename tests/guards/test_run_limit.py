@@ -15,6 +15,7 @@ from tests.support.points import run_at
 from tests.support.waiting import until
 
 ACTION = ("llm.completion", "m")
+TOO_LITTLE = {"error": "BUDGET_EXCEEDED", "message": "the budget is too small", "request_id": "r"}
 
 
 @pytest.fixture
@@ -286,6 +287,18 @@ def test_a_rejected_commit_counts_with_its_known_spend(server: cycles.EmbeddedSe
         with pytest.raises(cycles.BudgetExceededError):
             guard.commit(cycles.usd(2000))
         assert limit.spent == cycles.usd(2000)
+
+
+def test_a_rejected_excess_counts_while_the_commit_of_its_estimate_has_no_response(
+    server: cycles.EmbeddedServer, client: cycles.Cycles
+) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        guard = client.reserve(cycles.usd(1), action=ACTION, overage_policy="REJECT").acquire()
+        server.faults.status("commit", 409, body=TOO_LITTLE)
+        server.faults.refuse("commit")
+        with pytest.raises(cycles.BudgetExceededError):
+            guard.commit(cycles.usd(2))
+        assert (guard.state, limit.spent) == ("pending", cycles.usd(2))
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
+from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T
 
@@ -124,3 +126,62 @@ def test_a_cancelled_caller_leaves_the_chunk_that_it_should_open_to_the_next_one
 
     assert in_time(lambda: asyncio.run(go())) == ["committed"] * 2
     assert shop.money() == (181, 0)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_no_guard_waits_for_a_chunk_that_no_thread_settles(
+    client: cycles.Cycles, shop: Shop, no_threads: Callable[[], None], *, is_async: bool
+) -> None:
+    pool = client.pool(T(80), action=ACTION, chunk=T(40))
+
+    async def go() -> list[bool]:
+        async with client.reserve(T(1), action=ACTION) as direct:  # what an event loop needs is there
+            await direct.commit(T(1))
+        no_threads()
+        pooled = []
+        for _ in range(3):
+            guard: Any = await pool.reserve(T(40)) if is_async else pool.reserve(T(40)).acquire()
+            settlement = guard.commit(T(40))
+            if is_async:
+                await settlement
+            pooled.append(guard.is_pooled)
+        await pool.aclose()
+        return pooled
+
+    assert in_time(lambda: asyncio.run(go())) == [True, True, False]
+    assert shop.money() == (121, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_signal_handler_does_not_wait_for_the_chunk_that_its_thread_opens(
+    client: cycles.Cycles, shop: Shop, no_threads: Callable[[], None]
+) -> None:
+    no_threads()
+
+    def use(pool: Any) -> None:
+        pool.reserve(T(10)).acquire().commit(T(7))
+
+    number, more = 0, True
+    while more:
+        pool = client.pool(T(400), action=ACTION)
+        more = in_time(partial(run_at, "/cycles/_flows/pool/chunks", number, partial(use, pool), partial(use, pool)))
+        pool.close()
+        number += 20
+    assert number > 40
+    assert shop.money()[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_signal_handler_does_not_wait_for_a_thread_that_needs_its_first_use(shop: Shop) -> None:
+    def use(pool: Any) -> None:
+        pool.reserve(T(10)).acquire().commit(T(7))
+
+    number, more = 0, True
+    while more:
+        with shop.client() as client:
+            pool = client.pool(T(400), action=ACTION)
+            more = in_time(partial(run_at, "/cycles/_drivers/pools", number, partial(use, pool), partial(use, pool)))
+        number += 10
+    assert number > 20
+    assert shop.money()[1] == 0

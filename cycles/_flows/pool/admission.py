@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Final
 
 from attrs import evolve, frozen
@@ -20,6 +21,7 @@ from cycles._flows.retry import BudgetWait, pause
 from cycles._flows.run_limit import HeldByLimits
 from cycles._flows.signal import Signal
 
+_WAITS: Final = ContextVar("_WAITS", default=False)  # this thread or task waits for a chunk
 _OWN_LIMITS: Final = ("POOL_LIMIT", "RUN_LIMIT")  # denials of this process: waiting does not change them
 
 
@@ -79,14 +81,15 @@ class _Admission:
         return None if isinstance(result, Move) else self.guard
 
     async def _admitted(self) -> Admitted:
-        pool, guard, place = self.pool, self.guard, self.place
-        sub = place.options.sub
+        pool, guard, place, sub = self.pool, self.guard, self.place, self.place.options.sub
         if sub is not None and not pool.is_inside() and pool.admit(sub, guard, place, self.io.clock.now_ms()):
             carry_out(pool)
             assert place.chunk is not None
             return place.chunk
         # One chunk is opened for all guards that wait at this time.
-        waiter = Waiter(sub, guard, place)
+        # A signal handler must not wait behind the frame that it has interrupted, which may have to open the chunk.
+        waiter = Waiter(None if _WAITS.get() else sub, guard, place)
+        outside = _WAITS.set(True)
         try:
             pool.wait_for(waiter)
             carry_out(pool)
@@ -101,6 +104,8 @@ class _Admission:
             pool.abandon(waiter)
             carry_out(pool)
             raise
+        finally:
+            _WAITS.reset(outside)
         assert waiter.result is not None
         return waiter.result
 
@@ -126,6 +131,5 @@ class _Admission:
     def _denied(self, error: CyclesError) -> CyclesError:
         """Report that the limit of the pool is reached."""
         self.pool.denied += 1
-        estimate, name = self.guard.estimate, self.pool.options.name
-        self.io.report("PoolDenied", estimate=estimate, pool=name, reason=str(error))
+        self.io.report("PoolDenied", estimate=self.guard.estimate, pool=self.pool.options.name, reason=str(error))
         return error

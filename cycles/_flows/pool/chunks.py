@@ -45,6 +45,9 @@ def carry_out(pool: PoolState) -> None:
                 work.signal.set()
             elif isinstance(work, PoolChunk):
                 work.has_thread = _start(pool, partial(settle, pool.io, pool, work))
+                if not work.has_thread:
+                    work.sub.allotment.sent(work)  # no guard waits for it
+                    pool.serve(work.sub)
             elif work is not None and not _start(pool, partial(open_chunk, pool.io, pool, work)):
                 _open_in_caller(work)
             if work is not None and pool.work and pool.work[0] is work:  # else a signal handler was faster

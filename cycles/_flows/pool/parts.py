@@ -57,6 +57,7 @@ class PoolIo:
         open_log: Makes the log of a chunk, or raises OSError; None if chunks have no logs.
         report_problem: Reports a problem of the logs, once for each client.
         write_ahead: Writes the known spend of a guard ahead.
+        is_first_use: Returns whether this thread loads parts of the SDK, for which a thread of the client may wait.
     """
 
     io: Io
@@ -66,6 +67,7 @@ class PoolIo:
     open_log: Callable[[ChunkHeader], Log] | None
     report_problem: Callable[[str], None]
     write_ahead: Callable[[GuardState], None]
+    is_first_use: Callable[[], bool]
 
 
 @frozen(kw_only=True)

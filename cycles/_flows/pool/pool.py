@@ -234,7 +234,8 @@ class PoolState:
 
         Until it has a chunk, or `end_admission` is called, its estimate counts for the limit of the pool.
         """
-        is_inside, place = self.is_inside(), waiter.place
+        # A handler that has interrupted a first use must not wait for a thread, which may need the lock of that.
+        is_inside, place = self.is_inside() or self.pool_io.is_first_use(), waiter.place
         with self.lock:
             if not is_inside:
                 self.catch_up()
