@@ -27,6 +27,7 @@ class Account:
         agent: The subject level that only this use has, so that its charges can be read from the ledger.
         freezes_s: When the operator freezes the budget, in seconds after the start; None for never.
         has_changed: Whether the operator has set another limit.
+        closes: Whether the operator has closed the budget.
     """
 
     tenant: str
@@ -38,6 +39,7 @@ class Account:
     caps: dict[str, Any] | None = None
     freezes_s: float | None = None
     has_changed: bool = False
+    closes: bool = False
 
     @property
     def scope(self) -> str:

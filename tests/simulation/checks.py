@@ -10,14 +10,21 @@ from typing import Any, Final
 
 from attrs import define
 
-from cycles._core.protocol import BUDGET_EXCEEDED, IDEMPOTENCY_MISMATCH, OVERDRAFT_LIMIT_EXCEEDED
+from cycles._core.protocol import (
+    BUDGET_EXCEEDED,
+    IDEMPOTENCY_MISMATCH,
+    OVERDRAFT_LIMIT_EXCEEDED,
+    RESERVATION_FINALIZED,
+)
 from cycles._core.settlement.rules import MAY_BE_CHARGED
 from tests.simulation.accounts import WORKSPACE
 from tests.simulation.server import SimServer
+from tests.simulation.uses_pool import BLOCKS, LIMITED
 from tests.simulation.uses_sync import HELD
 from tests.simulation.workload import Op, Program
 
 BUDGET_FROZEN: Final = "BUDGET_FROZEN"
+BUDGET_CLOSED: Final = "BUDGET_CLOSED"
 BY_TURNS: Final = (413, 409, 413, 409)  # as too large, without metadata as another payload, and both once more
 CHECKPOINT_S: Final = 1.0  # an open chunk is put into the store at most 200 ms after a commit, if it responds
 AHEAD_S: Final = 1.1  # spend is written ahead at most once a second: a kill may lose what is younger
@@ -176,7 +183,12 @@ class Books:
                 # The ledger rejected the form without metadata, and lost the other one before the client read it.
                 IDEMPOTENCY_MISMATCH: (record["commit_body"] or {}).get("idempotency_key") in self.server.store.lost,
                 BUDGET_FROZEN: account.freezes_s is not None,
-                BUDGET_EXCEEDED: op.kind.startswith("overspend") or account.policy == "REJECT" or account.is_tight,
+                BUDGET_CLOSED: account.closes,
+                RESERVATION_FINALIZED: op.kind == BLOCKS and op.killed_s is not None,  # a chunk with no ended guard
+                BUDGET_EXCEEDED: op.kind.startswith("overspend")
+                or op.kind == LIMITED
+                or account.policy == "REJECT"
+                or account.is_tight,
                 OVERDRAFT_LIMIT_EXCEEDED: account.is_tight,
             }
             if not explained.get(reason, False):
@@ -217,6 +229,8 @@ def allowed(op: Op) -> set[int]:
         return {0}
     if not op.ran:  # killed in `attach`: what the token had spent is written ahead before the block begins
         return {0} if op.killed_s is None else {0, op.known, op.reaching}
+    if op.interrupted and op.exact and op.killed_s is None:
+        return op.exact
     if op.interrupted and op.killed_s is None:  # in a call: its amount counts or not, what was reported before does
         steps = [] if op.kind == "pool" else op.steps  # it notes a commit also if that was interrupted
         least = max([op.returned, *(known for _, known in steps)])
@@ -234,6 +248,7 @@ def allowed(op: Op) -> set[int]:
     if op.in_chunk is not None:  # a commit in progress: one part is in the log of the chunk, the other in a record
         value = op.reaching - op.returned
         sums |= {op.returned + part for part in (op.in_chunk, value - op.in_chunk)}
+    sums |= {each + op.beside for each in sums}
     return {each for each in sums if each >= least}
 
 

@@ -67,6 +67,7 @@ class SimOs:
         self._swarm = swarm
         self.faults = DiskFaults()
         self.was_read_only = False  # or it did not take a file of which nothing is known
+        self.has_lost_power = False
         self._random = Random(f"disk {hub.seed}")  # drawn apart, so that the runs of all other seeds stay as they are
         self._open: dict[int, _Open] = {}
         self._dirty: set[str] = set()  # files whose content was not fsynced
@@ -209,6 +210,7 @@ class SimOs:
     def lose_power(self, journal: Path) -> None:
         """Lose what was not fsynced. What was only in memory, like the mapped logs of spend, is lost too."""
         random = self._hub.random
+        self.has_lost_power = True
         for change in [change for _, change in sorted(self._changed.items())]:
             if random.random() < 0.5:  # undone as a whole
                 for name, before in change.items():

@@ -64,6 +64,8 @@ class SeededFaults:
         self.has_faults = False
         self.was_suspended = False
         self.disk_fails = False
+        self.no_threads = False  # of the SDK can be started
+        self.lacked_threads = False
 
     def begin(self, *, durable: bool, lossy: bool) -> None:
         """Choose the faults of the network and the disk, and plan the others.
@@ -78,11 +80,13 @@ class SeededFaults:
             self.has_faults = True
         self._choose_disk(self._hub.random)
         self._choose_server()
+        self._choose_later()
         self._plan(self._hub.random, durable=durable)
 
     def end(self) -> None:
         """End all faults."""
         self.calm = True
+        self.no_threads = False
         self._server.faults = Faults()
         self._disk.faults = DiskFaults()
         self._server.revoked_until_s = 0.0
@@ -113,6 +117,30 @@ class SeededFaults:
                 self.has_faults = True
                 moves_s = apart.choice(SERVER_MOVES_S)
                 self.at(apart.random() * 30, partial(self._server.move_clock, moves_s))
+
+    def _choose_later(self) -> None:
+        """Choose when no thread can be started, and when the clock is set while amounts are pending."""
+        apart = Random(f"later faults {self._hub.seed}")
+        if "no threads" in self._swarm:
+            self.has_faults = True
+            begin_s, length_s = apart.choice((0.0, apart.random() * 10)), apart.choice((1.0, 20.0, 60.0))
+            self.at(begin_s, lambda: self._set_no_threads(on=True))
+            self._hub.at(self._hub.now_s + begin_s + length_s, lambda: self._set_no_threads(on=False))
+        if "clock set in an outage" in self._swarm:
+            begin_s = apart.random() * 15
+            self.at(begin_s, self._stop_server)
+            self.at(begin_s + apart.random() * 20, self._set_clock)
+            self._hub.at(self._hub.now_s + begin_s + 30.0, self._start_server)
+
+    def _set_no_threads(self, *, on: bool) -> None:
+        self.no_threads = on
+        self.lacked_threads |= on
+        self._hub.trace(f"{'no' if on else 'each'} thread of the SDK can be started")
+
+    def _set_clock(self) -> None:
+        self._swarm.matters("clock set in an outage")
+        self._hub.wall_offset_s += 8 * DAY_S
+        self._hub.trace("the wall clock is set by 8 days")
 
     def _choose_disk(self, random: Random) -> None:
         if random.random() < 0.2 * self._swarm.weight("disk fails"):

@@ -11,6 +11,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from cycles._errors import StoreError
+from cycles._journal.stores import store
 from cycles._journal.stores.memory import MemoryStore, _Tables
 from tests.simulation.hub import Hub, Process
 from tests.simulation.swarm import Swarm
@@ -84,6 +85,8 @@ class SimStore(MemoryStore):
         self._operate(lambda: super(SimStore, self).delete(items))
 
     def list(self, after: str = "", limit: int = 1_000, kept: Any = None) -> Any:
+        if limit > (page := store.PAGE):
+            self._hub.problems.append(f"{limit} records are read in one operation, more than a page of {page}")
         return self._operate(lambda: super(SimStore, self).list(after, limit, kept))
 
     def _operate(self, operation: Callable[[], Any]) -> Any:

@@ -106,6 +106,7 @@ class Exchange:
             hub.trace(f"{self.what}: connection refused")
             self.fail(FailureKind.CONNECT, "connection refused", request_sent=False)
             return
+        self.server.note_sent(self.request)
         delay_s = faults.delay_s * (0.5 + hub.random.random())
         if faults.pages and self.server.apart.random() < faults.pages:
             self.server.swarm.matters("pages")

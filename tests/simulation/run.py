@@ -24,7 +24,7 @@ from attrs import define, evolve
 
 from cycles._journal.files.bounded import CALLS
 from tests.simulation import threads
-from tests.simulation.byte_codes import FEATURE as BYTE_CODES
+from tests.simulation.byte_codes import FEATURES as TRACED
 from tests.simulation.hub import SimulationStuckError
 from tests.simulation.simulated_run import SimulatedRun
 from tests.simulation.swarm import Swarm, table
@@ -127,7 +127,8 @@ def run_batch(seeds: Sequence[int], *, swarms: bool = True) -> list[Result]:
         results = []
         for seed in seeds:
             try:
-                if swarms and len(seeds) > 1 and BYTE_CODES in Swarm(seed):  # what is cached changes their number
+                # What is cached changes the number of their byte codes.
+                if swarms and len(seeds) > 1 and any(name in Swarm(seed) for name in TRACED):
                     results += run_batch([seed])
                     continue
                 results.append(run_seed(seed, swarms=swarms))

@@ -172,6 +172,7 @@ class SimServer:
         self.up = True
         self.restores = 0
         self.answers: Counter[str] = Counter()  # see `note_answer`
+        self.on_their_way: set[str] = set()  # reservations whose commit may arrive; agents and ids of events
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
         self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
@@ -207,6 +208,14 @@ class SimServer:
         """Return the sum of the amounts that a client saw confirmed before a restore of the ledger lost them."""
         lost = {key: charge for key, charge in self.store.lost.items() if charge.scope == scope}
         return sum(charge.requested for key, charge in lost.items() if {key, charge.owner} & self.confirmed)
+
+    def note_sent(self, request: Request) -> None:
+        """Note that a commit of a reservation, or an event for an agent, is on its way, so it may arrive."""
+        if request.target == EVENTS:
+            event = json.loads(request.body)
+            self.on_their_way |= {event["subject"].get("agent", ""), f"event:{event['idempotency_key']}"}
+        elif (match := COMMIT.fullmatch(request.target)) is not None:
+            self.on_their_way.add(match[1])
 
     def note_answer(self, request: Request, status: int) -> None:
         """Count, by agent or reservation, the responses after which a client sends another request at once."""
@@ -261,9 +270,14 @@ class SimServer:
                 if held != (right := sum(row.reserved for row in live)):
                     self.store.problems.append(f"{tenant} holds {held}, and the leases of {right} are not over")
 
+    @property
+    def _may_change(self) -> bool:
+        """Whether an operator may change a budget now: the server runs, and no thread of it changes the ledger."""
+        return self.up and not self._server._ledger._lock._count  # type: ignore[attr-defined]
+
     def freeze(self, account: Account) -> None:
         """Freeze the budget of an account, as an operator does. Only outside of simulated threads."""
-        if self.up and not self._server._ledger._lock._count:  # type: ignore[attr-defined]
+        if self._may_change:
             balance = self.ledger.balance(account.scope)
             numbers = {"spent": balance.spent.amount, "reserved": balance.reserved.amount, "debt": balance.debt.amount}
             self.ledger.set_budget(account.scope, balance.allocated, status="FROZEN", caps=account.caps, **numbers)
@@ -271,9 +285,19 @@ class SimServer:
             if balance.reserved.amount or balance.spent.amount:
                 self.swarm.matters("frozen budget")
 
+    def close_budget(self, account: Account) -> None:
+        """Close the budget of an account for ever, as an operator does. Only outside of simulated threads."""
+        if self._may_change:
+            balance = self.ledger.balance(account.scope)
+            self.ledger.set_status(account.scope, "CLOSED")
+            self.hub.trace(f"the budget of {account.agent} is closed")
+            account.closes = True
+            if balance.reserved.amount or balance.spent.amount:
+                self.swarm.matters("closed budget")
+
     def change_limit(self, account: Account) -> None:
         """Set another limit of a budget, as an operator does. Only outside of simulated threads."""
-        if self.up and not self._server._ledger._lock._count:  # type: ignore[attr-defined]
+        if self._may_change:
             balance = self.ledger.balance(account.scope)
             numbers = {"spent": balance.spent.amount, "reserved": balance.reserved.amount, "debt": balance.debt.amount}
             limit = self.apart.choice((ESTIMATE // 2, ESTIMATE + 20, 2 * LARGE))

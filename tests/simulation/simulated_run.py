@@ -25,9 +25,11 @@ from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.swarm import Swarm
+from tests.simulation.threads import SimThread
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_background import with_background
-from tests.simulation.uses_pool import POOL_KINDS
+from tests.simulation.uses_pool import POOL_KINDS, with_pools
+from tests.simulation.uses_provider import with_provider
 from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
@@ -73,6 +75,7 @@ class SimulatedRun:
         self._mapped = MappedSteps(hub, self.swarm, self._kill_process)
         patches = [*network.patches(self), *disks.patches(self._disk), (locked_file, "mmap", self._mapped)]
         patches += sizes.patches(hub.seed, self.swarm)
+        patches.append((SimThread, "refuse_to_start", staticmethod(self._has_no_threads)))
         with patched(patches):
             self._machines = Machines(hub, self.swarm, self._journal)
             self._versions = OtherVersions(hub, self.swarm, self._journal)
@@ -122,10 +125,16 @@ class SimulatedRun:
         sync = [random.choices(list(SYNC), k=random.randrange(1, most)) for _ in range(random.randrange(3))]
         if self._swarms:
             sync = with_background(sync, Random(f"background {self.hub.seed} {len(self._programs)}"))
+            sync = with_provider(sync, self.swarm, Random(f"provider {self.hub.seed} {len(self._programs)}"))
+            sync = with_pools(sync, self.swarm, Random(f"pools {self.hub.seed} {len(self._programs)}"))
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
+        if self.swarm.quiet:
+            sync, tasks = [], ["overspend", *tasks]
         requests = requests_of(self.hub.seed, len(self._programs))
         endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
-        ending = random.choice((*endings, "aclose") if tasks and not sync else endings)
+        ending = random.choice(
+            (*endings, *["aclose"] * (5 if self.swarm.quiet else 1)) if tasks and not sync else endings
+        )
         if tasks and (requests % 2 or ending == "aclose"):  # which closes the client when the tasks have ended
             tasks += [REQUEST] * requests
         elif requests:
@@ -140,6 +149,11 @@ class SimulatedRun:
         settings = {"tenant": tenant, "durability": durability, **journal}
         commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
         return settings | {"most_queued": commits, "flush_timeout": flush_s}
+
+    def _has_no_threads(self) -> bool:
+        if self._faults.no_threads:
+            self.swarm.matters("no threads")
+        return self._faults.no_threads
 
     def _happens(self, feature: str, chance: float) -> bool:
         """Return whether a feature is a part of this run."""
@@ -184,6 +198,7 @@ class SimulatedRun:
         saved |= self._agents_in_store()
         keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
         keeps_spend = keeps_spend and program.process not in self._machines.paused
+        keeps_spend = keeps_spend and not self._faults.lacked_threads  # a thread writes ahead what has grown
         for op in self.ops:
             if op.process is not program.process:
                 continue
@@ -294,11 +309,13 @@ class SimulatedRun:
             self._disk.release_locks(program.process)
 
     def _plan_freezes(self) -> None:
-        apart = Random(f"limits {self.hub.seed}")
+        apart, closings = Random(f"limits {self.hub.seed}"), Random(f"closings {self.hub.seed}")
         for accounts in self._accounts.values():
             for account in accounts:
                 if account.freezes_s is not None and "frozen budget" in self.swarm:
                     self.hub.at(self.hub.now_s + account.freezes_s, partial(self.server.freeze, account))
+                if "closed budget" in self.swarm and closings.random() < 0.2:
+                    self._faults.at(closings.random() * 30, partial(self.server.close_budget, account))
                 if "changed limit" in self.swarm and apart.random() < 0.3:
                     self._faults.at(apart.random() * 30, partial(self.server.change_limit, account))
 
@@ -392,11 +409,27 @@ class SimulatedRun:
         if self._durable and self._journaled and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
 
+    def may_have_arrived(self, program: Program, record_id: str) -> bool:
+        """Return whether a request of a record was sent, or may have been: another program has left the record."""
+        others = [each for each in self._programs if each is not program]
+        is_found = any(each.killed or each.closed or each.finished for each in others)
+        agent = next((op.agent for op in self.ops if record_id in op.reservations), record_id)
+        return is_found or bool({record_id, agent} & self.server.on_their_way)
+
+    def has_settled(self, program: Program) -> bool:
+        """Return whether nothing has failed, and each amount of a program is in the ledger or rejected."""
+        if self._faults.has_faults or program.held:
+            return False
+        left, program.left_pending = program.left_pending, 0  # which the books count down
+        has_settled = not list(self._books().unsettled_by(program))
+        program.left_pending = left
+        return has_settled
+
     def closed(self, program: Program) -> None:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
         if not program.process.alive:
             return
-        if self._machines.keeps_in_memory:
+        if self._machines.keeps_in_memory and program.left_pending:  # else it has settled each amount
             self._note_lost(program.process)
         if program.left_pending == 0:
             # Another client may have its records, if it could not renew its claims in time.
@@ -445,6 +478,18 @@ class SimulatedRun:
         known = self._has_failed, self._events, forgets_keys
         return Books(self.server, self._kept_records, self._programs, self.ops, *known)
 
+    def _left_files(self) -> Iterator[str]:
+        """Yield the logs and incomplete files that no start has removed: each process of before has ended."""
+        if self._disk.has_failed() or self._disk.was_read_only:
+            return
+        for machine in self._machines.all:
+            for path in sorted(machine.folder.rglob("*")):
+                is_left = path.name.startswith(("spend-", "pool-")) or path.suffix in (".new", ".spare")
+                # A complete log that lost a part with the power has the size of no version, and stays.
+                is_torn = path.suffix == ".log" and self._disk.has_lost_power
+                if is_left and not is_torn and path.name not in faults.FOREIGN:
+                    yield f"{machine.name}: no start has removed {path.name}, {path.stat().st_size} bytes"
+
     def _kept_records(self) -> Iterator[dict[str, Any]]:
         """Yield what was rejected: record and reason."""
         for machine in (*self._machines.all, *self._machines.lost):
@@ -464,6 +509,7 @@ class SimulatedRun:
         books = self._books()
         self.problems += books.problems()
         self.problems += self._versions.changed(self._kept_records())
+        self.problems += self._left_files()
         self.rejected, self.exempt, self.lost = books.rejected, books.exempt, books.lost
         folder = self._folder_of("acme", self._machines.all[0])
         if (folder / "README.txt").exists():

@@ -61,6 +61,13 @@ LATER_FEATURES: Final = (
     "small limits",
     "other versions",
     "run limit",
+    "interrupts in pools",
+    "handlers use pools",
+    "limited pools",
+    "no threads",
+    "clock set in an outage",
+    "closed budget",
+    "provider calls",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (
@@ -76,9 +83,11 @@ FAILING_DISKS: Final = (
 """Features that are on only if the environment has SIMULATE_FAILING_DISKS: not each seed with them is explained."""
 FEATURES: Final = (*FIRST_FEATURES, *LATER_FEATURES)
 WEIGHTS: Final = (0.5, 1.0, 1.0, 3.0)  # of a feature that is on
+CERTAIN: Final = 100.0
 ALL: Final = 0.4  # the share of seeds in which all features of before are on, each with its weight of before
 PLAIN: Final = 0.1  # and in which none is on, so that long programs run without a fault
 ON: Final = 0.5  # how often a feature is on in the other seeds
+QUIET: Final = 0.04  # and in which clients have no journal, and nothing else is on, so that their ends are measured
 LATER: Final = 0.25  # how often a feature that only swarms have is on where all others are
 
 
@@ -93,7 +102,8 @@ class Swarm:
     def __init__(self, seed: int, *, drawn: bool = True) -> None:
         random = Random(f"swarm {seed}")
         kind = random.random() if drawn else 0.0
-        self.plain = kind >= 1.0 - PLAIN
+        self.quiet = drawn and Random(f"quiet {seed}").random() < QUIET
+        self.plain = kind >= 1.0 - PLAIN and not self.quiet
         self._weights: dict[str, float] = {}
         disks = "SIMULATE_FAILING_DISKS" in os.environ
         self._mattered: set[str] = set()
@@ -104,6 +114,8 @@ class Swarm:
             else:
                 on = not self.plain and chance < ON
             self._weights[name] = weight if on and (name not in FAILING_DISKS or disks) else 0.0
+        if self.quiet:
+            self._weights = dict.fromkeys(FEATURES, 0.0) | {"no journal": CERTAIN}
 
     def __contains__(self, name: str) -> bool:
         """Return whether a feature is on."""

@@ -189,6 +189,12 @@ async def nested_subjects_async(program: Program, op: Op) -> None:
                 await commit(program, op, guard, 50)
 
 
+async def overspend_async(program: Program, op: Op) -> None:
+    async with program.reserve(op, overage_policy="REJECT") as guard:
+        program.entered(op, guard)
+        await commit(program, op, guard, ESTIMATE + 40)
+
+
 async def series_async(program: Program, op: Op) -> None:
     options: Any = {"subject": op.account.subject, "overage_policy": op.account.policy}
     async with program.client.lease_series(amount(ESTIMATE), action=ACTION, part_ms=4_000, **options) as series:
@@ -231,3 +237,5 @@ ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "flush": flush_async,
     **POOL_ASYNC,
 }
+LATER: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {"overspend": overspend_async}
+"""Those that only some runs choose."""

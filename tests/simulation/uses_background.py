@@ -52,7 +52,8 @@ def background(program: Program, op: Op) -> None:
         _retrieve(program, op, call)
 
 
-def _begun(program: Program, op: Op) -> Call:
+def call_of(program: Program, op: Op, body: dict[str, Any], *, stream: bool = False) -> Call:
+    """Return a call whose estimate is known, as the hooks of a guarded client make it."""
     account, random = op.account, program.hub.random
     options = {
         "client": program.client,
@@ -65,9 +66,14 @@ def _begun(program: Program, op: Op) -> Call:
     }
     meter = make_meter("openai", "openai", options)
     endpoint: Any = find("openai", "POST", "/responses")
-    call = Call(meter, endpoint, "/responses", BODY, stream=False, url="http://provider.invalid")
-    call.held_in = HeldResponses()
+    call = Call(meter, endpoint, "/responses", body, stream=stream, url="http://provider.invalid")
     call.reserved = call.estimate()
+    return call
+
+
+def _begun(program: Program, op: Op) -> Call:
+    call = call_of(program, op, BODY)
+    call.held_in = HeldResponses()
     op.reaching = ESTIMATE  # what a process may cost that is killed after the reserve
     with program.within(op, "reserve", RESERVE_S):
         open_call(call)

@@ -5,16 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from random import Random
 from typing import Any, Final
 
 from attrs import evolve
 
 import cycles
+from tests.simulation.byte_codes import POOL_RAISES, POOL_USES
 from tests.simulation.network import amount
+from tests.simulation.swarm import Swarm
 from tests.simulation.workload import ACTION, FLUSH_S, MOMENT_S, RESERVE_S, SETTLE_S, TIMEOUT_S, Op, Program
 
 GUARDS: Final = 6
 PARTS: Final = (5, 10, 20)
+BLOCKS: Final = "pool with blocks"
+LIMITED: Final = "pool with a limit"
+WITH_HANDLERS: Final = ("pool", BLOCKS)
+LIMITS: Final = "limited pools"
+HANDLED: Final = 5  # what a signal handler spends
+DIRECT: Final = 15  # the estimate of a guard that no chunk of a limited pool takes
+RUN: Final = 60  # the limit of such a pool
+
+
+def with_pools(threads: list[list[str]], swarm: Swarm, random: Random) -> list[list[str]]:
+    """Return the kinds of uses of each thread, in some of which pools replace the first ones."""
+    if threads and (POOL_RAISES in swarm or POOL_USES in swarm) and random.random() < 0.7:
+        # Not with a loss of power: the log of a settled chunk may return, and charge again what its live guards spent.
+        kinds = ("pool",) if "power loss" in swarm else WITH_HANDLERS
+        threads = [random.choices(kinds, k=2) + threads[0][2:], *threads[1:]]
+    if LIMITS in swarm and random.random() < 0.7:
+        swarm.matters(LIMITS)
+        threads = [*threads, [LIMITED]]
+    return threads
 
 
 def pool_of(program: Program, op: Op) -> Any:
@@ -23,6 +45,7 @@ def pool_of(program: Program, op: Op) -> Any:
     settle_ms = program.hub.random.choice((ttl_ms // 2, 2 * ttl_ms))
     pool = program.client.pool(amount(80), action=ACTION, subject=op.account.subject, chunk=amount(40), ttl_ms=ttl_ms)
     pool._options = evolve(pool._options, settle_ms=settle_ms)
+    op.pool = pool
     return pool
 
 
@@ -62,12 +85,12 @@ def entered(op: Op, guard: Any) -> None:
         op.reservations.add(guard.reservation_id)
 
 
-def commits(op: Op, guard: Any, value: int) -> cycles.Amount:
-    """Note that the caller commits one more amount, and which part of it the guard's chunk takes."""
+def commits(op: Op, guard: Any, value: int, spent: int = 0) -> cycles.Amount:
+    """Note that the caller commits one more amount beside what it has spent, and which part the guard's chunk takes."""
     op.reaching = op.known + value
     if guard.is_pooled:
         chunk = guard.chunk
-        op.in_chunk = min(value, (chunk.reserved - chunk.spent).amount)
+        op.in_chunk = min(spent + value, (chunk.reserved - chunk.spent).amount)
     return amount(value)
 
 
@@ -99,6 +122,99 @@ def pool_sync(program: Program, op: Op) -> None:
     if program.hub.random.random() < 0.5:
         with program.settles(op, "the close of a pool"):
             pool.close()
+
+
+class _Block:
+    """A block of a pool, whose entry has a bound in virtual time."""
+
+    def __init__(self, program: Program, op: Op, pool: Any) -> None:
+        self._admits = admits(program, op, pool)
+        self._reservation = pool.reserve(amount(10))
+
+    def __enter__(self) -> cycles.Guard:
+        with self._admits:
+            guard: cycles.Guard = self._reservation.__enter__()
+        return guard
+
+    def __exit__(self, *raised: Any) -> None:
+        self._reservation.__exit__(*raised)
+
+
+def pool_blocks_sync(program: Program, op: Op) -> None:
+    """Report spend in blocks of a pool; some of them commit more."""
+    pool = pool_of(program, op)
+    with contextlib.suppress(cycles.TransportError, cycles.ProtocolError):
+        for _ in range(GUARDS):
+            with _Block(program, op, pool) as guard:
+                entered(op, guard)
+                program.spend(op, guard, 3)
+                program.hub.sleep(program.work_s() / 2)
+                program.spend(op, guard, 2)
+                if program.hub.random.random() < 0.5:
+                    _commit_more(program, op, guard, program.hub.random.choice(PARTS))
+            op.returned = op.known
+
+
+def _commit_more(program: Program, op: Op, guard: cycles.Guard, value: int) -> None:
+    """Commit more than the block has spent. An interrupt may come before or after the commit."""
+    commits(op, guard, value, spent=5)
+    try:
+        with program.settles(op, "commit"):
+            guard.commit(amount(5 + value))
+    except cycles.ProtocolError:  # in `rejected/`
+        program.spent(op, value)
+        raise
+    committed(program, op, guard)
+    program.spent(op, value)
+
+
+def in_handler(program: Program, op: Op) -> None:
+    """Use the pool of a use in a signal handler, which has interrupted a function of the pool."""
+    if op.pool is None:
+        return
+    program.hub.suspended += 1  # the bounds of the interrupted call do not count what its handler takes
+    try:
+        guard = op.pool.reserve(amount(10)).acquire()
+    except cycles.CyclesError:  # denied, or the pool is being closed
+        return
+    op.reaching, op.beside = max(op.reaching, op.known) + HANDLED, op.beside + HANDLED
+    entered(op, guard)
+    try:
+        with contextlib.suppress(cycles.ProtocolError):
+            guard.commit(amount(HANDLED))
+    finally:
+        if program.process.alive:
+            op.known, op.returned, op.beside = op.known + HANDLED, op.returned + HANDLED, op.beside - HANDLED
+
+
+def pool_limited_sync(program: Program, op: Op) -> None:
+    """Spend more than the estimate in guards that no chunk takes, until the limit of the pool denies one."""
+    pool = program.client.pool(
+        amount(20),
+        action=ACTION,
+        subject=op.account.subject,
+        chunk=amount(10),
+        limit=amount(RUN),
+        overage_policy="REJECT",
+        ttl_ms=60_000,
+    )
+    op.pool = pool
+    for _ in range(GUARDS):
+        try:
+            guard = pool.reserve(amount(DIRECT)).acquire()
+        except (cycles.TransportError, cycles.ProtocolError):
+            break
+        if op.known + DIRECT > RUN:
+            op.problems.append(f"a pool with a limit of {RUN} admits a guard of {DIRECT} after {op.known}")
+        entered(op, guard)
+        value = program.hub.random.choice((DIRECT, 2 * DIRECT))
+        op.reaching = op.known + value
+        try:
+            with contextlib.suppress(cycles.ProtocolError), program.settles(op, "commit"):
+                guard.commit(amount(value))
+            op.returned = op.reaching
+        finally:
+            program.spent(op, value)
 
 
 async def pool_async(program: Program, op: Op) -> None:
@@ -213,4 +329,6 @@ POOL_ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]]
     "commit without waiting": unwaited_async,
     "commits without waiting": burst_async,
 }
-POOL_KINDS: Final = POOL_SYNC.keys() | POOL_ASYNC.keys()
+LATER: Final[dict[str, Callable[[Program, Op], None]]] = {BLOCKS: pool_blocks_sync, LIMITED: pool_limited_sync}
+"""Those that `with_pools` chooses."""
+POOL_KINDS: Final = POOL_SYNC.keys() | POOL_ASYNC.keys() | LATER.keys()

@@ -334,6 +334,7 @@ INTERRUPTIBLE: Final = (
     "release",
     "transfer",
     "pool",
+    "pool with blocks",
     "commit above the estimate",
     "direct event",
     "commit without waiting",

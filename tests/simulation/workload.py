@@ -7,6 +7,7 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -27,9 +28,12 @@ RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
 SETTLE_S: Final = 3 * TIMEOUT_S  # one attempt, one for the event, one without metadata
 CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
 ENDS_S: Final = 3.0  # the end of the threads of a client
+CLOSES_S: Final = 0.8  # of a client with nothing to settle
 LIMIT: Final = 1_000_000  # of a `cycles.limit` around all uses of a program: never reached
 TOGETHER: Final = 0.25  # the share of runs in which all tasks of a loop do the same at the same time
 MOMENT_S: Final = 0.1  # what needs no request
+TOO_OLD: Final = "days old"
+IN_JOURNAL: Final = "client.pending(rejected=True)"
 ACTION: Final = ("llm.completion", "small-model")
 NOT_FINAL: Final = (cycles.ServerError, cycles.RateLimitedError, cycles.UnauthorizedError)
 
@@ -61,6 +65,10 @@ class Op:
     dropped: bool = False  # nobody waits for its settlement
     is_open: bool = False  # its response is made in the background, and the close of the client settles its estimate
     interrupted: bool = False  # a signal handler raised in one of its calls
+    pool: Any = None  # whose guards it uses
+    in_main: bool = False  # its thread is the main thread of its program, in which signal handlers run
+    exact: set[int] = field(factory=set)  # what it costs if a handler raises from now on
+    beside: int = 0  # what a signal handler that has not returned yet reports
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
     may_run_unreserved: bool = False
@@ -90,6 +98,14 @@ class Observer(Protocol):
 
     def pooled(self, op: Op, reservation_id: str) -> None:
         """Check what must hold when the commit of a pooled guard has returned."""
+        ...
+
+    def may_have_arrived(self, program: Program, record_id: str) -> bool:
+        """Return whether a request of a record was sent, or may have been: another program has left the record."""
+        ...
+
+    def has_settled(self, program: Program) -> bool:
+        """Return whether nothing has failed, and each amount of a program is in the ledger or rejected."""
         ...
 
 
@@ -150,7 +166,7 @@ class Program:
         self.closed_in_loop = ending == "aclose" and bool(tasks)
         self._run(threads, tasks)
         if ending == "close":
-            with self.within(None, "close", self._close_s):
+            with self.within(None, "close", self._close_limit_s()):
                 self.client.close()
             self._note_closed()
             self._end_held()
@@ -165,8 +181,16 @@ class Program:
             self.observer.closed(self)
             self.process.end()
 
+    def _close_limit_s(self) -> float:
+        """Return how long a close may take: it waits for nothing if each amount is settled, or is kept as rejected."""
+        soon_s = CLOSES_S + 2 * self.server.faults.delay_s  # a heartbeat may be on its way
+        return soon_s if self.observer.has_settled(self) else self._close_s
+
     def _note_closed(self) -> None:
         self.closed = True
+        for op in self.ops:
+            if op.process is self.process and op.pool is not None and (live := op.pool.stats().live.amount):
+                op.problems.append(f"each guard of its pool has ended, and {live} of their estimates are live")
         self.observer.closed(self)
 
     def _end_held(self) -> None:
@@ -212,17 +236,34 @@ class Program:
         elif isinstance(event, cycles.events.SettlementRejected):
             self.rejected[event.reservation_id or ""] = event.actual.amount
             self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
+            self._check_rejected(event)
+
+    def _check_rejected(self, event: Any) -> None:
+        """Check that an amount is given up for its age only if a request was sent, and that it is where it says."""
+        if TOO_OLD in event.detail and not self.observer.may_have_arrived(self, event.reservation_id):
+            self.hub.problems.append(f"{event.reservation_id} is given up as too old, and no request was sent")
+        if IN_JOURNAL in event.hint and not self.settings["journal"]:
+            self.hub.problems.append(f"{event.reservation_id} is to be found in the journal, and there is none")
 
     def _in_thread(self, number: int, kinds: list[str]) -> None:
-        from tests.simulation import uses_background, uses_requests, uses_sync  # their functions take a Program
+        # They take a Program.
+        from tests.simulation import uses_background, uses_pool, uses_provider, uses_requests, uses_sync
+
+        uses = uses_sync.SYNC | uses_pool.LATER
+        uses |= {
+            uses_background.BACKGROUND: uses_background.background,
+            uses_provider.PROVIDER: uses_provider.provider_call,
+        }
 
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
             op = self._note(kind)
+            op.in_main = number == 0
             is_main = number == 0 and kind in uses_sync.INTERRUPTIBLE
-            main = points(self.hub, self.server.swarm, len(self.ops)) if is_main else contextlib.nullcontext()
+            handler = partial(uses_pool.in_handler, self, op) if kind in uses_pool.WITH_HANDLERS else None
+            signals = points(self.hub, self.server.swarm, len(self.ops), handler)
+            main = signals if is_main else contextlib.nullcontext()
             with self._watched(op), self._limited(), main:
-                uses = {**uses_sync.SYNC, uses_background.BACKGROUND: uses_background.background}
                 uses.get(kind, uses_requests.request_sync)(self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
@@ -250,7 +291,7 @@ class Program:
                 task.cancel_before = set(range(first, first + random.choice((1, 1, 2, 6))))  # type: ignore[attr-defined]
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.closed_in_loop:
-            with self.within(None, "aclose", self._close_s):
+            with self.within(None, "aclose", self._close_limit_s()):
                 await self.client.aclose()
             self._note_closed()
 
@@ -260,7 +301,8 @@ class Program:
         await asyncio.sleep(delay_s)
         op = self._note(kind)
         with self._watched(op), self._limited():
-            await uses_async.ASYNC.get(kind, uses_requests.request_async)(self, op)
+            uses = uses_async.ASYNC | uses_async.LATER
+            await uses.get(kind, uses_requests.request_async)(self, op)
 
     def _note(self, kind: str) -> Op:
         op = Op(next(self.accounts), kind, self.process)
@@ -285,6 +327,8 @@ class Program:
             if "raise" not in op.kind:
                 op.problems.append("raised an exception of another block")
         except (cycles.ProtocolError, cycles.ReservationNotActiveError) as error:
+            if IN_JOURNAL in str(error) and not self.settings["journal"]:
+                op.problems.append(f"without a journal, an error says that the journal has an amount: {error}")
             if op.ran:
                 op.rejected = type(error).__name__
             if "raise" in op.kind and (op.committing or op.releases):
@@ -292,7 +336,7 @@ class Program:
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
-            if op.ran and op.kind not in ("release", "series", "extend"):
+            if op.ran and op.kind not in ("release", "series", "extend", "provider call"):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
             op.problems.append(f"unexpected {error!r}")
