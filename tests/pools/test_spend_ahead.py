@@ -11,6 +11,7 @@ import pytest
 import cycles
 from cycles._core.pool.sums import Totals, encode
 from cycles._journal.files.chunk_cells import ChunkLog
+from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T, chunk_of, seal
@@ -85,7 +86,7 @@ def test_the_spend_in_a_sealed_chunk_is_in_its_log_until_its_settlement_begins(
     pool = pool_of(client)
     guard = pool.reserve(T(10)).acquire()
     guard.spend(T(3))
-    state = guard._place.pool
+    state = state_of(pool)(runtime_of(client))
     with state.lock:
         state.seal(chunk_of(guard))
     guard.spend(T(1))
