@@ -701,7 +701,7 @@ class Call:
             is_input = self.endpoint.kind == "embedding"  # all of its total
             counts["tokens_input"] = (is_input and self._total) or self._count_input()
         if self.endpoint.kind == "text" and ("tokens_output" in missing or not ended):
-            rest = self._total - counts.get("tokens_input", self._total)  # if the total alone is reported
+            rest = self._total - counts["tokens_input"] if "tokens_input" in missing else 0  # of a total alone
             counts["tokens_output"] = max(self._count_output(self._made()), self.usage.tokens_output, rest)
         self.usage.see_response(None, counts, model=self.usage.model_version or self.request.model)
         return True
