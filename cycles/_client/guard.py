@@ -115,6 +115,8 @@ class GuardBase(GuardProperties):
             return None
         if self._runtime.pid != os.getpid():
             self._check_process()  # raises the error
+        if actual.unit == self._state.estimate.unit:
+            self._state.reported_amount = actual  # stays known if an interrupt comes before it is counted
         return settler.commit_quickly(self._state, actual)
 
     def _end_in_background(self, raised: BaseException) -> None:

@@ -146,6 +146,27 @@ def test_an_interrupt(client: cycles.Cycles, shop: Shop, folder: str, call: str,
     pytest.fail("the call never ends")
 
 
+@ignore_dropped
+def test_the_amount_of_an_interrupted_commit_outside_of_a_block(client: cycles.Cycles, shop: Shop) -> None:
+    """The caller drops the guard, and nothing else has the amount: the guard must have it from the first point on."""
+    before = 0
+    for number in range(LONGEST):
+        till = Till(client, is_async=False)
+        guard = till.pool.reserve(T(5)).acquire()
+        try:
+            more = run_at("/cycles/_flows/", number, interrupt, partial(guard.commit, T(SPENT)))
+        except KeyboardInterrupt:
+            more = True
+        del guard
+        shop.until(lambda: till.pool.stats().live == T(0))  # noqa: B023 - it is called in this run only
+        before += SPENT
+        assert settled(shop, till) == before, f"point {number}"
+        if not more:
+            assert number > 10
+            return
+    pytest.fail("the call never ends")
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("folder", FOLDERS)
 @ignore_dropped
