@@ -14,6 +14,7 @@ from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.journal import writer as module
 from cycles._drivers.journal.loop_writer import LoopWriter
 from cycles._drivers.journal.writer import JournalWriter
+from tests.support.waiting import until
 
 SAVED, FAILED = PutResult.SAVED, PutResult.FAILED
 
@@ -327,4 +328,5 @@ def test_no_task_waits_for_a_hanging_file_that_another_task_needs(monkeypatch: p
     journal_writer = JournalWriter(put, files.finish)
     asyncio.run(main())
     journal_writer.close()
+    until(lambda: len(files.there) == 4)  # the file that has hung is written by a thread for which nobody waits
     assert sorted(files.there) == ["rsv-0", "rsv-1", "rsv-2", "rsv-3"]
