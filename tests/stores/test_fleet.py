@@ -398,6 +398,20 @@ def test_an_excess_that_is_rejected_again_keeps_the_members_of_a_newer_version(
     assert records(store) == []
 
 
+def test_an_event_in_the_store_gets_what_a_newer_version_has_added_to_its_commit_in_a_file(
+    worker: Callable[..., cycles.Cycles],
+) -> None:
+    first, second = shared(worker()), shared(worker())
+    commit = a_record(base_url="")
+    event = commit.to_event_mode(now_ms=2_000)
+    assert first.put(event) is PutResult.SAVED
+    newer = {"settled_by": {"version": "9.1"}}
+    assert second.local.put(evolve(commit, extra=newer)) is PutResult.SAVED
+    (entry,) = second.pending()
+    assert second.load(entry) == evolve(event, extra=newer)
+    assert second.local.pending() == []
+
+
 def test_two_principals_never_see_each_others_records(store: MemoryStore, tmp_path: Path) -> None:
     budgets = {"tenant:acme": cycles.tokens(100), "tenant:other": cycles.tokens(100)}
     with cycles.EmbeddedServer(budgets) as server:

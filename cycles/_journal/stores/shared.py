@@ -241,7 +241,7 @@ class StoreJournal:
                 is_shared = True
                 fence = None if stored is None else stored.fence
                 if stored is not None and kept is None and _is_event(stored.record) and not _is_event(raw):
-                    raw = stored.record  # another client has found that the reservation is over
+                    raw = _with_extra(stored.record, raw)  # another client has found that the reservation is over
                 elif stored is not None:
                     raw = _with_extra(raw, stored.record)
             try:
