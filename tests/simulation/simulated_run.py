@@ -410,11 +410,18 @@ class SimulatedRun:
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
 
     def may_have_arrived(self, program: Program, record_id: str) -> bool:
-        """Return whether a request of a record was sent, or may have been: another program has left the record."""
-        others = [each for each in self._programs if each is not program]
-        is_found = any(each.killed or each.closed or each.finished for each in others)
-        agent = next((op.agent for op in self.ops if record_id in op.reservations), record_id)
-        return is_found or bool({record_id, agent} & self.server.on_their_way)
+        """Return whether a request of a record was sent, or may have been: another program has made the record.
+
+        Programs of one folder read the records of each other, also of one that lives and retries. Such a record does
+        not have what its maker knows: whether it was sent, and its age on a clock that is not set.
+        """
+        store, name = self._machines.store, file_name(record_id)
+        saved = [record for _, record in files(self._journal, name)]
+        saved += [] if store is None else [each for each in store.records() if each["reservation_id"] == record_id]
+        agents = {agent_of(record) for record in saved}
+        own = [op for op in self.ops if record_id in op.reservations or op.agent in agents]
+        is_read = any(op.process is not program.process for op in own)
+        return is_read or bool({record_id, *(op.agent for op in own)} & self.server.on_their_way)
 
     def has_settled(self, program: Program) -> bool:
         """Return whether nothing has failed, and each amount of a program is in the ledger or rejected."""

@@ -101,7 +101,7 @@ class Observer(Protocol):
         ...
 
     def may_have_arrived(self, program: Program, record_id: str) -> bool:
-        """Return whether a request of a record was sent, or may have been: another program has left the record."""
+        """Return whether a request of a record was sent, or may have been: another program has made the record."""
         ...
 
     def has_settled(self, program: Program) -> bool:
