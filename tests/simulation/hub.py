@@ -90,6 +90,7 @@ class Thread:
         self.body = body
         self.done = False
         self.joiners: list[Waiter] = []
+        self.refused = 0  # how many threads of the SDK it could not start
         # What Python keeps for each thread, while this one is switched out.
         self.loop: asyncio.AbstractEventLoop | None = None
         self.asyncgen_hooks: tuple[Any, Any] = (None, None)

@@ -242,10 +242,19 @@ async def pool_async(program: Program, op: Op) -> None:
 
 
 def commits_unwaited(program: Program, op: Op) -> contextlib.AbstractContextManager[None]:
-    """Check that a commit without waiting makes no request, unless the queue may be full."""
-    if program.settings["most_queued"] > 1:
-        return program.within(op, "commit", MOMENT_S)
-    return program.settles(op, "commit")
+    """Check that a commit without waiting makes no request, unless the queue may be full, or no thread takes it."""
+    if program.settings["most_queued"] <= 1:
+        return program.settles(op, "commit")
+    thread, before = program.hub.current, program.answers(op)
+    assert thread is not None
+    refused = thread.refused
+
+    def limit_s() -> float:
+        if thread.refused == refused:
+            return MOMENT_S
+        return min(TIMEOUT_S * (1 + program.answers(op) - before), SETTLE_S)  # as `Program.settles`
+
+    return program.within(op, "commit", limit_s)
 
 
 def unwaited_sync(program: Program, op: Op) -> None:
