@@ -56,13 +56,19 @@ class SimTask(asyncio.tasks._PyTask):  # type: ignore[name-defined, misc]
         self._serial = next(loop.hub.serial)
         self._steps = 0
         self.cancel_before: set[int] = set()  # the steps before which the task is cancelled
+        self.blocked_s = 0.0  # how long it has blocked its loop, because no thread could be started for a call
         super().__init__(coro, loop=loop, **options)
 
     def _Task__step(self, exc: BaseException | None = None) -> None:
         self._steps += 1
         if self._steps in self.cancel_before and not self.done():
             self.cancel()
+        loop, thread = self._loop, self._loop.hub.current
+        began_s, refused = loop.hub.now_s, thread.refused
         super()._Task__step(exc)
+        if thread.refused > refused:
+            blocked_s = loop.hub.now_s - began_s
+            loop.blocked_s, self.blocked_s = loop.blocked_s + blocked_s, self.blocked_s + blocked_s
 
     def __hash__(self) -> int:
         return self._serial  # sets of tasks have the same order in each run of a seed
@@ -76,6 +82,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.blocked_s = 0.0  # by its tasks; see there
         self._sim_selector = _Selector(hub)
         super().__init__(self._sim_selector)
         self._sim_selector.loop = self
@@ -136,6 +143,12 @@ class SimLoop(asyncio.SelectorEventLoop):
 
 def _owner(handle: Any) -> Any:
     return getattr(handle._callback, "__self__", None)
+
+
+def blocked_by_others_s() -> float:
+    """Return how long other tasks have blocked the loop of this task, because no thread could be started for a call."""
+    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+    return task._loop.blocked_s - task.blocked_s if isinstance(task, SimTask) else 0.0
 
 
 def run(hub: Hub, main: Coroutine[Any, Any, T]) -> T:

@@ -367,11 +367,11 @@ class Program:
     @contextlib.contextmanager
     def within(self, op: Op | None, what: str, limit: float | Callable[[], float]) -> Iterator[None]:
         """Check that a call takes no longer than its bound, in virtual time."""
-        began_s, suspended = self.hub.now_s, self.hub.suspended
+        began_s, suspended = self.hub.now_s - loop.blocked_by_others_s(), self.hub.suspended
         try:
             yield
         finally:
-            took_s = self.hub.now_s - began_s
+            took_s = self.hub.now_s - loop.blocked_by_others_s() - began_s
             limit_s = (limit() if callable(limit) else limit) + (CANCEL_S if _is_cancelled() else 0.0) + self.hub.slow_s
             if took_s > limit_s + MOMENT_S and self.process.alive and self.hub.suspended == suspended:
                 text = f"{what} took {took_s:.2f} s, more than {limit_s:g} s"
