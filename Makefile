@@ -13,8 +13,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
 OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
-# One worker per processor; more than eight wait for each other.
-WORKERS ?= auto
+# Two workers per processor, because tests wait for processes and sockets; more than eight wait for each other.
+WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests of the project's own tools and texts. `make test` leaves them out, `make check` runs them with all others.
@@ -106,7 +106,7 @@ test-live: $(STAMP)  ## run the contract and the fault runs on the reference ser
 	$(PY) -m tests.live.run $(REFERENCE_SERVERS)
 
 test-providers:  ## run the tests of provider clients with the lowest and the newest versions of each SDK
-	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) WORKERS=$(WORKERS) sh tests/providers/run_versions.sh
 
 install-providers:  ## install the versions of each SDK that test-providers needs; fail if one cannot be installed
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh install
@@ -133,7 +133,7 @@ install-family:  ## install what test-family needs; fail if it cannot be had
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/family/run.sh install
 
 test-integrations:  ## run the tests of integrations with the lowest and the newest version of each framework
-	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/integrations/run_versions.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) WORKERS=$(WORKERS) sh tests/integrations/run_versions.sh
 
 install-integrations:  ## install the versions that test-integrations needs; fail if one cannot be installed
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/integrations/run_versions.sh install

@@ -42,7 +42,7 @@ def main() -> int:
     os.environ[SEED] = str(seed)
     print(f"the order of the tests has the seed {seed}: make test-random ORDER={seed}", flush=True)
     path = coverage_map.path_of_this_state()
-    code = coverage_map.measure(path, min(os.cpu_count() or 1, 8), [], ["-p", "tests.mutation.random_order"])
+    code = coverage_map.measure(path, min(2 * (os.cpu_count() or 1), 8), [], ["-p", "tests.mutation.random_order"])
     if code:
         print(f"the tests failed in this order: make test-random ORDER={seed}")
     return code
