@@ -66,6 +66,7 @@ class SimulatedRun:
         self._sent: set[str] = set()  # reservations whose commit was sent
         self._events: dict[str, str] = {}  # agents, by the id of the record of an event
         self._restarts = 0  # programs that start again soon
+        self._cannot_put: list[Program] = []  # lived without threads when the store lost its records
         self._durable = False
         self._faults: SeededFaults
 
@@ -241,6 +242,17 @@ class SimulatedRun:
         for program in self._programs:
             if program.closed or not program.process.alive:
                 self._note_lost(program.process)
+            elif self._faults.no_threads:
+                self._cannot_put.append(program)
+
+    def _note_not_put(self, program: Program) -> None:
+        """Note what a program without threads has not put again since the store lost it, and has not settled either."""
+        runtime: Any = program.client._runtime_ if hasattr(program, "client") else None
+        if runtime is not None and program.process.alive and not program.closed:
+            bodies = [record.event_fallback_body or {} for record in runtime.records.in_memory()]
+            agents = {body["subject"].get("agent") for body in bodies if "subject" in body}
+            for op in self.ops:
+                op.may_be_lost |= op.process is program.process and op.agent in agents
 
     def _lose_machine(self, machine: Machine) -> None:
         """Kill the programs of a machine. Its disk is lost, and another one takes its place."""
@@ -300,6 +312,8 @@ class SimulatedRun:
 
     def _exit_all(self) -> None:
         """End the processes of all programs that are left; the system releases their file locks."""
+        for program in self._cannot_put:
+            self._note_not_put(program)
         for program in self._programs:
             # What these guards spent is in the log of spend only, and without a journal an open pool is in memory only.
             is_open = not program.closed and any(op.is_open for op in self.ops if op.process is program.process)
