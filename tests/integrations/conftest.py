@@ -83,21 +83,27 @@ async def closed_http_clients() -> AsyncIterator[None]:
 
         return init
 
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in (httpx.Client, httpx.AsyncClient):
-            patch.setattr(kind, "__init__", remembered(kind.__init__))
-        yield
-    for each in made:
-        if isinstance(each, httpx.Client):
-            each.close()
-        else:
-            await each.aclose()
-    litellm.in_memory_llm_clients_cache.flush_cache()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for kind in (httpx.Client, httpx.AsyncClient):
+                patch.setattr(kind, "__init__", remembered(kind.__init__))
+            yield
+    finally:
+        for each in made:
+            if isinstance(each, httpx.Client):
+                each.close()
+            else:
+                await each.aclose()
+        litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 def forget_clients_of_langchain() -> None:
-    """Delete the HTTP clients that LangChain keeps by their URL: a later server may have the same port."""
-    for name in ("langchain_openai.chat_models._client_utils", "langchain_anthropic._client_utils"):
+    """Delete the HTTP clients that LangChain keeps by their URL: a later server may have the same port.
+
+    Also those of classes that a test has defined and guarded: the subclasses that guard them are kept.
+    """
+    modules = ("langchain_openai.chat_models._client_utils", "langchain_anthropic._client_utils")
+    for name in (*modules, "cycles.integrations._langchain_guard"):
         for each in vars(sys.modules[name]).values() if name in sys.modules else ():
             if hasattr(each, "cache_clear"):
                 each.cache_clear()
