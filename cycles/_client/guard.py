@@ -115,7 +115,7 @@ class GuardBase(GuardProperties):
             return None
         if self._runtime.pid != os.getpid():
             self._check_process()  # raises the error
-        if actual.unit == self._state.estimate.unit:
+        if actual.unit == self._state.estimate.unit and self._state.claimed is None:
             self._state.reported_amount = actual  # stays known if an interrupt comes before it is counted
         return settler.commit_quickly(self._state, actual)
 

@@ -69,8 +69,7 @@ async def commit(
     if guard.settler is not None:
         return await guard.settler.commit(io, guard, actual, metrics, metadata, settlement_metadata)
     if actual is not None:
-        guard.check_unit(actual)
-        guard.reported_amount = actual  # stays known if another argument turns out to be wrong
+        guard.note(actual)
     has_values = metrics is not None or metadata is not None
     given, labels = usable_values(io, guard.reservation_id, metrics, metadata) if has_values else (None, {})
     try:

@@ -506,6 +506,16 @@ class GuardState:
                     self.steps = after
                     return after
 
+    def note(self, actual: Amount) -> None:
+        """Note the amount that a commit was given, unless the guard has ended: it stays known if the commit fails.
+
+        Raises:
+            InvalidRequestError: another unit than the estimate's.
+        """
+        self.check_unit(actual)
+        if self.claimed is None:
+            self.reported_amount = actual
+
     def check_unit(self, amount: Amount) -> None:
         """Check an actual against the unit of the reservation.
 

@@ -301,6 +301,22 @@ def test_a_rejected_excess_counts_while_the_commit_of_its_estimate_has_no_respon
         assert (guard.state, limit.spent) == ("pending", cycles.usd(2))
 
 
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_second_commit_of_a_guard_counts_nothing(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, is_pooled: bool
+) -> None:
+    """It raises, so the limit keeps the amount of the first one, whose response is missing."""
+    with cycles.limit(cycles.tokens(100)) as limit:
+        pays: Any = client.pool(cycles.tokens(40), action=ACTION) if is_pooled else client
+        guard = pays.reserve(cycles.tokens(10), action=ACTION).acquire()
+        server.faults.refuse("commit", times=None)
+        guard.commit(cycles.tokens(5))
+        with pytest.raises(cycles.GuardFinalizedError):
+            guard.commit(cycles.tokens(80))
+        assert limit.spent == cycles.tokens(5)
+        server.faults.clear()
+
+
 @pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")
 def test_an_interrupt_at_any_point_of_the_limit_holds_nothing_for_ever(client: cycles.Cycles) -> None:
     def interrupt() -> None:

@@ -159,8 +159,7 @@ class InChunk(Place):
     ) -> Settlement:
         """End the guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
         if actual is not None:
-            guard.check_unit(actual)
-            guard.reported_amount = actual
+            guard.note(actual)
         given, labels = usable_values(io, guard.reservation_id, metrics, metadata)
         settlement_metadata = {**guard.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:
