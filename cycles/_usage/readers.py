@@ -72,11 +72,11 @@ def openai(response: Any, usage: Usage | None = None) -> Usage:
 
 
 def _completed(read: int | None, written: int | None, total: int | None) -> tuple[int | None, int | None]:
-    """Return input and output; one that is absent is the rest of the reported total."""
-    if total is not None and read is None and written is not None:
-        read = max(0, total - written)
-    elif total is not None and written is None and read is not None:
-        written = max(0, total - read)
+    """Return input and output; one that is absent is the rest of the reported total, if the total is large enough."""
+    if total is not None and read is None and written is not None and written <= total:
+        read = total - written
+    elif total is not None and written is None and read is not None and read <= total:
+        written = total - read
     return read, written
 
 

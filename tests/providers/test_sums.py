@@ -157,9 +157,10 @@ def test_an_image_of_gemini(desk: Desk) -> None:
         ({"prompt_tokens": 60, "completion_tokens": None, "total_tokens": 560}, 515_000, {}),
         ({"prompt_tokens": 60, "completion_tokens": None}, 682_000, {"actual_source": "estimate"}),
         ({"prompt_tokens": 60, "completion_tokens": -5}, 682_000, {"actual_source": "estimate"}),
+        ({"prompt_tokens": 60, "total_tokens": 10}, 682_000, {"actual_source": "estimate"}),
         ({"prompt_tokens": 60, "completion_tokens": 0}, 15_000, {}),
     ],
-    ids=["total", "null", "negative", "zero"],
+    ids=["total", "null", "negative", "a total below the prompt", "zero"],
 )
 def test_partial_usage(desk: Desk, usage: dict[str, Any], microcents: int, metadata: dict[str, Any]) -> None:
     assert charged(desk, OpenAI, "gpt-4o", chat("gpt-4o", usage, "x" * 2000)) == (microcents, metadata)
