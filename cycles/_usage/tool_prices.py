@@ -110,10 +110,12 @@ def checked_tools(tools: object) -> dict[str, Rate]:
         raise InvalidRequestError(f"tools must be a mapping of counts to USD for one, got {tools!r:.80}")
     if unknown := [name for name in tools if name not in CALLS]:
         raise InvalidRequestError(f"tools has no count {unknown[0]!r:.80}: use {', '.join(CALLS)}")
-    try:
-        return dict(Price(0, 0, per_call=tools).per_call)
-    except InvalidRequestError as problem:
-        raise InvalidRequestError(f"tools must have USD for one of a count: {problem}") from None
+    for name, usd in tools.items():
+        try:
+            Price(usd, 0)
+        except InvalidRequestError:
+            raise InvalidRequestError(f"tools: {name} must be USD for one, such as '0.01', got {usd!r:.80}") from None
+    return dict(Price(0, 0, per_call=tools).per_call)
 
 
 def rate_of(maker: str, count: str, model: str) -> Decimal | None:

@@ -115,19 +115,22 @@ def test_prices_of_tools_can_be_replaced_for_all_models() -> None:
     )
 
 
+_NO_PRICE = r"tools: web_searches must be USD for one, such as '0.01', got "
+
+
 @pytest.mark.parametrize(
-    "tools",
+    ("tools", "message"),
     [
-        {"teleports": "1"},
-        {"tokens_input": "1"},
-        {"web_searches": "-1"},
-        {"web_searches": "x"},
-        {"web_searches": None},
-        [1],
+        ({"teleports": "1"}, "tools has no count 'teleports'"),
+        ({"tokens_input": "1"}, "tools has no count 'tokens_input'"),
+        ({"file_searches": "0.1", "web_searches": "-1"}, f"{_NO_PRICE}'-1'$"),
+        ({"web_searches": "x"}, f"{_NO_PRICE}'x'$"),
+        ({"web_searches": None}, f"{_NO_PRICE}None$"),
+        ([1], "tools must be a mapping"),
     ],
 )
-def test_wrong_prices_of_tools_are_rejected(tools: Any) -> None:
-    with pytest.raises(cycles.InvalidRequestError, match="tools"):
+def test_wrong_prices_of_tools_are_rejected(tools: Any, message: str) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=message):
         cycles.PriceBook.genai(tools=tools)
 
 
@@ -245,7 +248,7 @@ def test_output_without_details_has_the_modality_of_the_response() -> None:
     [
         ({"prompt_tokens": 60, "completion_tokens": None, "total_tokens": 560}, (60, 500)),
         ({"prompt_tokens": None, "completion_tokens": 500, "total_tokens": 560}, (60, 500)),
-        ({"prompt_tokens": 60, "completion_tokens": "x", "total_tokens": 10}, (60, 0)),
+        ({"prompt_tokens": 60, "completion_tokens": "x", "total_tokens": 10}, (60, None)),
         ({"prompt_tokens": 60, "completion_tokens": -1}, (60, None)),
         ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0)),
     ],
