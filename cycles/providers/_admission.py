@@ -286,7 +286,8 @@ class Admission:
             return needs
         passes = f"cycles fund {name:.200} {written(rounded_up(least - int(left.left), unit))}"
         if self._need.bound is not None and self._need.bound(1) <= remaining:
-            passes = f"an output limit below {self._need.lowest} tokens or {passes}"
+            highest = evolve(self._need, limit=self._need.lowest - 1, lowest=1).fits(remaining)[1]
+            passes = f"an output limit of at most {highest} tokens or {passes}"
         return f"{passes} lets it pass" if str(Amount(unit, least)) in message else f"{needs}; {passes} lets it pass"
 
     def _at_limit(self) -> str:

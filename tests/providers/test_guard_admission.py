@@ -155,7 +155,7 @@ def test_a_call_that_can_never_fit_is_denied_also_while_others_run(make: Make) -
     error = line.start(line.call(9, min_output_tokens=5)).error()
     assert isinstance(error, cycles.BudgetExceededError)
     assert "it needs at least $0.00005, at an output limit of 5 tokens" in str(error)
-    assert "and $0.00001 is left in tenant:acme; an output limit below 5 tokens or cycles fund " in str(error)
+    assert "and $0.00001 is left in tenant:acme; an output limit of at most 1 tokens or cycles fund " in str(error)
     assert "cycles fund tenant:acme 0.0001USD lets it pass" in str(error)
     assert "requested" not in str(error)
     assert [event.estimate for event in line.events_of("Denied")] == [dollars(9)]
