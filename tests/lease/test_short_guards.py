@@ -20,11 +20,11 @@ def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make, still:
     with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
         with reserve(client, ttl_ms=60_000) as guard:
             guard.commit(cycles.tokens(1))
-        before = {thread.name for thread in threading.enumerate()}
+        before = set(threading.enumerate())
         for _ in range(20):
             with reserve(client, ttl_ms=60_000) as guard:
                 guard.commit(cycles.tokens(1))
-        assert {thread.name for thread in threading.enumerate()} == before
+        assert set(threading.enumerate()) <= before  # some of earlier tests may have ended
         assert len(server.requests) == 42
         assert scheduled(runtime_of(client).scheduler) == 0
 

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -118,21 +119,26 @@ def calls_of(work: Callable[[], object], modules: tuple[str, ...]) -> dict[str, 
     return counts
 
 
-def garbage(work: Callable[[], object]) -> list[str]:
-    """Types of this package whose objects `work` leaves in reference cycles, so that only the collector frees them.
+GARBAGE_RUNS = 3
 
-    Frozen objects are not looked at: a client of an earlier test may end in its thread while `work` runs.
+
+def garbage(work: Callable[[], object]) -> list[str]:
+    """Types of this package of which each of three runs of `work` leaves an object in a reference cycle.
+
+    Only the collector frees such objects. A client of an earlier test may end in its thread while `work` runs: frozen
+    objects are not looked at, and what that thread leaves once is not counted.
     """
     flags = gc.get_debug()
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        work()
+        for _ in range(GARBAGE_RUNS):
+            work()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        kinds = [type(each) for each in gc.garbage]
-        return sorted({kind.__qualname__ for kind in kinds if kind.__module__.partition(".")[0] == "cycles"})
+        kinds = Counter(type(each) for each in gc.garbage if type(each).__module__.partition(".")[0] == "cycles")
+        return sorted(kind.__qualname__ for kind, count in kinds.items() if count >= GARBAGE_RUNS)
     finally:
         gc.set_debug(flags)
         gc.garbage.clear()

@@ -142,10 +142,11 @@ def test_a_backlog_is_processed_by_few_threads(world: Setup) -> None:
     immediately = 0
     most_at_once = most_threads = 0
     lock = threading.Lock()
+    mine = f"cycles-scheduler-{world.url.removeprefix('http://')}"
 
     def note(seen: Any) -> None:
         nonlocal most_threads
-        threads = [thread for thread in threading.enumerate() if "cycles-scheduler" in thread.name]
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith(mine)]
         most_threads = max(most_threads, len(threads))
 
     send = BlockingIo.send
@@ -168,7 +169,7 @@ def test_a_backlog_is_processed_by_few_threads(world: Setup) -> None:
     assert world.server.charged == count
     assert world.leftovers == []
     assert 1 <= most_at_once <= 5  # four workers and the thread that flushes
-    assert most_threads <= 8
+    assert 1 <= most_threads <= 8
 
 
 def test_a_client_starts_without_waiting_for_its_journal(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,6 +345,7 @@ def test_a_wrong_subscription_names_the_member(
 
 
 def test_with_the_clock_of_the_machine_a_thread_delivers(hook: Hook) -> None:
+    before = set(threading.enumerate())
     with cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(1)}) as server:
         policy = {"initial_delay_ms": 100}
         secret = server.webhooks.subscribe(hook.url, ["budget.funded"], retry_policy=policy).secret
@@ -353,7 +354,8 @@ def test_with_the_clock_of_the_machine_a_thread_delivers(hook: Hook) -> None:
         for _ in range(2):
             assert hook.arrived.acquire(timeout=120)
     assert types(hook.events(secret)) == ["budget.funded"] * 2
-    until(lambda: "cycles-embedded-webhooks" not in {thread.name for thread in threading.enumerate()})
+    new = {each for each in threading.enumerate() if each.name == "cycles-embedded-webhooks"} - before
+    until(lambda: not new & set(threading.enumerate()))
 
 
 def test_an_event_body_is_compact_json_in_utf_8(server: cycles.EmbeddedServer, hook: Hook) -> None:
