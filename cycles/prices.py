@@ -259,6 +259,9 @@ class PriceBook:
                 if ":" in kind or one.counts.get(kind):
                     rules[kind] = rule
                     self._report(name, kind, f"the data has no rate; {_RULES[rule]}")
+            if one.counts.get("tokens_output_bound"):
+                rules["tokens_output_bound"] = "bound"
+                self._report(name, "tokens_output_bound", "the response reports no usage; its bound is used")
         return Priced(rounded_up(parts), tuple(missing), fallback, rules)
 
     def estimate(

@@ -16,7 +16,7 @@ from attrs import frozen
 from cycles._usage.catalogue import Found
 from cycles._usage.media import BYTES_PER_AUDIO_SECOND, LARGEST_WINDOW, Medium, billed_seconds, most_of
 from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate
-from cycles._usage.readers import gigabytes
+from cycles._usage.readers import HOSTED_IMAGE_MODEL, IMAGE_TOKENS, gigabytes
 from cycles._usage.tokens import Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
@@ -45,12 +45,8 @@ OUTPUT_MAXIMA: Final = {
 """The most output tokens of a response, by the beginning of the model's name. Providers enforce it."""
 OTHER_OUTPUT_MAXIMUM: Final = 131_072
 """The same for every other model."""
-IMAGE_TOKENS: Final = 6_240
-"""Output tokens of one generated image, at the highest quality."""
 HOSTED_CALLS: Final = 5
 """Calls of a hosted tool in a request that does not limit them."""
-HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
-"""The model of a hosted image tool that names none."""
 _MODALITIES: Final = frozenset(("audio", "image", "video"))
 _GOOGLE_SEARCH: Final = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
 _HOSTED: Final = {

@@ -43,6 +43,12 @@ _POLICIES: Final = (
     "automatedReasoningPolicy",
 )
 """Policies of a guardrail of Bedrock that cost something."""
+_PENDING: Final = ("queued", "in_progress")
+"""States of a response that may still report more."""
+IMAGE_TOKENS: Final = 6_240
+"""Output tokens of one generated image, at the highest quality."""
+HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
+"""The model of a hosted image tool that names none."""
 _NESTED_ITERATIONS: Final = ("compaction", "advisor_message")
 
 
@@ -160,15 +166,24 @@ def gigabytes(tool: Any) -> int:
 def _openai_nested(total: Usage, source: Any, tools: Any) -> None:
     """Image generation inside a response, and SVG authoring beside an image, have their own models."""
     image = _openai_counts(_get(tools, "image_gen"))
+    if not image and _word(_get(source, "status")) not in _PENDING:
+        image = _bound_of_images(source)
     if any(image.values()):
         model = next(
             (_get(tool, "model") for tool in _items(_get(source, "tools")) if _get(tool, "type") == "image_generation"),
             None,
         )
-        total.see_response(None, image, model=_model(model) or "gpt-image-1", part="image_gen")
+        total.see_response(None, image, model=_model(model) or HOSTED_IMAGE_MODEL, part="image_gen")
     drawing = _get(source, "svg_usage")
     if drawn := _openai_counts(drawing):
         total.see_response(None, drawn, model=_model(_get(drawing, "model")), part="svg")
+
+
+def _bound_of_images(source: Any) -> dict[str, int]:
+    """Count images whose usage a response does not report: at the highest quality, each from all that was read."""
+    images = sum(_get(item, "type") == "image_generation_call" for item in _items(_get(source, "output")))
+    written = dict.fromkeys(("tokens_output", "tokens_output_image", "tokens_output_bound"), images * IMAGE_TOKENS)
+    return {"tokens_input": images * _openai_counts(_get(source, "usage")).get("tokens_input", 0), **written}
 
 
 def anthropic(response: Any, usage: Usage | None = None) -> Usage:

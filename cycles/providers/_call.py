@@ -583,6 +583,8 @@ class Call:
             counts = {"tokens_input": self._count_input()}
             self.usage.see_response(("unanswered", number), counts, model=self.request.model)
         usage = self.billed = self._usage_to_price()
+        if usage.counts.get("tokens_output_bound"):
+            more["actual_source"] = "estimate"
         if self.actual is not None:
             amount = self.actual(usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:

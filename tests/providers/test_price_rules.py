@@ -207,7 +207,7 @@ def test_code_runs_in_containers_of_a_size() -> None:
 
 def test_unknown_calls_are_counted_and_free_ones_are_not() -> None:
     free = ["function_call", "mcp_call", "computer_call", "shell_call", "apply_patch_call", "custom_tool_call"]
-    items = [{"type": kind} for kind in [*free, "image_generation_call", "teleport_call", "teleport_call", "message"]]
+    items = [{"type": kind} for kind in [*free, "teleport_call", "teleport_call", "message"]]
     usage = openai(responses(output=items))
     assert dict(usage.counts) == {"tokens_input": 1000, "tokens_output": 100, "other_calls": 2}
 

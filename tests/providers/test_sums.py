@@ -53,6 +53,7 @@ def charged(desk: Desk, make: type[Sdk], model: str, body: dict[str, Any], **mor
 
 SEARCH = {"type": "web_search_call", "action": {"type": "search", "query": "q"}}
 INTERPRETER = {"type": "code_interpreter", "container": {"type": "auto"}}
+IMAGE = {"type": "image_generation_call", "result": "AAAA"}
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,15 @@ INTERPRETER = {"type": "code_interpreter", "container": {"type": "auto"}}
             {"price_rules": {"web_searches_preview": "table"}},
         ),
         ("gpt-4.1", [SEARCH], {"type": "web_search"}, 1_280_000, {}),
+        (
+            "gpt-5",
+            [IMAGE, IMAGE],
+            {"type": "image_generation"},
+            225_000 + 2 * (1000 * 500 + 6240 * 4000),  # the rates of gpt-image-1
+            {"price_rules": {"tokens_output_bound": "bound"}, "actual_source": "estimate"},
+        ),
     ],
-    ids=["one container", "two containers", "an unknown call", "preview search", "search"],
+    ids=["one container", "two containers", "an unknown call", "preview search", "search", "images"],
 )
 def test_hosted_tools(
     desk: Desk, model: str, items: list[dict[str, Any]], tool: dict[str, Any], microcents: int, metadata: Any

@@ -306,6 +306,21 @@ def test_an_image_that_a_tool_generated_has_its_own_model() -> None:
     assert BOOK.cost(usage) == cycles.usd_microcents(200_000 + 10 * 10_000 + 20 * 100_000)
 
 
+def test_images_without_usage_cost_the_most_that_they_may_cost(caplog: pytest.LogCaptureFixture) -> None:
+    """Each has read what the response has read, and has 6,240 tokens of output."""
+    images = [{"type": "image_generation_call"}, {"type": "image_generation_call"}]
+    usage = openai(responses(output=images, tools=[{"type": "image_generation", "model": "other"}]))
+    priced = BOOK.priced(usage)
+    assert priced.amount == cycles.usd_microcents(200_000 + 2 * (1000 * 10_000 + 6240 * 100_000))
+    assert dict(priced.rules) == {"tokens_output_bound": "bound"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "price of model other, tokens_output_bound: the response reports no usage; its bound is used"
+    ]
+    reported = openai(responses(output=images, tool_usage={"image_gen": {"input_tokens": 0, "output_tokens": 0}}))
+    pending = openai(responses(output=images, status="in_progress"))
+    assert dict(reported.counts) == dict(pending.counts) == {"tokens_input": 1000, "tokens_output": 100}
+
+
 def test_a_long_context_is_a_matter_of_one_response_not_of_the_sum() -> None:
     book = cycles.PriceBook({"m": cycles.Price("1", "10", above={1500: cycles.Price("2", "20")})})
     usage = Usage()

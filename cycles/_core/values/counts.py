@@ -25,6 +25,7 @@ class Counts(TypedDict, total=False):
     tokens_output_audio: int
     tokens_output_image: int
     tokens_output_video: int
+    tokens_output_bound: int
     web_searches: int
     web_searches_preview: int
     maps_searches: int
@@ -45,7 +46,7 @@ PART_OF: Final[Mapping[str, str | None]] = {
     "tokens_cache_write_1h": "tokens_cache_write",
     **{f"tokens_cached_input_{kind}": "tokens_cached_input" for kind in ("audio", "image", "video")},
     "tokens_reasoning": "tokens_output",
-    **{f"tokens_output_{kind}": "tokens_output" for kind in ("audio", "image", "video")},
+    **{f"tokens_output_{kind}": "tokens_output" for kind in ("audio", "image", "video", "bound")},
     "web_searches_preview": "web_searches",
     "guardrail_information_units": "guardrail_units",
 }
