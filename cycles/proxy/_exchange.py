@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from typing import Any, TypeAlias
 
 from cycles.proxy._shares import Share
+from cycles.proxy._targets import origin_form
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -35,7 +36,8 @@ class Exchange:
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        self.raw_path: str = origin_form(target, scope.get("server"))
         self.query: str = scope["query_string"].decode("latin-1")
         self.headers: dict[str, str] = {}
         for name, value in scope["headers"]:

@@ -21,6 +21,7 @@ from cycles.providers._provider import PROVIDERS, provider_named
 from cycles.proxy._agent_tree import AGENT_HEADER
 from cycles.proxy._routes import ROUTES, Route, vertex_upstream
 
+_SCHEME: Final = "http://"
 _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
 _LAST_VERSION: Final = re.compile(r"/v\d[^/]*$")
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)(?=/)")
@@ -94,6 +95,28 @@ def provider_name(raw_path: str) -> str:
     """Return the shape of an error response from the first segment that names a route; OpenAI's by default."""
     names = (ROUTES[segment].provider for segment in raw_path.split("/")[:3] if segment in ROUTES)
     return next(names, "openai")
+
+
+def origin_form(target: str, server: tuple[str, int] | None) -> str:
+    """Return the path of a request target.
+
+    RFC 9112, section 3.2.2, lets a program send the whole address. If it is another one than that of this server, the
+    target is returned unchanged: no route has its name.
+
+    Args:
+        target: As it arrived, without the query.
+        server: Host and port at which the request arrived.
+    """
+    if server is None or target[: len(_SCHEME)].lower() != _SCHEME:
+        return target
+    authority, _, path = target[len(_SCHEME) :].partition("/")
+    try:
+        named = urlsplit(f"//{authority}")
+        is_port = (named.port or 80) == server[1]
+    except ValueError:
+        return target
+    is_host = named.hostname == server[0] or (is_loopback(named.hostname) and is_loopback(server[0]))
+    return f"/{path}" if is_host and is_port and named.username is None else target
 
 
 def check_headers(raw_path: str, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]) -> None:

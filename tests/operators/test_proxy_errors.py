@@ -135,6 +135,17 @@ def test_absolute_targets_unknown_paths_and_connect_reach_no_upstream() -> None:
         assert place.provider.requests == []
 
 
+def test_a_target_with_the_address_of_the_proxy_is_as_its_path_alone() -> None:
+    with proxied() as place:
+        port = int(place.url.rpartition(":")[2])
+        for own in (place.url, f"HTTP://localhost:{port}"):
+            assert _raw(place, f"{own}/{KEY}/openai/v1/chat/completions") == 200
+            assert _raw(place, f"{own}/openai/v1/chat/completions") == 401
+        for other in (f"http://127.0.0.1:{port + 1}", f"http://u@127.0.0.1:{port}", "http://127.0.0.1", "http://[:1"):
+            assert _raw(place, f"{other}/{KEY}/openai/v1/chat/completions") == 401
+        assert len(place.provider.requests) == 2
+
+
 def test_without_the_key_nothing_is_accepted() -> None:
     with proxied() as place:
         for key in (None, "wrong", KEY[:-1]):
