@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cycles._errors import ConfigurationError
+from cycles._errors import ConfigurationError, UnknownModelError
 from cycles.cli import _frame as frame, _newer_prices
 from cycles.cli._frame import Cli
 from cycles.prices import Origin, PriceBook
@@ -19,7 +19,14 @@ from cycles.prices import Origin, PriceBook
 @click.option("--url", metavar="URL", help="The base URL of the client, which may belong to a gateway or a cloud.")
 def _show(cli: Cli, model: str, url: str | None) -> None:
     """Print the rates of MODEL, and the rules that supply those that the data lacks."""
-    found = PriceBook.genai().look_up(model, Origin(url=url))
+    book = PriceBook.genai()
+    try:
+        found = book.look_up(model, Origin(url=url))
+    except UnknownModelError:
+        raise UnknownModelError(
+            f"no price is known for the model {model!r:.80}{book._near(model)}: cycles prices update FILE downloads "
+            "newer prices; add your own to the file, and name it in CYCLES_PRICES_FILE"
+        ) from None
     members, rules = _newer_prices.members_of(found.price), dict(found.rules)
     if cli.out.json:
         cli.out.document({"model": model, "provider": found.provider, "price": members, "rules": rules})
