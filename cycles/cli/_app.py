@@ -30,6 +30,7 @@ from cycles.cli._frame import (
     shared_options,
 )
 from cycles.cli._help import Group
+from cycles.cli._options import LEVELS
 from cycles.cli._output import print_document, say
 from cycles.cli._warnings import Lines
 
@@ -165,7 +166,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _explain(wrong: click.ClickException, *, as_document: bool) -> None:
-    message = " ".join(wrong.format_message().rstrip(".").split())  # click lists choices on lines of their own
+    message = _level_advice(wrong) or " ".join(wrong.format_message().rstrip(".").split())  # choices are on own lines
     bounded = getattr(getattr(wrong, "param", None), "type", None)
     if isinstance(bounded, click.IntRange | click.FloatRange):
         message = _RANGE_ERROR.sub(f"is not {_bounds(bounded)}", message)
@@ -178,6 +179,17 @@ def _explain(wrong: click.ClickException, *, as_document: bool) -> None:
     say(f"error: {message}")
     if context is not None:
         say(f"usage: {usage}; {context.command_path} --help explains it")
+
+
+def _level_advice(wrong: click.ClickException) -> str | None:
+    """Return what to write in place of an option like ``--agent``; click suggests ``--tenant``."""
+    if not isinstance(wrong, click.NoSuchOption) or wrong.ctx is None:
+        return None
+    level = wrong.option_name.removeprefix("--")
+    if level not in LEVELS:
+        return None
+    is_taken = any(parameter.name == "subject" for parameter in wrong.ctx.command.params)
+    return f"no such option '--{level}'" + (f"; write --subject {level}=NAME" if is_taken else "")
 
 
 def _bounds(kind: click.IntRange | click.FloatRange) -> str:

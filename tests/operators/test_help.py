@@ -63,6 +63,18 @@ def test_the_examples_parse(example: str) -> None:
     command.make_context(command.name, list(rest), parent=context.parent)
 
 
+@pytest.mark.parametrize("option", ["--agent", "--workspace=X"])
+def test_a_level_that_is_no_option_names_the_option_for_subjects(run_here: Cycles, option: str) -> None:
+    level = option.lstrip("-").partition("=")[0]
+    found = run_here("record", "1USD", "--action", "tool.call/x", option, "X")
+    assert (found.status, found.err.splitlines()[0]) == (
+        2,
+        f"error: no such option '--{level}'; write --subject {level}=NAME",
+    )
+    found = run_here("budgets", option, "X")
+    assert (found.status, found.err.splitlines()[0]) == (2, f"error: no such option '--{level}'")
+
+
 def test_settings_keywords_and_models_name_what_was_probably_meant(embedded_client: cycles.Cycles) -> None:
     client = embedded_client
     with pytest.raises(cycles.ConfigurationError, match="did you mean tenant\\?"):
