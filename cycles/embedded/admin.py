@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import parse_qsl
 
 from cycles.embedded import (
     admin_budgets as budgets,
@@ -29,6 +28,7 @@ from cycles.embedded.routes import find_admin
 from cycles.embedded.webhooks import Webhooks
 
 _SEARCHED: Final = ("operation", "resource_id", "tenant_id", "log_id", "key_id", "request_id", "trace_id")
+_EXACT: Final = ("tenant_id", "resource_id", "key_id", "request_id", "trace_id")
 _SORTS: Final = ("timestamp", "operation", "resource_type", "tenant_id", "key_id", "status")
 Operation = Callable[[AdminState, AdminCall], Result]
 _INTROSPECT: Final = ("GET", "/v1/auth/introspect")
@@ -103,7 +103,7 @@ class AdminRoutes:
         """Return the operation of a request, its result, and further headers of the response."""
         operation, path_id, permission, run = self._find(request)
         tenant, headers = self._access.caller(permission, request, now_ms)
-        query = dict(parse_qsl(request.target.partition("?")[2]))
+        query = forms.query_of(request.target)
         form = forms.body_of(operation, request.body) if request.method in ("POST", "PATCH") else {}
         return operation, run(self._access.state, AdminCall(tenant, path_id, query, form, now_ms)), headers
 
@@ -124,7 +124,7 @@ class AdminRoutes:
 
     def _audit_logs(self, state: AdminState, call: AdminCall) -> Result:
         """Return one page of the audit log, newest first."""
-        query = call.query
+        query = forms.given(call.query, *_EXACT)
         if "status" in query and ("status_min" in query or "status_max" in query):
             raise ApiError(
                 "INVALID_REQUEST", "status cannot be combined with status_min or status_max; send one of them"
@@ -144,8 +144,7 @@ def _matches(entry: Body, query: Mapping[str, str]) -> bool:
     search = forms.search(query)
     if not any(search in str(entry.get(name, "")).lower() for name in _SEARCHED):
         return False
-    exact = ("tenant_id", "resource_id", "key_id", "request_id", "trace_id", "status")
-    if any(name in query and str(entry.get(name)) != query[name] for name in exact):
+    if any(name in query and str(entry.get(name)) != query[name] for name in (*_EXACT, "status")):
         return False
     least, most = forms.number(query, "status_min"), forms.number(query, "status_max")
     in_range = (least is None or entry["status"] >= least) and (most is None or entry["status"] <= most)

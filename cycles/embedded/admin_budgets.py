@@ -71,8 +71,8 @@ def lookup(state: AdminState, call: AdminCall) -> Result:
 
 
 def listed(state: AdminState, call: AdminCall) -> Result:
-    """Return one page of budgets."""
-    query = call.query
+    """Return one page of budgets, the most used ones first."""
+    query = forms.given(call.query, "scope_prefix")
     wanted: dict[str, Any] = {
         "unit": forms.choice(query, "unit", ("USD_MICROCENTS", "TOKENS", "CREDITS", "RISK_POINTS")),
         "status": forms.choice(query, "status", _STATUSES),
@@ -85,8 +85,7 @@ def listed(state: AdminState, call: AdminCall) -> Result:
     }
     chosen = matching(state.budgets_of(call.tenant or query.get("tenant_id")), wanted)
     chosen.sort(key=lambda budget: (budget.scope, budget.unit))
-    if not query.keys().isdisjoint(("sort_by", "sort_dir")):
-        forms.sort(chosen, query, _SORTS, "scope", partial(_sort_value, state))
+    forms.sort(chosen, query, _SORTS, "utilization", partial(_sort_value, state))
     rows = [state.budget_body(budget) for budget in chosen]
     return Result(200, forms.page("ledgers", rows, lambda row: str(row["ledger_id"]), query))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from cycles._core.amounts import Unit
 from cycles._core.messages.schema import Checkers
@@ -112,6 +113,22 @@ def place_of(query: Mapping[str, str]) -> tuple[str, str]:
         if not query.get(name):
             raise ApiError("INVALID_REQUEST", f"the query parameter {name} is missing; send it")
     return query["scope"].lower(), choice(query, "unit", [unit.value for unit in Unit]) or ""
+
+
+def query_of(target: str) -> dict[str, str]:
+    """Return the query of a request target; values may be blank."""
+    return dict(parse_qsl(target.partition("?")[2], keep_blank_values=True))
+
+
+def given(query: Mapping[str, str], *exact: str) -> Mapping[str, str]:
+    """Return a list's query without blank values, which count as absent.
+
+    Args:
+        query: As it arrived.
+        exact: Names whose blank value is no absent one, as on the reference server; `sort_dir` is one everywhere.
+    """
+    kept = (*exact, "sort_dir")
+    return {name: text for name, text in query.items() if text.strip() or name in kept or (name == "limit" and text)}
 
 
 def choice(query: Mapping[str, str], name: str, values: Sequence[str]) -> str | None:

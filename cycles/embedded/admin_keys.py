@@ -38,7 +38,7 @@ def create(state: AdminState, call: AdminCall) -> Result:
 
 def listed(state: AdminState, call: AdminCall) -> Result:
     """Return one page of API keys without their secrets, newest first."""
-    query = call.query
+    query = forms.given(call.query, "tenant_id")
     status, search = forms.choice(query, "status", _STATUSES), forms.search(query)
     chosen = [
         row

@@ -16,7 +16,6 @@ from cycles.embedded.records import Body
 
 _ABOUT: Final = "policy"
 _STATUSES: Final = ("ACTIVE", "DISABLED")
-_SORTS: Final = ("policy_id", "name", "scope_pattern", "status", "priority", "created_at")
 _SEGMENT: Final = re.compile(r"[a-z]+:[^:/]+")
 
 
@@ -53,22 +52,22 @@ def _body(state: AdminState, policy_id: str) -> Body:
 
 
 def listed(state: AdminState, call: AdminCall) -> Result:
-    """Return one page of the policies of a tenant, newest first."""
-    query = call.query
+    """Return one page of the policies of a tenant by their ids; the reference server neither sorts nor searches."""
+    query = forms.given(call.query, "scope_pattern")
     tenant = _tenant_of(call, dict(query))
     status = forms.choice(query, "status", _STATUSES)
-    search = forms.search(query)
-    stored = state.tables.admin_info.items()
-    rows = [_body(state, name) for (about, name), info in stored if about == _ABOUT and info.values["tenant"] == tenant]
+    names = (name for (about, name), info in state.tables.admin_info.items() if _is_of(about, info.values, tenant))
+    rows = [_body(state, name) for name in sorted(names)]
     chosen = [
         row
-        for row in reversed(rows)
-        if status in (None, row["status"])
-        and query.get("scope_pattern") in (None, row["scope_pattern"])
-        and (search in row["policy_id"] or search in row["name"].lower() or search in row["scope_pattern"].lower())
+        for row in rows
+        if status in (None, row["status"]) and query.get("scope_pattern") in (None, row["scope_pattern"])
     ]
-    forms.sort(chosen, query, _SORTS, "created_at")
     return Result(200, forms.page("policies", chosen, lambda row: str(row["policy_id"]), query))
+
+
+def _is_of(about: str, values: Body, tenant: str) -> bool:
+    return about == _ABOUT and values["tenant"] == tenant
 
 
 def update(state: AdminState, call: AdminCall) -> Result:

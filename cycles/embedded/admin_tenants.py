@@ -61,7 +61,7 @@ def _require(state: AdminState, tenant_id: str) -> None:
 
 def listed(state: AdminState, call: AdminCall) -> Result:
     """Return one page of tenants, newest first."""
-    query = call.query
+    query = forms.given(call.query, "parent_tenant_id")
     forms.choice(query, "status", _STATUSES)
     forms.search(query)
     rows = _matching((state.tenant_body(tenant_id) for tenant_id in reversed(state.tenant_ids())), query)

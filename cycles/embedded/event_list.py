@@ -18,12 +18,13 @@ _NO_ORDER: Final = ("search", "sort_by", "sort_dir")  # the reference server ign
 
 def of_operator(events: Sequence[Body], query: Mapping[str, str]) -> Body:
     """Return one page of the events that a query chooses. `search` looks at the scope and the correlation id."""
+    query = forms.given(query, "scope", *(name for name in _EXACT if name != "correlation_id"))
     search, (first, last) = forms.search(query), forms.instants(query)
     chosen = [
         event
         for event in events
         if all(query.get(name) in (None, event.get(name)) for name in _EXACT)
-        and event.get("scope", "").startswith(query.get("scope", ""))
+        and ("scope" not in query or event.get("scope", "").startswith(query["scope"] or "tenant:"))
         and first <= event["timestamp"] <= last
         and any(search in event.get(name, "").lower() for name in ("scope", "correlation_id"))
     ]

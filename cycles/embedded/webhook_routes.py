@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from attrs import frozen
 
@@ -98,7 +97,7 @@ class WebhookRoutes:
             )
         if route.operation is None:
             raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}")
-        query = dict(parse_qsl(request.target.partition("?")[2]))
+        query = forms.query_of(request.target)
         return _Call(route.operation, request, query, tenant, route.path_id or "")
 
     def _run(self, call: _Call) -> Result:
@@ -131,18 +130,26 @@ class WebhookRoutes:
         return subscription
 
     def _list(self, call: _Call) -> Result:
-        wanted = call.tenant
-        if wanted is None:
-            wanted = call.query.get("tenant_id" if call.by_operator else "tenant")
-            if wanted is None and not call.by_operator:
-                raise ApiError("INVALID_REQUEST", "the query parameter tenant is missing; send it with the admin key")
-        elif not call.by_operator and "tenant" in call.query:
-            raise ApiError("INVALID_REQUEST", "tenant: is that of the API key; leave the query parameter out")
-        forms.search(call.query)
-        chosen = _matching(self._webhooks.subscriptions(), {**call.query, "tenant_id": wanted})
-        rows = [each.to_dict() for each in chosen]
-        forms.sort(rows, call.query, _SORTS, "created_at")
-        return Result(200, forms.page("subscriptions", rows, lambda row: str(row["subscription_id"]), call.query))
+        query = forms.given(call.query, "status", "event_type", "tenant_id")
+        if call.by_operator:
+            forms.search(query)
+            rows = [each.to_dict() for each in _matching(self._webhooks.subscriptions(), query)]
+            forms.sort(rows, query, _SORTS, "consecutive_failures")
+        else:  # the reference server neither sorts nor searches
+            wanted = {"tenant_id": self._listed_tenant(call), "status": query.get("status")}
+            rows = [each.to_dict() for each in _matching(self._webhooks.subscriptions(), wanted)]
+            rows.sort(key=_id_of)
+        return Result(200, forms.page("subscriptions", rows, _id_of, query))
+
+    def _listed_tenant(self, call: _Call) -> str:
+        tenant = call.query.get("tenant")
+        if call.tenant is not None:
+            if tenant is not None:
+                raise ApiError("INVALID_REQUEST", "tenant: is that of the API key; leave the query parameter out")
+            return call.tenant
+        if tenant is None or not tenant.strip():
+            raise ApiError("INVALID_REQUEST", "the query parameter tenant is missing; send it with the admin key")
+        return tenant
 
     def _bulk(self, call: _Call) -> Result:
         """Pause, resume or delete several subscriptions."""
@@ -256,6 +263,10 @@ def _matching(subscriptions: Iterable[Subscription], wanted: Mapping[str, Any]) 
         and (event_type is None or event_type in each.event_types)
         and (search in each.subscription_id or search in each.url.lower())
     ]
+
+
+def _id_of(row: Body) -> str:
+    return str(row["subscription_id"])
 
 
 def _json(request: Request) -> Any:

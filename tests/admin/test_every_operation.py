@@ -122,6 +122,24 @@ CASES: list[Case] = [
         )
         for query in ("sort_by=status&sort_dir=ASC", "sort_by=nope", "sort_dir=up", "limit=0", "limit=x", "cursor=nope")
     ),
+    *(
+        (name, "GET", f"/v1/admin/{path}", None)
+        for name, path in (
+            ("listTenants", "tenants?search={tenant}&status=+&sort_by=&cursor=+"),
+            ("listTenants", "tenants?search={tenant}&parent_tenant_id="), ("listTenants", "tenants?limit=+"),
+            ("listBudgets", "budgets?tenant_id={tenant}&unit=+&has_debt=+&utilization_max=+&search=+&sort_by=+"),
+            ("listBudgets", "budgets?tenant_id={tenant}&sort_dir="),
+            ("listApiKeys", "api-keys?tenant_id={tenant}&status=+&search=+"),
+            ("listPolicies", "policies?tenant_id={tenant}&status=+&search=nope&sort_by=nope&sort_dir=up"),
+            ("listPolicies", "policies?tenant_id={tenant}&scope_pattern="), ("listPolicies", "policies?tenant_id=+"),
+            ("listWebhookSubscriptions", "webhooks?tenant_id={tenant}&search=+&sort_by="),
+            ("listWebhookSubscriptions", "webhooks?tenant_id={tenant}&status="),
+            ("listEvents", "events?tenant_id={tenant}&from=+&correlation_id=+&search=+"),
+            ("listEvents", "events?tenant_id={tenant}&event_type="),
+            ("listAuditLogs", "audit/logs?tenant_id={tenant}&operation=+&status=+&status_min=+"),
+            ("listAuditLogs", "audit/logs?tenant_id={tenant}&trace_id="),
+        )
+    ),
     ("listTenants", "GET", "/v1/admin/tenants?status=nope", None),
     ("listApiKeys", "GET", "/v1/admin/api-keys?status=nope", None),
     ("listBudgets", "GET", "/v1/admin/budgets?utilization_min=2", None),

@@ -143,6 +143,56 @@ def test_a_wrong_value_is_rejected(site: Site, path: str) -> None:
     assert (response.status_code, response.json()["error"]) == (400, "INVALID_REQUEST")
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "count"),
+    [
+        ("admin/budgets", "unit=+&status=&over_limit=+&utilization_min=+&search=+&sort_by=+&cursor=+&tenant_id=+", 2),
+        ("admin/budgets", "scope_prefix=", 2),
+        ("admin/tenants", "status=+&search=+&sort_by=&limit=", 1),
+        ("admin/tenants", "parent_tenant_id=", 0),
+        ("admin/api-keys", "status=+&search=+", 2),
+        ("admin/policies", "tenant_id=acme&status=+&search=nope&sort_by=nope&sort_dir=up", 2),
+        ("admin/policies", "tenant_id=acme&scope_pattern=", 0),
+        ("admin/webhooks", "search=+&sort_by=+", 2),
+        ("admin/webhooks", "status=", 0),
+        ("admin/webhooks", "tenant_id=", 0),
+        ("webhooks", "tenant=acme&search=nope&event_type=nope&sort_by=nope&sort_dir=up", 2),
+        ("webhooks", "tenant=acme&status=PAUSED", 0),
+        ("admin/events", "correlation_id=+&from=+&to=&search=+&category=budget", 2),
+        ("admin/events", "event_type=", 0),
+        ("admin/events", "scope=&category=tenant", 0),
+        ("admin/audit/logs", "operation=+&status=+&status_min=+&error_code=+&resource_type=tenant", 1),
+        ("admin/audit/logs", "trace_id=", 0),
+    ],
+)
+def test_a_blank_value_counts_as_on_the_reference_server(site: Site, path: str, query: str, count: int) -> None:
+    for name in ("b", "a"):
+        site.made("policies", tenant_id="acme", name=name, scope_pattern="tenant:acme/*")
+        site.made("webhooks?tenant_id=acme", url=f"http://127.0.0.1:9/{name}", event_types=["budget.funded"])
+    found = site.get(path, query).raise_for_status().json()
+    rows = next(rows for rows in found.values() if isinstance(rows, list))
+    assert len(rows) == count
+    if path in ("admin/policies", "webhooks"):
+        ids = [row.get("policy_id") or row["subscription_id"] for row in rows]
+        assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    "query", ["admin/budgets?sort_dir=", "admin/policies?tenant_id=+", "admin/tenants?limit=+", "webhooks?tenant="]
+)
+def test_some_blank_values_are_rejected(site: Site, query: str) -> None:
+    path, _, rest = query.partition("?")
+    assert site.get(path, rest).status_code == 400
+
+
+def test_the_most_used_budgets_come_first(site: Site) -> None:
+    body = {"operation": "RESET_SPENT", "amount": {"unit": "TOKENS", "amount": 10}}
+    place = f"budgets/fund?scope={SCOPES[1]}&unit=TOKENS&tenant_id=acme"
+    site.made(place, **body, spent={"unit": "TOKENS", "amount": 3})
+    for query, order in (("", [SCOPES[1], SCOPES[0]]), ("sort_dir=asc", [*SCOPES])):
+        assert [row["scope"] for row in site.get("admin/budgets", query).json()["ledgers"]] == order
+
+
 def test_a_subscription_without_failures_sorts_beside_one_with(site: Site) -> None:
     for name in ("one", "two"):
         site.made("webhooks", url=f"http://127.0.0.1:9/{name}", event_types=["budget.funded"])
