@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import RejectedResponse
@@ -18,7 +18,6 @@ from cycles._core.pool.allotment import TAKES_SPEND
 from cycles._core.pool.sums import Sums, new_end
 from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.settlement.lifecycle import OUTCOME
-from cycles._core.settlement.record import Record
 from cycles._core.settlement.rules import reject_here
 from cycles._core.settlement.settlement import Settlement, commit_body, event_body
 from cycles._core.values.usage import Metrics
@@ -34,19 +33,6 @@ EXCESS_OF: Final = "pool_excess_of"
 REJECT: Final = "REJECT"
 
 
-@frozen
-class Separate:
-    """An amount that no chunk has space for.
-
-    Attributes:
-        record: Its event.
-        guard: The guard that gets the outcome of the event; None: it is kept in `rejected/`.
-    """
-
-    record: Record
-    guard: GuardState | None
-
-
 @define(eq=False)
 class _Ending:
     """One end of a guard with an amount: what was passed, and what is left to do if it is interrupted.
@@ -57,7 +43,8 @@ class _Ending:
         is_claimed: Whether the guard was claimed before, for a caller that cannot wait.
         known: The spend that `actual` counts.
         actual: What is committed.
-        separate: What is still to be settled separately.
+        separate: What is still to be settled separately, because no chunk has space for it: its event, with the guard
+            that gets the outcome. Without a guard it is kept in `rejected/`.
     """
 
     given: Amount | None
@@ -67,7 +54,7 @@ class _Ending:
     is_claimed: bool = False
     known: Amount | None = None
     actual: Amount = field(init=False)
-    separate: Separate | None = None
+    separate: Settle | None = None
 
     def begin(self, guard: GuardState) -> None:
         """Take the amount. The known spend is read first: a signal handler may add to it at any point."""
@@ -167,7 +154,7 @@ class InChunk(Place):
             guard.end_trace()
             return settlement
         ending = _Ending(actual, given, {**labels, **settlement_metadata}, settlement_metadata.get(OUTCOME))
-        separate: Separate | None = None
+        separate: Settle | None = None
         try:
             separate = self._end(io, guard, ending)
             await self._follow(io, guard, ending, separate)
@@ -186,7 +173,7 @@ class InChunk(Place):
         guard.raise_loss_outside_a_block()
         return Settlement(status="pooled", actual=ending.actual, trace_id=guard.trace_id)
 
-    async def _follow(self, io: Io, guard: GuardState, ending: _Ending, separate: Separate | None) -> None:
+    async def _follow(self, io: Io, guard: GuardState, ending: _Ending, separate: Settle | None) -> None:
         self._report(guard, ending.actual, ending.metrics, ending.metadata)
         try:
             if separate is not None:
@@ -208,7 +195,7 @@ class InChunk(Place):
                 _finish_separately(io, guard, separate)
         guard.end_trace()
 
-    def _end(self, io: Io, guard: GuardState, ending: _Ending) -> Separate | None:
+    def _end(self, io: Io, guard: GuardState, ending: _Ending) -> Settle | None:
         """Claim the guard, and count its amount in its chunk or in another open one.
 
         Returns:
@@ -377,7 +364,7 @@ class InChunk(Place):
 
     def _separate(
         self, io: Io, guard: GuardState, ending: _Ending, amount: int, *, is_all: bool = False, rejects: bool = False
-    ) -> Separate:
+    ) -> Settle:
         """Return an amount with its event, and the guard that gets the outcome: this one, or one for the excess."""
         request = guard.request
         metrics = None if ending.metrics is None else ending.metrics.to_dict()
@@ -390,15 +377,15 @@ class InChunk(Place):
         body = event_body(commit, request.made or request.make(), chunk_id, self.pool.options.request.overage_policy)
         record = event_record(io, body)
         if rejects:
-            return Separate(evolve(record, rejected=BUDGET_EXCEEDED), None)
+            return Settle(evolve(record, rejected=BUDGET_EXCEEDED), None)
         if is_all:
-            return Separate(record, guard)
+            return Settle(record, guard)
         # A guard of its own: the outcome of the excess must not become that of the pooled guard.
         excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None, estimate=guard.estimate)
         excess.claim("commit")
-        return Separate(record, excess)
+        return Settle(record, excess)
 
-    async def _settle_separately(self, io: Io, guard: GuardState, ending: _Ending, separate: Separate) -> None:
+    async def _settle_separately(self, io: Io, guard: GuardState, ending: _Ending, separate: Settle) -> None:
         """Record an amount as an event, saved before it is sent; or keep it as rejected.
 
         Raises:
@@ -415,7 +402,7 @@ class InChunk(Place):
         # A put that fails does not matter: the event is sent anyway.
         await put(io, separate.record, separate.guard)
         # In the background: the commit of a pooled guard does not wait for the server.
-        if io.hand_over(Settle(separate.record, separate.guard), now=True):
+        if io.hand_over(separate, now=True):
             ending.separate = None
             return
         await settle_queued(io, separate.record, separate.guard)
@@ -458,7 +445,7 @@ class InChunk(Place):
         )
 
 
-def _reject_excess(io: Io, guard: GuardState, separate: Separate) -> BudgetExceededError:
+def _reject_excess(io: Io, guard: GuardState, separate: Settle) -> BudgetExceededError:
     """Note that the amount above the estimate is rejected, and return the error.
 
     The guard has no settlement then, as one outside of a pool.
@@ -475,8 +462,8 @@ def _reject_excess(io: Io, guard: GuardState, separate: Separate) -> BudgetExcee
     return error
 
 
-def _finish_separately(io: Io, guard: GuardState, separate: Separate) -> None:
+def _finish_separately(io: Io, guard: GuardState, separate: Settle) -> None:
     """Settle an amount separately in the background, because the caller of its guard cannot wait."""
     if separate.guard is None:
         _reject_excess(io, guard, separate)
-    io.hand_over(Settle(separate.record, separate.guard, is_saved=False), now=True)
+    io.hand_over(evolve(separate, is_saved=False), now=True)
