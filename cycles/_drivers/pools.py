@@ -62,10 +62,10 @@ class Pools:
         self._records = records
         self._reporter = reporter
         self._files = records.files
-        shared = records.shared
-        self._checkpoints = None if shared is None else Checkpoints(scheduler, shared, checkpoint_ms)
         self._reported: set[str] = set()
         self._pools: WeakSet[PoolState] = WeakSet()
+        shared = records.shared
+        self._checkpoints = None if shared is None else Checkpoints(scheduler, shared, checkpoint_ms, self._pools)
         self._left: list[GuardState] = []  # the leases that were settled when the client closed
         self.io = io
 
@@ -75,8 +75,6 @@ class Pools:
         of_pool = self.soon, self.at, open_log, self.report_problem, self._write_ahead, cast(Any, first_use)._is_owned
         pool = PoolState(options, PoolIo(self.io, lambda: self._reporter.trace is not None, *of_pool))
         self._pools.add(pool)
-        if self._checkpoints is not None:
-            self._checkpoints.watch(pool)
         return pool
 
     def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
@@ -144,21 +142,18 @@ class Checkpoints:
         scheduler: Runs them, in a worker pool of one thread.
         shared: The journal over the store.
         interval_ms: Milliseconds between two puts of a chunk.
+        pools: The pools, also those that are made later.
     """
 
-    def __init__(self, scheduler: Scheduler, shared: StoreJournal, interval_ms: int) -> None:
+    def __init__(self, scheduler: Scheduler, shared: StoreJournal, interval_ms: int, pools: WeakSet[PoolState]) -> None:
         self._scheduler = scheduler
         self._pool = scheduler.worker_pool("checkpoints", 1)
         self._shared = shared
         self._interval_s = interval_ms / 1000
-        self._pools: WeakSet[PoolState] = WeakSet()
+        self._pools = pools
         self._timer: Handle | None = None
         self._idle = 0
         self._lock = threading.RLock()  # of the two above; a signal handler may open a chunk, too
-
-    def watch(self, pool: PoolState) -> None:
-        """Put the sums of this pool's chunks into the store from now on."""
-        self._pools.add(pool)
 
     def start(self) -> None:
         """Note that a chunk was opened."""
