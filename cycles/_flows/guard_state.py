@@ -353,10 +353,6 @@ class GuardState:
             signal.set()
         return signal
 
-    def stop_waiting(self) -> None:
-        """End the waits for the settlement: this process does not continue it."""
-        self.when_settled().set()
-
     def lease_changed(self, event: GuardEvent) -> None:
         """Apply an event of the heartbeat, which may continue after the end of the guard."""
         self.apply(event, if_accepted=True)

@@ -563,4 +563,4 @@ class WorkQueue:
         if not work.is_saved:
             run(put(self._io, work.record, work.guard))
         if work.guard is not None:
-            work.guard.stop_waiting()
+            work.guard.when_settled().set()  # this process does not continue the settlement, so no wait would end
