@@ -1,4 +1,4 @@
-"""One attempt of a queue's task, and the operations of the flow in `_queues.py`, sync and async."""
+"""One attempt of a queue's task, and the state of its reservation."""
 
 from __future__ import annotations
 
@@ -36,43 +36,17 @@ class Attempt(Protocol):
         ...
 
 
-class Blocking:
-    """Operations of the flow that never suspend."""
-
-    @staticmethod
-    async def call(function: Any, args: Any, kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    @staticmethod
-    async def run(work: Work, function: Any, args: Any, kwargs: Any) -> Any:
-        return work.run(lambda guard: function(*args, **kwargs))
-
-    @staticmethod
-    async def find(work: Work) -> ReservationSummary | None:
-        return work.common.reserving().find(idempotency_key=str(work.key))
+async def found(work: Work, *, is_async: bool) -> ReservationSummary | None:
+    """Return the reservation of the key, or None. It does not suspend unless `is_async`."""
+    client, key = work.common.reserving(), str(work.key)
+    return await client.aio.find(idempotency_key=key) if is_async else client.find(idempotency_key=key)
 
 
-class Awaiting:
-    """Operations of the flow for coroutine functions."""
-
-    @staticmethod
-    async def call(function: Any, args: Any, kwargs: Any) -> Any:
-        return await function(*args, **kwargs)
-
-    @staticmethod
-    async def run(work: Work, function: Any, args: Any, kwargs: Any) -> Any:
-        return await work.arun(lambda guard: function(*args, **kwargs))
-
-    @staticmethod
-    async def find(work: Work) -> ReservationSummary | None:
-        return await work.common.reserving().aio.find(idempotency_key=str(work.key))
-
-
-async def status_of(error: Exception, work: Work, io: Any) -> str | None:
+async def status_of(error: Exception, work: Work, *, is_async: bool) -> str | None:
     """Return the state of the reservation that the key belongs to, NONE if it is not found, None for another error."""
     if isinstance(error, cycles.ReservationNotActiveError) and error.status is not None:
         return str(error.status)
     if isinstance(error, cycles.ReservationNotActiveError | cycles.ReservationKeyReusedError):
-        row = await io.find(work)
+        row = await found(work, is_async=is_async)
         return "NONE" if row is None else str(row.status)
     return None

@@ -17,7 +17,7 @@ from attrs import define
 
 import cycles
 from cycles import InvalidRequestError, ReservationSummary
-from cycles.integrations._attempts import Attempt, Awaiting, Blocking, status_of
+from cycles.integrations._attempts import Attempt, found, status_of
 from cycles.integrations._options import Common, checked_actual, checked_budget, estimate_of
 from cycles.integrations._stepping import finished
 from cycles.integrations._work import Work
@@ -81,29 +81,35 @@ class TaskGuard:
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            return finished(self._run(function, args, kwargs, attempt_of(), failed, Blocking))
+            return finished(self._run(function, args, kwargs, attempt_of(), failed, is_async=False))
 
         @wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            return await self._run(function, args, kwargs, attempt_of(), failed, Awaiting)
+            return await self._run(function, args, kwargs, attempt_of(), failed, is_async=True)
 
         return run_async if inspect.iscoroutinefunction(function) else run
 
-    async def _run(self, function: Any, args: Any, kwargs: Any, attempt: Attempt | None, failed: Any, io: Any) -> Any:
+    async def _run(
+        self, function: Any, args: Any, kwargs: Any, attempt: Attempt | None, failed: Any, *, is_async: bool
+    ) -> Any:
+        def call(_: Any = None) -> Any:
+            return function(*args, **kwargs)
+
         for work in self._works(function, args, kwargs, attempt, failed):
             if work is None:
-                return await io.call(function, args, kwargs)
+                return await call() if is_async else call()
             try:
-                if attempt is not None and attempt.is_redelivered(self._ttl_ms) and self._is_busy(await io.find(work)):
+                is_redelivered = attempt is not None and attempt.is_redelivered(self._ttl_ms)
+                if attempt is not None and is_redelivered and self._is_busy(await found(work, is_async=is_async)):
                     return attempt.postpone(self._delay_s(attempt), attempt.denials)
-                return await io.run(work, function, args, kwargs)
+                return await work.arun(call) if is_async else work.run(call)
             except Exception as raised:
                 error = raised.error if isinstance(raised, Denied) else raised
                 if attempt is None and error is not raised:
                     raise error from error.__cause__
                 if attempt is None or work.began or not isinstance(error, cycles.CyclesError):
                     raise
-                status = await status_of(error, work, io)
+                status = await status_of(error, work, is_async=is_async)
                 if status in ("RELEASED", "EXPIRED", "NONE") or (status == "COMMITTED" and self.on_settled == "run"):
                     continue  # with the next key
                 return self._without_reservation(error, status, attempt)

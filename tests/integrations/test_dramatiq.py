@@ -250,18 +250,18 @@ def test_a_lease_that_another_worker_keeps_past_its_ttl_postpones(
 def test_an_attempt_that_cannot_be_looked_up_is_postponed(
     queue: Queue, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cycles.integrations import _attempts, dramatiq as module
+    from cycles.integrations import dramatiq as module
+    from cycles.integrations._attempts import found
 
-    found = _attempts.Blocking.find
     looked_up: list[Any] = []
 
-    async def find(work: Any) -> Any:
+    async def find(work: Any, *, is_async: bool) -> Any:
         looked_up.append(work.key)
         if len(looked_up) == 1:
             raise cycles.TransportError("no server")
-        return await found(work)
+        return await found(work, is_async=is_async)
 
-    monkeypatch.setattr(_attempts.Blocking, "find", staticmethod(find))
+    monkeypatch.setattr("cycles.integrations._queues.found", find)
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 90))
     actor = queue.actor(summarize, denied_delay_s=0.01)
     actor.send()
