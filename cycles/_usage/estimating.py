@@ -20,7 +20,6 @@ from cycles._usage.readers import HOSTED_IMAGE_MODEL, IMAGE_TOKENS, gigabytes
 from cycles._usage.tokens import Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
-_Rate: TypeAlias = Decimal | Fraction
 
 ASSUMED_OUTPUT_TOKENS: Final = 4_096
 """Output tokens that `PriceBook.estimate` assumes if it is given none."""

@@ -15,7 +15,6 @@ from cycles.embedded.windows import Window, end_of
 
 MODEL_CALLS: Final = "llm."
 IMPORTED: Final = "llm.imported"
-_UTC: Final = "UTC"
 
 
 @frozen
