@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -56,19 +57,26 @@ def test_a_pooled_call_sends_nothing_and_starts_nothing(pool: Any, server: cycle
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_pooled_call_makes_no_read_and_no_write_call(others: set[str], pool: Any) -> None:
-    mine = [each / "io" for each in Path("/proc/self/task").iterdir() if each.name not in others]
+    def calls(of: Path = Path("/proc/thread-self")) -> int:
+        lines = (of / "io").read_text().split("\n")
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("syscr", "syscw")))
 
-    def calls() -> list[int]:
-        lines = [line for each in mine for line in each.read_text().split("\n")]
-        return [int(line.split()[1]) for line in lines if line.startswith(("syscr", "syscw"))]
+    def calls_of_threads() -> dict[str, int]:
+        found: dict[str, int] = {}
+        for each in Path("/proc/self/task").iterdir():
+            if each.name not in others and each.name != str(threading.get_native_id()):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                    found[each.name] = calls(each)
+        return found
 
+    begin = calls_of_threads()
     calls()
-    idle = [after - before for before, after in zip(calls(), calls(), strict=True)]
+    idle = -calls() + calls()
     before = calls()
     for _ in range(1_000):
         call(pool)
-    after = calls()
-    assert [end - begin for begin, end in zip(before, after, strict=True)] == idle
+    assert calls() - before == idle
+    assert [name for name, count in calls_of_threads().items() if count != begin.get(name, 0)] == []
 
 
 def test_a_pooled_call_uses_no_file_and_no_socket(pool: Any) -> None:
