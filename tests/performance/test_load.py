@@ -21,7 +21,7 @@ from tests.support.stub import Stub, ok
 
 RESPONSE_S = 0.02
 CALLS = 60  # with one connection they take longer than TIMEOUT_S together
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
 BUSY: Any = {"timeout": 60.0}
 
 Make = Callable[..., cycles.Cycles]

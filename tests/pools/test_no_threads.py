@@ -16,7 +16,7 @@ from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_threads_that_poll_at_the_same_time_charge_it_once(llm: Background, desk
     begun, start = llm.begin(), threading.Barrier(8)
 
     def poll() -> None:
-        start.wait(20)
+        start.wait(60)
         llm.llm.responses.retrieve(begun.id)
 
     threads = [threading.Thread(target=poll) for _ in range(8)]

@@ -180,7 +180,7 @@ def test_stopping_ends_the_threads_of_connections_that_clients_keep_open(http: h
         http.get(provider.url)
         http.get(provider.url)
         assert set(threading.enumerate()) > before
-    until(lambda: set(threading.enumerate()) <= before, 10)
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_the_server_must_be_started() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import inspect
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ def test_the_options_of_reserve_are_those_of_guard() -> None:
     assert reserve <= set(ReserveOptions.__annotations__), "a new option of reserve is missing in ReserveOptions"
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the page closes no client, and drops some of them on the way
 def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("boto3", "groq", "genai_prices"):
         pytest.importorskip(package)
@@ -51,9 +51,8 @@ def test_the_blocks_of_more_providers_run(desk: Desk, monkeypatch: pytest.Monkey
         exec(block, names)
     assert len(desk.commits) == desk.provider.count() == len(re.findall(r"^answer = ", page, re.MULTILINE))
     assert desk.commits
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # the page closes no client
-        names.clear()
-        gc.collect()
+    names.clear()
+    gc.collect()
 
 
 def sends_to(monkeypatch: pytest.MonkeyPatch, cls: Any, **address: str) -> None:
