@@ -43,6 +43,7 @@ class VirtualTime:
         self.now_s = 1_000.0
         self._news = threading.Condition()
         self._sleeping: dict[threading.Event, float | None] = {}
+        self._opening = 0
         clock = evolve(BaseIo.clock, now_ms=lambda: self.now_s * 1000, random=lambda: 0.5)
         monkeypatch.setattr(BaseIo, "clock", clock)
         monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: self._wait(*given))
@@ -78,6 +79,18 @@ class VirtualTime:
             self._sleeping.pop(event, None)
             self._news.notify_all()
 
+    def follow(self, opened: Future[None]) -> None:
+        """Let `pass_until` wait for a call that is opened."""
+
+        def ended(_: Future[None]) -> None:
+            with self._news:
+                self._opening -= 1
+                self._news.notify_all()
+
+        with self._news:
+            self._opening += 1
+        opened.add_done_callback(ended)
+
     def wait_for(self, sleeping: int) -> None:
         """Return when exactly so many calls wait."""
         with self._news:
@@ -96,12 +109,13 @@ class VirtualTime:
             event.set()
 
     def pass_until(self, holds: Callable[[], bool], step_s: float = 1.0) -> None:
-        """Let time pass in steps until something is true."""
+        """Let time pass in steps until something is true. After each, the calls that it woke open or wait again."""
         for _ in range(5_000):
             if holds():
                 return
             self.advance(step_s)
-            threading.Event().wait(0.001)  # the calls that it woke run now
+            with self._news:
+                assert self._news.wait_for(lambda: len(self._awake()) >= self._opening, PATIENCE_S), "a call hangs"
         raise AssertionError("it never became true")
 
 
@@ -188,6 +202,7 @@ class Line:
     def start(self, call: Call) -> Started:
         """Open a call in a new thread or task, in the context of the test."""
         started = Started(call)
+        self.time.follow(started.opened)
         context = contextvars.copy_context()
         if not self.is_async:
             work = threading.Thread(target=context.run, args=(_open, started), name="call", daemon=True)
