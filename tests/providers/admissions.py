@@ -53,7 +53,7 @@ class VirtualTime:
         event = threading.Event()
         self._enter(event, signal, timeout_s)
         try:
-            assert event.wait(PATIENCE_S), "nothing woke this call"
+            assert event.wait(10 * PATIENCE_S), "nothing woke this call"  # the last of many waits for all others
         finally:
             self._leave(event, signal)
         return bool(signal.is_set)
