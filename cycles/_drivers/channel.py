@@ -117,13 +117,14 @@ class Channel:
         return await self._attempt(call, loop, ends_at_s)
 
     async def _attempt(self, call: Call, loop: asyncio.AbstractEventLoop | None, ends_at_s: float) -> Outcome:
+        # A client may close between here and the connection; then one more attempt gets a new connection.
+        was_open = not self._closed
         try:
             request, limits = self._prepare(call, ends_at_s)
             connections = self._connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
         except TransportError as error:
             return _not_loaded(call, error)
-        # A client may close between here and the connection; then one more attempt gets a new connection.
-        was_open, started = not self._closed, time.monotonic()
+        started = time.monotonic()
         try:
             sent = connections.send(request, limits)
             reply = sent if loop is None else await sent

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+from functools import partial
 
 import pytest
 
 import cycles
 from tests.http.conftest import ACTION, ANSWERS, CREATED
+from tests.performance.conftest import answer
+from tests.support.points import run_at
 from tests.support.stub import Stub, ok
 
 
@@ -50,3 +55,26 @@ def test_a_guard_that_ends_after_aclose_leaves_no_connection_open(fails: bool) -
     with Stub(ok(CREATED), committed) as stub:
         assert asyncio.run(main(stub)) == ("pending" if fails else "committed")
         assert stub.connections == 2
+
+
+@pytest.mark.parametrize("part", ["/cycles/_drivers/channel", "/cycles/_http/"])
+def test_a_commit_is_sent_wherever_a_signal_handler_closes_the_client(part: str) -> None:
+    def respond(sock: socket.socket, ended: threading.Event) -> bool:
+        return ok(answer(stub.requests[-1].target))(sock, ended)
+
+    number, more = 0, True
+    with Stub(respond) as stub:
+        while more:
+            client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, flush_timeout=0.0)
+            guard = client.reserve(cycles.usd(1), action=ACTION).acquire()
+            found: list[cycles.Settlement] = []
+            commit = partial(_commit, guard, found)
+            more = run_at(part, number, client.close, commit)
+            assert [each.status for each in found] == ["committed"], number
+            client.close()
+            number += more
+    assert number > 10
+
+
+def _commit(guard: cycles.Guard, found: list[cycles.Settlement]) -> None:
+    found.append(guard.commit(cycles.usd("0.5")))

@@ -58,6 +58,26 @@ def test_an_error_of_either_library_is_a_transport_error_without_the_key(library
     assert "x-cycles-api-key" not in raised.value.__cause__.request.headers
 
 
+@LIBRARIES
+def test_a_heartbeat_waits_for_a_connection_no_longer_than_for_its_response(library: Any) -> None:
+    waits: dict[str, dict[str, float]] = {}
+
+    def respond(request: Any) -> Any:
+        what = request.url.path.rpartition("/")[2]
+        waits[what] = request.extensions["timeout"]
+        return library.Response(200, json=ANSWERS.get(what, CREATED))
+
+    with (
+        library.Client(transport=library.MockTransport(respond)) as http_client,
+        cycles.Cycles(**settings("http://in.memory"), timeout=7.0, http_client=http_client) as client,
+    ):
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.extend()
+        guard.commit(cycles.tokens(7))
+    assert waits["extend"]["pool"] == waits["extend"]["read"] == 7.0
+    assert waits["reservations"]["pool"] == waits["commit"]["pool"] == 30.0
+
+
 class Own(httpx2.Client):
     """A user's subclass."""
 

@@ -396,6 +396,25 @@ def test_a_heartbeat_in_progress_when_its_loop_ends_is_repeated_by_the_scheduler
         still.pass_until(lambda: server_responded.of("Settled"))
 
 
+def test_a_heartbeat_in_progress_that_the_application_cancels_is_repeated(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    async def main() -> None:
+        async with reserve(client, actual=cycles.tokens(1)) as guard:
+            still.beat(guard)
+            await asyncio.to_thread(server.wait_for_extends, 1)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            assert others
+            for task in others:  # as a framework does at its end
+                task.cancel()
+            await asyncio.to_thread(server_responded.wait_for, "LeaseExtended", 1)
+
+    with LeaseServer(hang(), grant()) as server, client_of(server) as client:
+        asyncio.run(main())
+    first, second = server.of("extend")[:2]
+    assert first.body == second.body
+
+
 def test_an_expired_lease_is_not_extended_while_its_event_is_pending(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:

@@ -194,7 +194,6 @@ class TaskIo(BaseIo):
             yield
         finally:
             for heartbeat in list(self._heartbeats):
-                heartbeat.drop_timer()
                 adopt(self._blocking, heartbeat)
 
     async def _wait_for(self, left: asyncio.Future[None], seconds: float) -> None:
