@@ -98,6 +98,27 @@ async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, re
     assert (await queued.settled()).status == "committed"
 
 
+def test_a_commit_that_its_caller_sends_takes_no_place_in_the_queue(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("cycles-scheduler"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        client = shop.client()
+        runtime_of(client).background.most_queued = 1
+        first = client.reserve(T(100), action=ACTION).acquire()
+        assert first.commit(T(1), wait=False).status == "committed"
+    second = client.reserve(T(100), action=ACTION).acquire()
+    assert second.commit(T(2), wait=False).status == "pending"
+    assert second.settled(PATIENCE_S).status == "committed"
+
+
 async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
     guards = [await commit_unsettled(world, amount) for amount in range(1, 21)]
     for guard in guards:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from types import SimpleNamespace
 
+import attrs
 import pytest
 
 from cycles._core.settlement.put import PutResult
@@ -13,10 +15,11 @@ from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.journal import writer as module
 from cycles._drivers.journal.loop_writer import LoopWriter
-from cycles._drivers.journal.writer import JournalWriter
+from cycles._drivers.journal.writer import Job, JournalWriter
+from tests.support.points import run_at
 from tests.support.waiting import until
 
-SAVED, FAILED = PutResult.SAVED, PutResult.FAILED
+SAVED, FAILED, HELD_BACK = PutResult.SAVED, PutResult.FAILED, PutResult.HELD_BACK
 
 
 def record(number: int) -> Record:
@@ -183,6 +186,52 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
     assert len(files.there) == 200
 
 
+def test_a_job_that_comes_at_any_point_of_the_threads_end_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+
+    async def main(number: int) -> bool:
+        def add() -> None:
+            journal_writer.add(Job(journal_writer.put, record(2), asyncio.get_running_loop().create_future()))
+            journal_writer.wake()
+
+        files = Files()
+        journal_writer = JournalWriter(files.put, files.finish)
+        first = asyncio.ensure_future(on_loop(journal_writer).put(record(1)))
+        await asyncio.sleep(0)
+        more = run_at("/cycles/_drivers/journal/writer", number, add, threads.pop().run)
+        while threads:
+            threads.pop().run()
+        assert files.there == (["rsv-1", "rsv-2"] if more else ["rsv-1"]), number
+        assert await first is SAVED
+        return more
+
+    ends = itertools.takewhile(lambda number: asyncio.run(main(number)), itertools.count())
+    assert len(list(ends)) > 20
+
+
+def test_jobs_around_records_that_are_saved_together_keep_their_order() -> None:
+    def put_many(records: list[Record]) -> list[PutResult]:
+        return [files.put(each) for each in records]
+
+    async def main() -> None:
+        mine = on_loop(journal_writer)
+        assert await mine.put(record(0)) is SAVED
+        files.gate.clear()
+        jobs = [mine.put(record(1)), mine.put(record(2)), mine.finish(record(0), None), mine.put(record(3))]
+        tasks = [asyncio.ensure_future(job) for job in jobs]
+        await asyncio.sleep(0)
+        files.gate.set()
+        await asyncio.gather(*tasks)
+
+    files = Files()
+    journal_writer = JournalWriter(files.put, files.finish, put_many)
+    asyncio.run(main())
+    journal_writer.close()
+    assert files.log == ["save rsv-0", "save rsv-1", "save rsv-2", "forget rsv-0", "save rsv-3"]
+
+
 def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
     async def main() -> None:
         files.gate.clear()
@@ -280,6 +329,37 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
     # The two that were taken together with the first one are in its thread, or in the next one.
     first, *_, last = asyncio.run(main())
     assert (first, last) == (FAILED, SAVED)
+    journal_writer.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "result"),
+    [
+        (record(0), FAILED),
+        # The journal may have the commit that this event replaces; sent too, both would be charged.
+        (attrs.evolve(record(0), mode="event", commit_body={}, event_fallback_body={}), HELD_BACK),
+    ],
+    ids=["commit", "event"],
+)
+def test_a_file_system_that_hangs_is_noticed_by_a_later_look_too(
+    monkeypatch: pytest.MonkeyPatch, left: Record, result: PutResult
+) -> None:
+    monkeypatch.setattr(module, "STUCK_S", 0.001)
+    looks, gate = itertools.count(), threading.Event()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000.0 if next(looks) < 4 else 2000.0))
+
+    def put(record: Record) -> PutResult:
+        assert gate.wait(60)
+        return SAVED
+
+    async def main() -> PutResult:
+        async with asyncio.timeout(60):
+            found = await on_loop(journal_writer).put(left)
+        gate.set()
+        return found
+
+    journal_writer = JournalWriter(put, lambda record, result: None)
+    assert asyncio.run(main()) is result
     journal_writer.close()
 
 
