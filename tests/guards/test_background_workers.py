@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.settlement.record import Record
+from cycles._core.settlement.record import Made, Record
+from cycles._core.settlement.schedule import Item
+from cycles._drivers.io import threads as io_module
 from cycles._drivers.work import queue as work_queue
 from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
 from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
-from tests.support.inside import state_of
+from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -144,6 +146,42 @@ def test_a_commit_that_arrives_while_the_last_worker_ends_is_sent(shop: Shop, mo
     first.commit(T(3), wait=False)
     shop.until(lambda: shop.money() == (7, 0))
     assert arrived.is_set()
+
+
+def test_what_an_interrupted_flush_was_sending_is_sent_in_the_background(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = shop.client(retry_initial_delay=3600.0)
+    shop.faults.refuse("commit", times=1)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(7)).status == "pending"
+
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(io_module.BlockingIo, "send", interrupted)
+        client.flush(PATIENCE_S)
+    assert guard.settled(PATIENCE_S).status == "committed"
+
+
+async def test_a_record_whose_attempt_was_interrupted_may_have_arrived(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age counts from then on: after a week its key may have ended, and it would be charged twice."""
+    runtime = runtime_of(shop.client())
+
+    async def interrupted(call: Any) -> None:
+        raise asyncio.CancelledError
+
+    body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 7}}
+    record = Record(reservation_id="r", base_url=shop.url, commit_body=body, recorded_at_ms=1, made=Made(0.0))
+    item: Item[Any] = Item("r", Settle(record, None), 0.0)
+    monkeypatch.setattr(runtime.blocking, "send", interrupted)
+    with pytest.raises(asyncio.CancelledError):
+        await runtime.background.attempt(runtime.blocking, item)
+    assert not record.may_have_arrived
+    assert item.value.record.may_have_arrived
 
 
 def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:

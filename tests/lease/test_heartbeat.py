@@ -428,6 +428,20 @@ def test_an_expired_lease_is_not_extended_while_its_event_is_pending(
     assert server_responded.of("LeaseLost") == []
 
 
+def test_a_lease_that_expires_while_its_commit_is_retried_is_not_extended(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    with LeaseServer(remaining_ms=60_000) as server, client_of(server, **IMPATIENT) as client:
+        late = {"error": "RESERVATION_EXPIRED", "message": "late", "request_id": "req-1"}
+        server.commits[:] = [ok({}, 503), ok(late, 410)]
+        guard = reserve(client).acquire()
+        assert guard.commit(cycles.tokens(1)).status == "pending"
+        assert not state_of(guard).heartbeat.ended
+        still.pass_until(lambda: state_of(guard).heartbeat.ended)
+        assert server.of("events")
+    assert server_responded.of("LeaseLost") == []
+
+
 def test_an_exception_in_one_attempt_counts_as_a_failed_attempt(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:

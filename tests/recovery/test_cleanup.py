@@ -12,7 +12,7 @@ import cycles
 from cycles._core.messages.requests import Call
 from cycles._core.settlement.schedule import Item
 from cycles._drivers.work.queue import CREATE_CLEANUPS
-from cycles._drivers.work.work import attempt
+from cycles._drivers.work.work import Later, attempt
 from cycles._flows.io import CleanUp, Settle, run
 from cycles._flows.reserve import clean_up_create
 from tests.recovery.child import ACTION
@@ -181,6 +181,19 @@ def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world:
         item: Item[Any] = Item("create:k", CleanUp(create_call("k")), over_s)
         assert run(attempt(runtime.blocking, runtime.records, item)) is None
     assert requests(world, "reserve") == []
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_only_an_attempt_that_may_have_made_a_reservation_lets_its_cleanup_go_on_for_longer(
+    world: Setup, is_sent: bool
+) -> None:
+    world.server.faults.drop_response("reserve", times=None)
+    with world.client(flush_timeout=0.0, **({} if is_sent else {"base_url": "http://127.0.0.1:9"})) as client:
+        runtime = runtime_of(client)
+        begun_s = time.monotonic() - 60.0
+        item: Item[Any] = Item("create:k", CleanUp(create_call("k")), begun_s)
+        assert isinstance(run(attempt(runtime.blocking, runtime.records, item)), Later)
+    assert (item.since > begun_s) == is_sent
 
 
 def test_at_most_1024_cleanups_wait(world: Setup, caplog: pytest.LogCaptureFixture) -> None:

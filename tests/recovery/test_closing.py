@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import socket
 import threading
 import time
@@ -24,6 +25,17 @@ HANG_S = 120.0
 
 def acquire(client: cycles.Cycles) -> cycles.Guard:
     return client.reserve(cycles.tokens(100), action=ACTION).acquire()
+
+
+def test_a_flush_does_not_wait_for_what_the_server_defers_beyond_its_end(world: Setup) -> None:
+    throttled = {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"}
+    world.server.faults.status("commit", 429, body=throttled, headers={"Retry-After": "600"})
+    client = world.client(flush_timeout=0.0)
+    assert acquire(client).commit(ACTUAL).status == "pending"
+    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=lambda: reports.put(client.flush(300.0)), daemon=True).start()
+    assert reports.get(timeout=PATIENCE_S).pending == 1
+    client.close()
 
 
 @pytest.mark.parametrize("how", ["close", "aclose", "flush"])

@@ -97,6 +97,8 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="cycles")
     owner = worker()
+    seen: list[str] = []
+    owner.on_event(lambda event: seen.append(type(event).__name__))
     guard = owner.reserve(FIVE, action=ACTION).acquire()
     reserved = runtime_of(owner).records
     server.faults.refuse("commit", times=None)
@@ -114,6 +116,8 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     assert state_of(guard).when_settled().is_set
     assert guard.settled().status == "pending"
     assert f"{record.reservation_id}: another client settles it" in caplog.text
+    owner.close()
+    assert "SettlementsLeftPending" not in seen
     server.faults.clear()
     claimer.flush()
     assert spent(server) == 3
