@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -146,3 +147,20 @@ def test_operations_without_a_key_do_not_call_it(client_with: Any, server: cycle
     with client_with(keys) as client, pytest.raises(cycles.CyclesError):
         client.evidence("0" * 64)
     assert keys.calls == 0
+
+
+def test_a_coroutine_function_runs_in_the_context_of_the_caller(server: cycles.EmbeddedServer) -> None:
+    region = contextvars.ContextVar[str]("region")
+    seen: list[str] = []
+
+    async def key() -> str:
+        seen.append(region.get())
+        return server.api_key_for("acme")
+
+    region.set("here")
+    with (
+        httpx.Client(transport=server.transport()) as http,
+        cycles.Cycles(base_url="http://a", api_key=key, tenant="acme", journal=False, http_client=http) as client,
+    ):
+        client.decide(cycles.tokens(1), action=ACTION)
+    assert seen == ["here"]

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,13 +15,15 @@ import cycles
 from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.schedule import Item
 from cycles._drivers.io import threads as io_module
+from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.work import queue as work_queue
+from cycles._drivers.work.claims import ClaimTimer
 from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
 from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
 from tests.support.inside import runtime_of, state_of
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, until
 
 from .conftest import ACTION, Shop, World
 from .test_background_commits import commit_unsettled, settled
@@ -146,6 +148,54 @@ def test_a_commit_that_arrives_while_the_last_worker_ends_is_sent(shop: Shop, mo
     first.commit(T(3), wait=False)
     shop.until(lambda: shop.money() == (7, 0))
     assert arrived.is_set()
+
+
+def test_a_commit_that_does_not_wait_is_sent_by_its_caller_while_the_client_closes(shop: Shop) -> None:
+    client = shop.client(journal=False, retry_initial_delay=3600.0)
+    first, second = (client.reserve(T(100), action=ACTION).acquire() for _ in range(2))
+    shop.faults.refuse("commit")
+    assert first.commit(T(7)).status == "pending"
+    found: list[str] = []
+
+    def commit_second(event: Any) -> None:
+        if event.reservation_id == first.reservation_id and type(event).__name__ == "Settled":
+            found.append(second.commit(T(4), wait=False).status)
+
+    client.on_event(commit_second)
+    client.close()
+    assert found == ["committed"]
+    assert shop.money() == (11, 0)
+
+
+def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    ends = GuardEnds()
+    ends.add(fail)
+    until(lambda: not ends.running)
+
+
+def test_records_of_a_store_are_claimed_only_as_few_wait() -> None:
+    """Three times in each claim period, and immediately if the store has more and few are left."""
+    jobs: list[Any] = []
+    claimed: list[Any] = []
+    shared = SimpleNamespace(claim_ms=30_000, has_more=True, tick=lambda most: [most], claim=lambda most: [-most])
+    pool: Any = SimpleNamespace(
+        later=lambda _, job: jobs.append(job), scheduler=SimpleNamespace(soon=lambda job, _: jobs.append(job))
+    )
+    timer = ClaimTimer(pool, cast(Any, SimpleNamespace(shared=shared)), claimed.extend)
+    timer.start()
+    for waiting in (0, 60, 100):
+        timer.note_waiting(waiting)
+        jobs.pop()()
+    assert claimed == [-64, 4, 0]
+    timer.note_waiting(15)
+    timer.note_waiting(14)  # one more claim is on its way already
+    jobs.pop()()
+    timer.note_waiting(16)
+    assert len(jobs) == 1
+    assert claimed[3:] == [-50]
 
 
 def test_what_an_interrupted_flush_was_sending_is_sent_in_the_background(

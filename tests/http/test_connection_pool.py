@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import queue
 from collections import deque
 from typing import Any
 
@@ -27,6 +28,47 @@ def test_another_thread_may_take_what_a_thread_has_just_seen(monkeypatch: pytest
     assert pool.expired(math.inf) == []
     assert pool.close() == []
     assert pool.closed
+
+
+class Waiting(deque[Any]):
+    """A caller that waits for a slot."""
+
+    put = deque.append
+
+    def get_nowait(self) -> Any:
+        if not self:
+            raise queue.Empty
+        return self.popleft()
+
+    def empty(self) -> bool:
+        return not self
+
+
+def test_a_slot_that_comes_as_its_caller_leaves_is_returned_to_the_pool() -> None:
+    class Leaving(Waiting):
+        def put(self, slot: Any) -> None:
+            pool.leave(self)  # its time was over, in another thread
+            self.append(slot)
+
+    pool: ConnectionPool[Any] = ConnectionPool(1)
+    held = Held(pool)
+    assert pool.take(held)
+    pool.join(Leaving())
+    pool.put(held)
+    assert pool.take(Held(pool))
+
+
+def test_a_caller_that_joins_as_a_slot_is_returned_gets_it() -> None:
+    class Returning(Held):
+        def pop(self, *_: Any) -> Any:
+            pool.join(waiting)  # in another thread: it finds no free slot
+            return super().pop()
+
+    pool: ConnectionPool[Any] = ConnectionPool(1)
+    held, waiting = Returning(pool), Waiting()
+    assert pool.take(held)
+    pool.put(held)
+    assert not waiting.empty()
 
 
 class Kept:

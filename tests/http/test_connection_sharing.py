@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import queue
 import socket
@@ -190,6 +191,73 @@ def test_a_cancelled_task_spoils_its_connection_only() -> None:
 
     with Stub(stall()) as stub:
         asyncio.run(main(stub))
+
+
+def test_a_cancelled_task_leaves_neither_its_connection_nor_its_place_in_memory() -> None:
+    def left() -> int:
+        gc.collect()
+        return sum(type(each) in (http11.Http11, loop_connections._Waiter) for each in gc.get_objects())
+
+    async def main(stub: Stub) -> int:
+        before = left()
+        connections = tasks(stub.url, 1)
+        busy = apost(connections)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        waiting = apost(connections)
+        await asyncio.sleep(0)
+        for task in (waiting, busy):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        del task, waiting, busy
+        await connections.aclose()
+        await asyncio.sleep(0)  # the loop drops the transport
+        return left() - before
+
+    with Stub(stall()) as stub:
+        assert asyncio.run(main(stub)) == 0
+
+
+def test_bytes_that_come_without_a_request_end_the_connection() -> None:
+    idle = threading.Event()
+
+    def respond(sock: socket.socket, ended: threading.Event) -> bool:
+        sock.sendall(reply(b"mine"))
+        assert idle.wait(60)
+        sock.sendall(reply(b"stray"))
+        return True
+
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url)
+        await apost(connections)
+        idle.set()
+        await asyncio.to_thread(stub.wait_for, lambda stub: stub.open == 0)
+        await connections.aclose()
+
+    with Stub(respond) as stub:
+        asyncio.run(main(stub))
+
+
+def test_a_connection_whose_server_has_not_read_all_of_a_request_is_not_used_again() -> None:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def respond_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async def main() -> None:
+        server = await asyncio.start_server(respond_early, "127.0.0.1", 0)
+        connections = tasks(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1)
+        for body in (b"x" * (16 * 1024 * 1024), b"{}"):
+            assert (await apost(connections, body)).body == b"{}"
+        assert len(opened) == 2
+        await connections.aclose()
+        for writer in opened:
+            writer.transport.abort()
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_a_cancelled_task_in_the_queue_leaves_its_slot_to_the_next() -> None:

@@ -114,6 +114,8 @@ def test_cancelled_deadlines_are_removed_behind_one_that_is_not_over() -> None:
         tried.add(30)
         tried.added.pop().cancel()
     assert len(tried.deadlines._queue) < 200
+    tried.added[0].cancel()
+    assert tried.loop.timers == []
 
 
 def test_the_timer_is_set_again_after_a_function_that_raises() -> None:

@@ -75,12 +75,15 @@ class NameService:
         self.responds = threading.Event()
         self.responds.set()
         self.calls = 0
+        self.failures = 0
         self._real = socket.getaddrinfo
 
     def __call__(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         if host != "server.test":
             return self._real(host, port, *args, **kwargs)
         self.calls += 1
+        if self.calls <= self.failures:
+            raise socket.gaierror(socket.EAI_NONAME, "name or service not known")
         self.responds.wait(HANG_S)
         return [found for address in self.addresses for found in self._real(address, port, type=socket.SOCK_STREAM)]
 
@@ -105,6 +108,15 @@ def test_a_name_service_that_hangs_is_bounded_by_the_connect_timeout(kind: str, 
     assert names.calls == 1  # the second attempt waits for the same lookup
     asking = [each for each in set(threading.enumerate()) - before if each.name == "cycles-resolver"]
     assert [thread.daemon for thread in asking] == [True]  # so it does not keep the interpreter from exiting
+
+
+def test_a_name_that_was_not_found_is_looked_up_again(kind: str, names: NameService) -> None:
+    names.failures = 1
+    with Stub() as stub:
+        failed, found = exchange(kind, Endpoint(f"http://server.test:{stub.url.rpartition(':')[2]}"), 2)
+    assert isinstance(failed, ExchangeError)
+    assert failed.kind is FailureKind.CONNECT
+    assert isinstance(found, Reply)
 
 
 def test_the_last_good_addresses_are_used_while_the_name_service_hangs(kind: str, names: NameService) -> None:

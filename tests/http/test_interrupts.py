@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import socket
+import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -48,3 +51,20 @@ def test_no_point_of_an_exchange_loses_a_slot(reuse: bool) -> None:
         send()
         connections.close()
         gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_no_point_of_an_exchange_leaves_a_connection_of_a_closed_client_open() -> None:
+    def respond(sock: socket.socket, ended: threading.Event) -> bool:
+        connections.close()
+        return ok()(sock, ended)
+
+    number, more = 0, True
+    with Stub(respond) as stub:
+        while more:
+            connections = BlockingConnections(Endpoint(stub.url), connect_timeout_s=5, max_connections=2)
+            send = partial(connections.send, Prepared("POST", "/", [], b"{}"), Limits(5.0, 5.0))
+            more = interrupted(send, number)
+            stub.wait_for(lambda stub: stub.open == 0)
+            number += 1
+    assert number > 100

@@ -243,6 +243,7 @@ def test_bytes_without_a_request_are_no_response(connect: Open) -> None:
         send = connect(stub.url)
         assert send().body == b"mine"
         assert send().body == b"also mine"
+        assert [request.connection for request in stub.requests] == [1, 2]
 
 
 def test_a_server_that_hung_up_while_idle_is_not_noticed_by_the_next_call(connect: Open) -> None:

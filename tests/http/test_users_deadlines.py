@@ -254,15 +254,29 @@ def test_an_attempt_has_no_caller_after_an_interrupt(released: threading.Event) 
     pool.close()
 
 
-def test_attempts_that_hang_are_limited(released: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+class Interrupt(BaseException):
+    """As KeyboardInterrupt, which would end pytest if a test fails."""
+
+
+@pytest.mark.parametrize("left_by", [TimeoutError, Interrupt])
+def test_attempts_that_hang_are_limited(
+    left_by: type[BaseException], released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attempt_threads, "_MOST_LEFT", 2)
     pool = AttemptThreads()
 
+    def wait_s() -> float:
+        if released.is_set():
+            return PATIENCE_S
+        if left_by is TimeoutError:
+            return 0.0
+        raise left_by
+
     def attempt() -> str:
-        return pool.run(lambda: str(released.wait(PATIENCE_S)), lambda: 0.0 if not released.is_set() else PATIENCE_S)
+        return pool.run(lambda: str(released.wait(PATIENCE_S)), wait_s)
 
     for _ in range(2):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(left_by):
             attempt()
     with pytest.raises(ExchangeError, match="2 earlier requests still hang") as caught:
         attempt()
