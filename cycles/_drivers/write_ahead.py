@@ -182,10 +182,8 @@ class WriteAhead:
                 return  # the commit omits what JSON cannot express
             except OSError as error:
                 self._fail(str(error))
-        if guard.finalized:  # it was ended at the same time; its own record has the amount
-            if entry is made:  # the end may not have seen it
-                entry.end()
-        elif (guard.known or guard.counted) is not known:  # a signal handler has spent, and wrote its record first
+        # An end at the same time ends the entry: it was in the guard before it was looked at whether that has ended.
+        if not guard.finalized and (guard.known or guard.counted) is not known:  # a signal handler has spent, too
             self.spent(guard)
 
     def _fail(self, why: str) -> None:

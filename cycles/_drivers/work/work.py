@@ -117,7 +117,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     if records.is_taken(record):
         rest = await rest_of(io, record, guard)
         if rest is None:
-            return _leave(io, records, record, guard)
+            return _leave(io, record, guard)
         record = rest
     if was_read and record.wait_ms(io.clock.wall_ms()) > 0:  # a 429 that an earlier process received defers it
         return _later(io, record, "deferred by the server's Retry-After", outage=False)
@@ -127,7 +127,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     is_saved = work.is_saved and not (was_read and record.replaces_commit)
     record, result = await attempt_settlement(io, record, guard, found=found, is_saved=is_saved)
     if isinstance(result, Taken):
-        return _leave(io, records, record, guard)
+        return _leave(io, record, guard)
     # Also for a guard whose caller has left: those that wait for its settlement are woken.
     if not isinstance(result, Unresolved):
         conclude(io, record, result, guard, recovered=not (is_first and work.is_saved))
@@ -147,10 +147,9 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     return _after_failure(io, records, item, record, result.outcome)
 
 
-def _leave(io: Io, records: Records, record: Record, guard: GuardState | None) -> Step:
+def _leave(io: Io, record: Record, guard: GuardState | None) -> Step:
     """Leave the record to the client that has claimed it."""
     conclude(io, record, Taken(), guard, recovered=True)
-    records.finish(record, Taken())
     logging.getLogger("cycles").debug("reservation %s: another client settles it", record.reservation_id)
     return None
 
