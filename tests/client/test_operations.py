@@ -210,3 +210,21 @@ async def test_a_value_out_of_bounds_is_rejected_before_anything_is_sent(world: 
     with pytest.raises(cycles.InvalidRequestError, match="estimate"):
         await world.get(world.operations.decide(5, action=ACTION))
     assert list(server.requests) == []
+
+
+@pytest.mark.parametrize(("more", "pages"), [({"has_more": False}, 1), ({"has_more": True}, 2), ({}, 2)])
+def test_a_list_ends_where_the_server_says_that_nothing_follows(more: dict[str, Any], pages: int) -> None:
+    """Some servers send a cursor with the last page, too."""
+    asked: list[httpx.QueryParams] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params)
+        is_first = len(asked) == 1
+        return httpx.Response(200, json={"reservations": [], **({"next_cursor": "c1", **more} if is_first else {})})
+
+    with (
+        httpx.Client(transport=httpx.MockTransport(respond)) as http,
+        cycles.Cycles(base_url="http://a", api_key="k", tenant="acme", journal=False, http_client=http) as client,
+    ):
+        assert list(client.reservations()) == []
+    assert [params.get("cursor") for params in asked] == [None, "c1"][:pages]

@@ -294,3 +294,32 @@ def test_a_file_is_a_value_although_it_is_a_context_manager(
     with (tmp_path / "file").open("w") as file:
         assert guarded(lambda: file)() is file
         assert held(server) == 0
+
+
+async def test_an_iterator_that_takes_no_exception_is_closed_if_one_is_thrown(
+    guarded: Callable[[Any], Any], server: cycles.EmbeddedServer
+) -> None:
+    class Items:
+        closed = False
+
+        def __aiter__(self) -> AsyncIterator[int]:
+            return self
+
+        async def __anext__(self) -> int:
+            return 1
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    items = Items()
+
+    @guarded
+    async def work() -> AsyncIterator[int]:
+        return items
+
+    stream = await work()
+    assert await anext(stream) == 1
+    with pytest.raises(KeyError):
+        await stream.athrow(KeyError("x"))
+    assert items.closed
+    assert held(server) == 0

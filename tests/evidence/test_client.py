@@ -266,3 +266,16 @@ def test_a_retry_after_is_kept_and_no_other_error_is_waited_for() -> None:
     verdict = run(io, 0)
     assert verdict.disposition == "signer_resolution_failed"
     assert "connection refused" in verdict.reason
+
+
+def test_only_keys_that_sign_evidence_are_returned(server: Server) -> None:
+    keys = [
+        jwk(),
+        jwk(kid="of no algorithm", alg=...),
+        jwk(kid="of another algorithm", alg="ES256"),
+        jwk(kid="of another curve", crv="X25519"),
+        jwk(kid="of another type", kty="EC"),
+    ]
+    server.bodies["/v1/.well-known/cycles-jwks.json"] = {"keys": keys}
+    with server.client() as client:
+        assert [key.kid for key in client.evidence_keys().keys] == ["k1", "of no algorithm"]

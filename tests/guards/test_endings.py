@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -238,3 +239,26 @@ async def test_a_generator_closed_in_its_block_settles(client: cycles.Cycles, sh
         items.close()
     assert shop.bodies("release")[0]["reason"] == "block_raised:GeneratorExit"
     assert shop.money() == (6, 0)
+
+
+async def test_a_block_whose_commit_is_rejected_has_the_current_guard_no_longer(world: World, shop: Shop) -> None:
+    shop.faults.status("commit", 409, body={"error": "BUDGET_EXCEEDED", "message": "no", "request_id": "r"})
+    reservation = world.reserve(actual=T(7))
+    guards: list[Any] = []
+    with pytest.raises(cycles.BudgetExceededError):
+        async with world.enter(reservation) as guard:
+            guards.append(guard)
+            assert cycles.current_guard() is guard
+    assert guards[0].state == "rejected"
+    assert cycles.current_guard() is None
+
+
+async def test_the_block_of_a_parent_process_ends_in_its_child_without_a_request(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as child:
+        async with world.enter(world.reserve(actual=T(7))) as guard:
+            child.setattr(os, "getpid", lambda: -1)
+        assert cycles.current_guard() is None
+        assert shop.operations == ["reserve"]
+    await world.get(guard.release())
