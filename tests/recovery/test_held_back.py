@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
 from cycles._journal.files import file_calls, locked_file, record_files
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
+from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, journal_files, records_in
 from tests.support.inside import runtime_of, state_of
 
 ACTUAL = cycles.tokens(42)
@@ -246,3 +247,19 @@ def test_an_interrupted_event_does_not_become_a_commit_again(fills: Setup, monke
             guard.commit(ACTUAL)
         assert modes(fills) == ["event"]
         monkeypatch.setattr(BlockingIo, "send", send)
+
+
+@pytest.mark.parametrize(("age_ms", "charged"), [(DAY_MS, 42), (8 * DAY_MS, 0)])
+def test_an_event_that_an_earlier_process_left_is_as_old_as_its_record(world: Setup, age_ms: int, charged: int) -> None:
+    """That process may have sent it, and after a week the server has deleted its key."""
+    world.server.faults.status("commit", 503, times=None)
+    with world.client(flush_timeout=0.0) as first:
+        assert sync_commit(first).status == "pending"
+    (path,) = journal_files(world.root)
+    record = json.loads(path.read_bytes())
+    del record["check"]  # of what is changed now
+    changes = {"mode": "event", "recorded_at_ms": record["recorded_at_ms"] - age_ms, "attempt_unknown": False}
+    path.write_text(json.dumps(record | changes))
+    with world.client() as second:
+        assert second.flush(timeout=PATIENCE_S).pending == 0
+    assert (world.server.charged, len(world.rejected)) == (charged, int(not charged))
