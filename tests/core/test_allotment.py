@@ -463,3 +463,16 @@ def test_a_chunk_takes_what_is_left_of_the_budget() -> None:
     (chunk,) = pool.sending
     pool.ended(chunk, "discard")
     assert pool.next_step(16, 0).amount == CHUNK, "the chunk has returned its amount"
+
+
+@pytest.mark.parametrize(("event", "returned"), [("confirm", 7), ("discard", 7), ("reject", 0)])
+def test_only_what_the_server_has_released_is_left_of_the_budget_again(event: Any, returned: int) -> None:
+    pool, chunk = Allotment(MAX_HELD, CHUNK), Chunk(CHUNK)
+    pool.begin(CHUNK)
+    pool.opened(chunk, left=50)
+    chunk.sums = chunk.sums.admitted(20)
+    ended(chunk, 20, CHUNK - 7)
+    pool.sealed(chunk)
+    assert pool.ended(chunk, event) == returned
+    assert (pool.left, pool.held) == (50 + returned, 0)
+    assert pool.ended(chunk, event) == 0, "only once"

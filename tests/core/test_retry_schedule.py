@@ -231,6 +231,18 @@ def test_the_result_of_a_worker_whose_item_was_taken_over_counts_no_longer() -> 
     assert len(backlog.items) == 0
 
 
+def test_what_a_worker_knew_of_an_item_stays_if_threads_take_it_over() -> None:
+    backlog, loop = make(), object()
+    backlog.add("a", "debt", 0.0, loop=loop)
+    item = backlog.take(0.0, loop)
+    assert item is not None
+    item.attempts, item.since, item.outcome = 3, 5.0, "down"
+    backlog.move(loop, busy=True)
+    taken = backlog.take(7.0)
+    assert taken is not None
+    assert (taken.attempts, taken.since, taken.outcome) == (3, 5.0, "down")
+
+
 def test_what_a_loop_has_tried_without_success_is_tried_by_threads() -> None:
     backlog, loop = make(), object()
     backlog.add("failed", "debt", 0.0, loop=loop)

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount, tokens
 from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.settlement.late import late_record
 from cycles._core.settlement.record import Record, decode, encode
 from cycles._core.settlement.rules import (
     MAY_BE_CHARGED,
@@ -374,3 +375,12 @@ def test_the_added_members_survive_a_restart() -> None:
     )
     assert decode(encode(record)) == record
     assert b"attempt_unknown" not in encode(EVENT)
+
+
+def test_the_event_for_the_rest_of_a_chunk_has_no_metrics_of_the_whole_chunk() -> None:
+    """The commit of the other client has them already."""
+    chunk = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 12}, "metrics": {"tokens_input": 40}}
+    rest = late_record(evolve(COMMIT, commit_body=chunk, event_fallback_body=chunk), 7, NOW)
+    assert rest is not None
+    assert rest.body["actual"]["amount"] == 5
+    assert "metrics" not in rest.body

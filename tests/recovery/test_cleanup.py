@@ -86,6 +86,17 @@ def test_a_request_that_was_not_sent_needs_no_cleanup(world: Setup) -> None:
         assert len(runtime_of(client).background._schedule.items) == 0
 
 
+def test_a_create_for_which_the_server_could_not_check_the_key_needs_no_cleanup(world: Setup) -> None:
+    """A failing store is no wrong key, so it is tried once more; neither attempt has run the operation."""
+    body = {"error": "UNAUTHORIZED", "message": "INTERNAL_ERROR", "request_id": "r"}
+    world.server.faults.status("reserve", 401, body=body, times=None)
+    with world.client(retry_initial_delay=3600.0) as client:
+        with pytest.raises(cycles.CyclesError):
+            client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        client.flush(0.01)
+        assert len(requests(world, "reserve")) == 2
+
+
 def test_a_denied_create_needs_no_cleanup(world: Setup) -> None:
     with world.client() as client, pytest.raises(cycles.BudgetExceededError):
         client.reserve(cycles.tokens(5_000_000), action=ACTION).acquire()

@@ -166,7 +166,7 @@ class Allotment:
         """Count the opening chunk no longer."""
         self.held -= self.opening
         self.opening = 0
-        self.denied_until_ms = max(self.denied_until_ms, denied_until_ms)
+        self.denied_until_ms = denied_until_ms  # none is opened before an earlier time is over
 
     def opened(self, chunk: Chunk, left: int = INT64_MAX) -> None:
         """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""

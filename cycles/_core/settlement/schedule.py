@@ -187,7 +187,7 @@ class RetrySchedule(Generic[T]):
         if self.is_current(item):
             self._busy -= item.busy
             item.busy, item.loop = False, None
-            item.due = max(now, item.floor)
+            item.due = now  # its floor is over: it was taken
             self._push(item)
 
     def expedite(self, now: float) -> None:
