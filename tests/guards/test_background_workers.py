@@ -168,11 +168,15 @@ def test_a_commit_that_does_not_wait_is_sent_by_its_caller_while_the_client_clos
 
 
 def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
+    begun = threading.Event()
+
     def fail() -> None:
+        begun.set()
         raise ZeroDivisionError
 
     ends = GuardEnds()
     ends.add(fail)
+    assert begun.wait(PATIENCE_S)
     until(lambda: not ends.running)
 
 

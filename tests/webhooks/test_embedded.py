@@ -220,6 +220,16 @@ def test_a_receiver_that_cannot_be_reached_is_a_failure_with_its_reason(
     assert server.webhooks.test(subscription.subscription_id)["success"] is False
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_delivery_follows_a_redirect(server: cycles.EmbeddedServer, hook: Hook, status: int) -> None:
+    subscription = server.webhooks.subscribe(hook.url, ["budget.funded"])
+    hook.statuses = [status]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    [row] = server.webhooks.deliveries(subscription.subscription_id)
+    assert (row.status, row.to_dict()["response_status"], len(hook.received)) == ("RETRYING", status, 1)
+
+
 def test_a_subscription_is_disabled_after_failures_in_a_row_and_can_be_resumed(
     server: cycles.EmbeddedServer, hook: Hook
 ) -> None:
