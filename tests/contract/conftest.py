@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -96,10 +95,10 @@ def _embedded_live_targets() -> Iterator[LiveTargets]:
 
 
 @pytest.fixture
-def target(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+def target(place: str, request: pytest.FixtureRequest) -> Iterator[Target]:
     """A server with budgets for two tenants, and direct access to its ledger."""
     if place not in ("live", OVER_ADMIN_API):
-        yield from _embedded_world(place, request, tmp_path)
+        yield from _embedded_world(place, request)
         return
     targets: LiveTargets = request.getfixturevalue("_live_targets" if place == "live" else "_embedded_live_targets")
     target = targets.open(new_tenants=request.node.get_closest_marker("new_tenants") is not None)
@@ -107,14 +106,11 @@ def target(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     targets.end(target)
 
 
-def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+def _embedded_world(place: str, request: pytest.FixtureRequest) -> Iterator[Target]:
     clock = ManualClock()
-    server = EmbeddedServer(
-        {"tenant:tenant-b": tokens(500_000)},
-        clock=clock,
-        admin_api_key=ADMIN_KEY,
-        path=tmp_path / "ledger.db" if place == "with SQLite" else None,
-    )
+    # Only these tests need a folder: making one takes longer than making a server.
+    path = request.getfixturevalue("tmp_path") / "ledger.db" if place == "with SQLite" else None
+    server = EmbeddedServer({"tenant:tenant-b": tokens(500_000)}, clock=clock, admin_api_key=ADMIN_KEY, path=path)
     server.ledger.set_budget("tenant:tenant-a", tokens(1_000_000), overdraft_limit=100_000)
     url, transport = "http://embedded.invalid", server.transport()
     if place == "over a socket":
