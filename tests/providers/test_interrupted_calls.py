@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -35,14 +35,11 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def collections_of_all() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 def leave_modules_out_of_collections() -> None:
-    """Let each run collect what it has dropped in a millisecond, and not the modules of the SDKs in half a second."""
+    """Let each run collect what it has dropped in a millisecond, and not the modules of the SDKs in half a second.
+
+    They stay frozen, because the tests that follow in this process collect too.
+    """
     gc.collect()
     gc.freeze()
 
