@@ -17,7 +17,8 @@ RELEASE := $(VENV)/release
 WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Tests of the project's own tools and texts. `make test` leaves them out, `make check` runs them with all others.
+# Tests of the project's own tools and texts. `make test` leaves them out, and runs the long ones of the others in short
+# form (`tests/support/short.py`). `make check` runs all of them in full.
 TOOL_TESTS := tests/conformance tests/embedded/test_testing_page.py tests/generator/test_checks.py \
   tests/generator/test_coverage.py tests/generator/test_mutated_specs.py tests/generator/test_overlay.py \
   tests/generator/test_pipeline.py tests/generator/test_spec_diff.py tests/generator/test_spec_structure.py \
@@ -73,7 +74,7 @@ demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`
-	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TOOL_TESTS:%=--ignore=%)
+	$(if $(TOOL_TESTS),SHORT_TESTS=1) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TOOL_TESTS:%=--ignore=%)
 
 test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'

@@ -1,4 +1,4 @@
-"""`make test` leaves out the tests of tools and texts, and `make check` leaves out nothing."""
+"""`make test` leaves out the tests of tools and texts and shortens others, and `make check` does neither."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def test_make_test_leaves_out_tests_of_tools_that_exist() -> None:
 
 def test_make_check_runs_every_test() -> None:
     assert ignored("check") == []
+
+
+def test_only_make_test_runs_long_tests_in_short_form() -> None:
+    assert "SHORT_TESTS=1" in commands("test")
+    assert "SHORT_TESTS" not in commands("check")

@@ -19,9 +19,11 @@ import pytest
 import cycles
 from tests.providers.conftest import ALL, EXACT, USED, AsyncOpenAI, Bedrock, Desk, Gemini, OpenAI, Sdk
 from tests.support.inside import runtime_of
+from tests.support.short import IS_SHORT
 from tests.support.waiting import until
 
-STEPS = {OpenAI: 1, AsyncOpenAI: 1, Gemini: 1, Bedrock: 5}
+EACH = 3 if IS_SHORT else 1
+STEPS = {OpenAI: EACH, AsyncOpenAI: EACH, Gemini: EACH, Bedrock: 5}
 """The others are interrupted at each eleventh call: their hooks are the same."""
 FOLDER = str(Path(cycles.__file__).parent)
 EMBEDDED = f"{FOLDER}/embedded"

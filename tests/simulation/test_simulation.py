@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.short import IS_SHORT
+
 ROOT = Path(__file__).parents[2]
-SEEDS_PER_TEST = 100
+SEEDS_PER_TEST = 25 if IS_SHORT else 100
 PARTS = 2
 SINCE_SWARMS = "# With swarms:"
 
@@ -36,7 +38,7 @@ def known_seeds(*, swarms: bool) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
+@pytest.mark.parametrize("first", range(0, 2 * SEEDS_PER_TEST, SEEDS_PER_TEST))
 def test_nothing_is_lost_or_charged_twice(first: int) -> None:
     done = simulate("--first", str(first), "--seeds", str(SEEDS_PER_TEST), "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
