@@ -54,9 +54,7 @@ def _context_of(owner: HasContext[ContextT], flow: Callable[..., Any], keywords:
     return context.with_options(**given) if given else context
 
 
-def blocking(
-    flow: Callable[Concatenate[ContextT, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Any, P], R]:
+def blocking(flow: Callable[Concatenate[ContextT, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
     """Return a flow as a sync method."""
 
     @wraps(flow)

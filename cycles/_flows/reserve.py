@@ -36,15 +36,7 @@ from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import CleanUp, Io
 from cycles._flows.release import send_release
-from cycles._flows.retry import (
-    BudgetWait,
-    describe,
-    may_have_taken_effect,
-    pause,
-    repeated,
-    send_write,
-    uncertain,
-)
+from cycles._flows.retry import BudgetWait, describe, may_have_taken_effect, pause, repeated, send_write, uncertain
 from cycles._flows.run_limit import LIMITS, HeldByLimits
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases

@@ -13,14 +13,7 @@ from typing import Any
 from cycles._core.messages.outcome import Reply
 from cycles._core.messages.requests import Prepared
 from cycles._http.connection_pool import KEEPALIVE_S, Connections, Held, Slot, readable
-from cycles._http.exchange import (
-    Limits,
-    broken,
-    closed,
-    no_free_connection,
-    not_connected,
-    timed_out,
-)
+from cycles._http.exchange import Limits, broken, closed, no_free_connection, not_connected, timed_out
 from cycles._http.http11 import Http11
 
 READ_SIZE = 64 * 1024

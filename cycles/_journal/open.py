@@ -39,12 +39,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None], later: 
         folder, given = directory(given), None
     # The local journal is made in any case: it takes what a shared store does not take during an outage.
     local = Journal(
-        folder,
-        base_url=base_url,
-        tenant=config.tenant,
-        api_key=api_key,
-        durability=config.durability,
-        report=report,
+        folder, base_url=base_url, tenant=config.tenant, api_key=api_key, durability=config.durability, report=report
     )
     if given is None:
         return local

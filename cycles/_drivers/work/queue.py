@@ -81,13 +81,7 @@ class WorkQueue:
         pools_settle: Returns whether a thread settles the chunk of a pool, for which a flush waits.
     """
 
-    def __init__(
-        self,
-        claims: WorkerPool,
-        records: Records,
-        config: Config,
-        pools_settle: Callable[[], bool],
-    ) -> None:
+    def __init__(self, claims: WorkerPool, records: Records, config: Config, pools_settle: Callable[[], bool]) -> None:
         self._scheduler = claims.scheduler
         self._pool = self._scheduler.worker_pool("background", WORKERS)
         self._records = records
