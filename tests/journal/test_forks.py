@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.chunk_record import PREFIX, ChunkHeader
 from cycles._core.pool.sums import Totals
 from cycles._core.subjects import Action, Subject
 from cycles._journal.files import chunk_cells as pool_log, locked_file, record_files, spend as spend_log
@@ -106,7 +106,7 @@ def test_the_log_of_a_chunk(tmp_path: Path, fork_before_the_lock: Callable[[], N
     folder = f"{tmp_path}/"
     fork_before_the_lock()
     log = pool_log.make_log(folder, HEADER)
-    assert (lockable(folder), list(left(folder, pool_log.PREFIX)), log is None) == (0, [], False)
+    assert (lockable(folder), list(left(folder, PREFIX)), log is None) == (0, [], False)
     close_all()
     assert lockable(folder) == 1
 
@@ -164,7 +164,7 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
     folder = f"{tmp_path}/"
     pool_log.make_log(folder, HEADER).write(Totals(5, calls=1))
     assert len(children) == 5
-    assert list(left(folder, pool_log.PREFIX)) == []
+    assert list(left(folder, PREFIX)) == []
 
 
 def test_a_child_makes_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals, encode
-from cycles._journal.files.chunk_cells import ChunkLog
+from cycles._core.settlement.record import Record, decode
+from cycles._flows.pool.chunks import settle_now
+from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
+from cycles._journal.files.locked_file import LockedFile
+from cycles._journal.files.record_files import RecordFiles
+from cycles._journal.files.spend import Slot, recover_spend
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
@@ -80,21 +89,155 @@ def test_a_guard_that_outlives_its_chunk_is_charged_once(client: cycles.Cycles, 
     assert shop.money() == (4, 0)
 
 
-def test_the_spend_in_a_sealed_chunk_is_in_its_log_until_its_settlement_begins(
-    client: cycles.Cycles, shop: Shop
-) -> None:
-    pool = pool_of(client)
-    guard = pool.reserve(T(10)).acquire()
-    guard.spend(T(3))
+def seal_only(client: cycles.Cycles, pool: Any, guard: Any) -> None:
+    """Seal the chunk of a guard, whose settlement has not begun."""
     state = state_of(pool)(runtime_of(client))
     with state.lock:
         state.seal(chunk_of(guard))
+
+
+def settle_chunks(client: cycles.Cycles, pool: Any) -> None:
+    """Begin the settlement of all chunks, in this thread."""
+    settle_now(state_of(pool)(runtime_of(client)))
+
+
+def after_a_kill(shop: Shop, tmp_path: Path) -> int:
+    """Return what the next process would charge if this one was killed now."""
+    records: dict[str, Record] = {}
+    copy = tmp_path / "copy"
+    shutil.copytree(shop.logs()[0].parent, copy)
+    for path in copy.glob("v2-*.json"):
+        record = decode(path.read_bytes())
+        records[record.reservation_id] = record
+
+    def save(record: Record) -> bool:
+        records[record.reservation_id] = record
+        return True
+
+    recover_chunks(f"{copy}/", records.__contains__, save)
+    assert not list(copy.glob("pool-*"))
+    list(recover_spend(f"{copy}/", records.__contains__, save))
+    shutil.rmtree(copy)
+    return sum(record.actual.amount for record in records.values())
+
+
+IN_SEALED_CHUNK: dict[str, tuple[Callable[[Any, Any, Any], object], int]] = {
+    "settlement": (lambda client, pool, guard: settle_chunks(client, pool), 5 + 3 + 4),
+    "spend": (lambda client, pool, guard: guard.spend(T(1)), 5 + 4 + 4),
+    "commit": (lambda client, pool, guard: guard.commit(T(9)), 5 + 9 + 4),
+    "release": (lambda client, pool, guard: guard.release(), 5 + 4),
+}
+
+
+@contextlib.contextmanager
+def at_each_write(look: Callable[[], object]) -> Iterator[None]:
+    """Call `look` before and after each change of the files of a journal by this thread."""
+    looking = [threading.get_ident()]  # empty while `look` changes its own files
+    changes = [
+        (ChunkLog, "write"),
+        (Slot, "write"),
+        (Slot, "end"),
+        (RecordFiles, "write"),
+        (RecordFiles, "remove"),
+        (LockedFile, "remove"),
+    ]
+
+    def watched(change: Callable[..., object]) -> Callable[..., object]:
+        def changed(*arguments: object) -> object:
+            if threading.get_ident() not in looking:
+                return change(*arguments)
+            watch()
+            result = change(*arguments)
+            watch()
+            return result
+
+        return changed
+
+    def watch() -> None:
+        this_thread = looking.pop()
+        look()
+        looking.append(this_thread)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in changes:
+            patch.setattr(owner, name, watched(getattr(owner, name)))
+        yield
+
+
+@pytest.mark.parametrize("name", IN_SEALED_CHUNK)
+def test_a_kill_between_two_writes_charges_once_what_outlives_its_chunk(
+    client: cycles.Cycles, shop: Shop, tmp_path: Path, name: str
+) -> None:
+    call, after = IN_SEALED_CHUNK[name]
+    shop.faults.status("event", 503, times=None)
+    pool = pool_of(client)
+    use(pool, 10, 5)
+    first, second = (pool.reserve(T(10)).acquire() for _ in range(2))
+    first.spend(T(3))
+    second.spend(T(4))
+    seal_only(client, pool, first)
+    found: list[int] = []
+
+    def look() -> None:
+        if shop.logs():
+            found.append(after_a_kill(shop, tmp_path))
+
+    with at_each_write(look):
+        call(client, pool, first)
+    assert len(found) >= 4
+    assert (found[0], found[-1]) == (12, after)
+    assert set(found) <= set(range(min(12, after), max(12, after) + 1)), (
+        "what has returned, and at most what was called"
+    )
+    if first.state == "active":
+        first.release()
+    second.release()
+
+
+def test_a_log_that_returns_after_a_loss_of_power_charges_nothing_again(
+    client: cycles.Cycles, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process died between the two writes, and another one has settled the events that were subtracted."""
+    returned: list[bytes] = []
+    remove = LockedFile.remove
+    pool = pool_of(client)
+    use(pool, 10, 5)
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    monkeypatch.setattr(ChunkLog, "write", lambda log, totals: None)
+    monkeypatch.setattr(ChunkLog, "remove", lambda log: None)
+    settle_chunks(client, pool)
+    (log,) = shop.logs()
+
+    def removed(file: LockedFile) -> None:
+        returned.append(Path(file.path).read_bytes())
+        remove(file)
+
+    monkeypatch.setattr(LockedFile, "remove", removed)
+    assert after_a_kill(shop, tmp_path) == 8
+    assert recovered_record(log.read_bytes(), 0)[1] is not None
+    assert recovered_record(returned[0], 0)[1] is None
+    guard.release()
+
+
+def test_an_event_waits_until_the_log_of_its_chunk_is_settled(
+    client: cycles.Cycles, shop: Shop, tmp_path: Path
+) -> None:
+    """Another process is settling that log: without the entry it would charge the spend as well."""
+    pool = pool_of(client)
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    (log,) = shop.logs()
+    seal_only(client, pool, guard)
     guard.spend(T(1))
-    assert left_in(shop) == 4
-    guard.commit(T(2))
-    pool.close()
-    assert client.flush(5).pending == 0
-    assert shop.money() == (2, 0)
+    copy = tmp_path / "copy"
+    shutil.copytree(log.parent, copy)
+    with pytest.raises(OSError, match="the log of its chunk is there"):
+        list(recover_spend(f"{copy}/", lambda known: False, lambda record: True))
+    assert list(copy.glob("spend-*.log"))
+    (copy / log.name).unlink()
+    assert [each.actual for each in recover_spend(f"{copy}/", lambda known: False, lambda record: True)] == [T(4)]
+    guard.release()
 
 
 def test_a_log_that_is_about_to_be_removed_has_nothing_that_is_also_written_ahead(

@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from cycles._core.pool.chunk_record import log_name
 from cycles._core.settlement.record import file_name
 from cycles._journal.files import locked_file
-from cycles._journal.files.chunk_cells import log_name
 from cycles._journal.stores.shared import key_of
 from tests.simulation import disk as disks, faults, network, sizes
 from tests.simulation.accounts import TENANTS, make_accounts

@@ -30,9 +30,7 @@ RUN: Final = 60  # the limit of such a pool
 def with_pools(threads: list[list[str]], swarm: Swarm, random: Random) -> list[list[str]]:
     """Return the kinds of uses of each thread, in some of which pools replace the first ones."""
     if threads and (POOL_RAISES in swarm or POOL_USES in swarm) and random.random() < 0.7:
-        # Not with a loss of power: the log of a settled chunk may return, and charge again what its live guards spent.
-        kinds = ("pool",) if "power loss" in swarm else WITH_HANDLERS
-        threads = [random.choices(kinds, k=2) + threads[0][2:], *threads[1:]]
+        threads = [random.choices(WITH_HANDLERS, k=2) + threads[0][2:], *threads[1:]]
     if LIMITS in swarm and random.random() < 0.7:
         swarm.matters(LIMITS)
         threads = [*threads, [LIMITED]]

@@ -6,19 +6,23 @@ what live guards have spent.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import asdict, field, fields, frozen
 
 from cycles._core.amounts import amount_of
 from cycles._core.messages.requests import is_id
 from cycles._core.pool.sums import SECTOR, decode, summed_metrics
+from cycles._core.settlement.lifecycle import RECOVERED_ID
 from cycles._core.settlement.record import Record, RecordError
 from cycles._core.settlement.settlement import event_body
 from cycles._core.subjects import Action, Subject
 
+PREFIX: Final = "pool-"
+SUFFIX: Final = ".log"
 VERSION: Final = 3
 _WITHOUT_AHEAD: Final = 2
 
@@ -44,18 +48,8 @@ class ChunkHeader:
 
     def encode(self) -> bytes:
         """Return the first line of the log, padded with blanks to whole sectors."""
-        members = {
-            "version": VERSION,
-            "reservation_id": self.reservation_id,
-            "base_url": self.base_url,
-            "unit": self.unit,
-            "amount": self.amount,
-            "key": self.key,
-            "subject": self.subject.to_dict(),
-            "action": self.action.to_dict(),
-            "overage_policy": self.overage_policy,
-            "metadata": dict(self.metadata),
-        }
+        values = {"subject": self.subject.to_dict(), "action": self.action.to_dict(), "metadata": dict(self.metadata)}
+        members = {"version": VERSION, **asdict(self, recurse=False), **values}
         header_line = json.dumps(members, separators=(",", ":")).encode("ascii")
         return header_line + b" " * (-(len(header_line) + 1) % SECTOR) + b"\n"
 
@@ -70,20 +64,21 @@ def decode_header(header_line: bytes) -> ChunkHeader:
         members = json.loads(header_line)
         if members["version"] not in (VERSION, _WITHOUT_AHEAD) or not is_id(members["reservation_id"]):
             raise RecordError("not the log of a chunk of a known version")
-        amount = amount_of(members)
-        return ChunkHeader(
-            reservation_id=members["reservation_id"],
-            base_url=str(members["base_url"]),
-            unit=amount.unit,
-            amount=amount.amount,
-            key=str(members["key"]),
-            subject=Subject(**members["subject"]),
-            action=Action(**members["action"]),
-            overage_policy=members.get("overage_policy"),
-            metadata=dict(members["metadata"]),
-        )
+        amount_of(members)  # checks both
+        values = {"subject": Subject(**members["subject"]), "action": Action(**members["action"])}
+        return ChunkHeader(**{each.name: (members | values)[each.name] for each in fields(ChunkHeader)})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"not the log of a chunk: {error}") from error
+
+
+def log_name(reservation_id: str) -> str:
+    """Return the only file name of the log of this chunk."""
+    return f"{PREFIX}{hashlib.sha256(reservation_id.encode('utf-8', 'surrogatepass')).hexdigest()}{SUFFIX}"
+
+
+def chunk_of(record: Record) -> str | None:
+    """Return the reservation that an event names: the chunk without which the spend of its guard is charged."""
+    return (record.body.get("metadata") or {}).get(RECOVERED_ID) if record.mode == "event" else None
 
 
 def chunk_record(
@@ -110,10 +105,17 @@ def chunk_record(
     )
 
 
-def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record | None]:
+def recovered_record(
+    content: bytes, now_ms: int, moved_from: Callable[[str], int] = lambda chunk_id: 0
+) -> tuple[ChunkHeader, Record | None]:
     """Return what the log of a dead process settles; None if no guard of it has spent.
 
     What its live guards had spent, as far as `spend` was called, is charged with the rest.
+
+    Args:
+        content: The log.
+        now_ms: Milliseconds since the epoch.
+        moved_from: Returns what events have of the spend of live guards of a chunk.
 
     Raises:
         RecordError: it is no log of a known version.
@@ -121,6 +123,8 @@ def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record |
     header_line, _, rest = content.partition(b"\n")
     header = decode_header(header_line)
     totals = decode(rest, has_ahead=json.loads(header_line)["version"] == VERSION)
+    if totals.ahead:
+        totals = totals._replace(ahead=max(0, totals.ahead - moved_from(header.reservation_id)))
     # Nothing was spent: the reservation ends by its lease, without a request of this process.
     if not totals.calls and not totals.ahead:
         return header, None

@@ -104,9 +104,9 @@ class Sums(NamedTuple):
         return _new(Sums, (free - estimate, live + estimate, guards + 1, totals, last))
 
     def released(self, estimate: int, ahead: int = 0, *, is_sealed: bool = False) -> Sums:
-        """End a guard without an amount here. What a sealed chunk held for it is not free any more."""
+        """End a guard without an amount here. A sealed chunk holds nothing for it, and its totals change no more."""
         free = self.free if is_sealed else self.free + estimate
-        live, totals = self.live - estimate, self.totals.with_ahead(-ahead) if ahead else self.totals
+        live, totals = self.live - estimate, self.totals.with_ahead(-ahead) if ahead and not is_sealed else self.totals
         return Sums(free, live, self.guards - 1, totals, self.last)
 
     def ended(self, held: int, ahead: int, amount: int, used: Any, latency_ms: int, end: End, *, failed: bool) -> Sums:

@@ -141,9 +141,9 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         if chunk.begun:
             return None
         chunk.begun = True
+        chunk.leave_guards()
     with chunk.put_lock:  # wait for a put of its sum that is in progress
         lease = chunk.lease
-    chunk.leave_guards()
     # Nothing was spent: a commit of zero would cost the same request, and say less.
     if lease.request.shadow or not chunk.sums.totals.calls:
         release = _claim_release(pool.io, lease)

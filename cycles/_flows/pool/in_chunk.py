@@ -76,25 +76,26 @@ class InChunk(Place):
     def spent(self, guard: GuardState, known: int) -> bool:
         """Count the known spend of a live guard in the log of its chunk: if the process is killed, it is charged.
 
-        A signal handler whose thread is inside writes nothing; the next spend of the guard does. False: the chunk was
-        settled without it, so the spend is written ahead as an event.
+        A signal handler whose thread is inside writes nothing; the next spend of the guard does. False: the chunk is
+        sealed, so the spend is written ahead as an event.
         """
         pool, chunk = self.pool, self.chunk
-        if chunk is None or pool.is_inside():
+        if chunk is None:
             return True
-        if (log := chunk.log) is None:
-            return False
+        if (log := chunk.log) is None or pool.is_inside():
+            return log is not None and chunk.takes_spend
         with pool.lock:
             pool.catch_up()
-            # Also in a sealed chunk, until its settlement begins: its log is what a later process settles.
-            while guard.claimed is None and self.is_live and not chunk.begun and known != self.ahead:
+            while guard.claimed is None and self.is_live and chunk.takes_spend and known != self.ahead:
                 before = chunk.sums
                 after = before._replace(totals=before.totals.with_ahead(known - self.ahead))
                 if chunk.sums is before:  # else a signal handler has closed the pool
                     chunk.sums = after  # no call until the next line
                     self.ahead = known
                     log.write(after.totals)
-        return not chunk.begun
+            if not chunk.takes_spend:
+                chunk.leave_guards()
+        return chunk.takes_spend
 
     # --- with an amount -------------------------------------------------------------------------------------
 
@@ -208,6 +209,8 @@ class InChunk(Place):
                 if not is_inside:
                     pool.catch_up()
                 while not is_counted:
+                    if self.chunk is not None and not self.chunk.takes_spend:
+                        self.chunk.leave_guards()
                     ending.begin(guard)
                     if guard.claimed is not None and not ending.is_claimed:
                         guard.claim("commit")  # raises the error

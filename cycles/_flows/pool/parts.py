@@ -34,6 +34,9 @@ class Log(Protocol):
     def sync(self) -> None:
         """Return when what is written is on disk."""
 
+    def sync_if_durable(self) -> None:
+        """As `sync`, if the log is to survive a loss of power; for at most a few seconds."""
+
     def remove(self) -> None:
         """Remove the log."""
 
@@ -148,11 +151,19 @@ class PoolChunk(Chunk):
             log.remove()
 
     def leave_guards(self) -> None:
-        """Write what live guards have spent ahead as their own events, and out of the log: no record will have it."""
-        if self.log is not None:
+        """Move what live guards have spent out of the log of this sealed chunk, into their own events.
+
+        The lock of the pool is held. A process that dies in between leaves both: the next one subtracts the events,
+        which name the chunk, from what its log has.
+        """
+        totals = self.sums.totals
+        if self.log is not None and totals.ahead:
             for guard in list(self.guards):
                 self.write_ahead(guard)
-            self.log.write(self.sums.totals.with_ahead(-self.sums.totals.ahead))
+            # All at once: no later spend is counted in a sealed chunk, so its log has all of them or none.
+            self.sums = self.sums._replace(totals=totals.with_ahead(-totals.ahead))
+            self.log.write(self.sums.totals)
+            self.log.sync_if_durable()  # before one of them ends as its event, which survives a loss of power
 
     @property
     def heartbeat(self) -> Heartbeat | None:

@@ -380,7 +380,9 @@ class PoolState:
             if chunk.sums is before and place.is_live:
                 place.is_live = False  # no call until the next line
                 chunk.sums = after
-        if place.ahead and chunk.log is not None and not chunk.begun:
+        if not chunk.takes_spend:
+            chunk.leave_guards()
+        elif place.ahead and chunk.log is not None:
             chunk.log.write(chunk.sums.totals)
         chunk.guards.discard(guard)
         self.after_end(chunk)

@@ -8,25 +8,18 @@ Without file locks (Windows) there are no logs.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import partial
 
-from cycles._core.pool.chunk_record import ChunkHeader, recovered_record
+from cycles._core.pool.chunk_record import PREFIX, SUFFIX, ChunkHeader, chunk_of, log_name, recovered_record
 from cycles._core.pool.sums import HALF, SECTOR, Totals, encode
 from cycles._core.settlement.record import Record, RecordError
+from cycles._journal.files import spend
 from cycles._journal.files.bounded import CALLS
+from cycles._journal.files.file_calls import names_in, read_whole
 from cycles._journal.files.locked_file import LockedFile, left, make_in
-
-PREFIX: Final = "pool-"
-SUFFIX: Final = ".log"
-
-
-def log_name(reservation_id: str) -> str:
-    """Return the only file name of the log of this chunk."""
-    return f"{PREFIX}{hashlib.sha256(reservation_id.encode('utf-8', 'surrogatepass')).hexdigest()}{SUFFIX}"
 
 
 class ChunkLog:
@@ -69,10 +62,14 @@ class ChunkLog:
 
     def remove(self) -> None:
         """Remove the file: the journal has the record of the chunk, or nothing is to be settled."""
-        if self._durable:  # a loss of power may bring the file back: then its sum must be the one that was committed
+        self.sync_if_durable()  # a loss of power may bring the file back: its sum must be the one that was committed
+        self._file.remove()
+
+    def sync_if_durable(self) -> None:
+        """As `sync`, with a deadline, if the log is to survive a loss of power."""
+        if self._durable:
             with contextlib.suppress(OSError):
                 CALLS.call(self._file.path, lambda _: self.sync())
-        self._file.remove()
 
     def close(self) -> None:
         """Close the file, which the next start takes for one of a dead process."""
@@ -109,6 +106,21 @@ def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Reco
     for log in left(folder, PREFIX):
         with contextlib.closing(log), contextlib.suppress(RecordError):  # written by a later version in another form
             if log.path.endswith(SUFFIX):
-                header, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000)
+                content, now_ms = log.map()[:], time.time_ns() // 1_000_000
+                header, record = recovered_record(content, now_ms, partial(_moved_from, folder))
                 if record is None or has(header.reservation_id) or save(record):
+                    # A loss of power may bring the file back after the events that were subtracted are settled.
+                    log.map()[-SECTOR:] = bytes(SECTOR)
+                    with contextlib.suppress(OSError):
+                        log.sync()
                     log.remove()
+
+
+def _moved_from(folder: str, chunk_id: str) -> int:
+    """Return what the entries of spend have of a chunk that is settled without it."""
+    entries: list[bytes] = []
+    for name in CALLS.call(folder, names_in):
+        if name.startswith(spend.PREFIX):
+            with contextlib.suppress(FileNotFoundError):  # its process has ended, and another chunk was in it
+                entries += spend.read_entries(CALLS.call(folder + name, read_whole))
+    return sum(each.actual.amount for each in spend.latest_records(entries) if chunk_of(each) == chunk_id)

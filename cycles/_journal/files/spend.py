@@ -11,12 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from cycles._core.pool.chunk_record import chunk_of, log_name
 from cycles._core.settlement.record import Record, RecordError, decode
+from cycles._journal.files.bounded import CALLS
 from cycles._journal.files.locked_file import LockedFile, after_fork, left, make_in
 
 PREFIX: Final = "spend-"
@@ -215,6 +218,10 @@ def recover_spend(folder: str, has: Callable[[str], bool], save: Callable[[Recor
         for record in latest_records(entries):
             if has(record.reservation_id):
                 continue
+            chunk_id = chunk_of(record)
+            # Another process may be settling that chunk: it has to find this entry.
+            if chunk_id is not None and CALLS.call(folder + log_name(chunk_id), os.path.lexists):
+                raise OSError(errno.EBUSY, "the log of its chunk is there; the next start settles both")
             if not save(record):
                 raise OSError(errno.EIO, "its entries cannot be saved as records")
             yield record
