@@ -44,6 +44,13 @@ POOL_FAULTS: Final = (
         "                if record is not None:\n",
     ),
     Fault(
+        "what has left a chunk is not subtracted from its log",
+        "cycles/_core/pool/chunk_record.py",
+        "max(0, totals.ahead - moved_from(header.reservation_id))",
+        "totals.ahead",
+        most=1_000,
+    ),
+    Fault(
         "chunks stay when their client closes",
         "cycles/_flows/pool/chunks.py",
         "            left.append((record, chunk.lease))\n",
