@@ -444,6 +444,7 @@ class Run:
             for limit in around:
                 state: Any = held
                 limit.opened(key, state)
+        assert held is not None  # only a cancelled call has none
         io.admissions.opened(held, request, around)
         io.opened.append(held)
         return held

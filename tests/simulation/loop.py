@@ -86,7 +86,11 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._sim_selector = _Selector(hub)
         super().__init__(self._sim_selector)
         self._sim_selector.loop = self
-        self.set_task_factory(lambda _, coro, **options: SimTask(coro, loop=self, **options))
+        self.set_task_factory(self._task)
+
+    @staticmethod
+    def _task(loop: Any, coroutine: Any, **options: Any) -> SimTask:
+        return SimTask(coroutine, loop=loop, **options)
 
     def _make_self_pipe(self) -> None:
         pass

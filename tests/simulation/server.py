@@ -122,7 +122,7 @@ class MemoryStore:
         key = stored.idempotency_key
         deepest = max(budgets, key=lambda budget: len(budget.scope))
         before: Any = self.records[deepest.kind, deepest.key]
-        charged = deepest.spent + deepest.debt - before.spent - before.debt
+        charged: int = deepest.spent + deepest.debt - before.spent - before.debt
         charge = Charge(deepest.scope, self.requested.get(key, charged), charged, stored.owner)
         other = key.removesuffix(RESERVED) if key.endswith(RESERVED) else f"{key}{RESERVED}"
         if {key, other} & self.charges.keys():

@@ -151,7 +151,7 @@ class SimThread:
     """`threading.Thread` for simulated threads."""
 
     hub: Hub
-    refuse_to_start: Callable[[], bool] = staticmethod(lambda: False)
+    refuse_to_start: staticmethod[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
