@@ -234,7 +234,8 @@ def allowed(op: Op) -> set[int]:
     if op.interrupted and op.killed_s is None:  # in a call: its amount counts or not, what was reported before does
         steps = [] if op.kind == "pool" else op.steps  # it notes a commit also if that was interrupted
         least = max([op.returned, *(known for _, known in steps)])
-        return {each for each in (0, op.known, op.reaching, *(known for _, known in op.steps)) if each >= least}
+        sums = {0, op.returned, op.known, op.reaching, *(known for _, known in op.steps)}
+        return {each for each in sums if each >= least}
     if op.killed_s is None or (op.saved and op.committing):
         return {op.known}
     # What was saved is settled. Of what was not, any sum that the caller went through may be missing.
