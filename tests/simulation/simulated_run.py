@@ -207,7 +207,8 @@ class SimulatedRun:
             is_kept = op.is_open or (op.kind == HELD and not op.ends_after_close)
             if not op.ended or is_lost or (is_kept and not (op.is_open and program.closed)):
                 op.killed_s = self.hub.awake_s
-                op.saved = op.agent in saved
+                # A call that was interrupted before has saved its bound, or what it knew of its cost.
+                op.saved = op.agent in saved and program.process not in self.hub.interrupted
                 op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._has_failed(op.agent)
         self._note_lost(program.process)
