@@ -50,13 +50,16 @@ class RequestCache:
 
     def find(self, key: Key | None, estimate: Amount, actual: Actual) -> ReserveRequest | None:
         """Return the request with this key and these amounts, or None."""
+        if key is None:
+            return None
         try:
-            request = self._requests.get(key) if key is not None else None
+            request = self._requests.get(key)
         except TypeError:  # a part of it has no hash, so it is no valid value
             return None
         if request is None or (request.actual is actual and request.estimate.amount == estimate.amount):
             return request
-        return evolve(request, estimate=estimate, actual=actual)
+        request = self._requests[key] = evolve(request, estimate=estimate, actual=actual)
+        return request
 
     def keep(self, key: Key | None, request: ReserveRequest) -> None:
         """Keep a checked request."""

@@ -135,3 +135,14 @@ def test_a_bounded_number_of_requests_is_kept(names: list[int]) -> None:
         kept.keep((name,), request)
         assert kept.find((name,), ESTIMATE, None) is request
     assert len(kept._requests) <= MOST
+
+
+def test_the_request_of_the_last_amount_is_kept() -> None:
+    kept = RequestCache()
+    client = cycles.Cycles(base_url="http://localhost:1", api_key="k", tenant="acme", journal=False)
+    kept.keep(("gpt-4o",), _request(client, ESTIMATE))
+    twice = ESTIMATE + ESTIMATE
+    changed = kept.find(("gpt-4o",), twice, None)
+    assert changed is not None
+    assert changed.estimate == twice
+    assert kept.find(("gpt-4o",), ESTIMATE + ESTIMATE, None) is changed
