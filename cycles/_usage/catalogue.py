@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -76,6 +77,7 @@ def without_prefix(model: str) -> str:
     return _PREFIX.sub("", model)
 
 
+@functools.lru_cache(maxsize=1_024)
 def listed_name(model: str) -> str:
     """Return the model's name as price lists have it: without a path of Google, and the last part of an ARN of AWS."""
     return _ARN.sub("", without_prefix(model))
