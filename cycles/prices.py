@@ -21,7 +21,7 @@ from cycles._usage.catalogue import Catalogue, Found, listed_name
 from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
 from cycles._usage.openai_tokens import counter_for, request_tokens
 from cycles._usage.price_file import PriceFile, parsed_prices
-from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
+from cycles._usage.pricing import NOTHING, Number, Price, as_price, microcents, rounded_up, select, unpriced
 from cycles._usage.readers import any_response
 from cycles._usage.tokens import Bound, bound_of
 from cycles._usage.tool_prices import checked_tools
@@ -448,7 +448,7 @@ class PriceBook:
 
     def _hosted_images(self, shape: Shape, tokens: int, origin: Origin) -> Fraction:
         if not shape.images:
-            return Fraction(0)
+            return NOTHING
         image, read = Shape("image", results=shape.images), tokens * shape.images
         found = [(self._found(model, {}, origin), model) for model in shape.image_models]
         return max(highest(each, model, bound_of(None), image, tokens_input=read) for each, model in found)

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from cycles._usage.catalogue import Found
 from cycles._usage.media import BYTES_PER_AUDIO_SECOND, LARGEST_WINDOW, Medium, billed_seconds, most_of
-from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate
+from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate, of_tokens
 from cycles._usage.readers import HOSTED_IMAGE_MODEL, IMAGE_TOKENS, gigabytes
 from cycles._usage.tokens import Bound
 
@@ -72,7 +72,6 @@ _AUDIO_TOKENS_PER_SECOND: Final = 20
 _CHARACTERS_PER_TOKEN: Final = 16
 _CHARACTERS_PER_UNIT: Final = 1_000
 _SPEECH_TOKENS_PER_CHARACTER: Final = 2
-_MICROCENTS_PER_TOKEN: Final = 100
 
 
 @frozen
@@ -312,9 +311,12 @@ def _at(
     writes_cache: bool,
 ) -> Fraction:
     extra = shape.audio_s * _AUDIO_TOKENS_PER_SECOND
-    spent = (tokens + extra) * _input_rate(price, bound, shape, writes_cache)
-    spent += _output_tokens(shape) * _output_rate(price, shape)
-    cost = spent * _MICROCENTS_PER_TOKEN
+    cost = of_tokens(
+        (
+            (tokens + extra, _input_rate(price, bound, shape, writes_cache)),
+            (_output_tokens(shape), _output_rate(price, shape)),
+        )
+    )
     for name, n in (*shape.searches, ("audio_ms", listened_s * 1000), ("characters_input", shape.characters)):
         if n:  # fractions are slow, and most requests have none of these
             cost += n * Fraction(call_rate(per_call, name) or 0) * MICROCENTS_PER_USD
@@ -329,7 +331,7 @@ def _output_tokens(shape: Shape) -> int:
     return shape.output_tokens * shape.results
 
 
-def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) -> Fraction:
+def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) -> Decimal:
     rates = [price.input, price.cached_input]
     if writes_cache or bound.cache:
         rates.append(price.cache_write)
@@ -343,7 +345,7 @@ def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) ->
     return _max(rates)
 
 
-def _output_rate(price: Price, shape: Shape) -> Fraction:
+def _output_rate(price: Price, shape: Shape) -> Decimal:
     rates = [price.output, price.reasoning]
     kinds = set(shape.output_kinds)
     kinds |= {"image"} if shape.kind == "image" else {"audio"} if shape.kind == "speech" else set()
@@ -351,8 +353,8 @@ def _output_rate(price: Price, shape: Shape) -> Fraction:
     return _max(rates)
 
 
-def _max(rates: Iterable[Decimal | None]) -> Fraction:
-    return Fraction(max(rate for rate in rates if rate is not None))
+def _max(rates: Iterable[Decimal | None]) -> Decimal:
+    return max(rate for rate in rates if rate is not None)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

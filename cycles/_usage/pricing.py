@@ -24,6 +24,7 @@ Number: TypeAlias = str | Decimal | int | float
 
 # One USD per million tokens is this many microcents per token.
 _MICROCENTS_PER_TOKEN: Final = 100
+NOTHING: Final = Fraction(0)
 MICROCENTS_PER_USD: Final = 10**8
 _MAX_RATE_DIGITS: Final = 30
 _STANDARD_TIERS: Final = ("default", "standard", "auto")
@@ -212,9 +213,9 @@ def at_length(price: Price, tokens_input: int) -> Price:
     return price
 
 
-def _first(*rates: Decimal | None) -> Decimal:
-    """Return the first rate that is present; the last one always is."""
-    return next(rate for rate in rates if rate is not None)
+def _or(rate: Decimal | None, other: Decimal) -> Decimal:
+    """Return a rate if it is present, otherwise the other one."""
+    return other if rate is None else rate
 
 
 def microcents(price: Price, counts: Mapping[str, int]) -> Fraction:
@@ -225,10 +226,23 @@ def microcents(price: Price, counts: Mapping[str, int]) -> Fraction:
         counts: By name; counts that are absent are zero.
     """
     rates = at_length(price, counts.get("tokens_input", 0))
-    tokens = sum(n * Fraction(rate) for n, rate in (*_input_parts(rates, counts), *_output_parts(rates, counts)) if n)
+    cost = of_tokens((*_input_parts(rates, counts), *_output_parts(rates, counts)))
     calls = _calls(rates.per_call or price.per_call, counts)
-    cost = tokens * _MICROCENTS_PER_TOKEN
-    return Fraction(cost + calls * MICROCENTS_PER_USD if calls else cost)
+    return cost + calls * MICROCENTS_PER_USD if calls else cost
+
+
+def of_tokens(parts: Iterable[tuple[int, Decimal]]) -> Fraction:
+    """Return what tokens cost, as an exact number of microcents.
+
+    Args:
+        parts: Numbers of tokens, and the USD that a million of them cost.
+    """
+    total, denominator = 0, 1  # integers: a sum of `Fraction` takes four times as long
+    for n, rate in parts:
+        if n:
+            top, bottom = rate.as_integer_ratio()
+            total, denominator = total * bottom + n * top * denominator, denominator * bottom
+    return Fraction(total * _MICROCENTS_PER_TOKEN, denominator)
 
 
 def call_rate(rates: Mapping[str, Decimal | Fraction], name: str) -> Decimal | Fraction | None:
@@ -237,7 +251,7 @@ def call_rate(rates: Mapping[str, Decimal | Fraction], name: str) -> Decimal | F
 
 
 def _calls(rates: Mapping[str, Decimal | Fraction], counts: Mapping[str, int]) -> Fraction:
-    total = Fraction(0)
+    total = NOTHING
     for name in CALLS:
         if n := counts.get(name):
             n -= sum(counts.get(part, 0) for part, whole in PART_OF.items() if whole == name)
@@ -250,10 +264,10 @@ def _input_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Dec
     n = counts.get
     cached, written = n("tokens_cached_input", 0), n("tokens_cache_write", 0)
     written_1h = min(n("tokens_cache_write_1h", 0), written) if written else n("tokens_cache_write_1h", 0)
-    stored = _first(price.cache_write, price.input)
+    stored = _or(price.cache_write, price.input)
     parts = [
         (max(0, written - written_1h), stored),
-        (written_1h, _first(price.cache_write_1h, stored)),
+        (written_1h, _or(price.cache_write_1h, stored)),
     ]
     fresh = n("tokens_input", 0) - cached - max(written, written_1h)
     for kind, rate, cached_rate in (
@@ -262,12 +276,14 @@ def _input_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Dec
         ("video", price.input_video, price.cached_input_video),
     ):
         both, from_cache = n(f"tokens_input_{kind}", 0), n(f"tokens_cached_input_{kind}", 0)
+        if not both and not from_cache:
+            continue
         own = max(0, both - from_cache)
-        parts.append((own, _first(rate, price.input)))
-        parts.append((from_cache, _first(cached_rate, price.cached_input, price.input)))
+        parts.append((own, _or(rate, price.input)))
+        parts.append((from_cache, _or(cached_rate, _or(price.cached_input, price.input))))
         fresh -= own
         cached -= from_cache
-    parts.append((max(0, cached), _first(price.cached_input, price.input)))
+    parts.append((max(0, cached), _or(price.cached_input, price.input)))
     parts.append((max(0, fresh), price.input))
     return parts
 
@@ -275,10 +291,10 @@ def _input_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Dec
 def _output_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Decimal]]:
     n = counts.get
     special = [
-        (n("tokens_output_audio", 0), _first(price.output_audio, price.output)),
-        (n("tokens_output_image", 0), _first(price.output_image, price.output)),
-        (n("tokens_output_video", 0), _first(price.output_video, price.output)),
-        (n("tokens_reasoning", 0), _first(price.reasoning, price.output)),
+        (n("tokens_output_audio", 0), _or(price.output_audio, price.output)),
+        (n("tokens_output_image", 0), _or(price.output_image, price.output)),
+        (n("tokens_output_video", 0), _or(price.output_video, price.output)),
+        (n("tokens_reasoning", 0), _or(price.reasoning, price.output)),
     ]
     rest = n("tokens_output", 0) - sum(count for count, _ in special)
     return [*special, (max(0, rest), price.output)]
@@ -309,7 +325,8 @@ def rounded_up(parts: Iterable[Fraction]) -> Amount:
     Raises:
         InvalidRequestError: if it is more than int64.
     """
-    return usd_microcents(math.ceil(sum(parts)))
+    first, *others = parts
+    return usd_microcents(math.ceil(sum(others, first)))
 
 
 public(Price)

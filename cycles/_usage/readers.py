@@ -120,7 +120,10 @@ def _openai_counts(reported: Any) -> dict[str, int]:
 
 
 def _openai_tools(source: Any, tools: Any) -> dict[str, int]:
-    kinds = [(_word(_get(item, "type")) or "", item) for item in _items(_get(source, "output"))]
+    items = list(_items(_get(source, "output")))
+    if tools is None and not items:
+        return {}
+    kinds = [(_word(_get(item, "type")) or "", item) for item in items]
     searches = _count(_get(tools, "web_search"), "num_requests")
     if searches is None:
         searches = sum(kind == "web_search_call" and _searches(_get(item, "action")) for kind, item in kinds) or None
@@ -447,7 +450,10 @@ def _inner(event: Any, name: str) -> Any:
 
 def _first(source: Any, *names: str) -> Any:
     """Return the first of these members that is present."""
-    return next((found for name in names if (found := _get(source, name)) is not None), None)
+    for name in names:
+        if (found := _get(source, name)) is not None:
+            return found
+    return None
 
 
 def _items(value: Any) -> Iterator[Any]:
@@ -463,8 +469,12 @@ def _word(value: Any) -> str | None:
 
 
 def _count(source: Any, *names: str) -> int | None:
+    if source is None:
+        return None
     for name in names:
         found = _get(source, name)
+        if type(found) is int and found >= 0:  # the usual case
+            return found
         if isinstance(found, float) and math.isfinite(found):
             found = math.ceil(found)
         if isinstance(found, int) and not isinstance(found, bool) and found >= 0:

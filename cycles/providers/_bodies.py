@@ -72,7 +72,7 @@ def model_of(path: str, body: Mapping[str, Any]) -> str | None:
 def number_at(body: Mapping[str, Any], name: str) -> int | None:
     found: Any = body
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+        found = found.get(part) if found is body or isinstance(found, Mapping) else None
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
