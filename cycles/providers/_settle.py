@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _Flow: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, None]]
 _OPEN: Final = ("active", "lost", "unreserved", "observed")
 """States of a guard that can pay."""
+_STOPPED: Final = "coroutine raised StopIteration"
+"""The message of the error that replaces a StopIteration (PEP 479)."""
 _in_flight: Final[weakref.WeakKeyDictionary[Any, dict[Call, int]]] = weakref.WeakKeyDictionary()
 """Estimates of requests that an enclosing guard pays and that are not settled yet."""
 
@@ -112,7 +114,13 @@ class Caller:
 def _run_method(flow: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     @functools.wraps(flow)
     def method(*args: Any, **options: Any) -> Any:
-        return run(flow(*args, **options))
+        try:
+            return run(flow(*args, **options))
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, StopIteration) or str(error) != _STOPPED:
+                raise
+            stopped = error.__cause__
+        raise stopped  # as without the flow: a coroutine replaces a StopIteration that leaves it
 
     return method
 

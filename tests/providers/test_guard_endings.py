@@ -273,3 +273,22 @@ def test_the_lease_of_a_long_stream_is_extended(desk: Desk) -> None:
     for _ in stream:
         pass
     assert desk.commits == [(EXACT, {})]
+
+
+@pytest.mark.parametrize(("make", "method"), [(OpenAI, "request"), (Gemini, "_request_once")])
+def test_a_stop_iteration_of_the_sdk_passes_unchanged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, make: type[Sdk], method: str
+) -> None:
+    stopped = StopIteration("no more")
+
+    def stop(self: Any, *args: Any, **how: Any) -> Any:
+        raise stopped
+
+    sdk = make(desk)
+    original = getattr(sdk.original, "_api_client", sdk.original)
+    monkeypatch.setattr(type(original), method, stop)
+    guarded = type(sdk)(desk)
+    with pytest.raises(StopIteration) as raised:
+        guarded.complete()
+    assert (raised.value, raised.value.__context__) == (stopped, None)
+    assert desk.held == 0
