@@ -90,7 +90,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.slots[chunk] = []
             self.pool.opened(chunk, left)
         elif outcome == "deny":
-            smaller = self.pool.smaller(min(floor, opening))
+            smaller = self.pool.smaller([min(floor, opening)], self.now_ms + 1000)
             if smaller is not None and floor <= opening:
                 assert floor <= smaller < opening
             if smaller is None:
@@ -356,9 +356,11 @@ def test_live_guards_that_use_up_max_held_are_not_waited_for() -> None:
 def test_a_success_doubles_the_size_after_denials() -> None:
     pool = Allotment(MAX_HELD, CHUNK)
     pool.begin(CHUNK)
-    assert [pool.smaller(1) for _ in range(4)] == [12, 6, 3, 2]
-    assert pool.smaller(1) is None
-    pool.opened(Chunk(2))
+    assert [pool.smaller([1], 1000) for _ in range(5)] == [12, 6, 3, 2, 1]
+    assert pool.smaller([1], 1000) is None
+    assert pool.next_step(2, 999).move is Move.WAIT
+    pool.opened(Chunk(1))
+    assert pool.next_step(2, 999).move is Move.DENY
     assert pool.size == 4
 
 

@@ -33,12 +33,30 @@ class TestDenials:
         assert raised.value.request_id
         assert estimates(shop) == [100, 50, 40]
 
-    def test_a_chunk_is_not_halved_below_a_sixteenth(self, client: cycles.Cycles, shop: Shop) -> None:
-        shop.ledger.set_budget("tenant:acme", T(1))
+    def test_below_a_sixteenth_the_estimate_alone_is_requested(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(3))
         pool = pool_of(client)
-        with pytest.raises(cycles.BudgetExceededError):
-            use(pool, 1, 1)
-        assert estimates(shop) == [100, 50, 25, 12, 7]
+        assert use(pool, 3, 1).is_pooled
+        assert estimates(shop)[:6] == [100, 50, 25, 12, 7, 3]
+
+    def test_a_denial_is_not_that_of_a_smaller_guard(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(30))
+        pool = pool_of(client)
+        for estimate in (40, 45):
+            with pytest.raises(cycles.BudgetExceededError):
+                use(pool, estimate, 5)
+        assert estimates(shop) == [100, 50, 40]
+        assert use(pool, 20, 5).is_pooled
+
+    @pytest.mark.parametrize("world", ["async"], indirect=True)
+    async def test_a_guard_that_waits_beside_a_larger_one_is_not_denied(self, world: World, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(30))
+        pool = pool_of(world.client)
+        both: Any = await asyncio.gather(*(pool.reserve(T(n)) for n in (40, 5)), return_exceptions=True)
+        large, small = both
+        assert isinstance(large, cycles.BudgetExceededError)
+        assert small.is_pooled
+        await small.commit(T(5))
 
     def test_later_callers_get_the_denial_without_a_request(self, client: cycles.Cycles, shop: Shop) -> None:
         shop.ledger.set_budget("tenant:acme", T(1))

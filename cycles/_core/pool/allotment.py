@@ -6,7 +6,7 @@ A chunk is one reservation that many guards share. `Sums` says what is spent, li
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 from itertools import chain
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -99,6 +99,7 @@ class Allotment:
         self.opening: int = 0  # amount of the chunk that is being reserved
         self.sending: set[Chunk] = set()  # chunks whose commit or release is in its first attempt
         self.denied_until_ms: float = 0.0
+        self.denied: int = 0  # the least amount that was denied; less may still fit into the budget
 
     @property
     def _smallest(self) -> int:
@@ -129,9 +130,11 @@ class Allotment:
         # One at a time: the waiting guards of one burst fit into one chunk, and would open one each.
         if self.opening:
             return Step(Move.WAIT)
-        if now_ms < self.denied_until_ms:
-            return Step(Move.DENY)
         size = max(self._next_size(chain((estimate,), behind)), estimate)
+        if now_ms < self.denied_until_ms:
+            if max(1, estimate) >= self.denied:
+                return Step(Move.DENY)
+            size = min(size, self.denied - 1)
         # The last chunk takes the rest, also of the budget: half of a chunk that is denied may leave a part of it.
         amount = min(size, self.max_held - self.held, self.left if self.left >= estimate else size)
         if amount >= max(1, estimate):
@@ -152,27 +155,38 @@ class Allotment:
         self.opening = amount
         self.held += amount
 
-    def smaller(self, floor: int) -> int | None:
-        """Return half of the opening chunk, after a denial; None if it is as small as `floor` already."""
+    def smaller(self, estimates: Collection[int], denied_until_ms: float) -> int | None:
+        """Return the amount to request after the opening chunk was denied, or None if none of these guards fits.
+
+        Args:
+            estimates: Those of the guards that wait for the chunk.
+            denied_until_ms: How long the denial is the result of guards with as large estimates.
+        """
         # Halving finds what is left of the budget in a few requests; below a sixteenth a chunk saves too little.
-        amount = max(self.opening // 2, floor, self._smallest)
-        if amount >= self.opening:
+        amount = max(self.opening // 2, self._smallest, *estimates)
+        # The last request is for one guard alone. Then no guard is denied that the budget can pay for.
+        if amount >= self.opening and (amount := max(1, min(estimates, default=amount))) >= self.opening:
             return None
+        if estimates:
+            self.denied, self.denied_until_ms = self.opening, denied_until_ms
         self.held -= self.opening - amount
-        self.size = self.opening = amount
+        self.size = max(amount, self._smallest)
+        self.opening = amount
         return amount
 
-    def failed(self, *, denied_until_ms: float = 0.0) -> None:
-        """Count the opening chunk no longer."""
+    def failed(self, *, denied: int = 0, denied_until_ms: float = 0.0) -> None:
+        """Count the opening chunk no longer. A denial for lack of budget has the amount that was denied."""
         self.held -= self.opening
         self.opening = 0
-        self.denied_until_ms = denied_until_ms  # none is opened before an earlier time is over
+        if denied_until_ms:
+            self.denied, self.denied_until_ms = denied, denied_until_ms
 
     def opened(self, chunk: Chunk, left: int = INT64_MAX) -> None:
         """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
         self.opening = 0
         self.left = left
-        self.denied_until_ms = 0.0
+        if chunk.amount >= self.denied:
+            self.denied_until_ms = 0.0
         # After denials the size grows again by doubling, so that a budget that was refilled is used soon.
         self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
         self.open.append(chunk)

@@ -179,8 +179,11 @@ async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | Cycle
         except ReservationDeniedError as error:
             is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
             with pool.lock:
-                if not is_too_large or pool.closed or sub.allotment.smaller(sub.floor) is None:
+                waiting = [waiter.place.held for waiter in sub.waiters]
+                until_ms = io.clock.now_ms() + _pause_ms(error)
+                if not is_too_large or pool.closed or sub.allotment.smaller(waiting, until_ms) is None:
                     return error
+                sub.denial = error
         except ObservedReservationError as error:
             return Move.DIRECT if pool.options.request.on_observed == "run" else error
         except CyclesError as error:
@@ -331,7 +334,9 @@ def _report_opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState
 def _not_opened(pool: PoolState, sub: SubPool, result: GuardState | CyclesError | Move, now_ms: float) -> None:
     """Give the guards that wait what the attempt brought instead of a chunk. The lock is held."""
     is_denied = isinstance(result, DENIALS)
-    sub.allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
+    pause_ms = now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0
+    is_too_large = isinstance(result, ReservationDeniedError) and (result.code or result.reason_code) in _TOO_LITTLE
+    sub.allotment.failed(denied=sub.allotment.opening if is_too_large else 0, denied_until_ms=pause_ms)
     if isinstance(result, CyclesError) and is_denied:
         sub.denial = result
     if result is Move.DIRECT:
