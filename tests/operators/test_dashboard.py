@@ -489,6 +489,17 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(
     assert tab.axe() == []
 
 
+def test_each_colour_of_the_budgets_is_beside_its_word(tab: Browser, server: cycles.EmbeddedServer, url: str) -> None:
+    tab.open(address(server), width=400)
+    tab.wait_for_text("live", "connection")
+    apart = """return [...document.querySelectorAll('.key .swatch')].map((colour) => {
+        const word = document.createRange();
+        word.selectNode(colour.nextSibling);
+        return word.getBoundingClientRect().left >= colour.getBoundingClientRect().right;
+    });"""
+    assert tab.run(apart) == [True] * 4
+
+
 def test_axe_finds_nothing_on_an_empty_an_offline_and_a_tokenless_page(tab: Browser) -> None:
     with cycles.EmbeddedServer() as server:
         with server.listen() as url:
