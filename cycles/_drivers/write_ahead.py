@@ -204,6 +204,8 @@ class WriteAhead:
             self._waiting[id(guard)] = guard
         if is_first:
             self._pool.scheduler.at(now_s + INTERVAL_S, self._write_waiting, self._pool)
+        if self._pool.scheduler.short_of_threads:
+            self._write_waiting()  # it may be long until a thread does it
 
     def _write_waiting(self) -> None:
         with self._lock:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._core.settlement.record import decode
 from tests.recovery.kit import records_in
 from tests.support.inside import runtime_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
+from .test_locks import entries_in
 
 T = cycles.tokens
 
@@ -34,6 +37,13 @@ def no_threads(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
 
 def guard_of(client: cycles.Cycles) -> Any:
     return client.reserve(T(100), action=ACTION).acquire()
+
+
+def test_each_spend_is_written_ahead_at_once(shop: Shop, tmp_path: Path) -> None:
+    guard = guard_of(shop.client(journal_dir=tmp_path / "journal"))
+    for amount in (3, 4, 5):
+        guard.spend(T(amount))
+    assert [decode(entry).actual for entry in entries_in(tmp_path / "journal", tmp_path / "copies")] == [T(12)]
 
 
 def test_a_commit_that_does_not_wait_is_sent_by_its_caller(shop: Shop) -> None:
