@@ -98,21 +98,24 @@ def _openai_counts(reported: Any) -> dict[str, int]:
     inputs = _first(reported, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     outputs = _first(reported, "completion_tokens_details", "output_tokens_details", "output_token_details")
     cached = _first(inputs, "cached_tokens_details") or _get(reported, "cached_tokens_details")
+    total, reasoning = _count(reported, "total_tokens"), _count(outputs, "reasoning_tokens")
     read, written = _completed(
-        _count(reported, "prompt_tokens", "input_tokens"),
-        _count(reported, "completion_tokens", "output_tokens"),
-        _count(reported, "total_tokens"),
+        _count(reported, "prompt_tokens", "input_tokens"), _count(reported, "completion_tokens", "output_tokens"), total
     )
+    if reasoning and read is not None and written is not None and total == read + written + reasoning:
+        written += reasoning  # xAI counts it beside the completion
     return _present(
         tokens_input=read,
         tokens_output=written,
-        tokens_cached_input=_largest(_count(inputs, "cached_tokens"), _count(reported, "cached_tokens")),
+        tokens_cached_input=_largest(
+            _count(inputs, "cached_tokens"), _count(reported, "cached_tokens", "prompt_cache_hit_tokens")
+        ),
         tokens_cache_write=_count(inputs, "cache_write_tokens"),
         tokens_input_audio=_count(inputs, "audio_tokens"),
         tokens_input_image=_count(inputs, "image_tokens"),
         tokens_cached_input_audio=_count(cached, "audio_tokens", "cached_audio_tokens"),
         tokens_cached_input_image=_count(cached, "image_tokens", "cached_image_tokens"),
-        tokens_reasoning=_largest(_count(outputs, "reasoning_tokens"), _count(reported, "reasoning_tokens")),
+        tokens_reasoning=_largest(reasoning, _count(reported, "reasoning_tokens")),
         tokens_output_audio=_count(outputs, "audio_tokens"),
         tokens_output_image=_count(outputs, "image_tokens"),
         audio_ms=_milliseconds(_first(reported, "seconds", "prompt_audio_seconds")),

@@ -61,6 +61,20 @@ ROWS: list[tuple[str, Any, dict[str, Any], dict[str, int], int]] = [
         100_000 + 60 * 1100 + 40 * 1000,
     ),
     (
+        "reasoning beside the completion, as xAI reports it",
+        openai,
+        chat(total_tokens=1160, completion_tokens_details={"reasoning_tokens": 60}),
+        {"tokens_output": 160, "tokens_reasoning": 60},
+        100_000 + 60 * 1100 + 100 * 1000,
+    ),
+    (
+        "what DeepSeek read from its cache",
+        openai,
+        chat(prompt_cache_hit_tokens=400, prompt_cache_miss_tokens=600),
+        {"tokens_cached_input": 400},
+        600 * 100 + 400 * 10 + 100_000,
+    ),
+    (
         "openai audio output",
         openai,
         chat(completion_tokens_details={"audio_tokens": 70}),
