@@ -9,7 +9,7 @@ import contextlib
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -33,10 +33,9 @@ class Pump:
         self.source: Any = None  # the iterator over the response's bytes, once the user reads
         self.reading = False
         self.exhausted = False
-        kind = content_type.lower()
-        in_frames = "amazon.eventstream" in kind
-        self._filter = call.stream(in_frames=in_frames) if in_frames or "event-stream" in kind else None
-        self._body: list[bytes] | None = [] if "json" in kind else None
+        in_frames = "amazon.eventstream" in content_type
+        self._filter = call.stream(in_frames=in_frames) if in_frames or "event-stream" in content_type else None
+        self._body: list[bytes] | None = [] if "json" in content_type else None
         call.responded = True
 
     @contextlib.contextmanager
@@ -91,13 +90,19 @@ def broken(error: BaseException) -> Outcome:
     return "error" if isinstance(error, Exception) else "closed"
 
 
+def media_type(call: Call | Retrieval, headers: Mapping[str, str]) -> str:
+    """Return the media type of a response in lower case; if it names none, the one that its request asks for."""
+    is_stream = isinstance(call, Call) and call.request.stream
+    return headers.get("content-type", "").lower() or ("text/event-stream" if is_stream else "application/json")
+
+
 def receive(call: Call | Retrieval, response: Any) -> None:
     """Read a whole response, or watch one that is still to be read; error responses are not paid."""
     if not response.is_success:
         return
-    kind = response.headers.get("content-type", "")
+    kind = media_type(call, response.headers)
     # A hook of the HTTP client, or a fake transport, may have read a stream already; the SDK reads its events later.
-    is_stream = isinstance(call, Call) and call.request.stream and "event-stream" in kind.lower()
+    is_stream = isinstance(call, Call) and call.request.stream and "event-stream" in kind
     if response.is_closed and not is_stream:
         call.whole(response.content)
         return

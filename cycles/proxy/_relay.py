@@ -21,6 +21,7 @@ from cycles.providers._background import Retrieval
 from cycles.providers._bodies import was_sent
 from cycles.providers._call import Call, End, Outcome
 from cycles.providers._held import HeldResponses
+from cycles.providers._pump import media_type
 from cycles.providers._settle import TASK
 from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
@@ -98,7 +99,7 @@ class Relay:
         has_body = "content-length" in exchange.headers or "transfer-encoding" in exchange.headers
         response = await self._send(exchange, target, exchange.chunks() if has_body else b"")
         exchange.watch()
-        kind = response.headers.get("content-type", "").lower()
+        kind = media_type(retrieval, response.headers)
         if response.status_code >= 300:
             await self._pass(exchange, target, response)
             await exchange.finish()
@@ -150,7 +151,7 @@ class Relay:
             await self._pass(exchange, target, response, call)
             await exchange.finish()
             return denied
-        kind = response.headers.get("content-type", "").lower()
+        kind = media_type(call, response.headers)
         if "json" in kind and not call.request.stream:
             await self._whole(exchange, target, call, response)
         else:

@@ -57,7 +57,7 @@ class Reply:
         body: The whole body of the response, in place of all of the above.
         status: HTTP status; from 400 on the response is an error in the provider's shape.
         error: The message of an error.
-        headers: More response headers.
+        headers: More response headers, or others in place of the usual ones.
         error_after: A stream sends this many events, then an error event.
         drop_after: A stream sends this many events, then the connection breaks; 0 breaks it before any byte.
         delay_s: Seconds to wait before the response.

@@ -266,24 +266,23 @@ class _Handler(BaseHTTPRequestHandler):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.send_response(reply.status)
-        self.send_header("content-type", content_type)
         if reply.gzip:
             body = gzip.compress(body)
             self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
-        for name, value in {**(headers or {}), **reply.headers}.items():
+        for name, value in {"content-type": content_type, **(headers or {}), **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def _stream(self, request: Received, reply: Reply, made: _Made) -> None:
         self.send_response(reply.status)
-        self.send_header("content-type", getattr(_api(request.path), "STREAM_TYPE", "text/event-stream"))
+        content_type = getattr(_api(request.path), "STREAM_TYPE", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         squeeze = zlib.compressobj(wbits=31) if reply.gzip else None
         if squeeze:
             self.send_header("content-encoding", "gzip")
-        for name, value in reply.headers.items():
+        for name, value in {"content-type": content_type, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         events, made.share = list(_events(request, reply)), 0.0

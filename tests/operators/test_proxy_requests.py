@@ -45,6 +45,14 @@ def test_a_response_is_charged_exactly_before_it_is_passed_on(path: str, body: d
         assert place.proxy.app.totals.models == {"m": [1, EXACT]}
 
 
+@pytest.mark.parametrize(("path", "body"), [PATHS[0], PATHS[2], STREAMS[0], STREAMS[2]])
+def test_a_response_without_a_media_type_is_charged_exactly(path: str, body: dict[str, Any]) -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, headers={"content-type": ""})
+        assert place.post(path, json=body).status_code == 200
+        assert place.commits == [(EXACT, {})]
+
+
 def test_a_reservation_says_which_provider_and_project_pay() -> None:
     with proxied() as place:
         place.post(PATHS[0][0], json=CHAT, headers={"OpenAI-Project": "proj_1"})

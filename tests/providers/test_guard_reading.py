@@ -150,6 +150,12 @@ def test_a_client_with_its_own_http_client(desk: Desk) -> None:
         assert desk.commits[-2:] == [(EXACT, {})] * 2
 
 
+def test_a_stream_without_a_media_type_is_exact(desk: Desk) -> None:
+    desk.provider.reply(usage=USED, headers={"content-type": ""})
+    assert list(OpenAI(desk).stream())
+    assert desk.commits == [(EXACT, {})]
+
+
 def test_a_gemini_stream_whose_prompt_is_blocked_is_exact(desk: Desk) -> None:
     counts = {"promptTokenCount": 10, "totalTokenCount": 10}
     chunk = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": counts, "modelVersion": "m"}
