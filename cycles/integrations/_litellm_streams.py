@@ -88,28 +88,29 @@ class GuardedStreams:
         base: Any = litellm.CustomStreamWrapper if original is None else type(original)
         made = object.__new__(_guarded_class(base))
         made.__dict__ = {"model": self.call.model, "_hidden_params": {}} if original is None else vars(original)
-        vars(made)[_EVENTS] = events
+        setattr(made, _EVENTS, events)
         return made
 
 
 @functools.cache
 def _guarded_class(base: Any) -> Any:
     async def following(self: Any) -> Any:
-        return await anext(vars(self)[_EVENTS])
+        return await anext(getattr(self, _EVENTS))
 
     async def aclose(self: Any) -> None:
-        await vars(self)[_EVENTS].aclose()
+        await getattr(self, _EVENTS).aclose()
 
     members = {
+        "__slots__": (_EVENTS,),  # the attributes are those of the original, which LiteLLM keeps: a dropped stream ends
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
         "__del__": lambda self: None,  # the original has one
         "__iter__": lambda self: self,
-        "__next__": lambda self: next(vars(self)[_EVENTS]),
+        "__next__": lambda self: next(getattr(self, _EVENTS)),
         "__aiter__": lambda self: self,
         "__anext__": following,
-        "close": lambda self: vars(self)[_EVENTS].close(),
+        "close": lambda self: getattr(self, _EVENTS).close(),
         "aclose": aclose,
     }
     return type(base.__name__, (base,), members)

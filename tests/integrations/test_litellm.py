@@ -342,9 +342,10 @@ async def test_a_denial_in_the_router_is_raised(installed: Any, provider: FakePr
     assert spent() == 0
 
 
+@pytest.mark.parametrize("ends", ["closed", "dropped"])
 @pytest.mark.parametrize("how", ["stream", "astream"])
 async def test_a_stream_that_is_left_early_costs_what_was_made(
-    how: str, installed: Any, ask: Any, provider: FakeProvider, client: Any, spent: Spent, ledger: Ledger
+    how: str, ends: str, installed: Any, ask: Any, provider: FakeProvider, client: Any, spent: Spent, ledger: Ledger
 ) -> None:
     installed()
     provider.reply(text="one two three four " * 20, usage=USED)
@@ -353,13 +354,16 @@ async def test_a_stream_that_is_left_early_costs_what_was_made(
         def read() -> None:
             stream = litellm.completion(**ask.arguments(GPT), stream=True)
             next(stream)
-            stream.close()
+            if ends == "closed":
+                stream.close()
 
         await asyncio.to_thread(read)
     else:
         stream = await litellm.acompletion(**ask.arguments(GPT), stream=True)
         await anext(stream)
-        await stream.aclose()
+        if ends == "closed":
+            await stream.aclose()
+        del stream  # the event loop closes its generators
     await settled(client)
     assert 0 < spent() < EXACT
     assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
