@@ -366,17 +366,19 @@ class App:
         if code not in (RUN_LIMIT, "BUDGET_EXCEEDED"):
             return f"{cost}; {error.message}", None
         need, unit = call.need, str(call.reserved.unit)
-        payers = [*_limits_of(share, unit), *await self._budgets_of(call)]
+        limits = _limits_of(share, unit)
+        payers = [*limits, *await self._budgets_of(call)]
         least = call.reserved.amount if need is None else need.least
         lowest = call.planned_limit() or UNLIMITED_REQUEST_TOKENS
         lowest = lowest if need is None or need.bound is None else need.lowest
         remedy = remedies(payers, unit, least=least, bound=call.bound, lowest=lowest, wait=self._settings.wait)
-        if code == RUN_LIMIT:
-            return f"{cost}; {error.message}", remedy
-        least_left = tightest(payers)
+        least_left = tightest(limits if code == RUN_LIMIT else payers)
         if least_left is None:
             return f"{cost}; {error.message}", None
         left = SignedAmount(unit, least_left.left)
+        if code == RUN_LIMIT:
+            limit = f"the limit of {least_left.name} is {Amount(unit, least_left.whole)}"
+            return f"{cost}; {limit}, and {left} of it is left", remedy
         return f"{cost}, and {left} is left in {least_left.scope} ({code})", remedy
 
     async def _budgets_of(self, call: Call) -> list[Payer]:

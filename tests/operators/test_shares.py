@@ -143,7 +143,9 @@ def test_the_limit_of_a_share_holds_and_leaves_the_others_alone() -> None:
         assert statuses[-1] == 402
         denied = _call(one)
         assert denied.headers["x-cycles-reason"] == "run_limit"
-        assert "share one: it may cost up to" in denied.json()["error"]["message"]
+        message = denied.json()["error"]["message"]
+        assert "share one: it may cost up to" in message
+        assert f"; the limit of share one is {cycles.usd_microcents(EXACT + BOUND)}, and " in message
         assert _call(two).status_code == _call(_root(place)).status_code == 200
         shares = place.proxy.shares.document()
         assert shares["one"]["denied"] == statuses.count(402) + 1 == place.proxy.app.totals.denied
