@@ -47,6 +47,17 @@ MOST_MISSES: Final = 3
 """How often an attempt that would fit is denied although nothing has changed; then no other client was faster."""
 
 
+def highest_limit(bound: Callable[[int], int], low: int, high: int, amount: float) -> int:
+    """Return the highest output limit from `low` to `high` whose bound an amount can pay; that of `low` must fit."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        if bound(middle) <= amount:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 @frozen
 class Need:
     """What a call needs by its output limit.
@@ -77,14 +88,8 @@ class Need:
         """Return the most that the call can use of an amount, and the output limit for it; the least must fit."""
         if self.bound is None or self.limit is None:
             return self.first, None
-        low, high = self.lowest, self.limit
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.bound(middle) <= amount:
-                low = middle
-            else:
-                high = middle - 1
-        return self.bound(low), low
+        limit = highest_limit(self.bound, self.lowest, self.limit, amount)
+        return self.bound(limit), limit
 
 
 @frozen
@@ -286,7 +291,7 @@ class Admission:
             return needs
         passes = f"cycles fund {name:.200} {written(rounded_up(least - int(left.left), unit))}"
         if self._need.bound is not None and self._need.bound(1) <= remaining:
-            highest = evolve(self._need, limit=self._need.lowest - 1, lowest=1).fits(remaining)[1]
+            highest = highest_limit(self._need.bound, 1, self._need.lowest - 1, remaining)
             passes = f"an output limit of at most {highest} tokens or {passes}"
         return f"{passes} lets it pass" if str(Amount(unit, least)) in message else f"{needs}; {passes} lets it pass"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
+from cycles.providers._admission import highest_limit
 from cycles.providers._typed import rounded_up, written
 
 
@@ -59,27 +60,13 @@ def remedies(
         return None
     left = min(payer.left for payer in short)
     found = []
-    limit = _highest(bound, lowest, left)
-    if limit is not None:
+    if bound is not None and bound(1) <= left:
+        limit = highest_limit(bound, 1, max(1, lowest), left)
         found.append(f"request at most {limit} output tokens (or pass --min-output-tokens {limit})")
     if all(payer.left + payer.held >= least for payer in short):
         found.append(f"pass a --wait above {wait:g} s, until the calls that hold the budget end")
     found.append(" and ".join(_raised(payer, unit, least) for payer in short))
     return "; or ".join(found)
-
-
-def _highest(bound: Callable[[int], int] | None, lowest: int, left: int) -> int | None:
-    """Return the highest output limit below `lowest` that fits; None if none does."""
-    if bound is None or bound(1) > left:
-        return None
-    low, high = 1, max(1, lowest)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if bound(middle) <= left:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _raised(payer: Payer, unit: str, least: int) -> str:
