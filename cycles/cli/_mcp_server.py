@@ -34,6 +34,8 @@ _INSTRUCTIONS: Final = (
     'Amounts are strings such as "0.40USD" or "2500TOKENS".'
 )
 _LOOK: Final = ("tool.call", "budget_left")
+_LONGEST_KIND: Final = 64  # as the protocol allows
+_LONGEST_NAME: Final = 256
 _NO_RESPONSE: Final = (
     "the budget cannot be checked now: its server gave no usable response; do not act, try again later"
 )
@@ -199,13 +201,15 @@ def _amount(text: Any, name: str) -> Amount:
     try:
         return Amount.parse(text)
     except cycles.InvalidRequestError as wrong:
-        raise AgentError(f'{name}: {wrong}; write it like "0.40USD"') from None
+        what, _, _ = str(wrong).partition("; write it like")
+        raise AgentError(f'{name}: {what}; write it like "0.40USD"') from None
 
 
 def _action(text: Any) -> tuple[str, str]:
     kind, _, name = text.partition("/") if isinstance(text, str) else ("", "", "")
-    if not kind or not name:
-        raise AgentError(f"action must be KIND/NAME such as tool.call/web_search, got {text!r:.60}")
+    if not (0 < len(kind) <= _LONGEST_KIND and 0 < len(name) <= _LONGEST_NAME):
+        limits = f"with at most {_LONGEST_KIND} and {_LONGEST_NAME} characters"
+        raise AgentError(f"action must be KIND/NAME such as tool.call/web_search, {limits}, got {text!r:.60}")
     return kind, name
 
 

@@ -179,7 +179,8 @@ class Shares:
         try:
             amount = Amount.parse(asked)
         except InvalidRequestError as error:
-            raise ShareError(400, f"limit: {error}; write it like {example} or 20%") from None
+            what, _, _ = str(error).partition("; write it like")
+            raise ShareError(400, f"limit: {what}; write it like {example} or 20%") from None
         if amount.unit != self._unit:
             word = "USD" if self._unit == "USD_MICROCENTS" else self._unit
             raise ShareError(400, f"limit {asked!r:.80} is not in {word}; write it like {example}")

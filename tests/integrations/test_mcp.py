@@ -150,10 +150,15 @@ async def test_max_limits_one_reservation(ledger: cycles.EmbeddedServer) -> None
 async def test_wrong_calls_are_errors_for_the_model_and_reserve_nothing(ledger: cycles.EmbeddedServer) -> None:
     async with over_stdio() as session:
         for tool, arguments, says in (
-            ("budget_reserve", {"estimate": "much", "action": ACTION}, "cannot read an amount"),
+            (
+                "budget_reserve",
+                {"estimate": "much", "action": ACTION},
+                "cannot read an amount from 'much'; write it like \"0.40USD\"",
+            ),
             ("budget_reserve", {"estimate": "-1USD", "action": ACTION}, "is negative"),
             ("budget_reserve", {"estimate": "1", "action": ACTION}, "names no unit"),
             ("budget_reserve", {"estimate": "1USD", "action": "search"}, "action must be KIND/NAME"),
+            ("budget_check", {"estimate": "1USD", "action": f"k/{'x' * 257}"}, "with at most 64 and 256 characters"),
             ("budget_reserve", {"estimate": "1USD", "action": ACTION, "ttl_s": 0}, "ttl_s must be an integer"),
             ("budget_check", {"estimate": "-1USD", "action": ACTION}, "is negative"),
             ("budget_commit", {"id": "nonsense", "actual": "1USD"}, "there is no open reservation 'nonsense'"),
