@@ -31,7 +31,7 @@ BOUND = 500_000
 """More than what the call above may cost."""
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # in a random order the module begins several times
 def client_that_is_closed() -> Iterator[None]:
     yield
     CLIENT.close()
