@@ -335,3 +335,14 @@ def test_a_gemini_request_of_a_tier_is_reserved_and_charged_at_its_price(client:
     spent, estimated = spent_and_estimated(client, "google", path, {"m": price}, body, response)
     assert spent == 200_000
     assert estimated >= spent
+
+
+def test_a_fast_request_is_reserved_and_charged_at_its_price(client: cycles.Cycles) -> None:
+    price = cycles.Price(0, 1, tiers={"fast": cycles.Price(0, 6)})
+    body = {"model": "m", "messages": [], "max_tokens": 1000}
+    usage = {"input_tokens": 0, "output_tokens": 1000}
+    path, fast = "/v1/messages", {"model": "m", "usage": {**usage, "speed": "fast"}}
+    spent = spent_and_estimated(client, "anthropic", path, {"m": price}, {**body, "speed": "fast"}, fast)
+    assert spent == (600_000, 600_000)
+    usual = spent_and_estimated(client, "anthropic", path, {"m": price}, body, {"model": "m", "usage": usage})
+    assert usual == (100_000, 100_000)
