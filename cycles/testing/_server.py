@@ -198,7 +198,7 @@ class _Made:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128  # tests connect from many threads
+    request_queue_size = 2048  # the kernel resets some of many connections at once that do not fit
 
     def __init__(self, provider: FakeProvider) -> None:
         self.provider = provider
