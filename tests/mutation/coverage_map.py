@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.plugin import MAP_FOLDER
+from tests.mutation.plugin import MAP_FILES, MAP_FOLDER
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "mutation"
@@ -83,12 +83,13 @@ def load(path: Path) -> CoverageMap:
     return CoverageMap(content["tests"], content["seconds"], content["files"])
 
 
-def path_of_this_state() -> Path:
-    """Return where the map of the checked out state is kept."""
+def path_of_this_state(changed: int | None = None) -> Path:
+    """Return where the map of the checked out state is kept: of all files, or of those that some commits changed."""
     trees = subprocess.run(
         ["git", "rev-parse", "HEAD:cycles", "HEAD:tests"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return FOLDER / f"map-{trees.stdout[:12]}-{trees.stdout.split()[1][:12]}.json.gz"
+    part = f"-changed-{changed}" if changed else ""
+    return FOLDER / f"map-{trees.stdout[:12]}-{trees.stdout.split()[1][:12]}{part}.json.gz"
 
 
 def joined(notes: list[dict[str, Any]]) -> CoverageMap:
@@ -129,7 +130,9 @@ def _best(numbers: list[int], tests: list[str]) -> list[int]:
     return kept[:MOST_TESTS]
 
 
-def measure(path: Path, workers: int, tests: list[str], arguments: list[str] | None = None) -> int:
+def measure(
+    path: Path, workers: int, tests: list[str], arguments: list[str] | None = None, files: Iterable[Path] = ()
+) -> int:
     """Run the tests, and save the map of those that pass. Return the exit code of pytest.
 
     Args:
@@ -137,9 +140,10 @@ def measure(path: Path, workers: int, tests: list[str], arguments: list[str] | N
         workers: Processes that run tests at the same time.
         tests: Folders or files of tests.
         arguments: Further arguments of pytest.
+        files: Whose lines are measured; by default those of all files.
     """
     with tempfile.TemporaryDirectory(prefix="cycles-map-") as folder:
-        environment = os.environ | {MAP_FOLDER: folder}
+        environment = os.environ | {MAP_FOLDER: folder, MAP_FILES: os.pathsep.join(map(str, files))}
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "worksteal"]
         command += ["-p", "tests.mutation.plugin", *(arguments or ()), *tests]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

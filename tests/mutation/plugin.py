@@ -14,6 +14,8 @@ import pytest
 
 MAP_FOLDER: Final = "MUTATION_MAP"
 """The folder for the notes of each worker; unset: lines are not traced."""
+MAP_FILES: Final = "MUTATION_MAP_FILES"
+"""The files whose lines are traced, with `os.pathsep` between; unset: all of `cycles`."""
 FAILED_FILE: Final = "MUTATION_FAILED"
 """The file for the id of the first test that fails."""
 _WARNINGS: Final = ["trace-changed", "no-data-collected", "module-not-measured", "couldnt-parse", "not-measured"]
@@ -32,7 +34,9 @@ class _Tracer:
         self._folder = folder
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
-        self._coverage = coverage.Coverage(None, source=[str(_PACKAGE)], config_file=False)
+        only = os.environ.get(MAP_FILES)
+        what = {"include": only.split(os.pathsep)} if only else {"source": [str(_PACKAGE)]}
+        self._coverage = coverage.Coverage(None, config_file=False, **what)
         self._coverage.set_option("run:disable_warnings", _WARNINGS)  # warnings are errors in the tests
         self._coverage.start()
 

@@ -5,6 +5,7 @@ The order is that of the files, and of the tests in a file. The seed is printed,
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import sys
@@ -13,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.mutation import coverage_map
+from tests.mutation.run import changed_sources
 
 SEED: Final = "MUTATION_ORDER"
 """The environment variable with the seed, for the processes that run tests."""
@@ -38,11 +40,18 @@ def shuffle(items: list[pytest.Item], seed: int) -> None:
 
 def main() -> int:
     """Return the exit code of pytest."""
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.SystemRandom().randrange(1_000_000)
+    parser = argparse.ArgumentParser(prog="make test-random", description=__doc__)
+    parser.add_argument("seed", nargs="?", type=int, help="of the order; by default a random one")
+    parser.add_argument("--changed", type=int, help="trace only files that the last commits changed, which is quicker")
+    options = parser.parse_args()
+    seed, changed = options.seed, options.changed
+    if seed is None:
+        seed = random.SystemRandom().randrange(1_000_000)
     os.environ[SEED] = str(seed)
     print(f"the order of the tests has the seed {seed}: make test-random ORDER={seed}", flush=True)
-    path = coverage_map.path_of_this_state()
-    code = coverage_map.measure(path, min(2 * (os.cpu_count() or 1), 8), [], ["-p", "tests.mutation.random_order"])
+    files = changed_sources(changed) if changed else ()
+    path, workers = coverage_map.path_of_this_state(changed), min(2 * (os.cpu_count() or 1), 8)
+    code = coverage_map.measure(path, workers, [], ["-p", "tests.mutation.random_order"], files)
     if code:
         print(f"the tests failed in this order: make test-random ORDER={seed}")
     return code

@@ -253,7 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not faults:
         print("mutate: there is nothing to change in these files")
         return 0
-    path = options.map or coverage_map.path_of_this_state()
+    path = options.map or coverage_map.path_of_this_state(options.changed)
+    if not path.exists() and options.map is None:
+        path = coverage_map.path_of_this_state()
     if not path.exists():
         print("mutate: running the tests once, to see which lines they run", flush=True)
         coverage_map.measure(path, options.workers, options.tests)

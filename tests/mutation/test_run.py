@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.mutation import random_order, run
-from tests.mutation.coverage_map import CoverageMap, joined, load
+from tests.mutation.coverage_map import CoverageMap, joined, load, path_of_this_state
 from tests.mutation.mutants import mutants_of
 from tests.support.waiting import until
 
@@ -251,3 +251,8 @@ def test_a_fault_that_is_listed_changes_no_other_draw(monkeypatch: pytest.Monkey
     changed = [number for number in before if before[number] != after[number]]
     assert changed == [number for number in before if before[number].change == listed.change]
     assert 7 in changed
+
+
+def test_the_map_of_changed_files_is_another_one() -> None:
+    whole, part = path_of_this_state(), path_of_this_state(20)
+    assert part.name == whole.name.replace(".json.gz", "-changed-20.json.gz")
