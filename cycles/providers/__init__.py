@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
+from cycles.providers._framework import ReportedCall, ReportedModel
 from cycles.providers._meter import (
     BACKGROUND_WAIT_S,
     MIN_OUTPUT_TOKENS,
@@ -28,9 +29,8 @@ from cycles.providers._provider import OF_CLOUDS, PROVIDERS, Provider, provider_
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
     from cycles.providers._meter import Meter
-    from cycles.providers._reported import ReportedModel
 
-__all__ = ["Request", "ReserveOptions", "guard", "paid_by", "reported_model"]
+__all__ = ["ReportedCall", "ReportedModel", "Request", "ReserveOptions", "guard", "paid_by", "reported_model"]
 
 T = TypeVar("T")
 
@@ -139,9 +139,9 @@ def reported_model(
         InvalidRequestError: for a wrong value.
         ConfigurationError: if prices are needed and the extra is missing.
     """
-    from cycles.providers._reported import ReportedModel
+    from cycles.providers._reported import MeteredModel
 
-    return ReportedModel(pricing, options, on_error)
+    return MeteredModel(pricing, options, on_error)
 
 
 def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:

@@ -59,7 +59,7 @@ def error(status: int, message: str) -> Mapping[str, Any]:
 class Inside:
     """What pays for the requests of guarded clients that are sent inside of a call: the call, once."""
 
-    def __init__(self, call: ReportedCall) -> None:
+    def __init__(self, call: MeteredCall) -> None:
         self.meter = call.meter
         self.estimate: Amount = call.reserved
         self.price: Callable[[Usage], Amount] | None = call.book if call.actual is None else call.actual
@@ -75,7 +75,7 @@ class Inside:
         request.add_usage(self._usage)
 
 
-class ReportedCall(Call):
+class MeteredCall(Call):
     """One call of a model whose client is unknown."""
 
     def __init__(self, meter: Meter, body: Mapping[str, Any], *, stream: bool, url: str) -> None:
@@ -84,11 +84,7 @@ class ReportedCall(Call):
         self._inside = Inside(self)
 
     def begin(self) -> dict[str, int]:
-        """Reserve. Returns the output limit to set, by the name ``max_tokens``; empty if none is lowered.
-
-        Raises:
-            CyclesError: as `Cycles.reserve` does; nothing was reserved.
-        """
+        """Reserve, as `ReportedCall` says."""
         return self.limits(open_call(self))
 
     async def abegin(self) -> dict[str, int]:
@@ -108,15 +104,7 @@ class ReportedCall(Call):
         *,
         complete: bool,
     ) -> None:
-        """Read a response, or what a stream has made and reported since the last report.
-
-        Args:
-            texts: What the model has written.
-            counts: Totals of the response so far.
-            model: The model that responded.
-            context: What selects its price.
-            complete: Whether the counts are final.
-        """
+        """Read a response, or a part of a stream, as `ReportedCall` says."""
         if not self._inside.requests:  # guarded clients have reported more
             value: dict[str, Any] = {"candidates": list(texts), "counts": counts, "model": model, "context": context}
             value["complete"] = complete
@@ -151,7 +139,7 @@ class ReportedCall(Call):
         return super()._conclude(outcome, raised) if paid is None else Ending(paid[0], None, paid[1])
 
 
-class ReportedModel:
+class MeteredModel:
     """The settings of one guarded model of a framework.
 
     Args:
@@ -170,34 +158,16 @@ class ReportedModel:
     ) -> None:
         self._meter = make_meter(name, pricing, options, on_error=on_error)
 
-    def call(self, body: Mapping[str, Any], *, stream: bool, url: str) -> ReportedCall | None:
-        """Return a call with its estimate; None if it passes: it is made inside of a call of the same model.
-
-        Args:
-            body: ``model``, ``messages``, and ``max_tokens`` if the output is limited.
-            stream: Whether the response is a stream.
-            url: The address of the model, or an empty string.
-
-        Raises:
-            UnknownModelError: if the price book does not know the model.
-            InvalidRequestError: if a callable returns no amount.
-        """
+    def call(self, body: Mapping[str, Any], *, stream: bool, url: str) -> MeteredCall | None:
+        """Return a call with its estimate, as `ReportedModel` says."""
         around = current_payer()
         if isinstance(around, Inside) and around.meter is self._meter:
             return None
         if self._meter.endpoint("POST", "/messages", url) is None:
             return None
-        return ReportedCall(self._meter, body, stream=stream, url=url)
+        return MeteredCall(self._meter, body, stream=stream, url=url)
 
     def bound(self, body: Mapping[str, Any], *, embeds: bool) -> Amount:
-        """Return what a request may cost at most.
-
-        Args:
-            body: As for `call`.
-            embeds: Whether it makes embeddings, and no text.
-
-        Raises:
-            UnknownModelError: if the price book does not know the model.
-        """
+        """Return what a request may cost at most, as `ReportedModel` says."""
         path = "/embeddings" if embeds else "/messages"
         return Call(self._meter, metered[path], path, body, stream=False, url="").estimate()
