@@ -41,6 +41,11 @@ class Chunk:
     sums: Sums = field(init=False, default=Factory(lambda chunk: Sums(chunk.amount), takes_self=True))
     state: ChunkState = field(default="open", init=False)
 
+    def drop_ahead(self) -> None:
+        """Count no longer what live guards have spent: their own events have it."""
+        totals = self.sums.totals
+        self.sums = self.sums._replace(totals=totals.with_ahead(-totals.ahead))
+
     @property
     def takes_spend(self) -> bool:
         """Whether guards of this chunk can be settled in it."""

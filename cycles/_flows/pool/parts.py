@@ -161,7 +161,7 @@ class PoolChunk(Chunk):
             for guard in list(self.guards):
                 self.write_ahead(guard)
             # All at once: no later spend is counted in a sealed chunk, so its log has all of them or none.
-            self.sums = self.sums._replace(totals=totals.with_ahead(-totals.ahead))
+            self.drop_ahead()
             self.log.write(self.sums.totals)
             self.log.sync_if_durable()  # before one of them ends as its event, which survives a loss of power
 
