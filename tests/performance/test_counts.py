@@ -59,6 +59,7 @@ async def guarded_async(client: cycles.Cycles) -> None:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the threads started since."""
+    gc.collect()  # a guard that an earlier test has dropped may start one for its release
     names: list[str] = []
     start = threading.Thread.start
 
@@ -75,7 +76,7 @@ def test_a_guarded_call_is_two_requests_on_one_connection(client: cycles.Cycles,
         guarded(client)
     targets = [request.target.rpartition("/")[2] for request in server.requests]
     assert targets == ["reservations", "commit"] * 5
-    assert server.connections <= MOST_STEPS
+    assert server.connections == 1
 
 
 def test_a_guarded_call_sends_no_more_bytes_than_two_posts_of_httpx(client: cycles.Cycles, server: Stub) -> None:
@@ -156,17 +157,20 @@ def test_hundreds_of_live_guards_share_the_same_few_threads(in_memory: cycles.Cy
 
 
 def test_a_live_guard_is_small(in_memory: cycles.Cycles) -> None:
-    guarded(in_memory)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        guards = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(300)]
+    alive: list[cycles.Guard] = []
+    kib: list[float] = []
+    for _ in range(3):  # one measurement may have what another thread, or coverage, makes once
         gc.collect()
-        kib = tracemalloc.get_traced_memory()[0] / 1024 / len(guards)
-    finally:
-        tracemalloc.stop()
-    assert kib <= MOST_KIB_PER_GUARD
-    for guard in guards:
+        tracemalloc.start()
+        try:
+            guards = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(100)]
+            gc.collect()
+            kib.append(tracemalloc.get_traced_memory()[0] / 1024 / len(guards))
+        finally:
+            tracemalloc.stop()
+        alive += guards
+    assert min(kib) <= MOST_KIB_PER_GUARD
+    for guard in alive:
         guard.commit(ACTUAL)
 
 
