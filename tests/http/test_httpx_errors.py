@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import pickle
 
 import httpx
@@ -40,9 +41,11 @@ def test_no_error_behind_the_cause_has_the_frames_of_a_request() -> None:
     with (
         httpx.Client(transport=httpx.MockTransport(fail)) as http,
         cycles.Cycles(base_url="http://a.test", api_key=KEY, tenant="acme", journal=False, http_client=http) as client,
+        # A new thread: a signal handler that raised in an earlier test may have left its exception in this one.
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
         pytest.raises(cycles.TransportError) as raised,
     ):
-        client.decide(cycles.tokens(1), action=("a", "b"))
+        threads.submit(client.decide, cycles.tokens(1), action=("a", "b")).result()
     cause = raised.value.__cause__
     assert cause is not None
     assert isinstance(cause.__context__, OSError)

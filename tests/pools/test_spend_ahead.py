@@ -131,8 +131,9 @@ IN_SEALED_CHUNK: dict[str, tuple[Callable[[Any, Any, Any], object], int]] = {
 
 @contextlib.contextmanager
 def at_each_write(look: Callable[[], object]) -> Iterator[None]:
-    """Call `look` before and after each change of the files of a journal by this thread."""
+    """Call `look` before and after each change of the files of a journal by this thread; other threads wait."""
     looking = [threading.get_ident()]  # empty while `look` changes its own files
+    may_change = threading.RLock()
     changes = [
         (ChunkLog, "write"),
         (Slot, "write"),
@@ -145,7 +146,8 @@ def at_each_write(look: Callable[[], object]) -> Iterator[None]:
     def watched(change: Callable[..., object]) -> Callable[..., object]:
         def changed(*arguments: object) -> object:
             if threading.get_ident() not in looking:
-                return change(*arguments)
+                with may_change:
+                    return change(*arguments)
             watch()
             result = change(*arguments)
             watch()
@@ -161,7 +163,8 @@ def at_each_write(look: Callable[[], object]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in changes:
             patch.setattr(owner, name, watched(getattr(owner, name)))
-        yield
+        with may_change:
+            yield
 
 
 @pytest.mark.parametrize("name", IN_SEALED_CHUNK)
