@@ -52,7 +52,7 @@ def measure(port: int, calls: int, rounds: int) -> dict[str, dict[str, float]]:
 def _without_io(client: cycles.Cycles) -> None:
     with client.reserve(ESTIMATE, action=ours.ACTION) as guard:
         guard.commit(ACTUAL)
-    connections = cast(Any, client._runtime().channel)._blocking
+    connections = cast(Any, client._runtime().channel)._threads
     connections[False] = _Replies(connections[False])
 
 
