@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 import cycles
 
+HTTP_LIBRARIES = ("httpx", "httpx2")
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000)]
 
 
@@ -48,7 +48,7 @@ def every_event_loop_is_closed(made_loops: weakref.WeakSet[asyncio.BaseEventLoop
 
 
 @pytest.fixture(autouse=True)
-def every_socket_is_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+def every_socket_is_closed() -> Iterator[None]:
     """Fail the test that leaves a socket open; the warning of the socket would appear in some later test."""
     made: list[weakref.ref[socket.socket]] = []
     original = socket.socket.__init__
@@ -61,19 +61,20 @@ def every_socket_is_closed(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "__init__", remembered)
         yield
-    if not any("ResourceWarning" in mark.args[0] for mark in request.node.iter_markers("filterwarnings")):
-        assert [each for ref in made if (each := ref()) is not None and each.fileno() != -1] == []
+    assert [each for ref in made if (each := ref()) is not None and each.fileno() != -1] == []
 
 
 def open_of(loops: weakref.WeakSet[asyncio.BaseEventLoop]) -> list[asyncio.BaseEventLoop]:
     return [loop for loop in loops if not loop.is_closed()]
 
 
-@asynccontextmanager
-async def closed_http_clients() -> AsyncIterator[None]:
-    """Close the clients that LiteLLM makes in the block and keeps, before their event loop is closed."""
-    import litellm
+@pytest.fixture
+async def closed_http_clients(anyio_backend: str) -> AsyncIterator[None]:
+    """Close the HTTP clients that frameworks make in the test and keep, before their event loop is closed.
 
+    A client that is collected later closes itself in the event loop that runs then, which is that of another test.
+    """
+    kinds = [kind for name in HTTP_LIBRARIES if (library := imported(name)) for kind in clients_of(library)]
     made: list[Any] = []
 
     def remembered(original: Callable[..., None]) -> Callable[..., None]:
@@ -83,18 +84,27 @@ async def closed_http_clients() -> AsyncIterator[None]:
 
         return init
 
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for kind in (httpx.Client, httpx.AsyncClient):
-                patch.setattr(kind, "__init__", remembered(kind.__init__))
-            yield
-    finally:
-        for each in made:
-            if isinstance(each, httpx.Client):
-                each.close()
-            else:
-                await each.aclose()
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in kinds:
+            patch.setattr(kind, "__init__", remembered(kind.__init__))
+        yield
+    for each in made:
+        await each.aclose() if hasattr(each, "aclose") else each.close()
+    if (litellm := sys.modules.get("litellm")) is not None:
         litellm.in_memory_llm_clients_cache.flush_cache()
+    forget_clients_of_langchain()
+
+
+def imported(library: str) -> Any:
+    """Return the library, or None if it is not installed."""
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        return None
+
+
+def clients_of(library: Any) -> tuple[Any, Any]:
+    return library.Client, library.AsyncClient
 
 
 def forget_clients_of_langchain() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,20 +12,11 @@ import pytest
 import cycles
 from cycles.providers import guard
 from cycles.testing import FakeProvider
-from tests.integrations.conftest import closed_http_clients, forget_clients_of_langchain
 
 BOOK = cycles.PriceBook.genai()
 BUDGET = cycles.usd(5)
-SDK_WARNINGS = ("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
-pytestmark = [pytest.mark.filterwarnings(each) for each in SDK_WARNINGS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unclosed() -> Iterator[None]:
-    """Delete what frameworks leave open while its warnings are ignored: they would fail a test of another file."""
-    yield
-    forget_clients_of_langchain()
-    gc.collect()
+SDK_WARNINGS = ("ignore::DeprecationWarning", "ignore::UserWarning")
+pytestmark = [pytest.mark.usefixtures("closed_http_clients"), *map(pytest.mark.filterwarnings, SDK_WARNINGS)]
 
 
 def priced(_: Any = None) -> Any:
@@ -116,12 +106,11 @@ async def arun_litellm(model: Any, client: cycles.Cycles, *, streamed: bool = Fa
     arguments: Any = {**model, "stream": streamed}
     installed = install(client, **priced())
     try:
-        async with closed_http_clients():
-            function = litellm.aresponses if "input" in arguments else litellm.acompletion
-            response: Any = await function(**arguments)
-            if streamed:
-                async for _ in response:
-                    pass
+        function = litellm.aresponses if "input" in arguments else litellm.acompletion
+        response: Any = await function(**arguments)
+        if streamed:
+            async for _ in response:
+                pass
     finally:
         installed.remove()
 
@@ -153,21 +142,6 @@ async def arun_agent_framework(model: Any, client: cycles.Cycles, *, streamed: b
 
 # --- models of each framework, by the API that they use
 
-OPENED: list[Any] = []
-"""Async clients of the running test; it closes them before its event loop."""
-
-
-def opened(llm: Any) -> Any:
-    OPENED.append(llm)
-    return llm
-
-
-async def close_clients() -> None:
-    while OPENED:
-        llm = OPENED.pop()
-        await (llm.aio.aclose() if hasattr(llm, "aio") else llm.close())
-
-
 OPENAI, CLAUDE, GEMINI = "gpt-5", "claude-sonnet-4-5", "gemini-2.5-flash"
 
 
@@ -190,20 +164,20 @@ def pydantic_model(api: str, provider: FakeProvider, name: str) -> Any:
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
         anthropic: Any = pytest.importorskip("anthropic")
-        llm = opened(anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0))
+        llm = anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=llm))
     if api == "gemini":
         genai: Any = pytest.importorskip("google.genai")
         from pydantic_ai.models.google import GoogleModel
         from pydantic_ai.providers.google import GoogleProvider
 
-        llm = opened(genai.Client(api_key="k", http_options={"base_url": provider.google_url}))
+        llm = genai.Client(api_key="k", http_options={"base_url": provider.google_url})
         return GoogleModel(name, provider=GoogleProvider(client=llm))
     openai: Any = pytest.importorskip("openai")
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    llm = opened(openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0))
+    llm = openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
     made = OpenAIResponsesModel if api == "responses" else OpenAIChatModel
     return made(name, provider=OpenAIProvider(openai_client=llm))
 
@@ -211,7 +185,7 @@ def pydantic_model(api: str, provider: FakeProvider, name: str) -> Any:
 def agents_model(api: str, provider: FakeProvider, name: str) -> Any:
     agents: Any = pytest.importorskip("agents")
     openai: Any = pytest.importorskip("openai")
-    llm = opened(openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0))
+    llm = openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
     if api == "responses":
         return agents.OpenAIResponsesModel(name, llm)
     if api == "chat":
@@ -258,14 +232,14 @@ def adk_model(api: str, provider: FakeProvider, name: str) -> Any:
     if api == "gemini":
         genai: Any = pytest.importorskip("google.genai")
         made = models.Gemini(model=name)
-        made.__dict__["api_client"] = opened(genai.Client(api_key="k", http_options={"base_url": provider.google_url}))
+        made.__dict__["api_client"] = genai.Client(api_key="k", http_options={"base_url": provider.google_url})
         return made
     if api == "messages":
         anthropic: Any = pytest.importorskip("anthropic")
         from google.adk.models.anthropic_llm import AnthropicLlm
 
         made = AnthropicLlm(model=name)
-        llm = opened(anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0))
+        llm = anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
         made.__dict__["_anthropic_client"] = llm
         return made
     pytest.skip("the models of OpenAI in ADK are those of LiteLLM")
@@ -284,17 +258,15 @@ def agent_framework_client(api: str, provider: FakeProvider, name: str) -> Any:
     if api == "messages":
         anthropic: Any = pytest.importorskip("anthropic")
         chat = pytest.importorskip("agent_framework_anthropic").AnthropicClient
-        llm = opened(anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0))
+        llm = anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
         return chat(model=name, anthropic_client=llm)
     if api == "gemini":
         genai: Any = pytest.importorskip("google.genai")
         chat = pytest.importorskip("agent_framework_gemini").GeminiChatClient
-        return chat(
-            model=name, client=opened(genai.Client(api_key="k", http_options={"base_url": provider.google_url}))
-        )
+        return chat(model=name, client=genai.Client(api_key="k", http_options={"base_url": provider.google_url}))
     openai: Any = pytest.importorskip("openai")
     clients: Any = pytest.importorskip("agent_framework_openai")
-    llm = opened(openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0))
+    llm = openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
     chat = clients.OpenAIChatClient if api == "responses" else clients.OpenAIChatCompletionClient
     return chat(model=name, async_client=llm)
 
@@ -484,7 +456,6 @@ async def test_an_integration_charges_what_a_guarded_client_charges(
     reply(provider, options, streamed=streamed)
     with contextlib.suppress(ENDED_EARLY):
         await run(model, client, streamed=streamed)
-    await close_clients()
     reply(provider, options, streamed=streamed)
     repeated(api, provider, client, streamed=streamed)
     by_framework, by_client = commits(server)
@@ -701,7 +672,6 @@ async def test_a_response_that_breaks_off_costs_what_was_made(
     provider.reply(text="one two three four five", usage=USED, drop_after=4)
     with pytest.raises(Exception) as raised:
         await run(make("chat", provider, OPENAI), client, streamed=True)
-    await close_clients()
     assert not isinstance(raised.value, cycles.CyclesError)
     ((amount, metadata),) = commits(server)
     assert amount > 0
@@ -718,7 +688,6 @@ async def test_an_error_response_is_not_paid(
     provider.reply(status=400)
     with pytest.raises(Exception):  # noqa: B017 - each framework has its own
         await run(make("chat", provider, OPENAI), client)
-    await close_clients()
     assert commits(server) == []
     assert len(server.requests.of("release")) == 1
     assert held(server) == 0
@@ -734,8 +703,7 @@ async def test_the_string_of_a_denial_has_nothing_private(
     with contextlib.closing(server), server.client(tenant="acme", journal_dir=tmp_path) as client:
         with pytest.raises(cycles.BudgetExceededError) as raised:
             await run(make("chat", provider, OPENAI), client)
-        await close_clients()
-    text = str(raised.value)
+        text = str(raised.value)
     assert text == "The budget does not allow this call (BUDGET_EXCEEDED). Do not try it again; continue without it."
     assert raised.value.message != text
     assert any("acme" in note for note in raised.value.__notes__)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,10 +22,10 @@ import litellm
 import cycles
 from cycles.integrations.litellm import install
 from cycles.testing import FakeProvider
-from tests.integrations.conftest import Ledger, closed_http_clients, settled
+from tests.integrations.conftest import Ledger, settled
 from tests.support.waiting import set_by
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_http_clients"), pytest.mark.filterwarnings("ignore")]
 
 BOOK = cycles.PriceBook.genai()
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -41,12 +41,6 @@ Spent = Callable[[], int]
 def provider() -> Iterator[FakeProvider]:
     with FakeProvider() as provider:
         yield provider
-
-
-@pytest.fixture(autouse=True)
-async def closed_clients() -> AsyncIterator[None]:
-    async with closed_http_clients():
-        yield
 
 
 @pytest.fixture
