@@ -11,9 +11,9 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
-from tests.integrations.test_charges import BOOK, SDK_WARNINGS, arun_langchain, run_langchain, unclosed as unclosed
+from tests.integrations.test_charges import BOOK, SDK_WARNINGS, arun_langchain, run_langchain
 
-pytestmark = [pytest.mark.filterwarnings(each) for each in SDK_WARNINGS]
+pytestmark = [pytest.mark.usefixtures("closed_http_clients"), *map(pytest.mark.filterwarnings, SDK_WARNINGS)]
 
 CACHED = {"tokens_input": 3_400, "tokens_cached_input": 2_000, "tokens_cache_write": 400, "tokens_output": 100}
 CASES = {"bedrock": (CACHED, 726_000), "groq": ({"tokens_input": 1_000, "tokens_output": 100}, 21_000)}
@@ -67,8 +67,8 @@ def test_sums(name: str, way: Any, streamed: bool, provider: FakeProvider) -> No
         with server.client(tenant="acme", journal=False) as client:
             provider.reply(text="one two", usage=usage)
             way(model, client, streamed=streamed)
-        if (http := getattr(model, "http_client", None)) is not None:
-            http.close()
+        if name == "bedrock":
+            model.client.close()
         commits = [request.json["actual"]["amount"] for request in server.requests.of("commit")]
     assert commits == [microcents]
     assert provider.count() == 1
