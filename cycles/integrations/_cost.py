@@ -49,6 +49,7 @@ class Cost:
         strings: Returns the text that a stream event carries, for the same case.
         limit: The output limit of the request, in tokens.
         streams: Whether a stream inside of the call has begun, maybe without text.
+        has_seen: Whether a result, or an event of a stream, has arrived.
     """
 
     estimate: Amount
@@ -62,6 +63,7 @@ class Cost:
     strings: Callable[[Any], Iterable[str]] | None = None
     limit: int | None = None
     streams: bool = field(default=False, init=False)
+    has_seen: bool = field(default=False, init=False)
     _requests: list[Any] = field(factory=list, init=False)
     _used: Usage | None = field(default=None, init=False)
     _adding: bool = field(default=False, init=False)
@@ -100,6 +102,7 @@ class Cost:
 
         Nothing is read of a call whose requests guarded clients have sent: they report more than a framework does.
         """
+        self.has_seen = True
         if self._requests:
             return
         made: list[str] = []

@@ -20,10 +20,12 @@ from cycles.integrations._shared import DENIALS, withhold
 from cycles.integrations._stepping import END, Awaiting, Blocking, Steps, blocking, result_of
 
 if TYPE_CHECKING:
-    from cycles import AsyncGuard, Guard, Reservation
+    from cycles import Amount, AsyncGuard, Guard, Reservation
 
 T = TypeVar("T")
 _LEFT: Final = (GeneratorExit, asyncio.CancelledError)
+_LOST: Final = {"outcome": "error", "attempts": 1, "actual_source": "estimate"}
+"""Metadata of a call without a response, as guarded clients write them."""
 
 
 @define(kw_only=True)
@@ -37,6 +39,8 @@ class Work(Cost):
         is_model: Whether the call is a step of an agent: caps that allow no further step are a denial.
         key: The idempotency key of the reservation; a new one by default.
         subject: Replaces the subject of `common`, if it was called for this call already.
+        charges_lost: Whether a call costs its estimate if it is cancelled or interrupted before any of its response
+            has arrived: the provider may bill it.
         began: Whether the call itself has begun: from then on errors are its own.
     """
 
@@ -46,6 +50,7 @@ class Work(Cost):
     is_model: bool = False
     key: str | None = None
     subject: Any = None
+    charges_lost: bool = False
     began: bool = field(default=False, init=False)
 
     @classmethod
@@ -98,7 +103,7 @@ class Work(Cost):
                         result = call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
-                        if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
+                        if made := self._lost(guard, raised) or self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             guard.commit(made[0], metadata=made[1])
                     raise
                 self.see(result, guard)
@@ -123,7 +128,7 @@ class Work(Cost):
                         result = await call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
-                        if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
+                        if made := self._lost(guard, raised) or self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             await guard.commit(made[0], metadata=made[1])
                     raise
                 self.see(result, guard)
@@ -228,11 +233,22 @@ class Work(Cost):
         """
         left = isinstance(raised, _LEFT)
         with self._noting(raised):
-            if guard.state not in OPEN or not (self.begun(guard) or (left and sent)):
+            made = self._lost(guard, raised)
+            if made is None and guard.state in OPEN and (self.begun(guard) or (left and sent)):
+                made = self.made(guard, "closed" if left else "error")
+            if made is None:
                 await result_of(guard.end(raised))
-                return
-            amount, metadata = self.made(guard, "closed" if left else "error")
-            await result_of(guard.commit(amount, metadata=metadata))
+            else:
+                await result_of(guard.commit(made[0], metadata=made[1]))
+
+    def _lost(self, guard: Guard | AsyncGuard, raised: BaseException) -> tuple[Amount | None, dict[str, Any]] | None:
+        """Return the cost of a call that was left in flight, if such a call is charged and nothing of it has arrived.
+
+        Guarded clients in the call know what they have sent.
+        """
+        if not self.charges_lost or isinstance(raised, Exception) or guard.state not in OPEN:
+            return None
+        return None if self.has_seen or self._requests or self.begun(guard) else (self.estimate, _LOST)
 
     @contextmanager
     def _noting(self, raised: BaseException) -> Iterator[None]:

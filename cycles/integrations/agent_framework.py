@@ -99,6 +99,7 @@ class CyclesChatMiddleware(ChatMiddleware):
             prompt=lambda: prompt_of(context),
             strings=text_of,
             limit=limit_of(context),
+            charges_lost=True,
             denied=lambda error, text: denial_of(error, text, streamed=bool(context.stream)),
         )
 

@@ -165,6 +165,7 @@ def _work_of(common: Common, call: LiteLLMCall) -> Work | None:
         prompt=lambda: call.body,
         strings=text_of,
         limit=call.limit,
+        charges_lost=True,
         denied=lambda error, text: denial_of(call, error, text),
     )
 

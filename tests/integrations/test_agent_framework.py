@@ -251,7 +251,7 @@ async def test_a_stream_that_is_left_early_costs_what_was_made(models: Any, clie
     assert ledger.metadata() == [{"actual_source": "estimate", "outcome": "closed"}]
 
 
-async def test_a_cancelled_call_is_released(models: Any, ledger: Ledger) -> None:
+async def test_a_cancelled_call_costs_its_estimate(models: Any, ledger: Ledger) -> None:
     called = asyncio.Event()
 
     class Waiting(Client):
@@ -264,7 +264,10 @@ async def test_a_cancelled_call_is_released(models: Any, ledger: Ledger) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ledger.spent() == 0
+    [row] = ledger.rows()
+    assert row.reserved is not None
+    assert ledger.spent() == row.reserved.amount > 0
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
 
 
 async def test_a_cancelled_stream_costs_what_was_made(models: Any, client: cycles.Cycles, ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ import cycles
 from cycles.integrations.litellm import install
 from cycles.testing import FakeProvider
 from tests.integrations.conftest import Ledger, settled
-from tests.support.waiting import set_by
+from tests.support.waiting import set_by, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_http_clients"), pytest.mark.filterwarnings("ignore")]
 
@@ -376,21 +376,27 @@ async def test_a_stream_that_breaks_off_costs_what_was_made(
     assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
 
 
-async def test_a_cancelled_call_is_released(installed: Any, monkeypatch: Any, spent: Spent) -> None:
-    called = asyncio.Event()
-
-    async def waits(**arguments: Any) -> None:
-        called.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(litellm, "acompletion", waits)
-    installed()
-    task = asyncio.create_task(litellm.acompletion(model=GPT, messages=MESSAGES))
-    await set_by(task, called)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert spent() == 0
+@pytest.mark.parametrize("budget", ["book", cycles.usd(1)])
+@pytest.mark.parametrize("how", ["acompletion", "astream"])
+@pytest.mark.parametrize("model", [GPT, GEMINI])
+async def test_a_call_that_is_cancelled_in_flight_costs_what_was_reserved(
+    model: str, how: str, budget: Any, installed: Any, ask: Any, provider: FakeProvider, spent: Spent, ledger: Ledger
+) -> None:
+    installed(model_budget=budget)
+    gate = threading.Event()
+    provider.reply(text="one two", usage=USED, gate=gate)
+    task = asyncio.create_task(ask(how, model, max_tokens=500))
+    try:
+        await asyncio.to_thread(until, lambda: provider.requests)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        gate.set()
+    [row] = ledger.rows()
+    assert row.reserved is not None
+    assert spent() == row.reserved.amount > 0
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
 
 
 async def test_a_cancelled_stream_costs_what_was_made(

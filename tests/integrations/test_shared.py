@@ -123,6 +123,54 @@ async def test_a_call_that_raises_pays_its_known_usage(run: Any, work: Any, ledg
     assert ledger.metadata() == [{"outcome": "error"}]
 
 
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_a_call_that_is_interrupted_in_flight_costs_its_estimate(
+    run: Any, work: Any, ledger: Ledger, raised: BaseException
+) -> None:
+    def body(guard: Any) -> None:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await run(work(charges_lost=True, price=price), body)
+    assert ledger.spent() == 100
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_a_stream_that_is_interrupted_before_its_first_event_costs_its_estimate(
+    begin: Any, work: Any, ledger: Ledger, raised: BaseException
+) -> None:
+    with pytest.raises(type(raised)):
+        async for _ in begin(streamed(work, charges_lost=True), [], raised):
+            pass
+    assert ledger.spent() == 100
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+async def test_a_stream_that_is_left_after_an_event_without_text_costs_its_prompt(
+    begin: Any, work: Any, ledger: Ledger
+) -> None:
+    stream = begin(streamed(work, charges_lost=True), [("role", "assistant"), "Hello"])
+    await anext(stream)
+    await stream.aclose()
+    assert ledger.spent() == 10
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize(("spends", "committed"), [(True, 5), (False, 100)])
+async def test_an_interrupted_call_that_has_reported_its_cost_pays_that(
+    run: Any, work: Any, ledger: Ledger, spends: bool, committed: int
+) -> None:
+    def body(guard: Any) -> None:
+        if spends:
+            guard.spend(cycles.tokens(5))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await run(work(charges_lost=True), body)
+    assert ledger.spent() == committed
+
+
 async def test_a_failed_result_is_released_and_returned(run: Any, work: Any, ledger: Ledger) -> None:
     assert await run(work(read=None, failed=lambda result: True), lambda guard: "failed") == "failed"
     assert ledger.spent() == 0
