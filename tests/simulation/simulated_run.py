@@ -29,7 +29,7 @@ from tests.simulation.threads import SimThread
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_background import with_background
 from tests.simulation.uses_pool import POOL_KINDS, with_pools
-from tests.simulation.uses_provider import with_provider
+from tests.simulation.uses_provider import PROVIDER, with_provider
 from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
@@ -207,8 +207,9 @@ class SimulatedRun:
             is_kept = op.is_open or (op.kind == HELD and not op.ends_after_close)
             if not op.ended or is_lost or (is_kept and not (op.is_open and program.closed)):
                 op.killed_s = self.hub.awake_s
-                # A call that was interrupted before has saved its bound, or what it knew of its cost.
-                op.saved = op.agent in saved and program.process not in self.hub.interrupted
+                # A call of a provider that was interrupted has saved its bound, or what it knew of its cost.
+                has_bound = op.kind == PROVIDER and program.process in self.hub.interrupted
+                op.saved = op.agent in saved and not has_bound
                 op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._has_failed(op.agent)
         self._note_lost(program.process)
