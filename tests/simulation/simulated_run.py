@@ -195,8 +195,7 @@ class SimulatedRun:
         self._faults.has_faults = True
         program.killed = True
         program.process.kill()
-        saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
-        saved |= self._agents_in_store()
+        saved = self._agents_on_disk() | self._agents_in_store()
         keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
         keeps_spend = keeps_spend and program.process not in self._machines.paused
         keeps_spend = keeps_spend and not self._faults.lacked_threads  # a thread writes ahead what has grown
@@ -214,6 +213,10 @@ class SimulatedRun:
                 op.keeps_commits = not self._has_failed(op.agent)
         self._note_lost(program.process)
         self._disk.release_locks(program.process)
+
+    def _agents_on_disk(self) -> set[str]:
+        saved = files(self._journal, "v2-*.json")
+        return {agent_of(record) for path, record in saved if self._is_saved(path)}
 
     def _agents_in_store(self) -> set[str]:
         store = self._machines.store
@@ -239,8 +242,10 @@ class SimulatedRun:
         """Note that what only the store has is lost: rejected amounts, and records of dead processes."""
         assert self._machines.store is not None
         rejected = {agent_of(record) for record in self._machines.store.records("rejected")}
+        lost = self._agents_in_store() - self._agents_on_disk()
         for op in self.ops:
             op.may_be_lost |= op.agent in rejected
+            op.saved &= op.agent not in lost  # what its process had written ahead is charged, if a log has it
         for program in self._programs:
             if program.closed or not program.process.alive:
                 self._note_lost(program.process)
@@ -287,9 +292,7 @@ class SimulatedRun:
 
     def _is_recorded(self, op: Op) -> bool:
         """Return whether the journal or the ledger has the settlement of a use."""
-        saved = files(self._journal, "v2-*.json")
-        is_saved = any(agent_of(record) == op.agent and self._is_saved(path) for path, record in saved)
-        return is_saved or self.server.settled(op.account.scope) > 0
+        return op.agent in self._agents_on_disk() or self.server.settled(op.account.scope) > 0
 
     def _fork_one(self) -> None:
         running = [program for program in self._running() if hasattr(program, "client")]
