@@ -148,7 +148,8 @@ class Machines:
         count = self._random.choice((2, 3)) if self.store is not None else 1
         self.all = [self._made(f"machine {number}", number) for number in range(count)]
         self.lost: list[Machine] = []
-        self.paused: set[Process] = set()
+        self.paused: set[Process] = set()  # at any time
+        self._pauses: list[Process] = []  # one item for each pause that is not over
 
     def _made(self, name: str, number: int) -> Machine:
         folder = self._root if self.store is None else self._root / f"disk-{number}"
@@ -227,6 +228,8 @@ class Machines:
         if self.store is not None:
             faults = self.store.faults
             faults.outage = faults.stalls = faults.loses_responses = 0.0
+        for process in list(self._pauses):
+            self._resume(process)
 
     def _empty(self, emptied: Callable[[], None]) -> None:
         assert self.store is not None
@@ -245,8 +248,14 @@ class Machines:
             self._swarm.matters("pause")
             self._hub.trace(f"{process.name} is paused for {length_s} s")
             self.paused.add(process)
+            self._pauses.append(process)
             process.pause()
-            self._hub.at(self._hub.now_s + length_s, process.resume)
+            self._hub.at(self._hub.now_s + length_s, lambda: self._resume(process))
+
+    def _resume(self, process: Process) -> None:
+        if process in self._pauses:
+            self._pauses.remove(process)
+            process.resume()
 
     def replace(self, machine: Machine) -> None:
         """Replace a machine whose disk is lost by another one."""
