@@ -89,9 +89,14 @@ def chunk_of(guard: Any) -> Any:
     return guard._place.chunk
 
 
+def state_of(guard: Any) -> Any:
+    """Return the state of the pool of a guard."""
+    return guard._place.pool
+
+
 def seal(guard: Any) -> None:
     """Seal the chunk of a guard, as the loss of its lease does."""
-    pool = guard._place.pool
+    pool = state_of(guard)
     with pool.lock:
-        pool.seal(guard._place.chunk)
+        pool.seal(chunk_of(guard))
     carry_out(pool)

@@ -15,9 +15,11 @@ import cycles
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
+from cycles._flows.pool.chunks import carry_out
+from cycles._flows.pool.parts import Place, Waiter
 from tests.support.points import run_at
 
-from .conftest import ACTION, Shop, T, chunk_of
+from .conftest import ACTION, Shop, T, chunk_of, state_of
 from .pool_use import pool_of
 
 SPENT, OTHER = 3, 2
@@ -252,6 +254,24 @@ def test_the_estimate_of_an_interrupted_reservation_is_free_again(client: cycles
         till.pool.reserve(T(5)).acquire().release()
         settled(shop, till)
         if not more:
+            return
+    pytest.fail("the call never ends")
+
+
+def test_a_signal_handler_gives_the_waiters_their_results_that_its_thread_is_serving(client: cycles.Cycles) -> None:
+    guard = pool_of(client).reserve(T(5)).acquire()
+    guard.commit(T(SPENT))
+    pool, sub = state_of(guard), chunk_of(guard).sub
+    for number in range(LONGEST):
+        waiters = [Waiter(sub, guard, Place(5)) for _ in range(3)]
+        sub.waiters.extend(waiters)
+        fail = partial(pool.fail_waiters, sub, cycles.CyclesError("no chunk"))
+        more = run_at("/cycles/_flows/pool/", number, fail, fail)
+        carry_out(pool)
+        assert [waiter.signal.is_set for waiter in waiters] == [True] * 3, f"point {number}"
+        assert len(sub.waiters) == 0, f"point {number}"
+        if not more:
+            assert number > 5
             return
     pytest.fail("the call never ends")
 

@@ -286,8 +286,7 @@ class PoolState:
             if isinstance(result, PoolChunk):
                 self.end_admission(place)  # it is in the sums of its chunk
             waiter.result = result
-            self.work.append(waiter)
-            sub.waiters.popleft()
+            self._pass_on(waiter, sub)
         if sub.is_next_wanted:
             self.open_ahead(sub, self.io.clock.now_ms())
 
@@ -323,7 +322,12 @@ class PoolState:
             if waiter.result is None:
                 self.denied += isinstance(result, DENIALS)
                 waiter.result = copy.copy(result) if isinstance(result, CyclesError) else result
-            self.work.append(waiter)
+            self._pass_on(waiter, sub)
+
+    def _pass_on(self, waiter: Waiter, sub: SubPool) -> None:
+        """Let the first waiter continue with its result."""
+        self.work.append(waiter)
+        if sub.waiters and sub.waiters[0] is waiter:  # else a signal handler was faster
             sub.waiters.popleft()
 
     def open_ahead(self, sub: SubPool, now_ms: float) -> None:
