@@ -21,7 +21,8 @@ def guard(model: ModelT, **options: Any) -> ModelT:
 
     It charges what `cycles.providers.guard` charges, whole and streamed. A model whose client is unknown is charged by
     what it reports of each response, with all counts. Inside `CyclesMiddleware` that middleware pays. The model itself
-    is not changed. The class of the copy is a subclass of the model's own; it can be pickled if the model can.
+    is not changed. The class of the copy is a subclass of the model's own; it can be pickled and copied if the model
+    can. A pickle has no client: with ``client`` pickling raises a `TypeError`.
 
     Args:
         model: Any chat model of LangChain.
@@ -53,7 +54,8 @@ def guard(model: ModelT, **options: Any) -> ModelT:
         settings = cycles.providers.reported_model(pricing_of(model), options, _withhold)
         report_unknown(model)
         copied = copy.copy(model)
-    copied.__dict__[GUARDED] = Guarded(model, options, settings, guard)
+    replaced = frozenset(name for name, value in vars(copied).items() if value is not vars(model).get(name))
+    copied.__dict__[GUARDED] = Guarded(model, options, replaced, settings, guard)
     object.__setattr__(copied, "__class__", guarded_class(cls, settings is not None))
     return copied
 

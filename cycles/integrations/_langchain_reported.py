@@ -34,14 +34,26 @@ class Guarded:
     Attributes:
         original: The model.
         options: The options of `guard`.
+        replaced: The attributes of the guarded model that have guarded clients.
         settings: The settings of its calls, if its client is unknown.
         guard: Makes it again, when it is unpickled.
     """
 
     original: BaseChatModel
     options: Mapping[str, Any]
+    replaced: frozenset[str]
     settings: Any
     guard: Callable[..., Any]
+
+    def original_as(self, model: Any) -> Any:
+        """Return the original with the settings of its guarded model, and without clients that it makes when needed."""
+        original = copy.copy(self.original)
+        fields = type(original).model_fields.keys() - self.replaced
+        vars(original).update({name: value for name, value in vars(model).items() if name in fields})
+        for name in list(vars(original)):
+            if isinstance(inspect.getattr_static(type(original), name, None), functools.cached_property):
+                del vars(original)[name]
+        return original
 
 
 @functools.cache
@@ -58,13 +70,18 @@ def guarded_class(base: Any, reports: bool) -> Any:
 
     def reduce(self: Any, protocol: Any) -> Any:
         kept: Guarded = vars(self)[GUARDED]
-        original = copy.copy(kept.original)
-        for name in list(vars(original)):  # clients, which the model makes again when it needs them
-            if isinstance(inspect.getattr_static(base, name, None), functools.cached_property):
-                del vars(original)[name]
-        return _made_again, (kept.guard, original, dict(kept.options))
+        if kept.options.get("client") is not None:
+            raise TypeError(
+                f"a guarded {base.__name__} with client= cannot be pickled: guard the model without client=, and call "
+                "cycles.set_default_client() in each process"
+            )
+        return _made_again, (kept.guard, kept.original_as(self), dict(kept.options))
 
-    made.__reduce_ex__ = reduce
+    def deepcopy(self: Any, memo: Any = None) -> Any:
+        kept: Guarded = vars(self)[GUARDED]
+        return kept.guard(copy.deepcopy(kept.original_as(self), memo), **kept.options)
+
+    made.__reduce_ex__, made.__deepcopy__ = reduce, deepcopy
     if reports:
         _reserve_calls(made, base)
     return made

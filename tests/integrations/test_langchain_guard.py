@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -347,6 +348,30 @@ async def test_it_can_be_pickled(client: cycles.Cycles, ledger: Ledger) -> None:
     finally:
         cycles.set_default_client(None)
     assert ledger.spent("USD_MICROCENTS") == EXACT
+
+
+@pytest.mark.parametrize("copied_by", [copy.deepcopy, lambda model: model.model_copy(deep=True)])
+async def test_a_deep_copy_is_guarded_by_the_same_client(
+    copied_by: Any, guarded: Any, spent: Spent, client: cycles.Cycles
+) -> None:
+    model = guarded(Model(replies=[says(), says()], asked=[]))
+    copied = copied_by(model)
+    assert copied.replies is not model.replies
+    copied.invoke("hi")
+    assert spent() == EXACT
+    with pytest.raises(cycles.InvalidRequestError, match="guarded already"):
+        guard(copied, client=client, prices=BOOK)
+
+
+async def test_pickles_and_deep_copies_have_the_settings_of_the_guarded_model() -> None:
+    model = guard(Limited(replies=[says()], seen=[]), prices=BOOK).model_copy(update={"max_tokens": 7})
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.max_tokens == 7
+
+
+async def test_a_pickle_of_a_model_with_its_own_client_says_what_to_do(guarded: Any) -> None:
+    with pytest.raises(TypeError, match=r"without client=.*cycles.set_default_client\(\) in each process"):
+        pickle.dumps(guarded(Model(replies=[says()])))
 
 
 async def test_a_model_with_a_known_client_can_be_pickled_if_the_original_can(client: cycles.Cycles) -> None:
