@@ -25,6 +25,7 @@ from tests.simulation.workload import Op, Program
 
 BUDGET_FROZEN: Final = "BUDGET_FROZEN"
 BUDGET_CLOSED: Final = "BUDGET_CLOSED"
+TENANT_CLOSED: Final = "TENANT_CLOSED"
 BY_TURNS: Final = (413, 409, 413, 409)  # as too large, without metadata as another payload, and both once more
 CHECKPOINT_S: Final = 1.0  # an open chunk is put into the store at most 200 ms after a commit, if it responds
 AHEAD_S: Final = 1.1  # spend is written ahead at most once a second: a kill may lose what is younger
@@ -36,17 +37,19 @@ class Books:
 
     Attributes:
         kept_records: Returns what was rejected: record and reason.
+        pending_records: Returns what the clients of closed tenants list as pending when the run ends.
         has_failed: Returns whether the disk did not take a file that contains a text: the journal may not have it.
         events: The agents, by the id of the record of an event.
         forgets_keys: Whether an amount may be kept as `may_be_charged`: the ledger was restored, days have passed on a
             clock, or a file of a worker may be an earlier state of what another one has claimed.
-        rejected: How many uses have an amount in `rejected/` that the ledger does not have.
+        rejected: How many uses have an amount that the ledger does not have in `rejected/`, or pending.
         exempt: How many amounts may be missing because a disk failed.
         lost: How many amounts a client saw confirmed before a restore of the ledger lost them.
     """
 
     server: SimServer
     kept_records: Callable[[], Iterable[dict[str, Any]]]
+    pending_records: Callable[[], Iterable[dict[str, Any]]]
     programs: list[Program]
     ops: list[Op]
     has_failed: Callable[[str], bool]
@@ -59,6 +62,13 @@ class Books:
     def problems(self) -> Iterator[str]:
         """Yield each difference."""
         kept = self._kept()
+        for record in self.pending_records():
+            before = kept.get(agent_of(record), {0})
+            # If a response was lost, the ledger has it: all of it, or all but what it rejected.
+            excess = (record.get("excess") or {}).get("amount", 0)
+            kept[agent_of(record)] = {
+                each + more for each in before for more in (0, excess, amount_of(record) + excess)
+            }
         yield from self.server.store.problems
         for op in self.ops:
             yield from (f"{op.kind} {op.agent}: {problem}" for problem in op.problems)
@@ -184,6 +194,7 @@ class Books:
                 IDEMPOTENCY_MISMATCH: (record["commit_body"] or {}).get("idempotency_key") in self.server.store.lost,
                 BUDGET_FROZEN: account.freezes_s is not None,
                 BUDGET_CLOSED: account.closes,
+                TENANT_CLOSED: self.server.has_closed_tenant,  # after the key was checked
                 RESERVATION_FINALIZED: op.kind == BLOCKS and op.killed_s is not None,  # a chunk with no ended guard
                 BUDGET_EXCEEDED: op.kind.startswith("overspend")
                 or op.kind == LIMITED
@@ -212,7 +223,7 @@ class Books:
         seen: set[tuple[str, int]] = set()
         for kept in self.kept_records():
             record = kept["record"]
-            amount = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
+            amount = amount_of(record)
             # On a disk and in the store: two workers have settled its commit. Both copies have one key.
             if (record["reservation_id"], amount) in seen:
                 continue
@@ -271,6 +282,12 @@ def agent_of(record: dict[str, Any]) -> str:
     """Return the agent of a record."""
     agent: str = ((record.get("event_fallback_body") or {}).get("subject") or {}).get("agent", "")
     return agent
+
+
+def amount_of(record: dict[str, Any]) -> int:
+    """Return the amount of a record."""
+    amount: int = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
+    return amount
 
 
 def _flags(op: Op) -> str:

@@ -132,6 +132,10 @@ class SeededFaults:
             self.at(begin_s + apart.random() * 20, self._set_clock)
             self._hub.at(self._hub.now_s + begin_s + 30.0, self._start_server)
 
+        if "closed tenant" in self._swarm:
+            self.has_faults = True
+            self.at(Random(f"closed tenant {self._hub.seed}").random() * 30, self._server.close_tenant)
+
     def _set_no_threads(self, *, on: bool) -> None:
         self.no_threads = on
         self.lacked_threads |= on

@@ -165,4 +165,16 @@ FEATURE_FAULTS: Final = (
         "            if False:\n",
         most=400,
     ),
+    Fault(
+        "a key of a closed tenant ends a settlement",
+        "cycles/_core/settlement/rules.py",
+        "    # Final by the table of error codes. Everything else is tried again, however long it takes.\n",
+        '    if outcome.message == "TENANT_CLOSED":\n        return Rejected(outcome, MAY_BE_CHARGED)\n',
+    ),
+    Fault(
+        "a close counts nothing as pending that a rejected key left",
+        "cycles/_drivers/work/queue.py",
+        "len(self.unsettled()), quarantined, self._scan_finished)",
+        "sum(key not in self._rejected for key in self.unsettled()), quarantined, self._scan_finished)",
+    ),
 )

@@ -171,6 +171,7 @@ class SimServer:
         self.faults = Faults()
         self.up = True
         self.restores = 0
+        self.has_closed_tenant = False  # at any time
         self.answers: Counter[str] = Counter()  # see `note_answer`
         self.on_their_way: set[str] = set()  # reservations whose commit may arrive; agents and ids of events
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
@@ -294,6 +295,19 @@ class SimServer:
             account.closes = True
             if balance.reserved.amount or balance.spent.amount:
                 self.swarm.matters("closed budget")
+
+    def close_tenant(self) -> None:
+        """Close the first tenant, as an operator does: its keys get 401. Only outside of simulated threads."""
+        if self._may_change:
+            self.ledger.set_tenant(TENANTS[0], status="CLOSED")
+            self.has_closed_tenant = True
+            self.hub.trace(f"the tenant {TENANTS[0]} is closed")
+            self.swarm.matters("closed tenant")
+
+    def is_closed(self, tenant: str) -> bool:
+        """Return whether a tenant is closed. A restore of the ledger may have opened it again."""
+        record = self._server._ledger.tables.tenants.get((tenant,))
+        return record is not None and record.status == "CLOSED"
 
     def change_limit(self, account: Account) -> None:
         """Set another limit of a budget, as an operator does. Only outside of simulated threads."""

@@ -16,7 +16,7 @@ from cycles._journal.files import locked_file
 from cycles._journal.stores.shared import key_of
 from tests.simulation import disk as disks, faults, network, sizes
 from tests.simulation.accounts import TENANTS, make_accounts
-from tests.simulation.checks import Books, agent_of, files
+from tests.simulation.checks import Books, agent_of, amount_of, files
 from tests.simulation.faults import DAY_S, Actions, SeededFaults
 from tests.simulation.hub import START_WALL_S, Hub, Process
 from tests.simulation.machines import Machine, Machines
@@ -350,16 +350,26 @@ class SimulatedRun:
                 600 if self.server.clock.moved_back or "no remaining ttl" in self.swarm else 200
             )
             end_s = self.hub.now_s + QUIET_S
-            while self.hub.now_s < end_s and (client.flush(timeout=5.0).pending or self.hub.now_s < quiet_from_s):
+            left_pending: list[int] = []
+            client.on_event(lambda event: left_pending.append(getattr(event, "pending", 0)))
+            is_closed = self.server.is_closed(tenant)
+            while self.hub.now_s < end_s and (
+                (client.flush(timeout=5.0).pending and not is_closed) or self.hub.now_s < quiet_from_s
+            ):
                 self.hub.sleep(60)
             left = client.pending()
-            if left:
+            if left and not is_closed:
                 self.problems.append(f"still pending after {QUIET_S / 3600:.0f} hours: {left}")
+            pending = sorted(amount_of(record) for record in self._pending_on(tenant, machine))
+            if sorted(each.amount.amount for each in left) != pending:
+                self.problems.append(f"pending() lists {left}, the journal has {pending}")
             listed = sorted(each.amount.amount for each in client.pending(rejected=True))
-            kept = sorted(_amount(record) for record in self._kept_on(tenant, machine))
+            kept = sorted(amount_of(each["record"]) for each in self._kept_on(tenant, machine))
             if listed != kept:
                 self.problems.append(f"pending(rejected=True) lists {listed}, rejected/ has {kept}")
             client.close()
+            if sum(left_pending) != len(left):
+                self.problems.append(f"the sweeper of {tenant} leaves {left_pending} pending, and lists {left}")
             done.append(True)
 
         self.hub.start(process, main, "main")
@@ -411,6 +421,19 @@ class SimulatedRun:
             owner = disks.partition("http://sim.invalid", tenant, "")
             for record in self._machines.store.records("rejected", owner):
                 yield {"record": record, "reason": record["rejected"]}
+
+    def _pending_on(self, tenant: str, machine: Machine) -> Iterator[dict[str, Any]]:
+        """Yield the records that a client on this machine lists as pending."""
+        yield from (record for _, record in files(self._folder_of(tenant, machine), "v2-*.json") if agent_of(record))
+        if self._machines.store is not None:
+            in_store = self._machines.store.records(None, disks.partition("http://sim.invalid", tenant, ""))
+            yield from (record for record in in_store if record.get("settled") is None)
+
+    def _pending_records(self) -> Iterator[dict[str, Any]]:
+        """Yield what is pending because its tenant is closed."""
+        for tenant in filter(self.server.is_closed, TENANTS):
+            for machine in self._machines.all:
+                yield from self._pending_on(tenant, machine)
 
     def _check_charge(self, agent: str) -> None:
         """Check after each commit and event that no more is charged than the caller has reported until now."""
@@ -502,7 +525,7 @@ class SimulatedRun:
         # A file that stayed after an outage, or because it could not be removed, may be an earlier state.
         forgets_keys |= self._machines.store is not None or self._disk.has_failed()
         known = self._has_failed, self._events, forgets_keys
-        return Books(self.server, self._kept_records, self._programs, self.ops, *known)
+        return Books(self.server, self._kept_records, self._pending_records, self._programs, self.ops, *known)
 
     def _left_files(self) -> Iterator[str]:
         """Yield the logs and incomplete files that no start has removed: each process of before has ended."""
@@ -540,9 +563,3 @@ class SimulatedRun:
         folder = self._folder_of("acme", self._machines.all[0])
         if (folder / "README.txt").exists():
             self.problems += [f"the file {name} was deleted" for name in faults.missing_foreign_files(folder)]
-
-
-def _amount(kept: dict[str, Any]) -> int:
-    record = kept["record"]
-    amount: int = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
-    return amount

@@ -68,6 +68,7 @@ LATER_FEATURES: Final = (
     "clock set in an outage",
     "closed budget",
     "provider calls",
+    "closed tenant",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (
