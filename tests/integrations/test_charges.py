@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 import cycles
 from cycles.providers import guard
 from cycles.testing import FakeProvider
+
+if not any(map(find_spec, ("langchain", "pydantic_ai", "fastmcp", "agents", "litellm", "agent_framework"))):
+    pytest.skip("no framework is installed: run make test-integrations", allow_module_level=True)
 
 BOOK = cycles.PriceBook.genai()
 BUDGET = cycles.usd(5)
