@@ -484,7 +484,7 @@ while more:
     assert at_point.wait(60)
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)  # a child that hangs is killed
+        signal.alarm(60)  # a child that hangs is killed
         hold(limit)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0, f"the child that was forked at point {number} hung"

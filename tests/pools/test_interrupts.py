@@ -18,6 +18,7 @@ from cycles._core.settlement.record import decode
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, Waiter
 from tests.support.points import run_at
+from tests.support.short import IS_SHORT
 
 from .conftest import ACTION, Shop, T, chunk_of, state_of
 from .pool_use import pool_of
@@ -29,6 +30,7 @@ ignore_dropped = pytest.mark.filterwarnings(
 )
 FOLDERS = ("_client", "_flows", "_drivers", "_journal", "_core")
 LONGEST = 400  # points of one call in one folder; a test that reaches it has failed
+EACH = 3 if IS_SHORT else 1
 
 
 class Till:
@@ -126,7 +128,7 @@ def kept(shop: Shop) -> int:
 @ignore_dropped
 def test_an_interrupt(client: cycles.Cycles, shop: Shop, folder: str, call: str, is_async: bool) -> None:
     before = 0
-    for number in range(LONGEST):
+    for number in range(0, LONGEST, EACH):
         till = Till(client, is_async=is_async)
         act = getattr(till, call)
         act()
@@ -176,7 +178,7 @@ def test_a_signal_handler_that_uses_the_same_pool(
     client: cycles.Cycles, shop: Shop, folder: str, is_async: bool
 ) -> None:
     before = 0
-    for number in range(LONGEST):
+    for number in range(0, LONGEST, EACH):
         till = Till(client, is_async=is_async)
         saved: list[bool] = []
 
