@@ -58,6 +58,7 @@ def test_each_test_gets_a_separate_server_and_client(
 
 
 def test_a_test_that_leaks_budget_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")
     result = run(
         pytester,
         monkeypatch,

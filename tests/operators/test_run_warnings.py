@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -88,11 +89,11 @@ def test_the_kinds_of_warnings_are_bounded(log: Any, capsys: pytest.CaptureFixtu
 
 def test_reservation_ids_appear_only_with_v(configured: cycles.EmbeddedServer) -> None:
     configured.faults.status("commit", 500, times=None)
-    ran = run_process("run", "--fake", *AGENT)
+    with ThreadPoolExecutor() as at_once:  # each waits for its flush timeout
+        ran, verbose = at_once.map(lambda options: run_process("run", *options, "--fake", *AGENT), ((), ("-v",)))
     [found] = [line for line in ran.err.splitlines() if line.startswith("warning: ") and "commit" in line]
     assert found.startswith("warning: a reservation: ")
     assert found.endswith(" (and 5 more like this)")
-    verbose = run_process("run", "-v", "--fake", *AGENT)
     ids = [row.reservation_id for row in configured.client(tenant="acme").reservations()]
     named = [line for line in verbose.err.splitlines() if re.match(r"warning: reservation \S+: ", line)]
     assert len(named) == 6
