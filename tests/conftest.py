@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,27 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+LONGEST = (
+    "simulation/test_simulation.py",
+    "simulation/test_calls.py",
+    "recovery/test_model.py",
+    "operators/test_no_decision.py",
+    "operators/test_run_warnings.py",
+    "operators/test_reconcile_import.py",
+    "guards/test_signals.py",
+    "recovery/test_outage.py",
+    "live/test_faults.py",
+    "embedded/test_plugin.py",
+    "embedded/test_stateful.py",
+)
+"""Files with tests of several seconds."""
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # so that `make test-random` shuffles these too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: a worker that got one of them last would keep the others waiting at the end."""
+    first = {TESTS / each: rank for rank, each in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
