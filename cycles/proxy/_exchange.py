@@ -36,12 +36,12 @@ class Exchange:
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        self.raw_path: str = origin_form(target, scope.get("server"))
         self.query: str = scope["query_string"].decode("latin-1")
         self.headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        self.raw_path: str = origin_form(target, self.headers.get("host"))
         captured = (scope.get("extensions") or {}).get(HOST_URL)
         self.captured_host: str | None = None if captured is None else captured["host"]
         self.host_url: str | None = None if captured is None else captured["url"]

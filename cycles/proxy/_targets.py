@@ -97,26 +97,19 @@ def provider_name(raw_path: str) -> str:
     return next(names, "openai")
 
 
-def origin_form(target: str, server: tuple[str, int] | None) -> str:
+def origin_form(target: str, host: str | None) -> str:
     """Return the path of a request target.
 
-    RFC 9112, section 3.2.2, lets a program send the whole address. If it is another one than that of this server, the
-    target is returned unchanged: no route has its name.
+    RFC 9112, section 3.2.2, lets a program send the whole address. The proxy may have names that it does not know, such
+    as that of its container, so the header Host decides. Another target is returned unchanged: no route has its name.
 
     Args:
         target: As it arrived, without the query.
-        server: Host and port at which the request arrived.
+        host: The header Host.
     """
-    if server is None or target[: len(_SCHEME)].lower() != _SCHEME:
-        return target
     authority, _, path = target[len(_SCHEME) :].partition("/")
-    try:
-        named = urlsplit(f"//{authority}")
-        is_port = (named.port or 80) == server[1]
-    except ValueError:
-        return target
-    is_host = named.hostname == server[0] or (is_loopback(named.hostname) and is_loopback(server[0]))
-    return f"/{path}" if is_host and is_port and named.username is None else target
+    is_own = target[: len(_SCHEME)].lower() == _SCHEME and authority == host and "@" not in authority
+    return f"/{path}" if is_own else target
 
 
 def check_headers(raw_path: str, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]) -> None:

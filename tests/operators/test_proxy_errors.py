@@ -138,12 +138,27 @@ def test_absolute_targets_unknown_paths_and_connect_reach_no_upstream() -> None:
 def test_a_target_with_the_address_of_the_proxy_is_as_its_path_alone() -> None:
     with proxied() as place:
         port = int(place.url.rpartition(":")[2])
-        for own in (place.url, f"HTTP://localhost:{port}"):
+        for own in (place.url, f"HTTP://127.0.0.1:{port}"):
             assert _raw(place, f"{own}/{KEY}/openai/v1/chat/completions") == 200
             assert _raw(place, f"{own}/openai/v1/chat/completions") == 401
         for other in (f"http://127.0.0.1:{port + 1}", f"http://u@127.0.0.1:{port}", "http://127.0.0.1", "http://[:1"):
             assert _raw(place, f"{other}/{KEY}/openai/v1/chat/completions") == 401
         assert len(place.provider.requests) == 2
+
+
+def test_a_target_with_another_name_of_the_proxy_is_as_its_path_alone() -> None:
+    with proxied() as place:
+        for name, target, status in (
+            ("cycles:9000", f"http://cycles:9000/{KEY}", 200),
+            ("cycles:9000", "http://cycles:9000", 401),
+            ("cycles:9000", f"http://other:9000/{KEY}", 401),
+            ("u@cycles:9000", f"http://u@cycles:9000/{KEY}", 401),
+        ):
+            head = f"GET {target}/openai/v1/models HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+            assert _status(place, head) == status
+        assert len(place.provider.requests) == 1
+    with proxied(key=None) as place:
+        assert _status(place, "GET http://cycles/openai/v1/models HTTP/1.1\r\nHost: cycles\r\n\r\n") == 403
 
 
 def test_without_the_key_nothing_is_accepted() -> None:
