@@ -22,7 +22,7 @@ from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
 from cycles.providers._endpoints import find
-from cycles.providers._hosts import FreeHost, free_hosts_of, reports_cost
+from cycles.providers._hosts import FreeHost, free_hosts_of, is_free, reports_cost
 from cycles.providers._paid import current_payer
 from cycles.providers._provider import Endpoint, Provider, provider_named
 from cycles.providers._shared import shared
@@ -239,6 +239,8 @@ class Meter:
             InvalidRequestError: for a request that may cost money and cannot be metered.
         """
         found = find(self.provider, method, path)
+        if found == "unmetered" and is_free(base_url, self.free_hosts):
+            return None
         if found == "free" or (self.only_paid and current_payer() is None):
             return None
         if behind_proxy(base_url):

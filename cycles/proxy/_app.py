@@ -34,6 +34,7 @@ from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import PROJECT_HEADER, UNLIMITED_REQUEST_TOKENS, Call
 from cycles.providers._endpoints import find
 from cycles.providers._held import HeldResponses
+from cycles.providers._hosts import is_free
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._provider import Endpoint
 from cycles.providers._queue import pays
@@ -208,7 +209,7 @@ class App:
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
             raise RejectedError(426, message, target.provider)
         found = find(target.provider, exchange.method, target.path)
-        if found == "free":
+        if found == "free" or (found == "unmetered" and is_free(target.base_url, self._settings.free_hosts)):
             _agent_of(exchange, target)  # checks it
             self.totals.passed += 1
             retrieval = retrieval_of(self._held, target.provider, exchange.method, target.path)
@@ -276,8 +277,8 @@ class App:
             return
         self.totals.agents.is_named = True
         name = agent.rpartition("/")[2]
-        is_free = share is None and "agent" not in self._settings.subject and self._client.config.agent is None
-        if is_free and not self._has_budget({**self._settings.subject, "agent": name}):
+        is_unset = share is None and "agent" not in self._settings.subject and self._client.config.agent is None
+        if is_unset and not self._has_budget({**self._settings.subject, "agent": name}):
             call.agent = name
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:

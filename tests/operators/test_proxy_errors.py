@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import cycles
+from cycles.providers._hosts import FreeHost
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
@@ -81,6 +82,13 @@ def test_unmetered_requests_are_denied_or_passed_and_reported() -> None:
         assert place.post("/openai/v1/batches", json={"input_file_id": "f"}).status_code == 200
         totals = place.proxy.app.totals
         assert (totals.unmetered, totals.paths["/batches"], place.spent) == (1, 1, 0)
+
+
+def test_a_request_to_a_free_host_is_never_denied_as_unmetered() -> None:
+    with proxied(free_hosts=(FreeHost("127.0.0.1", None),)) as place:
+        assert place.post("/openai/v1/batches", json={"input_file_id": "f"}).status_code == 200
+        totals = place.proxy.app.totals
+        assert (totals.unmetered, totals.passed, place.spent) == (0, 1, 0)
 
 
 @pytest.mark.parametrize(

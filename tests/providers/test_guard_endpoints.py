@@ -160,6 +160,11 @@ def test_unmetered_requests_that_are_allowed(desk: Desk, caplog: pytest.LogCaptu
     assert [record.levelname for record in caplog.records if "/batches" in record.getMessage()] == ["WARNING"]
 
 
+def test_unmetered_requests_to_a_free_host_pass(desk: Desk) -> None:
+    batch(OpenAI(desk, free_hosts=["127.0.0.1"]).llm)
+    assert (len(desk.provider.requests), desk.reserved) == (1, [])
+
+
 def test_websockets_are_rejected(desk: Desk) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=r"realtime\.connect"):
         OpenAI(desk).llm.realtime.connect(model="m")
