@@ -31,7 +31,7 @@ class Capture:
     Args:
         authority: Issues their certificates.
         settings: Those of the proxy.
-        totals: Counts connections that do not trust the certificate.
+        totals: Counts connections that do not trust the certificate, or need HTTP/2.
         knows: Returns whether a key is that of the proxy or of a share.
     """
 
@@ -42,6 +42,7 @@ class Capture:
         self._authority = authority
         self._settings = settings
         self._totals = totals
+        self._used: set[str] = set()
 
     def captures(self, host: str) -> bool:
         """Return whether connections to a host are captured."""
@@ -50,7 +51,7 @@ class Capture:
 
     async def __call__(self, near: Near, target: Connect, early: bytes) -> None:
         """Serve one connection."""
-        inner = _Captured(**near.http_options)
+        inner = _Captured(lambda: self._ended(target.host), **near.http_options)
         inner.app = self._application(inner.app, target)
         loop = asyncio.get_running_loop()
         context = self._authority.context(target.host)
@@ -70,6 +71,11 @@ class Capture:
         if transport is not None:
             inner.connection_made(transport)
 
+    def _ended(self, host: str) -> None:
+        """Count a connection if no request has arrived. Clients also open spare ones beside those that they use."""
+        if host not in self._used:
+            self._totals.untrusted[host] += 1
+
     def _application(self, app: Any, target: Connect) -> Any:
         """Return the application with the key and the route before each path."""
         route = route_of_host(target.host)
@@ -80,6 +86,7 @@ class Capture:
         url = None if route.name in self._settings.named else f"https://{host}"
 
         async def captured(scope: Any, receive: Any, send: Any) -> None:
+            self._used.add(target.host)
             raw = scope.get("raw_path") or scope["path"].encode()
             extensions = {**(scope.get("extensions") or {}), HOST_URL: {"host": target.host, "url": url}}
             await app({**scope, "raw_path": prefix + raw, "extensions": extensions}, receive, send)
@@ -102,9 +109,10 @@ def _feed(transport: asyncio.Transport, data: bytes) -> None:
 class _Captured(H11Protocol):
     """HTTP that keeps what arrives before it has its connection."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, ended: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
         self._kept: list[bytes] = []
+        self._ended = ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -120,4 +128,5 @@ class _Captured(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is not None:
+            self._ended()
             super().connection_lost(exc)

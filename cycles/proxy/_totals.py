@@ -47,7 +47,7 @@ class Totals:
         rejected_hosts: Hosts to which tunnels were rejected, and how often.
         allowed_hosts: Hosts of providers to which tunnels were allowed, and how often.
         captured: Captured hosts, with the number of their requests.
-        untrusted: Captured hosts whose certificate the program rejected, and how often.
+        untrusted: Captured hosts whose certificate or HTTP/1.1 the program rejected, and how often.
         sealed: How the program's network was sealed; None: it was not.
         decided: Whether the ledger has allowed or denied a call.
         undecided: The first error of the ledger before it decided any call; None: there was none.
@@ -209,7 +209,10 @@ class Totals:
             remedy = "--capture" if route_of_host(host) is not None and not captures else f"--allow-host {host}"
             lines.append(f"rejected: {_connections(count)} to {host}, which would not be charged; pass {remedy}")
         for host, count in self.untrusted.most_common():
-            lines.append(f"rejected: {_connections(count)} to {host}: the program trusts no certificate of this run")
+            lines.append(
+                f"rejected: {_connections(count)} to {host}: the program trusts no certificate of this run, or needs "
+                f"HTTP/2; --allow-host {host} passes it uncharged"
+            )
         for host, count in self.allowed_hosts.most_common():
             lines.append(f"not charged: {_connections(count)} to {host} (--allow-host)")
         for host, count in self.captured.most_common():

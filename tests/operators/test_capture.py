@@ -118,8 +118,27 @@ def test_a_client_that_does_not_trust_the_certificate_fails_and_is_counted(autho
         assert totals.untrusted == {"api.openai.com": 1}
         assert totals.document(1, 0)["rejected_hosts"] == {"api.openai.com": 1}
         [line] = totals.host_lines(captures=True)
-        assert line == "rejected: 1 connection to api.openai.com: the program trusts no certificate of this run"
+        assert line == (
+            "rejected: 1 connection to api.openai.com: the program trusts no certificate of this run, or needs HTTP/2; "
+            "--allow-host api.openai.com passes it uncharged"
+        )
         assert len(place.provider.requests) == 1
+
+
+@pytest.mark.parametrize("sent_before", [0, 1])
+def test_a_client_that_does_not_use_http_1_is_counted_unless_another_does(
+    authority: Authority, sent_before: int
+) -> None:
+    with _captured(authority) as place:
+        for _ in range(sent_before):
+            with _connected(place, "api.openai.com", _client_context(authority)) as connection:
+                connection.sendall(_request("api.openai.com", "/v1/chat/completions", CHAT))
+                assert b"200 OK" in rest_of(connection)
+        with _connected(place, "api.openai.com", _client_context(authority, ["h2"])) as connection:
+            assert connection.selected_alpn_protocol() is None
+            connection.unwrap()  # the server has seen the end of the connection
+        assert place.post().status_code == 200
+        assert place.proxy.app.totals.document(1, 0)["rejected_hosts"] == ({} if sent_before else {"api.openai.com": 1})
 
 
 def test_a_denied_request_reaches_no_provider(authority: Authority) -> None:
