@@ -5,7 +5,6 @@ The reference server does not apply them either, but for the quotas of protocol 
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import Final
 
@@ -16,14 +15,13 @@ from cycles.embedded.records import Body
 
 _ABOUT: Final = "policy"
 _STATUSES: Final = ("ACTIVE", "DISABLED")
-_SEGMENT: Final = re.compile(r"[a-z]+:[^:/]+")
 
 
 def create(state: AdminState, call: AdminCall) -> Result:
     """Create a policy of a tenant."""
     tenant, form = _tenant_of(call, call.form), call.form
     state.require_tenant(tenant, active=True)
-    _check_pattern(form["scope_pattern"])
+    _check_pattern(form["scope_pattern"], tenant)
     policy_id = f"pol_{uuid.uuid4().hex[:16]}"
     members = {"priority": 0} | {name: value for name, value in form.items() if name != "tenant_id"}
     info = state.with_info(_ABOUT, policy_id, tenant=tenant, status="ACTIVE", created_at=call.now, **members)
@@ -40,10 +38,15 @@ def _tenant_of(call: AdminCall, given: Body) -> str:
     return str(given["tenant_id"])
 
 
-def _check_pattern(pattern: str) -> None:
-    for segment in pattern.split("/"):
-        if segment != "*" and not _SEGMENT.fullmatch(segment):
-            raise ApiError("INVALID_REQUEST", f"scope_pattern: {segment!r:.80} is neither level:id nor *")
+def _check_pattern(pattern: str, tenant: str) -> None:
+    scope = pattern.removesuffix("/*")
+    if scope.endswith(":*") and scope == pattern:
+        scope = f"{pattern[:-1]}x"
+    try:
+        forms.scope_of(scope, tenant)
+    except ApiError:
+        wanted = f"must be a scope below tenant:{tenant}; only its last level or id may be *"
+        raise ApiError("INVALID_REQUEST", f"scope_pattern: {pattern!r:.80} {wanted}") from None
 
 
 def _body(state: AdminState, policy_id: str) -> Body:

@@ -162,7 +162,8 @@ def _of_budget(
     if before is None:
         yield _draft("budget.created", tenant, after.scope, _operation(after, "CREATE", None))
         return
-    if _is_administered(before, after):
+    is_reset = settled is None and after.spent > before.spent and form().get("operation") == "RESET_SPENT"
+    if is_reset or _is_administered(before, after):
         yield from _administered(before, after, form(), tenant)
     common: Body = {"scope": after.scope, "unit": after.unit}
     incurred = after.debt - before.debt

@@ -130,8 +130,41 @@ def test_policies_are_stored_listed_and_changed(target: AdminTarget, call: Any) 
     with pytest.raises(cycles.NotFoundError):
         target.admin.update_policy("pol_nope", priority=1)
     assert call("GET", "/v1/admin/policies")[0] == 400
-    wrong = {"tenant_id": target.tenant, "name": "x", "scope_pattern": "nonsense"}
-    assert call("POST", "/v1/admin/policies", wrong)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status"),
+    [
+        ("tenant:{0}/agent:*", 201),
+        ("tenant:{0}/agent:a", 201),
+        ("nonsense", 400),
+        ("*", 400),
+        ("tenant:*", 400),
+        ("*/agent:x", 400),
+        ("tenant:{0}/*/*", 400),
+        ("tenant:{0}/agent:*/toolset:x", 400),
+        ("tenant:{0}/agent:a*", 400),
+        ("tenant:{0}/agent:a/app:b", 400),
+        ("tenant:other", 400),
+        ("agent:x", 400),
+        ("a:b", 400),
+    ],
+)
+def test_a_policy_is_for_scopes_of_its_tenant(target: AdminTarget, call: Any, pattern: str, status: int) -> None:
+    target.onboarded()
+    form = {"tenant_id": target.tenant, "name": "x", "scope_pattern": pattern.format(target.tenant)}
+    assert call("POST", "/v1/admin/policies", form)[0] == status
+
+
+def test_a_higher_spent_amount_is_an_event_too(target: AdminTarget, call: Any) -> None:
+    target.onboarded()
+    unit = "TOKENS"
+    place = f"/v1/admin/budgets/fund?tenant_id={target.tenant}&scope={target.scope}&unit={unit}"
+    for spent in (0, 100):
+        form = {"operation": "RESET_SPENT", "amount": {"unit": unit, "amount": 2000}, "idempotency_key": f"{spent}"}
+        assert call("POST", place, form | {"spent": {"unit": unit, "amount": spent}})[0] == 200
+    events = call("GET", f"/v1/admin/events?tenant_id={target.tenant}&event_type=budget.reset_spent")[1]["events"]
+    assert sorted(each["data"]["new_state"]["spent"] for each in events) == [0, 100]
 
 
 def test_webhooks_are_searched_and_changed_together(target: AdminTarget, call: Any) -> None:
