@@ -37,7 +37,7 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
         return None
     age = re.fullmatch(r"(\d{1,4})d", text)
     if age is not None and param.name == "since":
-        found = _today() - timedelta(days=int(age[1]))
+        found = today() - timedelta(days=int(age[1]))
         if int(age[1]) == 0:
             raise click.BadParameter("0d has no day; write it like 7d", ctx, param)
         return found
@@ -48,7 +48,7 @@ def _day(ctx: click.Context, param: click.Parameter, text: str | None) -> date |
         found = date.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(f"{text!r:.80} is no day; write it like {example}", ctx, param) from None
-    if found > _today():
+    if found > today():
         raise click.BadParameter(f"{text} lies in the future; write a day that is over, like {example}", ctx, param)
     return found
 
@@ -127,20 +127,20 @@ def command(
 
 
 def _period(since: date | None, until: date | None, *, imports: bool) -> tuple[date, date]:
-    today = _today()
-    until = until or today
+    now = today()
+    until = until or now
     since = since or until - timedelta(days=_DEFAULT_DAYS)
     if since >= until:
-        which = "today is not over" if since >= today else f"--until {until} is not after it"
+        which = "today is not over" if since >= now else f"--until {until} is not after it"
         raise click.UsageError(f"--since {since} leaves no day: {which}; write a day that is over, like 7d")
-    if (until - since).days > MOST_DAYS or (today - since).days > MOST_DAYS:
-        first = today - timedelta(days=MOST_DAYS)
+    if (until - since).days > MOST_DAYS or (now - since).days > MOST_DAYS:
+        first = now - timedelta(days=MOST_DAYS)
         raise click.UsageError(
             f"--since {since} is more than {MOST_DAYS} days ago, and a server lists a reservation for so long; "
             f"write {first} or later"
         )
-    if imports and (today - since).days > MOST_IMPORT_DAYS:
-        first = today - timedelta(days=MOST_IMPORT_DAYS)
+    if imports and (now - since).days > MOST_IMPORT_DAYS:
+        first = now - timedelta(days=MOST_IMPORT_DAYS)
         raise click.UsageError(
             f"--import with --since {since}: days more than {MOST_IMPORT_DAYS} days ago cannot be imported, because "
             f"the server soon lists that import no more; write {first} or later"
@@ -148,7 +148,8 @@ def _period(since: date | None, until: date | None, *, imports: bool) -> tuple[d
     return since, until
 
 
-def _today() -> date:
+def today() -> date:
+    """Return the day that is not over."""
     return datetime.now(UTC).date()
 
 

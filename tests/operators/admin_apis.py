@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import Factory, define, field
 
 import cycles
+from cycles.cli import reconcile as command
 
 KEY: Final = "sk-admin-very-secret-0123456789"
 CENT: Final = 1_000_000
@@ -204,7 +205,8 @@ def serving(apis: AdminApis) -> Iterator[AdminApis]:
 
 
 def today() -> date:
-    return datetime.now(UTC).date()
+    """Return the day that is not over; `one_day` keeps it."""
+    return command.today()
 
 
 def ago(days: int) -> date:

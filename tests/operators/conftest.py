@@ -45,6 +45,15 @@ def configured(server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the day of `cycles reconcile` be the same for a whole test, but for commands in their own process."""
+    from cycles.cli import reconcile
+
+    day = reconcile.today()
+    monkeypatch.setattr(reconcile, "today", lambda: day)
+
+
+@pytest.fixture
 def run_here(capsys: pytest.CaptureFixture[str]) -> Cycles:
     """Run `cycles` in this process; its input is no terminal."""
     from cycles.cli import main

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,13 +22,13 @@ EMBEDDINGS = "/v1/organization/usage/embeddings"
 
 
 @pytest.fixture
-def apis() -> Iterator[AdminApis]:
+def apis(one_day: None) -> Iterator[AdminApis]:
     with serving(AdminApis()) as made:
         yield made
 
 
 @pytest.fixture
-def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def ledger(one_day: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A ledger over HTTP, and both admin keys in the environment."""
     made = Ledger()
     with made.server.listen() as made.url:
@@ -441,6 +442,11 @@ def test_reading_changes_nothing(reconcile: Reconcile, apis: AdminApis, ledger: 
     assert ledger.spent == DOLLAR
 
 
+def _dated(text: str) -> str:
+    """Return a text with the day that was so many days ago in place of ``DAY7``."""
+    return re.sub(r"DAY(\d+)", lambda found: ago(int(found[1])).isoformat(), text)
+
+
 # --- what is rejected ---------------------------------------------------------------------------------------------
 
 
@@ -456,11 +462,11 @@ def test_reading_changes_nothing(reconcile: Reconcile, apis: AdminApis, ledger: 
         (["--provider", "openai", "--since", "2999-01-01"], "future"),
         (["--provider", "openai", "--until", "2999-01-01"], "future"),
         (["--provider", "openai", "--until", "7d"], "2026-11-24"),
-        (["--provider", "openai", "--since", today().isoformat()], "not over"),
-        (["--provider", "openai", "--since", ago(2).isoformat(), "--until", ago(3).isoformat()], "not after"),
+        (["--provider", "openai", "--since", "DAY0"], "not over"),
+        (["--provider", "openai", "--since", "DAY2", "--until", "DAY3"], "not after"),
         (["--provider", "openai", "--since", "31d"], "30 days"),
-        (["--provider", "openai", "--since", ago(31).isoformat()], ago(30).isoformat()),
-        (["--provider", "openai", "--since", "29d", "--import", "--yes"], ago(28).isoformat()),
+        (["--provider", "openai", "--since", "DAY31"], "DAY30"),
+        (["--provider", "openai", "--since", "29d", "--import", "--yes"], "DAY28"),
         (["--provider", "openai", "--import"], "--yes"),
         (["--provider", "openai", "--tolerance", "0.1"], "0.1%"),
         (["--provider", "openai", "--tolerance", "101%"], "0.1%"),
@@ -475,9 +481,9 @@ def test_wrong_usage_sends_nothing(
     run: Cycles, ledger: Ledger, apis: AdminApis, arguments: list[str], message: str
 ) -> None:
     before = len(ledger.server.requests)
-    ran = run("reconcile", *arguments)
+    ran = run("reconcile", *map(_dated, arguments))
     assert (ran.status, ran.out) == (2, ""), ran
-    assert message in ran.err
+    assert _dated(message) in ran.err
     assert len(ledger.server.requests) == before
     assert apis.requests == []
 
