@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -58,6 +59,8 @@ UNLIMITED_REQUEST_TOKENS: Final = 16_384
 """The output limit that a request without one gets if the maximum of its model does not fit into its budgets."""
 PROJECT_HEADER: Final = "openai-project"
 _LONGEST_KEY: Final = 256
+_EVENTS: Final = re.compile(rb"\s*(?:data|event|id|retry)?:")
+"""How server-sent events begin."""
 
 _log: Final = logging.getLogger("cycles")
 
@@ -395,7 +398,15 @@ class Call:
     def _read_whole(self) -> None:
         if self._content is None:
             return
-        self._read_response(parsed_json(self._content))
+        value = parsed_json(self._content)
+        if value is None and _EVENTS.match(self._content):  # some gateways stream what no request asked them to stream
+            self.stream().feed(self._content)
+        elif isinstance(value, list) and self.request.stream:  # Gemini's stream without ``alt=sse``
+            self._chunks.clear()
+            for chunk in value:
+                self.chunk(chunk)
+        else:
+            self._read_response(value)
         self._content = None
 
     def _read_response(self, response: Any) -> None:
@@ -430,6 +441,7 @@ class Call:
     def read_reported(self) -> None:
         """Read the events with usage that the filter has seen."""
         if self._filter is not None:
+            self._filter.see_rest()  # the response has ended
             for value in self._filter.reported():
                 self._read(value)
             self._read_headers()
@@ -463,6 +475,7 @@ class Call:
             return "error"
         if self._filter is None:
             return "closed" if not self._exact else None
+        self._filter.see_rest()
         if self._filter.failed:
             return "error"
         return None if self._filter.complete or self._filter.usage_seen else "closed"
@@ -691,7 +704,7 @@ class Call:
         """Count what a response made so far, or what its totals lack; False if that is unknown."""
         if not self.responded:
             return True  # only attempts without a response
-        if self.charges_lost and self._whole is None and not self.request.stream:
+        if self.charges_lost and self._whole is None and self._filter is None and not self.request.stream:
             return False  # a whole response that was not read to its end, which the provider has made and billed
         if self.endpoint is None or self.endpoint.kind not in ("text", "embedding"):
             return False

@@ -69,7 +69,9 @@ class Pump:
     @property
     def outcome(self) -> Outcome:
         """How a response that was read to its end has ended."""
-        return "error" if self._filter is not None and self._filter.failed else None
+        if self._filter is None:
+            return self.call.chunks_outcome if isinstance(self.call, Call) else None
+        return "error" if self._filter.failed else None
 
     @property
     def usage_may_follow(self) -> bool:

@@ -71,6 +71,7 @@ class StreamFilter:
         "_reported",
         "_rest",
         "_rules",
+        "_shows_rest",
         "_tail",
         "complete",
         "failed",
@@ -86,6 +87,7 @@ class StreamFilter:
         self._counted: list[bytes] = []  # those that are read beside it
         self._rest: list[bytes] = []  # pieces of an event that is not complete
         self._tail = b""  # its last bytes
+        self._shows_rest: bool | None = None  # set by `see_rest`
         self.finished = False
         self.complete = False
         self.failed = False
@@ -119,8 +121,20 @@ class StreamFilter:
 
     def flush(self) -> bytes:
         """Return what is left when the body ends."""
+        shows_rest = self.see_rest()
         rest, self._rest, self._tail = b"".join(self._rest), [], b""
-        return rest if rest and self._see(rest) else b""
+        return rest if shows_rest else b""
+
+    def see_rest(self) -> bool:
+        """Note once what a last event reports that has no empty line behind it; False if it is not to be forwarded.
+
+        A truncated event reports nothing: it must not replace the totals before it.
+        """
+        if self._shows_rest is None:
+            rest = b"".join(self._rest)
+            is_whole = parsed(rest) is not None or self._rules.last.is_in(rest)
+            self._shows_rest = self._see(rest) if is_whole else True
+        return self._shows_rest
 
     def reported(self) -> list[Any]:
         """Return the events with usage, parsed."""

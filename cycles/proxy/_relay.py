@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,7 +20,7 @@ from cycles.providers._background import Retrieval
 from cycles.providers._bodies import was_sent
 from cycles.providers._call import Call, End, Outcome
 from cycles.providers._held import HeldResponses
-from cycles.providers._pump import media_type
+from cycles.providers._pump import Pump, media_type
 from cycles.providers._settle import TASK
 from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
@@ -221,20 +220,21 @@ class Relay:
         self, exchange: Exchange, target: Target, call: Call | Retrieval, response: httpx.Response, kind: str
     ) -> None:
         """Send a stream on as it arrives, and settle it at its end."""
-        reader = _reader_of(call, kind)
-        exchange.drain_if(reader.usage_may_follow)
+        pump = Pump(call, kind)
+        pump.source = response
+        exchange.drain_if(lambda: pump.usage_may_follow)
         outcome: Outcome = None
         try:
             await exchange.start(response.status_code, _headers(response, call, changed=True))
             drained = 0
             async for chunk in response.aiter_bytes():
-                await exchange.send(reader.feed(chunk))
+                await exchange.send(pump.feed(chunk))
                 if exchange.left and not exchange.reads_on:
                     drained += len(chunk)
-                    if drained > DRAIN_BYTES or not reader.usage_may_follow():
+                    if drained > DRAIN_BYTES or not pump.usage_may_follow:
                         break
-            rest = reader.finish()
-            outcome = call.stream_outcome if exchange.left and not exchange.reads_on else reader.outcome
+            rest = pump.take(None)
+            outcome = call.stream_outcome if exchange.left and not exchange.reads_on else pump.outcome
         except asyncio.CancelledError:
             outcome = call.stream_outcome
             raise
@@ -308,70 +308,3 @@ def _headers(response: httpx.Response, call: Call | Retrieval | None, *, changed
     if isinstance(call, Call) and call.output_limit is not None:
         headers.append((LIMIT_HEADER, str(call.sent_limit or call.output_limit).encode()))
     return headers
-
-
-class _Bytes:
-    """Passes a body that reports nothing on its way, such as audio; JSON is kept and read at its end."""
-
-    def __init__(self, call: Call, *, keeps: bool) -> None:
-        self._call = call
-        self._kept: list[bytes] | None = [] if keeps else None
-        call.responded = True
-
-    def feed(self, chunk: bytes) -> bytes:
-        if self._kept is not None:
-            self._kept.append(chunk)
-        return chunk
-
-    def finish(self) -> bytes:
-        if self._kept is not None:
-            _read_json(self._call, b"".join(self._kept))
-        return b""
-
-    def usage_may_follow(self) -> bool:
-        return False
-
-    @property
-    def outcome(self) -> Outcome:
-        return self._call.chunks_outcome
-
-
-class _Events:
-    """Passes the events of a stream on, without the usage event that the proxy itself requested."""
-
-    def __init__(self, call: Call | Retrieval) -> None:
-        self._call = call
-        self._seen = call.stream()
-
-    def feed(self, chunk: bytes) -> bytes:
-        return self._seen.feed(chunk)
-
-    def finish(self) -> bytes:
-        return self._seen.flush()
-
-    def usage_may_follow(self) -> bool:
-        seen = self._seen
-        return self._call.usage_event and seen.finished and not (seen.usage_seen or seen.complete or seen.failed)
-
-    @property
-    def outcome(self) -> Outcome:
-        return "error" if self._seen.failed else None
-
-
-def _reader_of(call: Call | Retrieval, kind: str) -> _Bytes | _Events:
-    if isinstance(call, Retrieval) or "event-stream" in kind:
-        return _Events(call)
-    return _Bytes(call, keeps="json" in kind)
-
-
-def _read_json(call: Call, content: bytes) -> None:
-    """Read a body of JSON; Gemini streams without ``alt=sse`` are a list of chunks."""
-    found: Any = None
-    with contextlib.suppress(ValueError):
-        found = json.loads(content)
-    if not isinstance(found, list):
-        call.whole(content)
-        return
-    for chunk in found:
-        if isinstance(chunk, Mapping):
-            call.chunk(chunk)

@@ -278,6 +278,18 @@ def test_compressed_requests_are_rejected() -> None:
         assert place.provider.requests == []
 
 
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+def test_events_without_a_request_for_a_stream_are_charged_exactly(kind: str) -> None:
+    usage = {"prompt_tokens": USED["tokens_input"], "completion_tokens": USED["tokens_output"]}
+    body = b'data: {"id": "c", "model": "m", "choices": [], "usage": %s}' % json.dumps(usage).encode()
+    with proxied() as place:
+        place.provider.reply(body=body, headers={"content-type": kind})
+        answer = httpx.post(f"{place.openai_url}/chat/completions", json=CHAT, timeout=60)
+        assert answer.content == body
+        place.arrivals.wait_for("commit")
+        assert place.commits == [(EXACT, {})]
+
+
 def test_a_gemini_stream_without_events_is_charged() -> None:
     parts = [
         {"candidates": [{"content": {"parts": [{"text": "a"}]}}], "usageMetadata": {"promptTokenCount": 1000}},
