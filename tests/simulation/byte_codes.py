@@ -52,6 +52,7 @@ class _Tracer:
         self._random = random
         self._thread = hub.current
         self._left = int(MOST_CODES ** random.random()) if random.random() < RAISES else -1
+        self._checked: FrameType | None = None  # Python looks for a signal before the next byte code of this frame
         self._until_switch = self._distance()
 
     def _distance(self) -> int:
@@ -69,10 +70,13 @@ class _Tracer:
         hub = self._hub
         if event != "opcode" or hub.current is not self._thread or self._thread is None:
             return self._at
-        self._left -= 1
+        self._left -= self._left > 0
         if self._left == 0 and self._thread.process.alive:
-            self._swarm.matters(FEATURE)
-            raise _interrupted(hub, frame)
+            if self._checked is frame:
+                self._left = -1
+                self._swarm.matters(FEATURE)
+                raise _interrupted(hub, frame)
+            self._checked = frame if _is_checked(frame) else None
         self._until_switch -= 1
         if self._until_switch <= 0:
             self._swarm.matters(FEATURE)
@@ -121,8 +125,7 @@ class _PoolTracer:
         if event != "opcode" or thread is None or hub.current is not thread or not thread.process.alive:
             return self._at
         is_point = self._checked.get(frame, True)
-        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        self._checked[frame] = name.startswith(_CHECKED)
+        self._checked[frame] = _is_checked(frame)
         is_point = is_point and self._counts(frame)
         self._points += is_point
         if is_point and self._acts and self._points >= self._acts[0][0]:
@@ -143,6 +146,11 @@ class _PoolTracer:
                 break
             near = near.f_back
         return self._inside is None or (near is not None and near.f_code.co_name == self._inside)
+
+
+def _is_checked(frame: FrameType) -> bool:
+    """Return whether Python looks for signals after this byte code."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith(_CHECKED)
 
 
 def _interrupted(hub: Hub, frame: FrameType) -> Interrupted:
