@@ -236,6 +236,7 @@ class SimulatedRun:
                 if op.process is process and (machine.lost or faults.emptied or not is_whole):
                     op.may_be_lost = True
                     unsafe = faults.emptied or faults.has_failed or process in self._machines.paused
+                    unsafe |= self._faults.lacked_threads  # of which one puts the sums of chunks
                     op.checkpointed = op.kind == "pool" and not unsafe
 
     def _note_emptied(self) -> None:

@@ -118,8 +118,21 @@ def pool_sync(program: Program, op: Op) -> None:
         finally:
             program.spent(op, value)
     if program.hub.random.random() < 0.5:
-        with program.settles(op, "the close of a pool"):
+        with closes(program, op, pool):
             pool.close()
+
+
+def closes(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextManager[None]:
+    """Check that a close takes as long as one settlement; without threads it settles one chunk after the other."""
+    thread, answers = program.hub.current, program.answers(op)
+    assert thread is not None
+    refused, chunks = thread.refused, pool.stats().chunks
+
+    def limit_s() -> float:
+        settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S)
+        return settle_s * (1 if thread.refused == refused else max(1, chunks))
+
+    return program.within(op, "the close of a pool", limit_s)
 
 
 class _Block:
