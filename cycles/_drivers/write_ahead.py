@@ -172,7 +172,8 @@ class WriteAhead:
             if guard.ahead is None:
                 guard.ahead = made
         entry = guard.ahead
-        if isinstance(entry, Entry) and not guard.finalized:
+        # A kill must not lose what the background has not settled yet, if its chunk is settled first.
+        if isinstance(entry, Entry) and (not guard.finalized or guard.is_ended_later):
             try:
                 amount = Amount(guard.estimate.unit, sent + (0 if known is None else known.amount))
                 record = encode(ahead_record(self._io, guard, amount, sent=sent > 0))

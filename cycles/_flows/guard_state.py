@@ -35,6 +35,7 @@ ANY_AMOUNT: Final = "any amount"
 
 _OPEN: Final = ("active", "lost", "unreserved")
 """States of a guard whose settlement has no outcome yet. An observed guard keeps its state."""
+_ENDED_LATER: Final = ("drop", "end", "exit")
 
 _ENDED: Final = ("committed", "pending", "pooled", "rejected")
 
@@ -370,6 +371,11 @@ class GuardState:
     def finalized(self) -> bool:
         """True once a caller has begun to commit, release or detach it."""
         return self.claimed is not None
+
+    @property
+    def is_ended_later(self) -> bool:
+        """Whether the background ends it, and has not done so: it was dropped, or the interpreter exits."""
+        return self.claimed in _ENDED_LATER and self._state in _OPEN
 
     @property
     def known(self) -> Amount | None:

@@ -198,6 +198,28 @@ def test_a_kill_between_two_writes_charges_once_what_outlives_its_chunk(
     shop.faults.clear()  # or closing the client waits for its flush timeout
 
 
+@ignore_dropped
+def test_a_kill_charges_a_dropped_guard_whose_chunk_is_settled_before_it(
+    client: cycles.Cycles, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool, other = pool_of(client), pool_of(client)
+    other.reserve(T(1)).acquire().release()
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    with monkeypatch.context() as patch:
+        patch.setattr("cycles._drivers.live_guards._thread.start_new_thread", refuse)
+        del guard
+        settle_chunks(client, pool)
+    assert after_a_kill(shop, tmp_path) == 3
+    pool.close()
+    other.close()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (3, 0)
+
+
 def test_a_log_that_returns_after_a_loss_of_power_charges_nothing_again(
     client: cycles.Cycles, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
