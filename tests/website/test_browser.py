@@ -71,6 +71,18 @@ def test_a_table_of_numbers_fits_a_narrow_window(tab: Browser, site: Path) -> No
     assert tab.run(f"return {box}.scrollWidth") <= tab.run(f"return {box}.clientWidth"), "the table scrolls sideways"
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_row_of_a_wide_table_keeps_its_name(tab: Browser, site: Path, width: int) -> None:
+    tab.open((site / "overspend.html").as_uri(), width=width)
+    tab.wait_for("return document.readyState === 'complete'")
+    box = (
+        "[...document.querySelectorAll('.md-typeset__scrollwrap')].find((box) => box.querySelector('th:nth-child(9)'))"
+    )
+    left = "box.querySelector('td').getBoundingClientRect().left - box.getBoundingClientRect().left"
+    scrolled, left = tab.run(f"const box = {box}; box.scrollLeft = 100; return [box.scrollLeft, {left}]")
+    assert (scrolled, left) == (100, 0)
+
+
 def test_no_line_of_code_is_cut(tab: Browser, site: Path) -> None:
     for page in ("run-under-a-budget.html", "webhooks.html", "tutorial.html"):
         tab.open((site / page).as_uri(), width=690)
