@@ -26,9 +26,10 @@ async def test_a_commit_that_arrived_is_charged_once_although_a_page_came_back(
     world: World, shop: Shop, status: int, page: Any
 ) -> None:
     """The server has charged the amount, and the gateway replaces its response."""
-    shop.faults.status("commit", status, body=page, reaches_ledger=True)
+    shop.faults.status("commit", status, body=page, reaches_ledger=True, times=None)
     guard = await world.acquire(world.reserve())
     assert (await world.get(guard.commit(T(42)))).status == "pending"
+    shop.faults.clear()
     assert (await world.get(world.operations.flush(timeout=60))).pending == 0
     assert (guard.state, shop.money()) == ("committed", (42, 0))
     assert shop.sent("event") == []
@@ -38,10 +39,11 @@ async def test_a_commit_that_arrived_is_charged_once_although_a_page_came_back(
 @statuses
 async def test_a_commit_by_id_is_pending_after_a_page(world: World, shop: Shop, status: int) -> None:
     guard = await world.acquire(world.reserve())
-    shop.faults.status("commit", status, body=PAGE, reaches_ledger=True)
+    shop.faults.status("commit", status, body=PAGE, reaches_ledger=True, times=None)
     guard.detach()
     committed = await world.get(world.operations.commit_reservation(guard.reservation_id, T(42)))
     assert committed.status == "PENDING"
+    shop.faults.clear()
     assert (await world.get(world.operations.flush(timeout=60))).pending == 0
     assert shop.money() == (42, 0)
 
@@ -50,9 +52,10 @@ async def test_a_commit_by_id_is_pending_after_a_page(world: World, shop: Shop, 
 async def test_an_event_that_arrived_is_charged_once_although_a_page_came_back(
     world: World, shop: Shop, status: int
 ) -> None:
-    shop.faults.status("event", status, body=PAGE, reaches_ledger=True)
+    shop.faults.status("event", status, body=PAGE, reaches_ledger=True, times=None)
     recorded = await world.get(world.operations.record(T(42), action=ACTION))
     assert recorded.status == "PENDING"
+    shop.faults.clear()
     assert (await world.get(world.operations.flush(timeout=60))).pending == 0
     assert len({body["idempotency_key"] for body in shop.bodies("event")}) == 1
     assert shop.money() == (42, 0)

@@ -62,6 +62,7 @@ async def test_a_loop_needs_no_thread_for_a_commit_that_does_not_wait(shop: Shop
 
 
 async def test_a_flush_settles_what_is_pending(world: World, shop: Shop) -> None:
+    world.client = shop.client(retry_initial_delay=3600.0)
     shop.faults.status("commit", 503)
     guard = await world.acquire(world.reserve())
     assert (await world.get(guard.commit(T(7)))).status == "pending"

@@ -178,6 +178,7 @@ async def test_prices_get_all_counts(guarded: Any, ledger: Ledger) -> None:
     assert ledger.spent("USD_MICROCENTS") == 400 * 100 + 600 * 10 + 50 * 1_000
 
 
+@pytest.mark.usefixtures("closed_http_clients")
 async def test_a_known_client_is_metered(
     streamed: bool, guarded: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
