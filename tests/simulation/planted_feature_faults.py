@@ -177,4 +177,11 @@ FEATURE_FAULTS: Final = (
         "len(self.unsettled()), quarantined, self._scan_finished)",
         "sum(key not in self._rejected for key in self.unsettled()), quarantined, self._scan_finished)",
     ),
+    Fault(
+        "a call whose task is cancelled counts as not sent",
+        "cycles/providers/_call.py",
+        "        lost = self._is_lost(raised)\n",
+        "        lost = self._is_lost(raised) and isinstance(raised, Exception)\n",
+        most=1_000,
+    ),
 )

@@ -30,7 +30,7 @@ from tests.simulation.threads import SimThread
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_background import with_background
 from tests.simulation.uses_pool import POOL_KINDS, with_pools
-from tests.simulation.uses_provider import PROVIDER, with_provider
+from tests.simulation.uses_provider import PROVIDER, with_provider, with_provider_in_loop
 from tests.simulation.uses_requests import REQUEST, requests_of
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
@@ -130,6 +130,9 @@ class SimulatedRun:
             sync = with_provider(sync, self.swarm, Random(f"provider {self.hub.seed} {len(self._programs)}"))
             sync = with_pools(sync, self.swarm, Random(f"pools {self.hub.seed} {len(self._programs)}"))
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
+        if self._swarms:
+            apart = Random(f"provider in loop {self.hub.seed} {len(self._programs)}")
+            tasks = with_provider_in_loop(tasks, self.swarm, apart)
         if self.swarm.quiet:
             sync, tasks = [], ["overspend", *tasks]
         requests = requests_of(self.hub.seed, len(self._programs))

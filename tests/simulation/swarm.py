@@ -69,6 +69,7 @@ LATER_FEATURES: Final = (
     "closed budget",
     "provider calls",
     "closed tenant",
+    "provider calls in loops",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (

@@ -11,6 +11,7 @@ import cycles
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_ASYNC
+from tests.simulation.uses_provider import PROVIDER, call_in_task
 from tests.simulation.workload import ACTION, Boom, Op, Program, check_unreserved
 
 
@@ -237,5 +238,8 @@ ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "flush": flush_async,
     **POOL_ASYNC,
 }
-LATER: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {"overspend": overspend_async}
+LATER: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
+    "overspend": overspend_async,
+    PROVIDER: call_in_task,
+}
 """Those that only some runs choose."""

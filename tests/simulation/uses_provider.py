@@ -1,18 +1,22 @@
 """Calls of a provider through a guarded client: whole responses, streams that are left, lost responses with a retry.
 
-`cycles.providers` is the real code, called as its hooks call it. The provider keeps a bill: what is charged for a use
-must be at least what it billed. A signal handler may raise while a response is read, priced and settled.
+`cycles.providers` is the real code, called as its hooks call it, by threads and by tasks. The provider keeps a bill:
+what is charged for a use must be at least what it billed. A signal handler may raise while a response is read, priced
+and settled. A task may be cancelled at any await.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from cycles._flows.io import run
 from cycles.providers._call import Call
-from cycles.providers._settle import end_call, open_call
+from cycles.providers._settle import TASK, THREAD, Caller
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.byte_codes import points
 from tests.simulation.uses_background import MADE, RESERVE_S, call_of
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 PROVIDER: Final = "provider call"
 FEATURE: Final = "provider calls"
+IN_LOOPS: Final = "provider calls in loops"
 SHARE: Final = 0.6
 """The share of programs whose first thread makes such calls, if the feature is on."""
 LEFT: Final = 10
@@ -37,6 +42,9 @@ ENDED: Final = (
 )
 
 
+_Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+
+
 class LostError(Exception):
     """The connection ended after the request was sent, and before a status."""
 
@@ -48,32 +56,51 @@ def with_provider(threads: list[list[str]], swarm: Swarm, random: Random) -> lis
     return threads
 
 
-def provider_call(program: Program, op: Op) -> None:
-    """Call the provider once, or again after a lost response."""
+def with_provider_in_loop(tasks: list[str], swarm: Swarm, random: Random) -> list[str]:
+    """Return the kinds of uses of the tasks of a loop; see `with_provider`."""
+    return [PROVIDER] * 3 + tasks[3:] if tasks and IN_LOOPS in swarm and random.random() < SHARE else tasks
+
+
+def call_in_thread(program: Program, op: Op) -> None:
     program.server.swarm.matters(FEATURE)
+
+    async def sleep(seconds: float) -> None:
+        program.hub.sleep(seconds)
+
+    run(_call(program, op, THREAD, sleep))
+
+
+async def call_in_task(program: Program, op: Op) -> None:
+    program.server.swarm.matters(IN_LOOPS)
+    await _call(program, op, TASK, asyncio.sleep)
+
+
+async def _call(program: Program, op: Op, caller: Caller, sleep: _Sleep) -> None:
+    """Call the provider once, or again after a lost response."""
     how = program.hub.random.choice(("whole", "whole", "stream", "left", "lost"))
     call = call_of(program, op, BODY, stream=how in ("stream", "left"))
-    bill = _sent(program, op, call)
-    if how == "lost":  # the provider has made the response, and bills it
-        op.known, op.committing = ESTIMATE, True
-        with program.settles(op, "the end of a lost call"):
-            end_call(call, None, LostError("reset"))
-        op.returned, op.committing = op.known, False
+    bill = await _sent(program, op, caller, call)
+    if how == "lost":
+        await _lost(program, op, caller, call, LostError("reset"))
         call = call.again()
-        bill += _sent(program, op, call)
-    program.hub.sleep(program.work_s())
+        bill += await _sent(program, op, caller, call)
+    try:
+        await sleep(program.work_s())
+    except asyncio.CancelledError as error:
+        await _lost(program, op, caller, call, error)
+        raise
     if how in ("stream", "left"):
         call.stream().feed(BEGUN + (ENDED if how == "stream" else b""))
-    _ends(program, op, call, how)
+    await _ends(program, op, caller, call, how)
     if how != "left" and op.known < bill:
         op.problems.append(f"the provider bills {bill} for a response that is {how}, and {op.known} are charged")
 
 
-def _sent(program: Program, op: Op, call: Call) -> int:
+async def _sent(program: Program, op: Op, caller: Caller, call: Call) -> int:
     """Reserve for a request and send it. Return what the provider bills for it."""
     op.reaching = op.known + ESTIMATE
     with program.within(op, "reserve", RESERVE_S):
-        open_call(call)
+        await caller.open(call)
     op.ran = True
     op.reservations.add(call.guard.reservation_id)
     op.steps.append((program.hub.awake_s, op.known + ESTIMATE))  # its bound was written ahead
@@ -81,7 +108,15 @@ def _sent(program: Program, op: Op, call: Call) -> int:
     return MADE
 
 
-def _ends(program: Program, op: Op, call: Call, how: str) -> None:
+async def _lost(program: Program, op: Op, caller: Caller, call: Call, error: BaseException) -> None:
+    """End a call whose response the caller does not get. The provider has made it, and bills it."""
+    op.known, op.committing = op.known + ESTIMATE, True
+    with program.settles(op, "the end of a lost call"):
+        await caller.end(call, None, error)
+    op.returned, op.committing = op.known, False
+
+
+async def _ends(program: Program, op: Op, caller: Caller, call: Call, how: str) -> None:
     """Read the response, and settle the call. From then on an interrupt changes nothing about what it costs."""
     cost = op.known + (LEFT if how == "left" else MADE)
     op.exact = {cost, op.known + ESTIMATE}  # the bound, if it comes before the response is read
@@ -92,8 +127,8 @@ def _ends(program: Program, op: Op, call: Call, how: str) -> None:
         with signals, program.settles(op, "the end of a call"):
             if how in ("whole", "lost"):
                 call.whole(RESPONSE)
-            end_call(call, outcome)
+            await caller.end(call, outcome)
     except BaseException as error:  # as the hook of a whole response, or the finalizer of a stream
-        end_call(call, outcome, error if how in ("whole", "lost") else None)
+        await caller.end(call, outcome, error if how in ("whole", "lost") else None)
         raise
     op.reaching = op.returned = op.known

@@ -252,7 +252,7 @@ class Program:
         uses = uses_sync.SYNC | uses_pool.LATER
         uses |= {
             uses_background.BACKGROUND: uses_background.background,
-            uses_provider.PROVIDER: uses_provider.provider_call,
+            uses_provider.PROVIDER: uses_provider.call_in_thread,
         }
 
         for kind in kinds:
