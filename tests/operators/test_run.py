@@ -11,7 +11,7 @@ import pytest
 import cycles
 from cycles.testing import FakeProvider
 from tests.operators.kit import ROOT, environment, processes, run_process
-from tests.operators.running import GPT_4O, PACKAGES, USED, VARIABLES, VENV, agent, read_line, start, summary, upstreams
+from tests.operators.running import GPT_4O, PACKAGES, USED, VENV, agent, read_line, start, summary, upstreams
 
 pytestmark = processes
 
@@ -89,25 +89,6 @@ def test_reservations_of_the_command_itself_are_reported(provider: FakeProvider)
     ran = run_process("run", "--budget", "1USD", *upstreams(provider), *agent("reserving"))
     assert ran.status == 0, ran.err
     assert "1 reservation came from the command itself" in ran.err
-
-
-def test_the_command_gets_addresses_a_ledger_and_no_other_proxy_for_loopback(provider: FakeProvider) -> None:
-    env = environment(NO_PROXY="example.com", OPENAI_BASE_URL=provider.openai_url)
-    ran = run_process("run", "--budget", "1USD", *agent("environment"), env=env)
-    found = dict(line.split("=", 1) for line in ran.out.splitlines())
-    proxy = found["CYCLES_PROXY_URL"]
-    assert proxy.startswith("http://127.0.0.1:")
-    assert len(proxy.rpartition("/")[2]) > 20
-    assert found["OPENAI_BASE_URL"] == f"{proxy}/openai/v1"
-    assert found["ANTHROPIC_BASE_URL"] == f"{proxy}/anthropic"
-    assert found["GOOGLE_GEMINI_BASE_URL"] == f"{proxy}/gemini"
-    assert found["NO_PROXY"] == found["no_proxy"] == "example.com,127.0.0.1,localhost"
-    assert found["CYCLES_TENANT"] == "run"
-    assert found["CYCLES_BASE_URL"].startswith("http://127.0.0.1:")
-    assert "no call reached the proxy" in ran.err
-    ran = run_process("run", "--budget", "1USD", "--no-cycles-env", *agent("environment"), env=env)
-    assert "CYCLES_" not in ran.out
-    assert "OPENAI_BASE_URL" in ran.out
 
 
 def test_a_call_that_the_ledger_could_not_decide_has_reached_the_proxy(provider: FakeProvider) -> None:
@@ -248,27 +229,6 @@ def test_a_socks_proxy_of_the_caller_exits_2(provider: FakeProvider) -> None:
     ran = run_process("run", "--budget", "1USD", *upstreams(provider), "--", "echo", "started", env=env)
     assert (ran.status, ran.out) == (2, "")
     assert "ALL_PROXY is a socks5:// proxy, which is not supported: set it to an http://" in ran.err
-
-
-def test_the_command_gets_the_variables_of_every_route_and_of_the_tunnel(provider: FakeProvider) -> None:
-    env = environment(NO_PROXY="a.example,.openai.com", AZURE_API_BASE="https://my.openai.azure.com")
-    ran = run_process("run", "--budget", "1USD", *agent("environment"), env=env)
-    found = dict(line.split("=", 1) for line in ran.out.splitlines())
-    proxy = found["CYCLES_PROXY_URL"]
-    assert {name: found[name] for name in VARIABLES} == {name: proxy + path for name, path in VARIABLES.items()}
-    assert found["AZURE_API_BASE"] == f"{proxy}/azure"
-    assert not {"AZURE_OPENAI_ENDPOINT", "OLLAMA_HOST", "OLLAMA_API_BASE"} & set(found)
-    address, _, secret = proxy.removeprefix("http://").partition("/")
-    assert found["HTTPS_PROXY"] == found["https_proxy"] == f"http://cycles:{secret}@{address}"
-    assert found["NODE_USE_ENV_PROXY"] == "1"
-    assert found["NO_PROXY"] == "a.example,127.0.0.1,localhost"
-    ran = run_process(
-        "run", "--budget", "1USD", "--no-tunnel", "--upstream", "ollama=http://o", *agent("environment"), env=env
-    )
-    found = dict(line.split("=", 1) for line in ran.out.splitlines())
-    assert not {"HTTPS_PROXY", "https_proxy", "NODE_USE_ENV_PROXY"} & set(found)
-    assert found["NO_PROXY"] == "a.example,.openai.com,127.0.0.1,localhost"
-    assert found["OLLAMA_HOST"] == f"{found['CYCLES_PROXY_URL']}/ollama"
 
 
 def test_a_program_that_ignores_the_variables_is_rejected_and_named(provider: FakeProvider) -> None:
