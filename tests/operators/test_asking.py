@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +15,7 @@ import cycles
 from cycles.proxy._asking import Asking, Question
 from cycles.proxy._denials import Payer
 from cycles.proxy._prompts import _text_of
-from tests.operators.proxying import EXACT, USED, proxied
+from tests.operators.proxying import CHAT_PATH, EXACT, KEY, USED, proxied
 from tests.support.waiting import until
 
 CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 500}
@@ -72,6 +74,22 @@ def test_after_a_no_the_budget_is_released_and_nothing_is_sent() -> None:
         assert (len(place.provider.requests), place.spent, place.held) == (1, EXACT, 0)
         assert place.proxy.app.totals.document(1.0, 0)["denied_by"] == {"approval_denied": 1}
         assert place.proxy.app.totals.calls == 1
+
+
+def test_a_program_that_leaves_before_the_reply_holds_nothing() -> None:
+    user = User(True)
+    user.may_reply.clear()
+    with proxied(cycles.usd_microcents(10 * BOUND), asking=Asking(0.01, user)) as place:
+        place.provider.reply(usage=USED)
+        assert place.post(json=CALL).status_code == 200
+        program = http.client.HTTPConnection(place.url.removeprefix("http://"))
+        program.request("POST", f"/{KEY}{CHAT_PATH}", json.dumps(CALL), {"content-type": "application/json"})
+        until(lambda: bool(user.questions))
+        assert place.held > 0
+        program.close()
+        until(lambda: not place.held)
+        user.may_reply.set()
+    assert len(place.provider.requests) == 1
 
 
 def test_calls_that_wait_for_a_question_share_a_no_and_each_get_a_yes() -> None:

@@ -92,6 +92,13 @@ def test_waiting_is_named_only_if_calls_in_flight_hold_enough() -> None:
     assert of(4) == "raise the budget of this run to 25 tokens: --budget 25TOKENS"
 
 
+def test_every_budget_that_is_short_has_to_allow_a_remedy() -> None:
+    payers = [Payer("this run", "tenant:run", 5, 5, 20), Payer("share a", "share a", 1, 0, 20)]
+    text = str(remedies(payers, "TOKENS", least=10, bound=lambda limit: limit, lowest=10, wait=240.0))
+    assert text.startswith("request at most 1 output tokens (or pass --min-output-tokens 1); or raise")
+    assert "--wait" not in text
+
+
 def test_a_request_without_an_output_limit_of_its_kind_has_no_lower_one() -> None:
     with proxied(cycles.usd_microcents(10)) as place:
         denied = place.post("/openai/v1/embeddings", json={"model": "m", "input": "x" * 500})

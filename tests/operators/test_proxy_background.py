@@ -45,6 +45,16 @@ def test_a_response_is_charged_when_it_is_retrieved() -> None:
         assert place.proxy.app.totals.models == {"m": [1, EXACT]}
 
 
+def test_the_share_that_began_a_response_pays_also_if_another_program_retrieves_it() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED)
+        made = httpx.post(f"{place.url}/{KEY}/shares", json={"name": "a", "limit": "1USD"}).json()
+        begun = httpx.post(f"{made['proxy_url']}{RESPONSES}", json=ASKED, timeout=60).json()
+        assert request(place, "GET", f"/{begun['id']}").json()["status"] == "completed"
+        found = place.proxy.shares.document()["a"]
+        assert (found["calls"], found["spent"]["amount"]) == (1, EXACT)
+
+
 def test_a_resumed_stream_charges_it_too() -> None:
     with proxied() as place:
         place.provider.reply(usage=USED)

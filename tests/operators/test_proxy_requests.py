@@ -114,13 +114,22 @@ def test_every_route_is_charged_exactly(path: str, body: dict[str, Any], sent: s
         assert ("model" in place.provider.requests[0].body) == ("model" in body)
 
 
+def test_both_formats_of_vertex_are_charged_exactly_in_one_run() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, times=2)
+        for path, body, _ in ROUTED[7:9]:
+            assert place.post(path, json=body).status_code == 200
+        assert place.commits == [(EXACT, {}), (EXACT, {})]
+
+
 def test_an_output_limit_is_added_in_the_form_that_each_route_knows() -> None:
     with proxied(max_output_tokens=50) as place:
         place.post("/mistral/v1/chat/completions", json={**CHAT, "stream": True})
         place.post("/azure/openai/deployments/m/chat/completions", json=CHAT)
+        place.post("/mistral/v1/chat/completions", json={**CHAT, "max_completion_tokens": 70})
         bodies = [request.body for request in place.provider.requests]
         assert bodies[0] == {**CHAT, "stream": True, "max_tokens": 50}
-        assert bodies[1] == {**CHAT, "max_completion_tokens": 50}
+        assert bodies[1:] == [{**CHAT, "max_completion_tokens": 50}] * 2
 
 
 def test_the_usage_event_that_the_proxy_requests_is_taken_out_and_no_other() -> None:
@@ -159,10 +168,17 @@ def test_a_body_that_needs_no_change_is_sent_byte_for_byte() -> None:
 
 
 def test_of_doubled_members_what_is_priced_is_what_is_sent() -> None:
-    raw = b'{"model":"dear","messages":[],"max_tokens":9,"model":"m"}'
-    with proxied() as place:
-        place.post(content=raw, headers={"content-type": "application/json"})
-        assert place.provider.requests[0].body == {"model": "m", "messages": [], "max_tokens": 9}
+    doubled = (
+        b'{"model":"dear","messages":[],"max_tokens":9,"model":"m"}',
+        b'{"model":"m","messages":[],"max_tokens":9,"reasoning":{"effort":"high","effort":"low"}}',
+    )
+    with proxied() as place, _recording(place) as sent:
+        for raw in doubled:
+            place.post(content=raw, headers={"content-type": "application/json"})
+        assert [json.loads(content, object_pairs_hook=list) for content in sent] == [
+            [("model", "m"), ("messages", []), ("max_tokens", 9)],
+            [("model", "m"), ("messages", []), ("max_tokens", 9), ("reasoning", [("effort", "low")])],
+        ]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +224,14 @@ def test_a_form_is_priced_by_its_model_and_sent_byte_for_byte() -> None:
         assert response.status_code == 200
         assert place.spent == 3000 * 100_000
         assert b"\x00" * 8000 in place.provider.requests[0].body
+
+
+@pytest.mark.parametrize("form", [{"model": ["m", "dear"]}, {"model": "m", "n": ["1", "9"]}])
+def test_a_form_that_says_twice_what_it_costs_is_rejected(form: dict[str, Any]) -> None:
+    with proxied() as place:
+        response = place.post("/openai/v1/images/edits", json=None, data=form, files={"image": ("a.png", b"x")})
+        assert (response.status_code, place.provider.requests) == (400, [])
+        assert "twice" in response.text
 
 
 def test_uploaded_images_are_reserved() -> None:
@@ -270,10 +294,11 @@ def test_a_response_that_is_no_success_is_passed_on_and_not_charged(status: int,
         assert (place.commits, place.spent, place.held) == ([], 0, 0)
 
 
-def test_compressed_requests_are_rejected() -> None:
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_compressed_requests_are_rejected(coding: str) -> None:
     with proxied() as place:
-        content = gzip.compress(json.dumps(CHAT).encode())
-        response = place.post(content=content, headers={"content-encoding": "gzip"})
+        content = gzip.compress(json.dumps(CHAT).encode()) if coding == "gzip" else json.dumps(CHAT).encode()
+        response = place.post(content=content, headers={"content-encoding": coding})
         assert response.status_code == 400
         assert place.provider.requests == []
 

@@ -60,7 +60,7 @@ def _root(place: Place) -> str:
 
 
 def test_a_share_has_variables_with_a_secret_of_its_own_and_is_charged() -> None:
-    with proxied(tunnel=True) as place:
+    with proxied(tunnel=True, subject={"dimensions": {"team": "blue"}}) as place:
         place.provider.reply(usage=USED)
         response = _share(_root(place))
         found = response.json()
@@ -75,7 +75,7 @@ def test_a_share_has_variables_with_a_secret_of_its_own_and_is_charged() -> None
         assert _call(url).status_code == 200
         [reserve] = place.server.requests.of("reserve")
         assert reserve.json["subject"]["agent"] == "researcher"
-        assert reserve.json["subject"]["dimensions"]["agent_path"] == "researcher"
+        assert reserve.json["subject"]["dimensions"] == {"agent_path": "researcher", "team": "blue"}
         state = httpx.get(f"{url}/shares").json()
         assert state["spent"]["amount"] == EXACT
         assert state["remaining"]["amount"] == 100_000_000 - EXACT
@@ -96,6 +96,7 @@ def test_the_same_request_returns_the_same_share_and_another_limit_is_409() -> N
         other = _share(_root(place), limit="2USD")
         assert other.status_code == 409
         assert other.json()["error"]["message"] == "the share researcher has the limit $1.00: use it, or another name"
+        assert _share(_root(place), limit="20%").status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,8 @@ def test_the_limits_of_the_parents_hold_for_a_share_of_a_share() -> None:
         assert first.json["subject"]["agent"] == "child"
         assert first.json["subject"]["dimensions"]["agent_path"] == "parent/child"
         shares = place.proxy.shares.document()
-        assert shares["parent"]["spent"] == shares["parent/child"]["spent"]
+        for count in ("spent", "calls", "denied"):
+            assert shares["parent"][count] == shares["parent/child"][count]
         assert _made(_root(place), "child", "2USD") != child
 
 

@@ -14,8 +14,11 @@ import pytest
 
 import cycles
 from cycles.proxy._caller_proxy import caller_proxy
+from cycles.proxy._connect import Connect
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._routes import covers_provider, is_provider, route_of_host
+from cycles.proxy._totals import Totals
+from cycles.proxy._tunnel import Tunnels
 from tests.operators.proxying import EXACT, KEY, USED, Place, proxied
 from tests.operators.tunnels import authorization, echo, listening, opened, read_head, rest_of, send_connect
 from tests.support.waiting import until
@@ -249,15 +252,15 @@ def test_an_allowed_host_is_tunnelled_and_named_as_not_charged(monkeypatch: pyte
         assert totals.host_lines(captures=False) == ["not charged: 1 connection to chatgpt.com (--allow-host)"]
 
 
-def _caller(requests: list[str], status: str = "200 OK") -> Any:
-    """Return a proxy of the caller that notes requests and connects loopback for any name."""
+def _caller(requests: list[str], status: str = "200 OK", first: str = "") -> Any:
+    """Return a proxy of the caller that notes requests and connects an echo for any name, which sends `first`."""
 
     def serve(connection: socket.socket) -> None:
         data = b""
         while b"\r\n\r\n" not in data:
             data += connection.recv(65536)
         requests.append(data.decode())
-        connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        connection.sendall(f"HTTP/1.1 {status}\r\n\r\n{first}".encode())
         if status.startswith("2"):
             echo(connection)
 
@@ -266,10 +269,12 @@ def _caller(requests: list[str], status: str = "200 OK") -> Any:
 
 def test_tunnels_go_through_the_proxy_of_the_caller() -> None:
     requests: list[str] = []
-    with listening(_caller(requests)) as port:
+    with listening(_caller(requests, first="r")) as port:
         caller = caller_proxy({"HTTPS_PROXY": f"http://me:p%40ss@127.0.0.1:{port}", "NO_PROXY": "127.0.0.1"})
         with proxied(tunnel=True, caller=caller) as place, opened(place) as connection:
-            assert send_connect(connection, "far.example:443")[0].startswith("HTTP/1.1 200")
+            line, first = send_connect(connection, "far.example:443")
+            assert line.startswith("HTTP/1.1 200")
+            assert (first or connection.recv(1)) == b"r"
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
     assert requests[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
@@ -327,8 +332,14 @@ def test_connections_of_a_sealed_program_do_not_reach_this_machine() -> None:
         with proxied(tunnel=True, **settings) as place:
             for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "169.254.1.1"):
                 assert _status(place, f"{host}:{port}")[0].startswith(REJECTED), host
+            assert _status(place, f"0.0.0.0:{shared}")[0].startswith(REJECTED)
             with opened(place) as connection:
                 assert send_connect(connection, f"127.0.0.1:{shared}")[0].startswith("HTTP/1.1 200")
+
+
+def test_of_the_host_of_the_ledger_only_its_port_is_not_charged() -> None:
+    tunnels = Tunnels(Totals(), keys=None, ledger=("api.openai.com", 7878))
+    assert [tunnels.decide(Connect("api.openai.com", port, None)) for port in (7878, 443)] == ["tunnel", "reject"]
 
 
 def test_without_the_tunnel_connect_reaches_nothing() -> None:
