@@ -147,7 +147,7 @@ def test_a_profile_has_address_and_key_and_other_commands_ignore_them(
     )
     path.chmod(0o600)
     for name in ("CYCLES_ADMIN_BASE_URL", "CYCLES_ADMIN_API_KEY"):
-        monkeypatch.delenv(name)
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # the profile comes first
     assert run("budgets", "--profile", "ops").status == 0
     assert run("fund", "tenant:acme", "5USD", "--yes", "--profile", "ops").status == 0
     assert "$15.00" in run("balances", "--profile", "ops").out

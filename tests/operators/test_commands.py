@@ -7,13 +7,15 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cycles
 from cycles.cli import _format
+from cycles.cli._options import moment
 from tests.operators.conftest import Cycles
 from tests.operators.kit import ROOT
 
@@ -150,6 +152,40 @@ def test_spend_by_agent_action_and_day(run: Cycles, client: cycles.Cycles) -> No
     shown = run("spend")
     assert shown.out.splitlines()[1].split() == ["bot", "$0.06", "2", "#" * 12]
     assert shown.err == "calculated from committed reservations; events and pooled calls are not itemised\n"
+
+
+def test_spend_is_that_of_seven_days_by_the_day_of_the_commit(run: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    day_ms = 86_400_000
+    midnight_ms = (_format.now_ms() // day_ms - 5) * day_ms
+    clock = cycles.ManualClock(midnight_ms - 3 * day_ms)
+    budgets = {"tenant:acme": [cycles.usd(10), cycles.tokens(9)]}
+    with cycles.EmbeddedServer(budgets, clock=clock) as server, server.listen() as url:
+        client = server.client(tenant="acme", journal=False)
+        options: dict[str, Any] = {"action": ("llm.completion", "gpt-4o"), "ttl_ms": 600_000}
+        with client.reserve(cycles.usd(1), **options) as early:
+            early.commit(cycles.usd(1))
+        clock.advance(3 * day_ms - 60_000)
+        with client.reserve(cycles.usd(2), **options) as guard, client.reserve(cycles.tokens(9), **options) as other:
+            clock.advance(120_000)
+            other.commit(cycles.tokens(9))
+            guard.commit(cycles.usd(2))
+        for name, value in {"BASE_URL": url, "API_KEY": server.api_key, "TENANT": "acme"}.items():
+            monkeypatch.setenv(f"CYCLES_{name}", value)
+        rows = run("spend", "--by", "day", "--json").document["spend"]
+        assert [(row["key"], row["unit"], row["amount"]) for row in rows] == [
+            (_format.moment(midnight_ms)[:10], "TOKENS", 9),
+            (_format.moment(midnight_ms)[:10], "USD_MICROCENTS", 200_000_000),
+        ]
+        assert [line.split()[-1] for line in run("spend").out.splitlines()[1:]] == ["#" * 12] * 2
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"), [("30s", 30), ("2m", 120), ("3h", 10_800), ("4d", 345_600), ("1w", 604_800)]
+)
+def test_an_age_is_so_long_ago(age: str, seconds: int) -> None:
+    before = datetime.now(UTC)
+    found = moment(age) + timedelta(seconds=seconds)
+    assert before <= found <= datetime.now(UTC)
 
 
 def test_spend_by_model_itemises_chunks_of_pools(run: Cycles, client: cycles.Cycles) -> None:

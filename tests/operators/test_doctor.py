@@ -158,7 +158,7 @@ def test_modes_of_the_journal_and_of_a_profile_with_a_key(
     run_here: Cycles, configured: cycles.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Path(os.environ["CYCLES_JOURNAL_DIR"])
-    root.mkdir(mode=0o755)
+    root.mkdir(mode=0o750)
     ran = run_here("doctor", "--json")
     assert ran.status == 1
     assert checks(ran.document)["journal"]["remedy"] == f"chmod 700 {root}"

@@ -16,6 +16,7 @@ import pytest
 import cycles
 from cycles._version import INSTALL_COMMAND, PROTOCOL_VERSION, install_extra
 from cycles.cli._app import COMMANDS
+from cycles.cli._frame import status_of
 from cycles.cli._output import printable
 from cycles_client.protocol import SPEC_VERSION
 from tests.operators.conftest import Cycles
@@ -68,6 +69,7 @@ def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles, mon
         ran = run("balances", "--json", "--base-url", url)
     assert ran.status == 3
     assert ran.document["error"] == "TRANSPORT_ERROR"
+    assert status_of(cycles.ServerError("down", status=503)) == 3
 
 
 @pytest.mark.parametrize(

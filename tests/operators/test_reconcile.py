@@ -466,6 +466,7 @@ def _dated(text: str) -> str:
         (["--provider", "openai", "--since", "DAY2", "--until", "DAY3"], "not after"),
         (["--provider", "openai", "--since", "31d"], "30 days"),
         (["--provider", "openai", "--since", "DAY31"], "DAY30"),
+        (["--provider", "openai", "--since", "DAY31", "--until", "DAY29"], "30 days"),
         (["--provider", "openai", "--since", "29d", "--import", "--yes"], "DAY28"),
         (["--provider", "openai", "--import"], "--yes"),
         (["--provider", "openai", "--tolerance", "0.1"], "0.1%"),
@@ -486,6 +487,11 @@ def test_wrong_usage_sends_nothing(
     assert _dated(message) in ran.err
     assert len(ledger.server.requests) == before
     assert apis.requests == []
+
+
+def test_the_longest_periods(reconcile: Reconcile, ledger: Ledger) -> None:
+    assert reconcile("--since", "30d").status == 0
+    assert reconcile("--since", "28d", "--import", "--yes").status == 0
 
 
 @pytest.mark.parametrize(
