@@ -56,6 +56,20 @@ def test_a_debit_of_more_than_remains_is_rejected(target: AdminTarget) -> None:
     assert (raised.value.code, raised.value.status) == ("BUDGET_EXCEEDED", 409)
 
 
+def test_one_budget_of_a_scope_in_two_units_is_funded_alone() -> None:
+    with EmbeddedServer(admin_api_key="k") as server, httpx.Client(transport=server.transport()) as http:
+        admin = Admin("http://embedded.test", "k", http_client=http)
+        admin.onboard("acme", "Acme", budgets={"tenant:acme": TEN}, key_name="prod")
+        admin.create_budget("tenant:acme", cycles.credits(9))
+        server.ledger.set_budget("tenant:acme", TEN, spent=4, debt=3, overdraft_limit=5)
+        assert admin.debit("tenant:acme", cycles.tokens(3)).new_remaining == cycles.tokens(0)
+        repaid = admin.repay_debt("tenant:acme", FIVE)
+        assert (repaid.new_debt, repaid.new_allocated) == (cycles.tokens(0), cycles.tokens(9))
+        admin.start_periods("acme", FIVE, period="2026-02")
+        funded, other = (server.ledger.balance("tenant:acme", unit) for unit in ("TOKENS", "CREDITS"))
+        assert (funded.allocated, funded.spent, other.allocated) == (FIVE, cycles.tokens(0), cycles.credits(9))
+
+
 def test_the_same_key_with_another_amount_is_a_mismatch(target: AdminTarget) -> None:
     target.onboarded()
     target.admin.credit(target.scope, FIVE, idempotency_key="k")

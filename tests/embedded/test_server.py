@@ -122,6 +122,13 @@ def test_replacing_a_budget_keeps_the_reserved_amount(server: EmbeddedServer) ->
     assert server.ledger.balance("tenant:other").reserved == cycles.usd(1)
 
 
+def test_a_reservation_holds_nothing_of_a_new_budget_in_another_unit(server: EmbeddedServer) -> None:
+    with server.client(tenant="other").reserve(cycles.usd(1), action=ACTION) as guard:
+        server.ledger.set_budget("tenant:other", cycles.tokens(5))
+        guard.release()
+    assert server.ledger.balance("tenant:other", unit="TOKENS").remaining.amount == 5
+
+
 @pytest.mark.parametrize(
     "wrong", [{"debt": -1}, {"spent": 2**63}, {"reserved": -1}, {"overdraft_limit": -5}, {"caps": {"max_money": 1}}]
 )
