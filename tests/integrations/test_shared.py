@@ -91,6 +91,11 @@ async def test_a_call_costs_what_the_table_says(
     assert ledger.metadata() == [metadata]
 
 
+async def test_a_name_is_truncated_to_what_the_protocol_allows(run: Any, work: Any, ledger: Ledger) -> None:
+    await run(work(action=("llm.completion", "n" * 300)), lambda guard: {"in": 3, "out": 4})
+    assert ledger.spent() == 7
+
+
 async def test_dollars_without_prices_cost_the_estimate(run: Any, work: Any, ledger: Ledger) -> None:
     await run(work(estimate=cycles.usd("0.05")), lambda guard: {"in": 3, "out": 4})
     assert ledger.spent("USD_MICROCENTS") == cycles.usd("0.05").amount

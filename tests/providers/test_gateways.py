@@ -12,6 +12,7 @@ import cycles
 from cycles.prices import Origin
 from cycles.providers import guard
 from tests.providers.conftest import BOOK, EXACT, USED, Desk, OpenAI
+from tests.providers.test_guard_lost import with_retries
 
 CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
@@ -41,6 +42,15 @@ def test_a_reported_cost_is_the_price(desk: Desk, usage: dict[str, Any], microce
     desk.provider.reply(body=chat(usage))
     OpenAI(desk, reported_cost="always").complete(max_tokens=500)
     assert desk.commits == [(microcents, {"price_source": "reported"})]
+
+
+def test_a_cost_that_the_response_reports_has_no_lost_attempt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = with_retries(OpenAI(desk), monkeypatch, reported_cost="always", lost_attempt="prompt")
+    desk.provider.reply(drop_after=0).reply(body=chat({"cost": 0.00014}))
+    sdk.complete(max_tokens=500)
+    [(amount, metadata)] = desk.commits
+    assert amount > 14_000
+    assert metadata == {"price_source": "reported", "actual_source": "estimate", "attempts": 2}
 
 
 @pytest.mark.parametrize("cost", ["0.1", -1, True, None, float("nan"), float("inf"), [], {"total_cost": "x"}])
@@ -177,6 +187,7 @@ def test_latest_is_reserved_at_the_dearest_model_that_begins_so() -> None:
         ("http://localhost:11434/v1", None),
         ("https://llm.mine.example/v1", None),
         ("https://api.openai.com.evil.example/v1", None),
+        ("https://notopenrouter.ai/v1", None),
     ],
 )
 def test_the_metadata_names_who_bills_the_call_by_its_host(desk: Desk, url: str, provider: str | None) -> None:

@@ -113,6 +113,20 @@ def test_a_retry_gets_the_output_limit_that_it_has_reserved(
     assert last == (10 * 100 + 10 * 1_000, {"output_limit": second})
 
 
+def test_the_guard_around_a_request_pays_the_prompt_of_its_lost_attempt_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"within": "enclosing", "lost_attempt": "prompt", "max_output_tokens": 500}
+    sdk = with_retries(OpenAI(desk), monkeypatch, **options)
+    desk.provider.reply(drop_after=0).reply(usage=USED)
+    with desk.client.reserve(cycles.usd(1), action=("agent", "run")) as outer:
+        sdk.complete()
+        lost = outer.usage.tokens_input - 1_000
+        assert lost > 0
+        assert outer.spent == cycles.usd_microcents(EXACT + 100 * lost)
+        outer.commit()
+
+
 def test_a_denied_retry_waits_for_the_calls_in_flight(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     sdk = with_retries(OpenAI(desk), monkeypatch, min_output_tokens=None)

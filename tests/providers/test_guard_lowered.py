@@ -249,9 +249,10 @@ def test_an_estimate_by_hand_assumes_what_it_is_given() -> None:
 # --- a guard around it
 
 
-def test_an_enclosing_guard_pays_for_a_request_without_a_limit_if_the_lower_limit_fits(desk: Desk) -> None:
+@pytest.mark.parametrize("tokens", [20_000, 16_384])
+def test_an_enclosing_guard_pays_for_a_request_without_a_limit_if_the_lower_limit_fits(desk: Desk, tokens: int) -> None:
     llm = OpenAI(desk, prices=BOOK, within="enclosing")
-    with desk.client.reserve(budget(20_000), action=("agent", "run")):
+    with desk.client.reserve(budget(tokens), action=("agent", "run")):
         llm.complete()
     assert sent(desk)["max_completion_tokens"] == 16_384
-    assert desk.reserved == [20_000_000]
+    assert desk.reserved == [tokens * 1000]

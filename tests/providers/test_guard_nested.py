@@ -96,6 +96,17 @@ def test_a_stream_that_outlives_its_enclosing_guard_is_recorded_as_an_event(desk
     assert event.json["action"]["name"] == "m"
 
 
+def test_the_event_of_a_stream_that_is_left_says_that_its_amount_is_an_estimate(desk: Desk) -> None:
+    nested = OpenAI(desk, within="enclosing", max_output_tokens=500)
+    with desk.client.reserve(cycles.usd(1), action=("agent", "run")) as outer:
+        stream = nested.stream()
+        next(stream)
+        outer.commit(cycles.usd(0))
+    stream.close()
+    (event,) = desk.server.requests.of("event")
+    assert event.json["metadata"] == {"actual_source": "estimate", "outcome": "closed"}
+
+
 def test_own_reservations_leave_the_enclosing_guard_alone(desk: Desk) -> None:
     desk.provider.reply(usage=USED)
     with desk.client.reserve(cycles.usd(1), action=("agent", "run")) as outer:

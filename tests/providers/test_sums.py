@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,6 +182,18 @@ def test_a_total_without_its_parts_is_charged(desk: Desk) -> None:
     assert metadata == {"actual_source": "estimate"}
 
 
+def test_of_several_totals_of_a_stream_the_highest_is_charged(desk: Desk) -> None:
+    choice = {"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "gpt-4o", "choices": [choice]}
+    events = [{**chunk, "usage": {"total_tokens": total}} for total in (600, 1_100)]
+    raw = "".join(f"data: {json.dumps(each)}\n\n" for each in events).encode()
+    desk.provider.reply(body=raw, headers={"content-type": "text/event-stream"})
+    for _ in OpenAI(desk, prices=BOOK).stream(model="gpt-4o"):
+        pass
+    [(amount, _)] = desk.commits
+    assert 1_000 * 1_000 < amount <= 1_100 * 1_000
+
+
 def test_the_total_of_an_embedding_is_its_input(desk: Desk) -> None:
     body = {"object": "list", "model": "text-embedding-3-small", "data": [], "usage": {"total_tokens": 8_000}}
     desk.provider.reply(body=body)
@@ -208,8 +221,6 @@ def test_a_stream_without_its_output_is_estimated(desk: Desk) -> None:
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": None}},
         {"type": "message_stop"},
     ]
-    import json
-
     raw = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events).encode()
     desk.provider.reply(body=raw, headers={"content-type": "text/event-stream"})
     for _ in Anthropic(desk, prices=BOOK).stream(model="claude-sonnet-4-5"):
