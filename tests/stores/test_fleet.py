@@ -402,6 +402,19 @@ def test_an_excess_that_is_rejected_again_keeps_the_members_of_a_newer_version(
     assert records(store) == []
 
 
+def test_an_excess_that_is_rejected_in_an_outage_keeps_the_members_of_a_newer_version(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore
+) -> None:
+    journal = shared(worker())
+    excess = a_record("rsv_1:excess", rejected="BUDGET_EXCEEDED", base_url="")
+    newer = evolve(excess, extra={"settled_by": {"version": "9.1"}})
+    store.fails = "it is down"
+    assert journal.put(newer) is PutResult.SAVED
+    journal.reject(excess, "BUDGET_EXCEEDED")
+    assert journal.local.rejected() == [(newer, "BUDGET_EXCEEDED")]
+    assert journal.local.pending() == []
+
+
 def test_an_event_in_the_store_gets_what_a_newer_version_has_added_to_its_commit_in_a_file(
     worker: Callable[..., cycles.Cycles],
 ) -> None:

@@ -375,8 +375,6 @@ class StoreJournal:
                 raw = _with_extra(raw, held.record)
             saved = None if key in self._taken else self._try_put(key, raw, 0, "rejected")
         held = self._held.pop(key, None)
-        if held is not None and held.place == "disk":
-            self.local.delete(record)
         if not saved:  # an outage, or the amount under this key in the store is another client's
             self.local.reject(record, reason)
             if held is not None and (held.fence is not None or held.is_unsure):
