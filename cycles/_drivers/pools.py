@@ -192,5 +192,4 @@ class Checkpoints:
 
 def _open_chunks(pool: PoolState) -> list[PoolChunk]:
     with pool.lock:
-        chunks = pool.book.chunks
-        return [chunk for chunk in chunks if chunk.header is not None and chunk.sums.totals.calls and not chunk.begun]
+        return [chunk for chunk in pool.book.chunks if chunk.header is not None and not chunk.begun]

@@ -12,7 +12,7 @@ import pytest
 import cycles
 from cycles._core.settlement.late import late_record
 from cycles._core.settlement.record import decode
-from cycles._drivers.pools import Checkpoints
+from cycles._drivers.pools import IDLE_TICKS, Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
@@ -69,6 +69,48 @@ def test_the_sum_of_an_open_chunk_is_in_the_store(
         assert server.requests.of("commit") == []
     until(lambda: records(store) == [])
     assert spent(server) == 12
+
+
+class Timers:
+    """Counts the ticks of checkpoints, and the timers that are pending."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ticks = self.pending = 0
+        self._schedule, self._tick = Checkpoints._schedule, Checkpoints._tick
+        monkeypatch.setattr(Checkpoints, "_schedule", lambda checkpoints: self.schedule(checkpoints))
+        monkeypatch.setattr(Checkpoints, "_tick", lambda checkpoints: self.tick(checkpoints))
+
+    def schedule(self, checkpoints: Checkpoints) -> None:
+        self.pending += 1
+        self._schedule(checkpoints)
+
+    def tick(self, checkpoints: Checkpoints) -> None:
+        self._tick(checkpoints)
+        self.ticks += 1
+        self.pending -= 1
+
+
+def test_the_timer_of_checkpoints_ends_without_chunks_and_begins_with_the_next_one(
+    worker: Callable[..., cycles.Cycles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, timers = worker(), Timers(monkeypatch)
+    for _ in range(2):
+        with client.pool(max_held=T(500), action=ACTION) as pool:
+            spend(pool, 3)
+            until(lambda: timers.pending == 1)
+        until(lambda: timers.pending == 0)
+
+
+def test_a_chunk_is_watched_until_its_first_guard_ends(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of a model takes longer than the time after which the timer of checkpoints ends."""
+    timers = Timers(monkeypatch)
+    with worker().pool(max_held=T(500), action=ACTION) as pool, pool.reserve(T(20)) as guard:
+        until(lambda: timers.ticks > 2 * IDLE_TICKS)
+        assert records(store) == []
+        guard.commit(T(7))
+        until(lambda: sums(store) == [7])
 
 
 def test_a_lost_worker_loses_no_open_chunk(
