@@ -94,6 +94,17 @@ async def test_a_clock_that_is_set_makes_no_record_old(slow: World, shop: Shop, 
     assert (guard.state, shop.money(), rejected(shop)) == ("committed", (7, 0), [])
 
 
+async def test_a_clock_that_is_set_makes_no_commit_by_id_old(slow: World, shop: Shop, clocks: Clocks) -> None:
+    guard = await slow.acquire(slow.reserve())
+    guard.detach()
+    shop.faults.drop_response("commit")
+    result = await slow.get(slow.operations.commit_reservation(guard.reservation_id, T(7)))
+    assert result.status == "PENDING"
+    clocks.set(9_800, 0.1)
+    await flush(slow)
+    assert (shop.money(), rejected(shop)) == ((7, 0), [])
+
+
 async def test_without_a_clock_that_counts_suspension_the_wall_clock_counts(
     slow: World, shop: Shop, clocks: Clocks
 ) -> None:

@@ -83,7 +83,10 @@ async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, re
     assert guard.commit(T(2), wait=False).status == "committed"
     respond.set()
     assert queued.settled().status == "committed"
-    assert shop.money() == (3, 0)
+    client.flush()
+    another = await commit_unsettled(World("sync", client), 4)  # the queue has space again
+    assert another.settled().status == "committed"
+    assert shop.money() == (7, 0)
 
 
 async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:

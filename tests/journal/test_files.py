@@ -17,7 +17,7 @@ import pytest
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.file_calls import move_to_free_name
 from cycles._journal.journal import Entry, Journal, default_root
-from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, put, settle_all
+from tests.journal.kit import ROOT_USER, Told, a_record, all_files, failing, files, posix_only, put, settle_all
 
 
 def test_a_saved_settlement_is_there_for_the_next_process(
@@ -268,6 +268,28 @@ def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | N
     assert told[:1] == ([kind] if kind else [])
     assert told.count("unwritable") == (1 if kind else 0)
     assert stat.S_IMODE(root.stat().st_mode) == mode
+
+
+def test_a_record_that_is_saved_after_the_close_leaves_no_file(journal: Journal) -> None:
+    journal.save(a_record("before"))
+    journal.close()
+    journal.save(a_record("after"))
+    for name in ("before", "after"):
+        journal.delete(a_record(name))
+    assert all_files(journal) == set()
+
+
+def test_a_file_is_used_again_for_records_of_any_length(
+    journal: Journal, open_journal: Callable[..., Journal], told: Told
+) -> None:
+    """The end of a longer record would stay behind a shorter one."""
+    for length in (5, 200, 100, 150, 1):
+        record = a_record("r" * length)
+        assert journal.save(record)
+        reader = open_journal()
+        assert [reader.load(entry) for entry in reader.pending()] == [record]
+        journal.delete(record)
+    assert told == []
 
 
 @pytest.mark.parametrize(

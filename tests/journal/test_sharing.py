@@ -15,8 +15,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
-from cycles._journal.journal import Journal, JournalIssue
+from cycles._journal.journal import Entry, Journal, JournalIssue
+from cycles._journal.records import Records
 from tests.journal.kit import a_record, settle_all
 
 ACTUAL = {"unit": "TOKENS", "amount": 5}
@@ -194,3 +196,31 @@ def test_a_record_is_saved_again_if_the_directory_was_removed(open_journal: Call
     later = attrs.evolve(record, attempt_unknown=True)
     assert journal.save(later)
     assert settle_all(journal) == [later]
+
+
+def test_a_start_leaves_a_record_alone_that_is_saved_while_it_lists(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, pending = Records(journal), journal.pending
+
+    def save_and_list() -> list[Entry]:
+        records.put(a_record())
+        return pending()
+
+    monkeypatch.setattr(journal, "pending", save_and_list)
+    assert records.left_by_others(0) == []
+
+
+def test_a_start_leaves_a_record_alone_that_has_just_been_saved(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, put, found = Records(journal), journal.put, list[list[Entry]]()
+
+    def save_before_a_start(record: Record) -> PutResult:
+        result = put(record)
+        found.append(records.left_by_others(0))
+        return result
+
+    monkeypatch.setattr(journal, "put", save_before_a_start)
+    assert records.put(a_record()) is PutResult.SAVED
+    assert found == [[]]

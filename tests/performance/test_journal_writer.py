@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
+import weakref
 from types import SimpleNamespace
 
 import attrs
@@ -143,6 +145,24 @@ def test_a_bug_is_raised_in_the_task_that_waits_and_the_thread_continues() -> No
         with pytest.raises(ValueError, match="not in list"):  # of these files: the record is not there
             await on_loop(journal_writer).finish(record(1), None)
         assert await on_loop(journal_writer).put(record(2)) is SAVED
+
+    files = Files()
+    journal_writer = JournalWriter(files.put, files.finish)
+    asyncio.run(main())
+    journal_writer.close()
+
+
+def test_a_record_that_is_saved_is_not_kept() -> None:
+    """The thread lives as long as its client, which may settle millions of records."""
+
+    async def main() -> None:
+        first = record(1)
+        kept = weakref.ref(first)
+        await on_loop(journal_writer).put(first)
+        del first
+        await on_loop(journal_writer).put(record(2))
+        gc.collect()
+        assert kept() is None
 
     files = Files()
     journal_writer = JournalWriter(files.put, files.finish)

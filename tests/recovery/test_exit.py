@@ -301,6 +301,18 @@ def test_the_log_is_removed_when_its_last_guard_ends_after_the_close(world: Setu
     assert (world.server.charged, journal_files(world.root)) == (14, [])
 
 
+def test_what_a_guard_spends_after_the_close_is_written_ahead(world: Setup) -> None:
+    client = world.client()
+    first, second = (client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2))
+    first.spend(cycles.tokens(7))
+    first.commit()
+    client.close()  # it removes the log, in which no slot is in use
+    second.spend(cycles.tokens(8))
+    assert entries(world) == 1
+    second.commit()
+    assert (world.server.charged, journal_files(world.root)) == (15, [])
+
+
 def test_shadow_guards_write_nothing_ahead(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, shadow=True).acquire()

@@ -15,6 +15,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.record import decode, encode, file_name
+from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.write_ahead import Entry as WrittenAhead
 from cycles._journal.operators import by_hand
 from cycles._journal.operators.inspect import inspect
@@ -95,6 +96,19 @@ def test_the_bound_is_committed_before_the_first_reservation(desk: Desk) -> None
     (commit,) = desk.sent("commit")
     assert commit["metadata"] == {"actual_source": "estimate"}
     assert states(desk.root) == []
+
+
+def test_a_reservation_after_the_bound_is_committed_waits_for_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.send()
+    desk.kill()
+    waits: list[object] = []
+    with desk.connect() as client:
+        client.flush()
+        monkeypatch.setattr(WorkQueue, "settle_sent", lambda queue: waits.append(queue))
+        client.reserve(cycles.usd("0.10"), action=ACTION).acquire().release()
+    assert waits == []
 
 
 def test_a_task_reserves_only_after_the_bound_is_committed(desk: Desk) -> None:

@@ -64,3 +64,17 @@ def test_a_store_that_responds_keeps_what_is_pending_alone(
     client.close()
     assert len(records(store)) == 1
     assert sorted(folder.glob("*.json")) == []
+
+
+def test_what_an_outage_kept_elsewhere_is_claimed_right_after_the_close(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    """The next worker does not wait until a claim of the closed client ends."""
+    client = worker()
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    server.faults.refuse("commit", times=None)
+    store.fails = "it is down"
+    guard.commit(THREE)
+    store.fails = None
+    client.close()
+    assert [pending.reservation_id for pending in worker().pending()] == [guard.reservation_id]

@@ -16,6 +16,7 @@ from attrs import evolve
 import cycles
 from cycles._core.settlement.put import PutResult
 from cycles._errors import StoreError
+from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.journal.kit import a_record
@@ -237,6 +238,29 @@ def test_a_put_that_waits_too_long_at_the_end_of_another_one_stops_no_later_one(
     assert spent(server) == 9
 
 
+def test_what_a_thread_no_longer_waits_for_is_put_by_no_other_one() -> None:
+    """The caller has saved it elsewhere, and may have settled it when the store takes it."""
+    begun, respond, puts = threading.Event(), threading.Event(), list[list[str]]()
+
+    class Store(MemoryStore):
+        def put(self, items: Any) -> Any:
+            puts.append([item.key for item in items])
+            begun.set()
+            assert respond.wait(60)
+            return super().put(items)
+
+    combiner = Combiner(Store(), 0.01)
+    first = threading.Thread(target=combiner.put, args=([Put("a", b"{}")],))
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(StoreError, match="busy"):
+        combiner.put([Put("b", b"{}")])
+    respond.set()
+    first.join()
+    combiner.put([Put("c", b"{}")])
+    assert puts == [["a"], ["c"]]
+
+
 @pytest.mark.parametrize(("outage", "on_disk"), [("disk", 1), ("memory", 0), ("refuse", 1)])
 def test_an_outage_of_the_store_delays_nothing(
     worker: Callable[..., cycles.Cycles],
@@ -413,6 +437,23 @@ def test_an_excess_that_is_rejected_in_an_outage_keeps_the_members_of_a_newer_ve
     journal.reject(excess, "BUDGET_EXCEEDED")
     assert journal.local.rejected() == [(newer, "BUDGET_EXCEEDED")]
     assert journal.local.pending() == []
+
+
+def test_an_amount_that_is_rejected_in_an_outage_is_deleted_from_the_store(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    """Another worker would send it again."""
+    client = worker()
+    reservation_id = leave_pending(client, server)
+    store.fails = "it is down"
+    server.faults.clear()
+    error = {"error": "INVALID_REQUEST", "message": "no", "request_id": "r"}
+    server.faults.status("commit", 400, body=error, times=None)
+    client.flush(PATIENCE_S)
+    assert [each.reservation_id for each in shared(client).local.rejected()[0][:1]] == [reservation_id]
+    store.fails = None
+    tick(client)
+    assert rows_of(store) == {}
 
 
 def test_an_event_in_the_store_gets_what_a_newer_version_has_added_to_its_commit_in_a_file(

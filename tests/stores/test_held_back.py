@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.settlement.put import PutResult
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from tests.journal.kit import a_record, failing
@@ -107,6 +108,34 @@ def test_a_commit_that_only_a_local_file_has_is_replaced_there(
     assert guard.commit(THREE).status == "recorded_as_event"
     assert spent(server) == 6
     store.fails = None
+
+
+def test_records_that_were_put_together_without_a_response_may_be_in_the_store(
+    worker: Callable[..., cycles.Cycles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = shared(worker())
+    one, two = a_record("one", "key-1"), a_record("two", "key-2")
+    put = MemoryStore.put
+
+    def put_and_fail(bound: MemoryStore, items: Any) -> None:
+        put(bound, items)
+        raise cycles.StoreError("the response was lost")
+
+    monkeypatch.setattr(MemoryStore, "put", put_and_fail)
+    assert journal.put_many([one, two]) == [PutResult.SAVED, PutResult.SAVED]  # in local files
+    assert journal.put(one.to_event_mode(5_000)) is PutResult.HELD_BACK
+
+
+def test_the_latest_form_of_a_record_is_put_after_an_outage(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore
+) -> None:
+    journal = shared(worker())
+    journal.put(a_record())
+    store.fails = "it is down"
+    journal.put(a_record(not_before_ms=7))
+    store.fails = None
+    journal.tick(0)
+    assert [record.not_before_ms for record in records(store)] == [7]
 
 
 @pytest.mark.parametrize("is_settled", [False, True], ids=["changed", "settled"])

@@ -225,6 +225,30 @@ def test_a_worker_that_claims_the_record_of_its_open_chunk_continues_with_it(
     assert records(store) == []
 
 
+def test_an_owner_settles_its_closed_chunk_that_another_worker_took_and_left(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    server.faults.refuse("commit", times=None)
+    owner.pool.close()
+    clock.now += CLAIM_MS
+    hung = Owner(worker(retry_initial_delay=600.0, retry_max_delay=600.0)).client  # it claims the record, and no more
+    until(lambda: any(each.last_outcome for each in hung.pending()))  # its attempt has ended
+    tick(owner.client)
+    owner.client.flush(60)
+    assert owner.client.pending() == []
+    clock.now += CLAIM_MS
+    server.faults.clear()
+    tick(owner.client)
+    assert owner.client.flush(60).pending == 0
+    check_charged(server, owner.client, 7)
+
+
 def test_the_record_of_a_settled_chunk_stays_for_seven_days(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,
