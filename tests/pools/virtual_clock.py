@@ -11,6 +11,7 @@ import pytest
 import cycles
 from cycles._drivers.work.scheduler import Scheduler
 from tests.support.inside import runtime_of
+from tests.support.still_time import serving_threads
 
 STEP_S = 0.5
 PATIENCE_S = 60.0  # real time; a test that reaches it has failed
@@ -22,12 +23,13 @@ class VirtualClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = cycles.ManualClock()
         self._real = time.monotonic
+        self._servers = serving_threads()
         self._added_s = 0.0
         self._schedulers: list[Scheduler] = []
         monkeypatch.setattr(time, "monotonic", self.monotonic)
 
     def monotonic(self) -> float:
-        return self._real() + self._added_s
+        return self._real() + (0.0 if threading.get_ident() in self._servers else self._added_s)
 
     def drives(self, client: cycles.Cycles) -> None:
         """Let the scheduler of a client follow this clock."""

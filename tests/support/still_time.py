@@ -15,17 +15,27 @@ from tests.support.waiting import PATIENCE_S
 STEP_S = 0.2
 
 
+def serving_threads() -> frozenset[int | None]:
+    """Return the threads of the servers that earlier tests share.
+
+    Their event loops need real time: a timer that is set in another time may end hours later, and whoever stops the
+    server waits 15 s for it in vain.
+    """
+    return frozenset(each.ident for each in threading.enumerate() if each.name == "cycles-embedded-server")
+
+
 class StillTime:
     """Replaces the monotonic clock of this process. Sockets and conditions still wait in real time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._real = time.monotonic
+        self._servers = serving_threads()
         self._now_s = self._real()
         self._stirs: list[Callable[[], object]] = []
         monkeypatch.setattr(time, "monotonic", self.monotonic)
 
     def monotonic(self) -> float:
-        return self._now_s
+        return self._real() if threading.get_ident() in self._servers else self._now_s
 
     def drives(self, scheduler: Any) -> None:
         """Let a scheduler follow this clock; it wakes whenever time has moved."""
