@@ -102,7 +102,6 @@ class Cost:
 
         Nothing is read of a call whose requests guarded clients have sent: they report more than a framework does.
         """
-        self.has_seen = True
         if self._requests:
             return
         made: list[str] = []
@@ -115,6 +114,7 @@ class Cost:
             _log.warning("the usage of %s cannot be read: %r", self.action[1][:LONGEST_NAME], error)
         self._deltas += bool(made)
         self._text_bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in made)
+        self.has_seen = True
 
     @property
     def has_streamed(self) -> bool:

@@ -101,12 +101,12 @@ class Work(Cost):
                 try:
                     with self.paying():
                         result = call(guard)
+                    self.see(result, guard)
                 except BaseException as raised:
                     with self._noting(raised):
                         if made := self._lost(guard, raised) or self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             guard.commit(made[0], metadata=made[1])
                     raise
-                self.see(result, guard)
                 amount, metadata, failure = self.ending(guard, result)
                 if amount is not None:
                     guard.commit(amount, metadata=metadata)
@@ -126,12 +126,12 @@ class Work(Cost):
                 try:
                     with self.paying():
                         result = await call(guard)
+                    self.see(result, guard)
                 except BaseException as raised:
                     with self._noting(raised):
                         if made := self._lost(guard, raised) or self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             await guard.commit(made[0], metadata=made[1])
                     raise
-                self.see(result, guard)
                 amount, metadata, failure = self.ending(guard, result)
                 if amount is not None:
                     await guard.commit(amount, metadata=metadata)

@@ -162,6 +162,18 @@ async def test_a_stream_that_is_left_after_an_event_without_text_costs_its_promp
     assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
 
 
+async def test_a_call_that_is_interrupted_while_its_result_is_read_costs_its_estimate(
+    run: Any, work: Any, ledger: Ledger
+) -> None:
+    def read(result: Any, usage: cycles.Usage) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await run(work(charges_lost=True, read=read), lambda guard: "a result")
+    assert ledger.spent() == 100
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
 @pytest.mark.parametrize(("spends", "committed"), [(True, 5), (False, 100)])
 async def test_an_interrupted_call_that_has_reported_its_cost_pays_that(
     run: Any, work: Any, ledger: Ledger, spends: bool, committed: int
