@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from cycles.proxy._routes import base_urls, covers_provider
+from cycles.proxy._routes import UNROUTED, base_urls, covers_provider, is_provider
 from cycles.proxy._settings import ProxySettings
 
 _LOOPBACK: Final = "127.0.0.1,localhost"
@@ -57,6 +57,18 @@ def command_environment(
         given = environ.get(name) or environ.get("NO_PROXY") or environ.get("no_proxy") or ""
         found[name] = _no_proxy(given, settings)
     return found
+
+
+def past_the_proxy(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables with an address of models that no route replaces, and that the tunnel does not reject."""
+    return [name for name in UNROUTED if environ.get(name) and not _is_rejected(environ[name])]
+
+
+def _is_rejected(url: str) -> bool:
+    try:
+        return is_provider((urlsplit(url).hostname or "").lower())
+    except ValueError:
+        return False
 
 
 def _no_proxy(given: str, settings: ProxySettings) -> str:

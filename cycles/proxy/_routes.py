@@ -170,6 +170,8 @@ _ROUTES: Final = (
 )
 ROUTES: Final[Mapping[str, Route]] = {route.name: route for route in _ROUTES}
 
+UNROUTED: Final = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "ANTHROPIC_BEDROCK_BASE_URL", "CO_API_URL")
+"""Variables with the address of a provider that has no route."""
 OTHER_HOSTS: Final = (
     "ai-gateway.vercel.sh",
     "api-inference.huggingface.co",

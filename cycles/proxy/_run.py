@@ -20,7 +20,7 @@ from cycles.embedded.serve import bound
 from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._descriptors import current_limit, restored_limit
-from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
+from cycles.proxy._environment import command_environment, past_the_proxy, route_variables, tunnel_variables, with_key
 from cycles.proxy._errors import no_decision_line
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._relay import InFlight
@@ -130,6 +130,8 @@ class Run:
             captured = hosts is None or CODEX_HOST in hosts
             address = with_key(url, key)
             command, environment = for_agents(command, environment, address, captured=captured, say=self._say)
+        for name in past_the_proxy(environ):
+            self._say(f"{name} is set: calls to that address do not pass the proxy")
         notes: list[str] = []
         sys.stdout.flush()
         try:
@@ -264,10 +266,12 @@ class Run:
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
         if kept is not None:
             document["kept"] = kept
-        lines = [*self._lines(totals, took, kept, notes), *([] if other is None else [other])]
+        lines = [*self._lines(totals, took, status, kept, notes), *([] if other is None else [other])]
         return Ended(status, document, lines)
 
-    def _lines(self, totals: Totals, took: float, kept: Mapping[str, Any] | None, notes: list[str]) -> list[str]:
+    def _lines(
+        self, totals: Totals, took: float, status: int, kept: Mapping[str, Any] | None, notes: list[str]
+    ) -> list[str]:
         """Return the summary for people."""
         assert self._server is not None
         summary = totals.line(took, self._ledger.budget, kept)
@@ -285,7 +289,11 @@ class Run:
         lines += totals.sealed_lines()
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
-            lines.append("no call reached the proxy: the command may set its base URL itself")
+            lines.append(
+                f"the command ended with status {status}, and no call had reached the proxy"
+                if status
+                else "no call reached the proxy: the command may set its base URL itself"
+            )
         if totals.waited:
             lines.append(
                 "calls waited for budget that others held: a lower --max-output-tokens lets more run at the same time"

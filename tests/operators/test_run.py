@@ -231,6 +231,27 @@ def test_a_socks_proxy_of_the_caller_exits_2(provider: FakeProvider) -> None:
     assert "ALL_PROXY is a socks5:// proxy, which is not supported: set it to an http://" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "is_named"),
+    [
+        ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:9", True),
+        ("CO_API_URL", "http://[", True),
+        ("ANTHROPIC_BEDROCK_BASE_URL", "https://bedrock-runtime.us-east-1.amazonaws.com", False),  # it is rejected
+    ],
+)
+def test_a_variable_that_leads_past_the_proxy_is_named(variable: str, value: str, is_named: bool) -> None:
+    env = environment(**{variable: value})
+    ran = run_process("run", "--budget", "1USD", "--", sys.executable, "-c", "", env=env)
+    assert (f"cycles: {variable} is set: calls to that address do not pass the proxy" in ran.err) == is_named
+
+
+def test_a_program_that_fails_before_its_first_call_is_not_told_of_base_urls() -> None:
+    ran = run_process("run", "--budget", "1USD", "--", sys.executable, "-c", "raise SystemExit(7)")
+    assert ran.status == 7
+    assert "cycles: the command ended with status 7, and no call had reached the proxy" in ran.err
+    assert "base URL" not in ran.err
+
+
 def test_a_program_that_ignores_the_variables_is_rejected_and_named(provider: FakeProvider) -> None:
     code = (
         "import urllib.request\n"
