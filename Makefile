@@ -31,7 +31,7 @@ TOOL_TESTS := tests/conformance tests/embedded/test_testing_page.py tests/genera
   tests/test_docs.py tests/website
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-bars test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -121,6 +121,9 @@ install-operators: $(STAMP)  ## install the browser and the packages that test-o
 
 test-operators: $(OPERATORS)  ## run the tests of the command line, the guard proxy and the dashboard as processes
 	CYCLES_OPERATORS=1 $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist loadfile tests/operators
+
+test-bars: $(OPERATORS)  ## check the times of the dashboard and of many callers; nothing else may run on the machine
+	CYCLES_OPERATORS=1 CYCLES_BARS=1 $(PY) -m pytest -q -p no:xdist tests/operators/test_dashboard_bars.py tests/performance/test_many_callers.py
 
 test-shares: $(STAMP)  ## run 1,000 random trees of shares; make test-operators runs 100 (TREES=n)
 	CYCLES_OPERATORS=1 CYCLES_SHARE_TREES=$(or $(TREES),1000) $(PY) -m pytest -q -p no:xdist tests/operators/test_shares.py

@@ -426,7 +426,7 @@ def test_the_proxy_stops_when_running_calls_have_finished() -> None:
         responses: list[httpx.Response] = []
         caller = threading.Thread(target=lambda: responses.append(place.post()))
         caller.start()
-        place.arrivals.wait_for("reserve")
+        until(lambda: place.provider.requests)  # a call that still waits for its budget would get 503
         stopping = threading.Thread(target=place.proxy.stop, args=(20,))
         stopping.start()
         gate.set()
