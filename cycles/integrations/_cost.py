@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import define, field
@@ -26,6 +27,8 @@ OPEN: Final = ("active", "lost", "unreserved", "observed")
 LONGEST_NAME: Final = 256  # characters of an action name that the protocol allows
 _LONGEST_MODEL: Final = 128  # characters of a model version
 _ESTIMATED: Final = {"actual_source": "estimate"}
+_adding: Final[ContextVar[bool]] = ContextVar("cycles_adding_usage", default=False)
+"""Whether this thread adds the usage of a request to that of its guard."""
 _log: Final = logging.getLogger("cycles")
 
 
@@ -66,7 +69,6 @@ class Cost:
     has_seen: bool = field(default=False, init=False)
     _requests: list[Any] = field(factory=list, init=False)
     _used: Usage | None = field(default=None, init=False)
-    _adding: bool = field(default=False, init=False)
     _complete: bool = field(default=False, init=False)
     _text_bytes: int = field(default=0, init=False)
     _deltas: int = field(default=0, init=False)
@@ -77,8 +79,13 @@ class Cost:
 
     def ended(self, request: Any) -> None:
         """Add what a request used to the usage of the guard, so that the guard is priced also if it is interrupted."""
-        if self._used is not None:
+        if self._used is None:
+            return
+        token = _adding.set(True)
+        try:
             request.add_usage(self._used)
+        finally:
+            _adding.reset(token)
 
     def paid(self, outcome: Outcome = None) -> tuple[Amount, dict[str, Any]] | None:
         """Return the cost of the requests of guarded clients, and its metadata; None if none was sent to a provider.
@@ -88,13 +95,8 @@ class Cost:
         found = cycles.providers.sum_of([request.paid(outcome) for request in self._requests])
         if found is None:
             return None
-        if not self._adding:  # each addition asks for the cost again, to write it ahead
-            self._adding = True
-            try:
-                for request in self._requests:
-                    self.ended(request)
-            finally:
-                self._adding = False
+        for request in self._requests:
+            self.ended(request)
         return found
 
     def see(self, event: Any, guard: AnyGuard) -> None:
@@ -157,9 +159,18 @@ class Cost:
         return lambda usage: cycles.tokens(usage.tokens_input + usage.tokens_output)
 
     def known(self) -> Callable[[Usage], Amount] | None:
-        """Return what calculates the cost if the end of the block has to: an interruption has prevented `ending`."""
+        """Return what calculates the cost if the end of the block has to: an interruption has prevented `ending`.
+
+        Each addition to the usage calls it too, to write the cost ahead; a request that is in flight must not end then.
+        """
         calculate = self.of_usage()
-        return None if calculate is None else lambda usage: (self.paid() or [calculate(usage)])[0]
+        if calculate is None:
+            return None
+        return lambda usage: ((self._so_far() if _adding.get() else self.paid()) or [calculate(usage)])[0]
+
+    def _so_far(self) -> tuple[Amount, dict[str, Any]] | None:
+        """Return the cost of the requests that have ended, and its metadata."""
+        return cycles.providers.sum_of([request.ending for request in self._requests if request.ending is not None])
 
     def made(self, guard: AnyGuard, outcome: Literal["closed", "error"]) -> tuple[Amount | None, dict[str, Any]]:
         """Return the cost of what a stream made so far, and its metadata. None is the known spend."""

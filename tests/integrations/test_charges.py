@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -535,6 +537,41 @@ def test_a_guarded_client_in_a_tool_of_a_guarded_agent_pays_itself(
     provider.reply(usage=USED, tool_calls=[("ask", {"question": "why"})]).reply(usage=USED, times=2)
     agent.invoke({"messages": [("user", "hi")]})
     assert sorted(amount for amount, _ in commits(server)) == [425_000, 425_000, 425_000, 1_000_000]
+
+
+@pytest.mark.anyio
+async def test_two_requests_of_one_call_at_the_same_time_are_both_charged(
+    provider: FakeProvider, server: cycles.EmbeddedServer, client: cycles.Cycles
+) -> None:
+    pytest.importorskip("langchain")
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+
+    openai: Any = pytest.importorskip("openai")
+    llm = guard(openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url), client=client, prices=BOOK)
+    first_has_ended = threading.Event()
+
+    async def ask(question: str) -> None:
+        hi: Any = [{"role": "user", "content": question}]
+        await llm.chat.completions.create(model=OPENAI, messages=hi, max_completion_tokens=400)
+        first_has_ended.set()
+
+    class Two(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "two"
+
+        def _generate(self, *args: Any, **options: Any) -> Any:
+            raise NotImplementedError
+
+        async def _agenerate(self, *args: Any, **options: Any) -> ChatResult:
+            await asyncio.gather(ask("why"), ask("how"))
+            return ChatResult(generations=[ChatGeneration(message=AIMessage("done"))])
+
+    provider.reply(usage=USED).reply(usage=USED, gate=first_has_ended)
+    await arun_langchain(Two(), client)
+    assert commits(server) == [(850_000, {})]
 
 
 @pytest.mark.parametrize("api", NAMES)

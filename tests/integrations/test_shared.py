@@ -593,28 +593,31 @@ def test_importing_cycles_loads_no_integration() -> None:
 
 
 class _Request:
-    """A request of a guarded client that has ended."""
+    """A request of a guarded client."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.ending: Any = None
 
-    def paid(self, outcome: Any) -> Any:
-        self.asked += 1
-        return SimpleNamespace(amount=cycles.tokens(7), metadata={})
+    def paid(self, outcome: Any = None) -> Any:
+        self.ending = SimpleNamespace(amount=cycles.tokens(7), metadata={})
+        return self.ending
 
     def add_usage(self, usage: cycles.Usage) -> None:
         usage.see_response(self, {"tokens_input": 7})
 
 
-def test_the_cost_that_is_written_ahead_does_not_ask_for_itself(client: cycles.Cycles) -> None:
-    """Each addition to the usage of a guard asks what is to be written ahead, and that adds usage."""
-    request, cost = _Request(), Cost(estimate=cycles.tokens(10), action=("llm.completion", "x"), price=price)
+def test_the_cost_that_is_written_ahead_ends_no_request_in_flight(client: cycles.Cycles) -> None:
+    """Each addition to the usage of a guard asks what is to be written ahead. 7 of 14 tokens were charged."""
+    first, second = _Request(), _Request()
+    cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price)
     with client.reserve(cost.estimate, action=cost.action, actual=cost.known()) as guard:
         cost._used = guard.usage
-        cost.bind(request)
-        cost.ended(request)
-        assert cost.paid() == (cycles.tokens(7), {})
-    assert request.asked < 20
+        cost.bind(first)
+        cost.bind(second)
+        first.paid()
+        cost.ended(first)
+        assert second.ending is None
+        assert cost.paid() == (cycles.tokens(14), {})
 
 
 @pytest.mark.parametrize(
