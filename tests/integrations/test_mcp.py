@@ -236,6 +236,13 @@ def test_over_http_a_host_that_disappears_holds_its_budget_for_ttl_s(ledger: cyc
         assert spent(ledger) == (15_000_000, 0)
 
 
+@pytest.mark.parametrize(("of_tenant", "of_agent"), [(3, 8), (8, 3)])
+def test_the_budget_in_which_the_least_is_left_counts(of_tenant: int, of_agent: int) -> None:
+    budgets = {"tenant:acme": cycles.tokens(of_tenant), "tenant:acme/agent:bot": cycles.tokens(of_agent)}
+    with cycles.EmbeddedServer(budgets) as server, server.client(tenant="acme", journal=False) as client:
+        assert Desk(client, {"agent": "bot"}, clock=lambda: 0.0).left() == {"TOKENS": "3TOKENS"}
+
+
 def test_without_a_server_the_message_has_no_address(ledger: cycles.EmbeddedServer) -> None:
     with cycles.Cycles(base_url="http://127.0.0.1:9", max_retries=0) as client:
         desk = Desk(client, {"agent": "bot"}, clock=lambda: 0.0)
