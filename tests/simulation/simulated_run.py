@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final
 
 from cycles._core.pool.chunk_record import log_name
+from cycles._core.pool.sums import SECTOR, decode
 from cycles._core.settlement.record import file_name
 from cycles._journal.files import locked_file
 from cycles._journal.stores.shared import key_of
@@ -449,13 +450,21 @@ class SimulatedRun:
             self.problems.append(f"{op.kind} {agent}: {charged} is charged, its caller reported {op.most} until now")
 
     def pooled(self, op: Op, reservation_id: str) -> None:
-        """Check that the slot of a pooled guard survives a loss of power, with durability ``disk``."""
+        """Check that the end of a pooled guard survives a loss of power, with durability ``disk``."""
         folder = self._folder_of(op.account.tenant, self._machines.of(op.process))
         log, record = folder / log_name(reservation_id), folder / file_name(reservation_id)
         if self._disk.was_read_only:  # the log could not be synced, which is reported
             return
-        if self._durable and self._journaled and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
+        if not (self._durable and self._journaled):
+            return
+        is_on_disk = self._disk.is_synced(log) or self._disk.is_durable(record)
+        if not is_on_disk and not self._is_in_store(reservation_id, decode(log.read_bytes()[SECTOR:]).spent):
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
+
+    def _is_in_store(self, reservation_id: str, amount: int) -> bool:
+        """Return whether the store has the record of a settled chunk with at least this amount."""
+        records = () if self._machines.store is None else self._machines.store.records()
+        return any(each["reservation_id"] == reservation_id and amount_of(each) >= amount for each in records)
 
     def may_have_arrived(self, program: Program, record_id: str) -> bool:
         """Return whether a request of a record was sent, or may have been: another program has made the record.
