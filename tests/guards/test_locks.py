@@ -194,6 +194,27 @@ def test_a_signal_handler_may_add_to_the_usage_that_its_thread_changes() -> None
     ends(lambda: at_each_point("/cycles/_core/values/usage", make))
 
 
+def test_a_response_that_is_read_again_after_an_interrupt_counts_once() -> None:
+    """Its counts were stored, but not in the totals: a call with a budget in tokens was charged 0."""
+    counts = {"tokens_output": 7, "tokens_input": 3, "web_searches": 0}
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    found: list[dict[str, int]] = []
+    was_reached = True
+    while was_reached:
+        usage = cycles.Usage()
+        usage.see_response("r", {"tokens_output": 5})
+        with contextlib.suppress(KeyboardInterrupt):
+            see = partial(usage.see_response, "r", counts)
+            was_reached = run_at("/cycles/_core/values/usage", len(found), interrupt, see)
+        usage.see_response("r", counts)
+        found.append(dict(usage.counts))
+    assert len(found) > 10
+    assert found == [{"tokens_output": 7, "tokens_input": 3}] * len(found)
+
+
 def test_a_signal_handler_may_reserve_while_a_reservation_of_its_thread_is_approved() -> None:
     with (
         cycles.EmbeddedServer({"tenant:acme": cycles.usd(100)}) as server,

@@ -192,9 +192,10 @@ class ResponseUsage:
 
 @define(eq=False)
 class _Response:
-    """The counts of one response so far."""
+    """The counts of one response so far, and those of them that are in the totals."""
 
     counts: dict[str, int] = field(factory=dict)
+    added: dict[str, int] = field(factory=dict)
     model: str | None = None
     context: dict[str, str] = field(factory=dict)
 
@@ -276,9 +277,8 @@ class Usage:
         with account.lock:
             if model and part is None:
                 account.model = model
-            seen = account.responses.get((self._current, part))
-            if seen is None:
-                seen = account.responses.setdefault((self._current, part), _Response())
+            key = self._current, part
+            seen = account.responses.get(key) or account.responses.setdefault(key, _Response())
             seen.model = model or seen.model
             if context:
                 seen.context.update(context)
@@ -288,7 +288,13 @@ class Usage:
                 if seen.counts is before:  # else a signal handler has raised them in the meantime
                     seen.counts = after
                     break
-            _add(account.counts, {name: total - before.get(name, 0) for name, total in after.items()})
+            # What an interrupt leaves out here is added when the response is read again.
+            for name, total in after.items():
+                if total != seen.added.setdefault(name, 0):
+                    account.counts.setdefault(name, 0)
+                    more = seen.counts[name] - seen.added[name]  # no call until the next line but one
+                    account.counts[name] += more
+                    seen.added[name] += more
         self._changed()
 
     def watch(self, on_change: Callable[[], object]) -> None:
