@@ -257,6 +257,8 @@ def allowed(op: Op) -> set[int]:
         least = min(least, op.known)
     if op.keeps_commits:
         least = max(least, op.returned)
+    if not op.keeps_spend:  # what a signal handler has committed is in a record, also if the log of the chunk is lost
+        sums.add(op.returned)
     if op.in_chunk is not None:  # a commit in progress: one part is in the log of the chunk, the other in a record
         value = op.reaching - op.returned
         sums |= {op.returned + part for part in (op.in_chunk, value - op.in_chunk)}
