@@ -18,11 +18,12 @@ from cycles._core.protocol import (
 )
 from cycles._core.settlement.rules import MAY_BE_CHARGED
 from tests.simulation.accounts import WORKSPACE
-from tests.simulation.server import SimServer
+from tests.simulation.server import RESERVED, SimServer
 from tests.simulation.uses_pool import BLOCKS, LIMITED
 from tests.simulation.uses_sync import HELD
 from tests.simulation.workload import Op, Program
 
+EXCESS: Final = ":excess"  # ends the key of a rejected excess
 BUDGET_FROZEN: Final = "BUDGET_FROZEN"
 BUDGET_CLOSED: Final = "BUDGET_CLOSED"
 TENANT_CLOSED: Final = "TENANT_CLOSED"
@@ -133,8 +134,8 @@ class Books:
         if lost and {each + lost for each in sums | reported} & right:
             self.lost += 1
             return True
-        # The estimate was confirmed and lost, and the whole amount is charged: the excess is not missing, but kept.
-        if lost and settled in right and settled - lost in kept:
+        # Estimates were lost, and whole amounts are charged: their excesses are not missing, but kept.
+        if lost and settled in right and self._charged_again(op) in kept:
             self.lost += 1
             return True
         lost_least = checkpointed(op) if op.may_be_lost else 0
@@ -157,6 +158,16 @@ class Books:
                 if known_as in op.reservations or self.events.get(known_as) == op.agent:
                     sums |= {each + amount for each in sums}
         return sums
+
+    def _charged_again(self, op: Op) -> int:
+        """Return the sum of the excesses in `rejected/` whose whole amounts the ledger has: it lost their estimates."""
+        store, sums = self.server.store, dict[str, int]()
+        for record in (kept["record"] for kept in self.kept_records()):
+            key = (record["event_fallback_body"] or {}).get("idempotency_key", "")
+            whole = key.removesuffix(EXCESS)
+            if agent_of(record) == op.agent and key != whole in store.charges and f"{whole}{RESERVED}" in store.lost:
+                sums[key] = amount_of(record)
+        return sum(sums.values())
 
     def _was_left_pending(self, op: Op) -> bool:
         """Return whether the disk did not take its record, and its process was killed or closed with it pending."""
