@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from attrs import evolve
+
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.rules import excess_left
@@ -109,10 +111,12 @@ class Records:
         """
         if isinstance(result, Rejected):
             self._reject(result.kept or record, result.reason)
-            excess = excess_left(record) if result.kept is None else None
-            if excess is not None:
+            if result.kept is None and (excess := excess_left(record)) is not None:
                 self._reject(excess, excess.rejected or result.reason)
         is_kept = isinstance(result, Rejected) and result.kept is not None  # beside the record, whose rest is settled
+        charged = result.settlement.charged if isinstance(result, Settled) else None
+        if charged is not None and charged.amount > record.actual.amount:
+            record = evolve(record, settled=charged.amount)  # another client has committed a later sum of the chunk
         if result is None or isinstance(result, Settled) or is_kept:
             self.journal.delete(record)
             self._in_progress.pop(record.reservation_id, None)
@@ -152,8 +156,7 @@ class Records:
 
     def in_memory(self) -> list[Record]:
         """Return the records in progress here that are kept in memory."""
-        found = [record for record in list(self._in_progress.values()) if record is not None]
-        return [record for record in found if not self.is_taken(record)]
+        return [each for each in list(self._in_progress.values()) if each is not None and not self.is_taken(each)]
 
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""

@@ -326,3 +326,30 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     server.faults.clear()
     assert other.flush().pending == 0
     check_charged(server, owner.client, 12)
+
+
+def test_a_commit_without_a_response_is_charged_once_if_another_client_settles_an_earlier_sum(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    owner = Owner(worker(retry_initial_delay=600.0, retry_max_delay=600.0))  # one attempt
+    other = worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    server.faults.drop_response("commit", times=None)
+    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
+    owner.pool.close()  # the sum of 12 is in a local file, and the ledger has it
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")
+    assert spent(server) == 12
+    server.faults.clear()
+    clock.now += CLAIM_MS
+    tick(other)  # it claims the sum of 7, and finds the commit of 12
+    until(lambda: records(store) == [])
+    restarted = worker(journal_dir=tmp_path / "restarted")
+    assert restarted.flush(60).pending == 0
+    check_charged(server, restarted, 12)

@@ -19,9 +19,9 @@ and the stored record decide, never what an owner has stored of its puts.
    ``<key>:late:<committed>`` with the difference (`_core/settlement/rules.py`).
 2. A larger sum, an event and a late event are put over the own fence before their request. A stale client fails there.
 3. After TAKEN the difference to the stored sum is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
-4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, the sum,
-   and is due in 7 days, as long as a server keeps the keys of events. Otherwise a late put would bring an earlier sum
-   back, and its event would be charged again.
+4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, what is
+   charged of the sum, and is due in 7 days, as long as a server keeps the keys of events. Otherwise a late put would
+   bring an earlier sum back, and its event would be charged again.
 5. A client that takes the record of its own open chunk, still a commit, owns it again and sends nothing.
 6. After TAKEN this client looks at each tick until the record is settled. If the store has lost it, it is put again,
    unchanged.
@@ -614,8 +614,7 @@ class StoreJournal:
         """Put what this client saved elsewhere during an outage, and what it is unsure of."""
         with self._lock:
             held_now = list(self._held.items())
-        elsewhere = [key for key, each in held_now if each.place != "store" or each.is_unsure]
-        for key in elsewhere:
+        for key in [key for key, each in held_now if each.place != "store" or each.is_unsure]:
             held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
             if held is not None and (held.place != "store" or held.is_unsure):
                 self._put(key, held.record, claim_ms)
@@ -689,8 +688,7 @@ def _with_extra(raw: bytes, other: bytes) -> bytes:
 
 def _whole(record: Record) -> tuple[str, int]:
     excess = (record.excess or {}).get("amount")
-    actual = record.actual
-    return actual.unit, actual.amount + (excess if type(excess) is int else 0)
+    return record.actual.unit, record.actual.amount + (excess if type(excess) is int else 0)
 
 
 def _is_event(raw: bytes) -> bool:
