@@ -499,6 +499,7 @@ class SimulatedRun:
             # Another client may have its records, if it could not renew its claims in time.
             store = self._machines.store
             is_late = program.process in self._machines.paused or self._faults.was_suspended
+            is_late |= self._faults.lacked_threads  # of which one renews claims
             if store is None or not (is_late or store.faults.has_failed):
                 self.problems += self._books().unsettled_by(program)
         elif not self._faults.has_faults and self.server.faults.delay_s < MOMENT_S:
