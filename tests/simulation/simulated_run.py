@@ -474,7 +474,9 @@ class SimulatedRun:
         """
         store, name = self._machines.store, file_name(record_id)
         saved = [record for _, record in files(self._journal, name)]
-        saved += [] if store is None else [each for each in store.records() if each["reservation_id"] == record_id]
+        elsewhere = [kept["record"] for kept in self._kept_records()]  # it may be there already
+        elsewhere += [] if store is None else store.records()
+        saved += [each for each in elsewhere if each["reservation_id"] == record_id]
         agents = {agent_of(record) for record in saved}
         own = [op for op in self.ops if record_id in op.reservations or op.agent in agents]
         is_read = any(op.process is not program.process for op in own)
