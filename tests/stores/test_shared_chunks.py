@@ -64,20 +64,20 @@ class Owner:
 
     def __init__(self, client: cycles.Cycles, **options: Any) -> None:
         self.client = client
+        self.store = shared(client)._store
         runtime_of(client).background._claims.stop()
         self.pool = client.pool(max_held=T(500), action=ACTION, **options)
 
     def lose_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the sum of the chunk; the response of the store is lost."""
-        bound = shared(self.client)._store
-        put = bound.put
+        put = self.store.put
 
         def put_and_fail(items: Any) -> Any:
             put(items)
             raise cycles.StoreError("the response was lost")
 
         with monkeypatch.context() as lossy:
-            lossy.setattr(bound, "put", put_and_fail)
+            lossy.setattr(self.store, "put", put_and_fail)
             checkpoint(self.client)
         until(lambda: not shared(self.client)._health.is_open)
 
@@ -328,28 +328,34 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     check_charged(server, owner.client, 12)
 
 
-def test_a_commit_without_a_response_is_charged_once_if_another_client_settles_an_earlier_sum(
+def test_a_sum_that_the_ledger_has_is_not_charged_again_if_the_store_had_an_earlier_one(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,
     server: cycles.EmbeddedServer,
     clock: StoreClock,
     spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    owner = Owner(worker(retry_initial_delay=600.0, retry_max_delay=600.0))  # one attempt
-    other = worker()
+    """Another client committed the 7 of the store, and found 12 charged. The owner's disk has 12 of 12, not 5 more."""
+
+    def fail(_: Any) -> Any:
+        raise cycles.StoreError("it is down")
+
+    owner, other = Owner(worker(retry_initial_delay=600.0, retry_max_delay=600.0)), worker()
     spend(owner.pool, 3, 4)
     checkpoint(owner.client)
     spend(owner.pool, 5)
+    monkeypatch.setattr(owner.store, "put", fail)  # so the sum of 12 is in a local file
     server.faults.drop_response("commit", times=None)
-    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
-    owner.pool.close()  # the sum of 12 is in a local file, and the ledger has it
-    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")
-    assert spent(server) == 12
+    owner.pool.close()
+    until(lambda: any(each.last_outcome for each in owner.client.pending()))  # its attempt has ended
+    assert (spent(server), sums(store)) == (12, [7])
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # as a process that was killed now leaves it
     server.faults.clear()
     clock.now += CLAIM_MS
-    tick(other)  # it claims the sum of 7, and finds the commit of 12
-    until(lambda: records(store) == [])
+    tick(other)
+    assert other.flush().pending == 0
     restarted = worker(journal_dir=tmp_path / "restarted")
-    assert restarted.flush(60).pending == 0
+    assert restarted.flush().pending == 0
     check_charged(server, restarted, 12)
