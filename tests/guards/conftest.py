@@ -29,9 +29,11 @@ class Door:
         self.url = ""
         self.server: cycles.EmbeddedServer | None = None
         self.on_arrival: dict[str, Callable[[], object]] = {}
+        self.former_keys: set[str] = set()
 
     def handle(self, request: Any) -> Any:
-        if self.server is None:
+        # A guard that an earlier test dropped may be collected now; its request must not take a fault of this test.
+        if self.server is None or request.headers.get("x-cycles-api-key") in self.former_keys:
             return None, None
         if self.on_arrival and (hook := self.on_arrival.pop(str(find(request.method, request.path).operation), None)):
             hook()
@@ -105,8 +107,10 @@ def shop(door: Door, tmp_path: Path) -> Iterator[Shop]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(cycles.EmbeddedServer(budgets={f"tenant:{TENANT}": BUDGETS}))
         door.server = server
+        key = server.api_key_for(TENANT)
         yield Shop(door, server, tmp_path, stack)
         door.on_arrival.clear()
+    door.former_keys.add(key)
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ def test_each_spend_is_written_ahead_at_once(shop: Shop, tmp_path: Path) -> None
     for amount in (3, 4, 5):
         guard.spend(T(amount))
     assert [decode(entry).actual for entry in entries_in(tmp_path / "journal", tmp_path / "copies")] == [T(12)]
+    guard.commit()
 
 
 def test_a_commit_that_does_not_wait_is_sent_by_its_caller(shop: Shop) -> None:
