@@ -292,7 +292,8 @@ class Usage:
             for name, total in after.items():
                 if total != seen.added.setdefault(name, 0):
                     account.counts.setdefault(name, 0)
-                    more = seen.counts[name] - seen.added[name]  # no call until the next line but one
+                    # No call until the end of these lines: a signal cannot come in between.
+                    more = seen.counts[name] - seen.added[name]
                     account.counts[name] += more
                     seen.added[name] += more
         self._changed()
