@@ -10,47 +10,34 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal.files import bounded, file_calls, locked_file, record_files, spend as spend_log
+from cycles._journal.files import bounded, spend as spend_log
 from cycles._journal.journal import Journal
 from cycles._journal.operators.inspect import inspect
 from tests.journal.kit import Told, a_record, put, settle_all
+from tests.support.directories import HangingCalls, use
 from tests.support.waiting import until
 
 
-class HangingOs:
+class HangingOs(HangingCalls):
     """The operating system, in which opening some files returns only when the test ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.names: set[str] = set()
         self.opened: list[str] = []
         self.calls: set[str] = set()  # those that hang for every file
-        self.hanging: set[int] = set()  # the threads in them
-        self.changed = threading.Condition()
-        self.ended = threading.Event()
 
     def open(self, path: Any, *args: Any) -> int:
         self.opened.append(Path(path).name)
         if Path(path).name in self.names:
-            self._hang()
+            self.hang()
         return os.open(path, *args)
-
-    def _hang(self) -> None:
-        with self.changed:
-            self.hanging.add(threading.get_ident())
-            self.changed.notify_all()
-        self.ended.wait()
-        self.hanging.discard(threading.get_ident())
-
-    def notify(self) -> None:
-        with self.changed:
-            self.changed.notify_all()
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -58,7 +45,7 @@ class HangingOs:
             return real
 
         def hang(*args: Any, **kwargs: Any) -> Any:
-            self._hang()
+            self.hang()
             return real(*args, **kwargs)
 
         return hang
@@ -66,29 +53,10 @@ class HangingOs:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
-    fake, threads = HangingOs(), weakref.WeakKeyDictionary[Any, int]()
-    run = bounded._run
-
-    class Result(Future[Any]):
-        """The result of a call: a wait for it ends when the call hangs, and not by time."""
-
-        def result(self, timeout: float | None = None) -> Any:
-            if timeout is not None:
-                with fake.changed:
-                    fake.changed.wait_for(lambda: self.done() or threads.get(self) in fake.hanging)
-            return super().result(0)
-
-    def noted(result: Any, *arguments: Any) -> None:
-        threads[result] = threading.get_ident()
-        result.add_done_callback(lambda _: fake.notify())
-        run(result, *arguments)
-
-    monkeypatch.setattr(bounded, "Future", Result)
-    monkeypatch.setattr(bounded, "_run", noted)
-    for module in (file_calls, record_files, locked_file):
-        monkeypatch.setattr(module, "os", fake)
+    fake = HangingOs()
+    use(fake, monkeypatch)
     yield fake
-    fake.ended.set()
+    fake.may_end.set()
 
 
 def test_a_record_that_hangs_is_reported_and_the_others_are_settled(
@@ -109,7 +77,7 @@ def test_a_record_that_hangs_is_not_opened_again_until_it_returns(journal: Journ
         assert settle_all(journal) == []
     assert hanging.opened.count(file_name("rsv_1")) == 1
     hanging.names.clear()
-    hanging.ended.set()
+    hanging.may_end.set()
     until(lambda: not journal._files._calls._hanging)
     assert [record.reservation_id for record in settle_all(journal)] == ["rsv_1"]
 
@@ -166,6 +134,7 @@ def test_what_a_late_call_returns_is_discarded(monkeypatch: pytest.MonkeyPatch) 
         calls.call("a", late, discard=lambda _: discarded.set())
     gate.set()
     assert discarded.wait(60)
+    monkeypatch.setattr(bounded, "DEADLINE_S", 60)
     assert calls.call("a", lambda path: path * 2) == "aa"
 
 
@@ -230,7 +199,7 @@ def test_a_directory_that_hangs_blocks_no_caller(
     found = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
     journal.rejected()
     journal.close()
-    hanging.ended.set()
+    hanging.may_end.set()
     assert saved is (call in ("lseek", "unlink", "scandir", "link") and durability == "process")
     assert (told == []) is (call in ("link", "unlink") and durability == "process"), told
     assert len(found) <= 2
@@ -246,7 +215,7 @@ def test_a_directory_that_hangs_fails_immediately_until_it_responds(journal: Jou
         assert journal.pending() == []
     assert started == []
     hanging.calls = set()
-    hanging.ended.set()
+    hanging.may_end.set()
     until(lambda: not journal._files._calls._hanging)
     assert journal.save(a_record("rsv_3"))
     assert sorted(record.reservation_id for record in settle_all(journal)) == ["rsv_1", "rsv_2", "rsv_3"]
