@@ -15,7 +15,7 @@ from tests.recovery.kit import rejected_in
 from tests.support.inside import runtime_of
 from tests.support.waiting import PATIENCE_S
 
-from .conftest import Shop, World
+from .conftest import ACTION, Shop, World
 
 T = cycles.tokens
 DAY_MS = 86_400_000
@@ -144,6 +144,22 @@ async def test_the_age_of_an_event_counts_from_its_first_request(slow: World, sh
     await flush(slow)
     assert guard.state == "committed"
     assert rejected(shop) == []
+
+
+async def test_the_commit_of_a_chunk_may_have_been_sent_by_another_client_of_its_store(
+    slow: World, shop: Shop, clocks: Clocks
+) -> None:
+    """The server has lost the reservation, perhaps after another worker of the fleet has committed it."""
+    outage = unreachable(slow, "commitReservation")
+    pool = slow.client.pool(T(400), action=ACTION)
+    guard = await slow.acquire(pool.reserve(T(10)))
+    await slow.get(guard.commit(T(7)))
+    pool.flush(0.1)
+    outage.undo()
+    clocks.set(2, 2.0)
+    shop.faults.status("commit", 404, body={"error": "NOT_FOUND", "message": "no such reservation", "request_id": "r"})
+    await flush(slow)
+    assert (rejected(shop), shop.sent("event")) == (["may_be_charged"], [])
 
 
 async def test_the_age_of_a_record_of_an_earlier_process_is_that_of_the_wall_clock(shop: Shop, clocks: Clocks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
 from cycles._journal.journal import Journal
 from tests.support.inside import runtime_of
+from tests.support.waiting import hold_responses
 
 from .conftest import Shop, T, chunk_of, named
 from .pool_use import pool_of, use
@@ -79,6 +81,29 @@ class TestTime:
         second = use(pool, 10, 7)
         assert second.reservation_id != first.reservation_id
         shop.until(lambda: first.state == "committed")
+
+    def test_a_chunk_that_is_opened_while_its_pool_closes_is_released(
+        self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        respond = hold_responses(monkeypatch)
+        shop.faults.delay("reserve", 1.0)
+        pool = pool_of(client, settle_ms=3_600_000)
+        errors: list[str] = []
+
+        def wait_for_the_chunk() -> None:
+            with pytest.raises(cycles.CyclesError) as raised:
+                pool.reserve(T(10)).acquire()
+            errors.append(str(raised.value))
+
+        waiter, closer = threading.Thread(target=wait_for_the_chunk), threading.Thread(target=pool.close)
+        waiter.start()
+        shop.until(lambda: shop.count("reserve") == 1)
+        closer.start()
+        waiter.join()
+        respond.set()
+        closer.join()
+        assert errors == ["this pool is closed: make a new one with client.pool(...)"]
+        shop.until(lambda: shop.money() == (0, 0))
 
 
 class TestLostLeases:

@@ -11,7 +11,7 @@ import pytest
 import cycles
 from tests.support.inside import runtime_of, state_of
 
-from .conftest import ACTION, Shop, T, World, named
+from .conftest import ACTION, Shop, T, World, named, seal
 from .pool_use import TOO_LITTLE, estimates, pool_of, use
 
 pytestmark = pytest.mark.anyio
@@ -176,6 +176,20 @@ class TestLimit:
         with pytest.raises(cycles.BudgetExceededError):
             pool.reserve(T(150)).acquire()
 
+    def test_a_live_guard_counts_also_after_its_chunk_is_settled(self, client: cycles.Cycles, shop: Shop) -> None:
+        pool = pool_of(client, limit=T(50))
+        use(pool, 10, 10)
+        guard = pool.reserve(T(30)).acquire()
+        seal(guard)
+        shop.until(lambda: shop.money() == (10, 0))
+        pool.flush()
+        assert (pool.stats().live, pool.stats().spent) == (T(30), T(10))
+        with pytest.raises(cycles.BudgetExceededError):
+            pool.reserve(T(11)).acquire()
+        guard.commit(T(25))
+        use(pool, 15, 15)
+        assert (pool.stats().live, pool.stats().spent) == (T(0), T(50))
+
     @pytest.mark.parametrize("estimate", [10, 150])  # in the first chunk, and reserved directly
     async def test_guards_that_are_admitted_at_the_same_time_share_the_limit(
         self, client: cycles.Cycles, shop: Shop, estimate: int
@@ -322,6 +336,17 @@ class TestFailures:
         assert not use(pool, 10, 7).is_pooled
         assert estimates(shop) == [100, 10]  # the chunk holds the whole budget until it is released
         assert shop.money() == (7, 0)
+
+    def test_a_chunk_without_a_log_whose_release_is_rejected_denies_no_guard(
+        self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("cycles._journal.journal.Journal.chunk_log", full)
+        shop.faults.status("release", 400, body={"error": "INVALID_REQUEST", "message": "no", "request_id": "r"})
+        assert not use(pool_of(client), 10, 7).is_pooled
+        assert shop.money() == (7, 100), "the server holds the chunk that it did not release"
 
     def test_without_file_locks_guards_are_reserved_directly(
         self, client: cycles.Cycles, events: list[Any], monkeypatch: pytest.MonkeyPatch

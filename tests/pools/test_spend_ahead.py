@@ -19,7 +19,7 @@ from cycles._flows.pool.chunks import settle_now
 from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
 from cycles._journal.files.locked_file import LockedFile
 from cycles._journal.files.record_files import RecordFiles
-from cycles._journal.files.spend import Slot, recover_spend
+from cycles._journal.files.spend import Slot, read_entries, recover_spend
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
@@ -198,6 +198,17 @@ def test_a_kill_between_two_writes_charges_once_what_outlives_its_chunk(
     shop.faults.clear()  # or closing the client waits for its flush timeout
 
 
+def test_a_release_leaves_nothing_of_a_guard_that_outlived_its_chunk(client: cycles.Cycles, shop: Shop) -> None:
+    pool = pool_of(client)
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(3))
+    settle_chunks(client, pool)
+    (log,) = shop.folder.rglob("spend-*.log")
+    assert [decode(entry).actual for entry in read_entries(log.read_bytes())] == [T(3)]
+    guard.release()
+    assert read_entries(log.read_bytes()) == []
+
+
 @ignore_dropped
 def test_a_kill_charges_a_dropped_guard_whose_chunk_is_settled_before_it(
     client: cycles.Cycles, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -308,9 +319,11 @@ def test_a_kill_at_any_point_leaves_the_amount_before_or_after(
     for number in range(LONGEST):
         guard = pool.reserve(T(5)).acquire()
         guard.spend(T(2))
-        found: list[int] = []
-        more = run_at(f"/cycles/{folder}/", number, lambda: found.append(left_in(shop)), lambda: call(guard))  # noqa: B023
-        assert {amount - base for amount in found} <= possible
+        found: list[tuple[str, int]] = []
+        look = lambda: found.append((guard.state, left_in(shop) - base))  # noqa: B023, E731
+        more = run_at(f"/cycles/{folder}/", number, look, lambda: call(guard))  # noqa: B023
+        assert {amount for _, amount in found} <= possible
+        assert {amount for state, amount in found if state == "pooled"} <= {after}, "another thread sees the end"
         assert left_in(shop) == base + after
         if name == "spend":
             guard.commit()

@@ -124,6 +124,25 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     assert spent(server) == 3
 
 
+def test_a_renewal_during_a_put_does_not_take_the_record_for_that_of_another_client(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = shared(worker())
+    journal.put(a_record())
+    put = Combiner.put
+
+    def put_and_renew(combiner: Combiner, items: Any) -> Any:
+        result = put(combiner, items)
+        monkeypatch.undo()
+        journal.tick(0)  # of another thread, with the fence of before
+        return result
+
+    monkeypatch.setattr(Combiner, "put", put_and_renew)
+    assert journal.put(a_record(not_before_ms=6)) is PutResult.SAVED
+    assert journal.put(a_record(not_before_ms=7)) is PutResult.SAVED
+    assert [record.not_before_ms for record in records(store)] == [7]
+
+
 def test_a_record_that_the_store_lost_is_put_again(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
 ) -> None:

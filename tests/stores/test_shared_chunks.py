@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 
 import cycles
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import decode
+from cycles._core.settlement.record import Record, decode
 from cycles._drivers.pools import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put
+from tests.pools.conftest import chunk_of
 from tests.stores.kit import ACTION, StoreClock, files, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.inside import rows_of, runtime_of
@@ -118,6 +121,60 @@ def test_a_first_put_without_a_response_costs_no_amount(
     (event,) = server.requests.of("event")
     assert event.json["actual"]["amount"] == 5
     assert str(event.idempotency_key).endswith(":late:7")
+
+
+class WatchedLock:
+    """A lock that notes when a thread begins to wait for it."""
+
+    def __init__(self, waits: threading.Event) -> None:
+        self._lock = threading.Lock()
+        self._waits = waits
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_chunk_that_is_closed_during_the_put_of_its_sum_leaves_nothing_in_the_store(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sum of the end would be overtaken by an earlier one, for which another client seems to have the chunk."""
+    owner, begun, goes_on = Owner(worker()), threading.Event(), threading.Event()
+    save = StoreJournal.checkpoint
+
+    def slow(journal: StoreJournal, record: Record) -> bool:
+        begun.set()
+        assert goes_on.wait(60)
+        return save(journal, record)
+
+    with owner.pool.reserve(T(20)) as guard:
+        guard.commit(T(7))
+    chunk_of(guard).put_lock = WatchedLock(goes_on)
+    monkeypatch.setattr(StoreJournal, "checkpoint", slow)
+    saver = threading.Thread(target=checkpoint, args=(owner.client,))
+    saver.start()
+    assert begun.wait(60)
+    with owner.pool.reserve(T(20)) as guard:
+        guard.commit(T(5))
+
+    def close() -> None:
+        owner.end()
+        goes_on.set()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    closer.join()
+    saver.join()
+    tick(owner.client)
+    assert sums(store) == []
+    check_charged(server, owner.client, 12)
 
 
 def test_a_record_is_found_among_more_than_ten_thousand(

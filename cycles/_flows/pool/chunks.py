@@ -162,8 +162,6 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
     settlement = chunk.lease.settlement
     pool.end_chunk(chunk)
     carry_out(pool)
-    if chunk.lease.state in ("committed", "rejected"):
-        chunk.end()
     if chunk.lease.state == "committed" and settlement is not None:
         unit, calls, name = pool.options.unit, chunk.sums.totals.calls, pool.options.name
         amounts = {"reserved": Amount(unit, chunk.amount), "spent": Amount(unit, chunk.spent)}
