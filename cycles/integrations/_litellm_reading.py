@@ -107,16 +107,16 @@ def is_added(chunk: Any) -> bool:
     return not any(each.finish_reason or getattr(delta, "content", None) for each, delta in parts)
 
 
-def read_usage(event: Any, usage: Usage) -> bool:
-    """Add the usage of a response or of a chunk. Returns True if it reports any."""
+def read_usage(event: Any, usage: Usage, *, call: LiteLLMCall) -> bool:
+    """Add the usage of a response or of a chunk of a call. Returns True if it reports any."""
     response = getattr(event, "response", None) or event
     reported = getattr(response, "usage", None)
     served_by = (getattr(event, "_hidden_params", None) or {}).get("provider_response_model")
     if served_by:  # the chunks themselves have the name that was asked for
-        usage.see_response("litellm", {}, model=_model(served_by))
+        usage.see_response("litellm", {}, model=_model(served_by, call))
     if reported is None or is_cached(event):
         return False
-    model = usage.model_version or _model(getattr(response, "model", None))
+    model = usage.model_version or _model(getattr(response, "model", None), call)
     if getattr(reported, "prompt_tokens", None) is None:  # of the responses API
         content = response.model_dump()
         cycles.usage.openai({**content, "model": model or None}, usage)
@@ -131,9 +131,10 @@ def read_usage(event: Any, usage: Usage) -> bool:
     return True
 
 
-def _model(name: Any) -> str:
-    """Return a name without its provider."""
-    return str(name or "").rpartition("/")[2][:128]
+def _model(name: Any, call: LiteLLMCall) -> str:
+    """Return a name without the provider that LiteLLM adds, but with the vendor, which some providers have in it."""
+    text = str(name or "").removeprefix(f"{call.provider}/")
+    return (text.rpartition("/")[2] if call.provider == "bedrock" else text)[:128]
 
 
 def _counts(reported: Any) -> dict[str, int]:

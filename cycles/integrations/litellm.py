@@ -160,7 +160,7 @@ def _work_of(common: Common, call: LiteLLMCall) -> Work | None:
         call,
         action=("llm.embedding" if call.embeds else "llm.completion", call.model),
         price=Priced(actual, call) if isinstance(actual, PriceBook) else actual,
-        read=read_usage,
+        read=functools.partial(read_usage, call=call),
         failed=is_cached,
         prompt=lambda: call.body,
         strings=text_of,

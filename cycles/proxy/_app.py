@@ -224,12 +224,12 @@ class App:
 
     async def _unmetered(self, exchange: Exchange, target: Target) -> None:
         _agent_of(exchange, target)  # checks it
+        path = f"{urlsplit(target.url).path:.80}"
         if self._settings.unmetered == "refuse":
-            message = f"a request to {target.path} may cost money and cannot be metered"
-            detail = f"{exchange.method} {urlsplit(target.url).path:.80}"
-            raise _denied(target, message, "unmetered", detail)
+            message = f"a request to {path} may cost money and cannot be metered"
+            raise _denied(target, message, "unmetered", f"{exchange.method} {path}")
         self.totals.unmetered += 1
-        self.totals.paths[target.path] += 1
+        self.totals.paths[path] += 1
         await self._relay.untouched(exchange, target)
 
     async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:

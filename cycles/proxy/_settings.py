@@ -13,6 +13,7 @@ from cycles._errors import ConfigurationError
 from cycles.prices import PriceBook, read_price_file
 from cycles.providers._hosts import FreeHost
 from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S, LostAttempt
+from cycles.providers._provider import PROVIDERS
 from cycles.proxy._asking import Asking
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
@@ -105,10 +106,11 @@ def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
 def fake_upstreams(url: str) -> dict[str, Any]:
     """Return these settings for `--fake`: all routes lead to the server of a fake provider.
 
+    A path that begins with the name of a provider selects its shapes there: the streams of some report usage always.
     Azure's variables are set only if they were set before, as without `--fake`: the SDK of OpenAI may reject them
     beside those of OpenAI.
     """
-    upstreams = {name: url + route.mount for name, route in ROUTES.items()}
+    upstreams = {name: (f"{url}/{name}" if name in PROVIDERS else url) + route.mount for name, route in ROUTES.items()}
     return {"upstreams": upstreams, "named": frozenset(ROUTES), "flagged": frozenset({"ollama"}), "fake": True}
 
 

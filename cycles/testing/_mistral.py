@@ -24,6 +24,7 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
 def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     """Yield the events of a stream, each complete."""
     usage = _openai.chat_usage(request, reply)
+    request = {**request, "stream_options": None}  # it has no such option
     yield from _openai.events_with_last(_CHAT, request, reply, {"usage": usage} if usage else {})
 
 

@@ -184,7 +184,7 @@ def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[byte
 
 def events_with_last(path: str, request: Mapping[str, Any], reply: Reply, last: Json) -> Iterator[bytes]:
     """Yield the events of a stream whose chunk with the finish reason has more members, for example its usage."""
-    for event in events(path, {**request, "stream_options": None}, reply):
+    for event in events(path, request, reply):
         data = event.removeprefix(b"data: ")
         chunk = json.loads(data) if data.startswith(b"{") else {}
         if any(choice.get("finish_reason") for choice in chunk.get("choices", ())):

@@ -68,7 +68,8 @@ def ask(provider: FakeProvider) -> Callable[..., Any]:
 
     def arguments(model: str, **options: Any) -> dict[str, Any]:
         of = model.partition("/")[0]
-        base = {"openai": provider.openai_url, "anthropic": provider.anthropic_url, "gemini": provider.google_url}[of]
+        bases = {"openai": provider.openai_url, "anthropic": provider.anthropic_url, "gemini": provider.google_url}
+        base = bases.get(of, f"{provider.url}/{of}/openai/v1")
         return {"model": model, "messages": MESSAGES, "api_base": base, "api_key": "k", "max_retries": 0, **options}
 
     async def ask(how: str = "acompletion", model: str = GPT, **options: Any) -> Any:
@@ -116,6 +117,7 @@ async def test_each_call_is_charged_what_it_reports(
         (CLAUDE, {"usage": {**CACHED, "tokens_output": 500}}, 300_000 + 60_000 + 300 * 375 + 400 * 600 + 750_000),
         (CLAUDE, {"usage": {**USED, "web_searches": 2}}, 300_000 + 450_000 + 2 * 1_000_000),
         (GEMINI, {"usage": USED}, 1_000 * 30 + 300 * 250),
+        ("groq/openai/gpt-oss-120b", {"usage": USED}, 1_000 * 15 + 300 * 60),
     ],
 )
 async def test_the_amount_is_that_of_a_guarded_client(

@@ -72,9 +72,15 @@ def test_every_route_of_the_proxy_leads_to_the_fake_provider() -> None:
         found = response.json()
         assert found["choices"][0]["message"]["content"].startswith("Done (")
         assert found["usage"]["completion_tokens"] == 10
+    streams = {"GROQ_API_BASE": "openai/gpt-oss-120b", "MISTRAL_API_BASE": "mistral-large-latest"}
+    for variable, model in streams.items():  # whose last chunk reports the usage, also if no one requests it
+        body = {"model": model, "stream": True, **chat}
+        response = httpx.post(f"{urls[variable]}/chat/completions", json=body, timeout=60)
+        assert '"completion_tokens": 10' in response.text, variable
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert json.loads(out.splitlines()[-1])["calls"] == len(models)
+    document = json.loads(out.splitlines()[-1])
+    assert (document["calls"], document["estimated"]) == (len(models) + len(streams), 0)
     assert (err.splitlines()[0], process.returncode) == (STARTED, 0)
 
 

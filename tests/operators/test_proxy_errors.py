@@ -76,12 +76,13 @@ def test_unmetered_requests_are_denied_or_passed_and_reported() -> None:
     with proxied() as place:
         response = place.post("/openai/v1/batches", json={"input_file_id": "f"})
         assert response.status_code == 402
-        assert response.json()["error"]["code"] == "unmetered"
+        error = response.json()["error"]
+        assert (error["code"], "a request to /v1/batches may cost money" in error["message"]) == ("unmetered", True)
         assert place.provider.requests == []
     with proxied(unmetered="allow") as place:
         assert place.post("/openai/v1/batches", json={"input_file_id": "f"}).status_code == 200
         totals = place.proxy.app.totals
-        assert (totals.unmetered, totals.paths["/batches"], place.spent) == (1, 1, 0)
+        assert (totals.unmetered, totals.paths["/v1/batches"], place.spent) == (1, 1, 0)
 
 
 def test_a_request_to_a_free_host_is_never_denied_as_unmetered() -> None:
