@@ -291,7 +291,9 @@ class SimulatedRun:
                 self._kill(program, keeps_spend=False)
         for op in self.ops:
             op.keeps_spend = False  # the log of spend of a process that was killed before is lost too
-            if op.dropped and op.killed_s is None and not self._is_recorded(op):
+            # Without a thread, no later sync follows a commit in a chunk that was interrupted before its own.
+            is_lost = op.dropped or (op.interrupted and self._faults.lacked_threads)
+            if is_lost and op.killed_s is None and not self._is_recorded(op):
                 op.killed_s = self.hub.awake_s  # its record was not written yet, and the log of spend is lost
         self._disk.lose_power(self._journal)
         self._restart_soon()
