@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def configured(server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the day of `cycles reconcile` be the same for a whole test, but for commands in their own process."""
+    """Let the day of `cycles reconcile` be the same for a whole test; `run_on_that_day` does it for processes."""
     from cycles.cli import reconcile
 
     day = reconcile.today()
@@ -71,6 +72,15 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> Cycles:
 def run(run_here: Cycles) -> Cycles:
     """Run `cycles` in this process with `make test`, as a process of its own with `make test-operators`."""
     return run_process if AS_PROCESSES else run_here
+
+
+@pytest.fixture
+def run_on_that_day(one_day: None, run_here: Cycles) -> Cycles:
+    """Run `cycles` as `run` does, with the day that `one_day` keeps."""
+    from cycles.cli import reconcile
+
+    day = reconcile.today().isoformat()
+    return partial(run_process, day, module="tests.operators.on_a_day") if AS_PROCESSES else run_here
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,8 @@ class Reconcile:
 
 
 @pytest.fixture
-def reconcile(run: Cycles, apis: AdminApis) -> Reconcile:
-    return Reconcile(run, apis)
+def reconcile(run_on_that_day: Cycles, apis: AdminApis) -> Reconcile:
+    return Reconcile(run_on_that_day, apis)
 
 
 def causes(row: Any) -> list[tuple[str, int | None]]:

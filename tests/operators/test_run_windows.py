@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,21 +14,27 @@ from tests.operators.kit import processes, run_process
 from tests.operators.running import GPT_4O, USED, agent, summary, upstreams
 
 
-def next_month() -> str:
-    now = datetime.now(UTC)
-    return f"{now.year + now.month // 12}-{now.month % 12 + 1:02d}-01 00:00 UTC"
+def far_from_midnight() -> str:
+    """Return a time zone whose month does not end during this test."""
+    return "UTC" if datetime.now(UTC).hour < 20 else "Pacific/Kiritimati"  # 14 hours ahead of UTC
+
+
+def next_month(zone: str) -> str:
+    now = datetime.now(ZoneInfo(zone))
+    return f"{now.year + now.month // 12}-{now.month % 12 + 1:02d}-01 00:00 {zone}"
 
 
 @processes
 def test_the_summary_names_the_window_and_its_end(provider: FakeProvider) -> None:
     provider.reply(usage=USED, times=12)
-    budget = ("--budget", "1USD/month", "--keep", "job")
+    zone = far_from_midnight()
+    budget = ("--budget", "1USD/month", "--timezone", zone, "--keep", "job")
     ran = run_process("run", *budget, *upstreams(provider), *agent("openai"))
-    assert f"$0.0140 of $1.00 spent this month (until {next_month()})" in ran.err
+    assert f"$0.0140 of $1.00 spent this month (until {next_month(zone)})" in ran.err
     again = run_process("run", "--json", *budget, *upstreams(provider), *agent("openai"))
     kept = summary(again)["kept"]
     assert kept["spent"]["amount"] == 8 * GPT_4O
-    assert (kept["window"]["window"], kept["window"]["timezone"]) == ("month", "UTC")
+    assert (kept["window"]["window"], kept["window"]["timezone"]) == ("month", zone)
     text = run_process("run", "--keep", "job", *upstreams(provider), *agent("openai"))
     assert re.search(r"\$0\.0420 of \$1\.00 spent this month", text.err)
     assert "by all its runs" not in text.err
