@@ -180,6 +180,8 @@ def fund(state: AdminState, call: AdminCall) -> Result:
     if key is not None:
         state.store_response("fund", key, call, body, DAY_MS)
     moved = {name: body[name]["amount"] for name in _BEFORE_AND_AFTER}
+    if call.form["operation"] == "RESET_SPENT":
+        moved["spent_override_provided"] = "spent" in call.form
     return _result(200, body, budget, **audit, amount=call.form["amount"]["amount"], **moved)
 
 

@@ -43,10 +43,12 @@ def _check_pattern(pattern: str, tenant: str) -> None:
     if scope.endswith(":*") and scope == pattern:
         scope = f"{pattern[:-1]}x"
     try:
-        forms.scope_of(scope, tenant)
+        is_valid = bool(forms.scope_of(scope, tenant)) and scope.startswith(f"tenant:{tenant}")  # not tenant:ACME
     except ApiError:
+        is_valid = False
+    if not is_valid:
         wanted = f"must be a scope below tenant:{tenant}; only its last level or id may be *"
-        raise ApiError("INVALID_REQUEST", f"scope_pattern: {pattern!r:.80} {wanted}") from None
+        raise ApiError("INVALID_REQUEST", f"scope_pattern: {pattern!r:.80} {wanted}")
 
 
 def _body(state: AdminState, policy_id: str) -> Body:

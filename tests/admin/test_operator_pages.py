@@ -137,6 +137,8 @@ def test_policies_are_stored_listed_and_changed(target: AdminTarget, call: Any) 
     [
         ("tenant:{0}/agent:*", 201),
         ("tenant:{0}/agent:a", 201),
+        ("tenant:{0}/agent:A", 201),
+        ("TENANT:{0}", 400),
         ("nonsense", 400),
         ("*", 400),
         ("tenant:*", 400),
@@ -154,6 +156,31 @@ def test_a_policy_is_for_scopes_of_its_tenant(target: AdminTarget, call: Any, pa
     target.onboarded()
     form = {"tenant_id": target.tenant, "name": "x", "scope_pattern": pattern.format(target.tenant)}
     assert call("POST", "/v1/admin/policies", form)[0] == status
+
+
+@pytest.mark.parametrize("more", ["", "/*", "/agent:a"])
+def test_the_tenant_of_a_policy_is_not_in_capitals(target: AdminTarget, call: Any, more: str) -> None:
+    target.onboarded()
+    form = {"tenant_id": target.tenant, "name": "x", "scope_pattern": f"tenant:{target.tenant.upper()}{more}"}
+    assert call("POST", "/v1/admin/policies", form)[0] == 400
+
+
+@pytest.mark.parametrize("spent", [None, 0, 100])
+def test_the_audit_log_says_whether_a_new_period_begins_with_a_given_amount(
+    target: AdminTarget, call: Any, spent: int | None
+) -> None:
+    target.onboarded()
+    form: dict[str, Any] = {"operation": "RESET_SPENT", "amount": {"unit": "TOKENS", "amount": 2000}}
+    if spent is not None:
+        form["spent"] = {"unit": "TOKENS", "amount": spent}
+    place = f"/v1/admin/budgets/fund?tenant_id={target.tenant}&scope={target.scope}&unit=TOKENS"
+    assert call("POST", place, form)[0] == 200
+    target.admin.credit(target.scope, FIVE)
+    credited, reset = list(target.admin.audit(operation="fundBudget", tenant=target.tenant))
+    assert reset.metadata is not None
+    assert credited.metadata is not None
+    assert reset.metadata["spent_override_provided"] is (spent is not None)
+    assert "spent_override_provided" not in credited.metadata
 
 
 def test_a_higher_spent_amount_is_an_event_too(target: AdminTarget, call: Any) -> None:
