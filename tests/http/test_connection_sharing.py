@@ -8,7 +8,9 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -112,15 +114,27 @@ def test_waiting_threads_are_served_in_their_order() -> None:
         assert [request.body for request in stub.requests] == [b"0", b"1", b"2", b"3"]
 
 
-def test_a_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() -> None:
+LATE_S = 120.0
+"""Far more than a wait of 0.1 s."""
+WAITS: Any = pytest.mark.parametrize(
+    "limits",
+    [lambda: Limits(60.0, 0.1), lambda: Limits(60.0, LATE_S, time.monotonic() + 0.1)],
+    ids=["its timeout", "the end of all"],
+)
+
+
+@WAITS
+def test_a_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so(limits: Callable[[], Limits]) -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 1)
         with ThreadPoolExecutor(1) as pool:
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
+            started = time.monotonic()
             with pytest.raises(ExchangeError) as caught:
-                post(connections, queue_timeout_s=0.1)
+                connections.send(Prepared("POST", "/v1/x", [], b"{}"), limits())
+            assert time.monotonic() - started < LATE_S
             gate.set()
             assert busy.result().status == 200
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.QUEUE, False)
@@ -129,13 +143,16 @@ def test_a_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() ->
         connections.close()
 
 
-def test_a_tasks_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() -> None:
+@WAITS
+def test_a_tasks_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so(limits: Callable[[], Limits]) -> None:
     async def main(stub: Stub, gate: threading.Event) -> None:
         connections = tasks(stub.url, 1)
         busy = apost(connections)
         await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        started = time.monotonic()
         with pytest.raises(ExchangeError) as caught:
-            await apost(connections, queue_timeout_s=0.1)
+            await connections.send(Prepared("POST", "/v1/x", [], b"{}"), limits())
+        assert time.monotonic() - started < LATE_S
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.QUEUE, False)
         gate.set()
         assert (await busy).status == 200

@@ -117,6 +117,14 @@ def test_an_endless_body_is_given_up(connect: Open) -> None:
     assert (error.kind, error.request_sent) == (FailureKind.TOO_LARGE, True)
 
 
+def test_the_bodies_of_one_connection_are_limited_one_by_one(connect: Open) -> None:
+    body = b"<" * (MAX_BODY // 2 + 1)
+    with Stub(ok(body, status=502)) as stub:
+        send = connect(stub.url)
+        assert [len(send().body) for _ in range(3)] == [len(body)] * 3
+        assert [request.connection for request in stub.requests] == [1, 1, 1]
+
+
 def test_a_compression_bomb_is_given_up(connect: Open) -> None:
     bomb = gzip.compress(bytes(MAX_BODY + 1))
     with Stub(ok(bomb, headers=[("Content-Encoding", "gzip")])) as stub:

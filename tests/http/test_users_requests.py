@@ -13,7 +13,7 @@ import pytest
 
 from cycles._core.messages.outcome import Reply
 from cycles._core.messages.requests import Prepared
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
+from cycles._http.exchange import MAX_BODY, Endpoint, ExchangeError, FailureKind, Limits
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, ok
 
@@ -113,6 +113,17 @@ def test_a_hook_that_reads_the_response_leaves_it_to_the_sdk(library: Any, is_as
     with Stub(ok(b"hello")) as stub:
         reply = exchange(library, is_async, stub.url, event_hooks={"response": [hook(read, is_async)]})
     assert reply.body == b"hello"
+
+
+@LIBRARIES
+@BOTH
+def test_a_response_that_a_hook_has_read_is_limited(library: Any, is_async: bool) -> None:
+    def read(response: Any) -> Any:
+        return response.aread() if is_async else response.read()
+
+    with Stub(ok(b"<" * (MAX_BODY + 1))) as stub, pytest.raises(ExchangeError, match="larger than") as caught:
+        exchange(library, is_async, stub.url, event_hooks={"response": [hook(read, is_async)]})
+    assert caught.value.kind is FailureKind.TOO_LARGE
 
 
 @BOTH

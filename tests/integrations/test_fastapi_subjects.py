@@ -33,6 +33,12 @@ async def seen_subject() -> Any:
         ({"claims": {"sub": "agent"}}, {}, {"claims": {"sub": "a1"}}, {"agent": "a1"}),
         ({"claims": {"sub": "agent"}, "claims_of": lambda scope: {"sub": "a2"}}, {}, {}, {"agent": "a2"}),
         (
+            {"headers": {"X-A": "agent"}, "claims": {"sub": "agent"}},
+            {"X-A": "forged"},
+            {"claims": {"sub": "verified"}},
+            {"agent": "verified"},
+        ),
+        (
             {"headers": {"X-A": "agent"}, "subject": lambda scope: cycles.Subject(agent="own", app="x")},
             {"X-A": "header"},
             {},

@@ -235,6 +235,25 @@ async def test_caps_that_forbid_the_call_are_a_denial(
     assert ledger.spent() == 0
 
 
+async def test_a_stream_that_caps_forbid_is_denied_and_holds_nothing(
+    begin: Any, work: Any, ledger: Ledger, server: Any
+) -> None:
+    server.ledger.set_budget("tenant:acme", cycles.tokens(1000), caps={"max_steps_remaining": 0})
+    [denied] = [event async for event in begin(work())]
+    assert "(STEPS_EXHAUSTED)" in denied
+    assert server.ledger.balance("tenant:acme", unit="TOKENS").reserved.amount == 0
+    assert [row.status for row in ledger.rows()] == ["RELEASED"]
+
+
+async def test_a_result_that_reports_a_failure_is_returned_and_costs_nothing(
+    run: Any, work: Any, ledger: Ledger
+) -> None:
+    assert await run(work(failed=lambda result: result == "failed"), lambda guard: "failed") == "failed"
+    assert [row.status for row in ledger.rows()] == ["RELEASED"]
+    assert await run(work(failed=lambda result: result == "failed"), lambda guard: "made") == "made"
+    assert ledger.spent() == 100
+
+
 async def test_the_guard_is_the_current_one_while_the_call_runs(run: Any, work: Any) -> None:
     assert await run(work(read=None), lambda guard: cycles.current_guard() is guard)
     assert cycles.current_guard() is None
@@ -349,6 +368,13 @@ async def test_a_stream_left_after_its_usage_is_exact(begin: Any, work: Any, led
     await stream.aclose()
     assert ledger.spent() == 7
     assert ledger.metadata() == [{"outcome": "closed"}]
+
+
+async def test_a_stream_with_text_that_is_no_utf8_costs_what_was_made(begin: Any, work: Any, ledger: Ledger) -> None:
+    stream = begin(streamed(work), ["\ud83d", "\ude00"])  # an emoji that was split between two events
+    assert await anext(stream) == "\ud83d"
+    await stream.aclose()
+    assert ledger.spent() == 11
 
 
 async def test_a_stream_that_breaks_off_costs_what_was_made(begin: Any, work: Any, ledger: Ledger) -> None:

@@ -56,6 +56,12 @@ def test_balances(run: Cycles, client: cycles.Cycles) -> None:
     assert bot == ["tenant:acme/agent:bot", "USD", "$0.04", "$0.05", "$0.91", "$1.00", "#=.........."]
 
 
+def test_the_bar_of_a_budget_counts_debt_as_spent(run: Cycles, configured: cycles.EmbeddedServer) -> None:
+    configured.ledger.set_budget("tenant:acme/agent:owes", cycles.usd(12), spent=100_000_000, debt=200_000_000)
+    shown = run("balances", "--subject", "agent=owes").out.splitlines()[-1].split()
+    assert shown[-1] == "###........."
+
+
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process is fixed there")
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Bogota"])
 def test_a_time_without_an_offset_is_one_of_the_own_zone(

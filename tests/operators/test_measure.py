@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,6 +166,21 @@ def test_the_proposal_is_rounded_up_to_two_digits() -> None:
     window = cycles.window(dollars(1), "day")
     calls = [call(number, 20, 20, at=number * 9 * HOUR) for number in range(6)]
     assert measured(calls).document(dollars(1), window)["proposed"]["amount"] == 40
+
+
+def test_since_leaves_earlier_calls_out(run: Cycles) -> None:
+    clock = cycles.ManualClock(int(time.time() * 1000) - 3 * 24 * HOUR)
+    with (
+        cycles.EmbeddedServer({"tenant:run": cycles.usd(1)}, path=kept_file("job"), clock=clock) as server,
+        server.client(tenant="run", journal=False) as client,
+    ):
+        for cost in ("0.01", "0.02"):
+            with client.reserve(cycles.usd(cost), action=("llm.completion", "gpt-4o")) as guard:
+                guard.commit(cycles.usd(cost))
+            clock.advance(2 * 24 * HOUR)
+    calls = {since: run("report", "--keep", "job", "--since", since, "--json").document for since in ("2d", "4d")}
+    assert {since: each["calls"] for since, each in calls.items()} == {"2d": 1, "4d": 2}
+    assert calls["2d"]["spent"] == cycles.usd("0.02").to_dict()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import cycles
 from cycles.cli import _newer_prices
 from tests.operators.conftest import Cycles
+from tests.support.stub import Stub, ok
 
 pytest.importorskip("genai_prices")
 KEYS = [key for of in _newer_prices.LISTS.values() for key in of.keys]
@@ -78,6 +79,43 @@ def test_check_lists_models_without_a_price(run_here: Cycles, listing: str, monk
     found = run_here("prices", "check", "--provider", "openai")
     assert found.status == 2
     assert "cannot be listed" in found.err
+
+
+@pytest.mark.parametrize(
+    ("provider", "base", "key", "listed", "target", "header"),
+    [
+        (
+            "anthropic",
+            "ANTHROPIC_BASE_URL",
+            "ANTHROPIC_API_KEY",
+            {"data": [{"id": "claude-sonnet-4-5"}, {"id": "claude-nobody"}]},
+            "/v1/models?limit=1000",
+            "x-api-key",
+        ),
+        (
+            "google",
+            "GOOGLE_GEMINI_BASE_URL",
+            "GEMINI_API_KEY",
+            {"models": [{"name": "models/gemini-2.5-pro"}, {"name": "models/gemini-nobody"}]},
+            "/v1beta/models?pageSize=1000",
+            "x-goog-api-key",
+        ),
+    ],
+)
+def test_check_lists_the_models_of_each_provider_with_its_key(
+    run_here: Cycles, monkeypatch: pytest.MonkeyPatch, provider: str, base: str, key: str, listed: Any, target: str,
+    header: str,
+) -> None:  # fmt: skip
+    with Stub(ok(listed)) as stub:
+        monkeypatch.setenv(base, f"{stub.url}/")
+        monkeypatch.setenv("GOOGLE_API_KEY", "another")
+        monkeypatch.setenv(key, "k")
+        found = run_here("prices", "check", "--provider", provider, "--json")
+    [missing] = found.document["missing"]
+    assert missing["model"].endswith("-nobody")
+    assert found.document["checked"] == 2
+    [request] = stub.requests
+    assert (request.target, request.headers[header]) == (target, "k")
 
 
 def test_check_reads_a_file(run_here: Cycles, tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_a_lowered_stream_has_the_header() -> None:
         assert int(response.headers["x-cycles-output-limit"]) < 2_000
 
 
+def test_an_error_response_to_a_lowered_request_has_the_header() -> None:
+    with proxied(cycles.usd("0.02")) as place:
+        place.provider.reply(status=500)
+        response = place.post(json=chat(5_000))
+        assert response.status_code == 500
+        assert int(response.headers["x-cycles-output-limit"]) == place.provider.requests[-1].body["max_tokens"] < 2_000
+
+
 def test_a_request_that_fits_is_forwarded_byte_for_byte() -> None:
     with proxied(cycles.usd("1")) as place:
         content = b'{"model": "m",  "messages": [], "max_tokens": 50}'

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,7 +17,8 @@ from cycles.providers._hosts import FreeHost
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
-from tests.support.waiting import until
+from tests.support.stub import Stub, after, ok
+from tests.support.waiting import PATIENCE_S, until
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -263,6 +265,28 @@ def test_redirects_are_not_followed() -> None:
         place.provider.reply(status=302, headers={"location": "http://127.0.0.1:1/"})
         assert place.post().status_code == 502
         assert place.held == 0
+
+
+def test_a_redirect_leaves_no_connection_open() -> None:
+    with Stub(ok(status=302, headers=[("Location", "http://127.0.0.1:1/")])) as stub:
+        with proxied(upstreams=upstreams(stub.url)) as place:
+            assert place.post().status_code == 502
+            stub.wait_for(lambda stub: stub.open == 0)
+        assert stub.connections == 1
+
+
+def test_a_run_waits_for_the_last_of_its_whole_responses() -> None:
+    gate, body = threading.Event(), {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    with Stub(after(gate, ok(body)), ok(body)) as stub, proxied(upstreams=upstreams(stub.url)) as place:
+        with ThreadPoolExecutor(1) as pool:
+            last = pool.submit(place.post)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            assert [place.post().status_code for _ in range(3)] == [200] * 3
+            is_over = place.proxy.app.whole.wait(0)
+            gate.set()
+            assert not is_over
+            assert last.result().status_code == 200
+        assert place.proxy.app.whole.wait(PATIENCE_S)
 
 
 def test_a_provider_that_is_down_is_502_and_the_reservation_released() -> None:

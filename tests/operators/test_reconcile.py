@@ -13,6 +13,7 @@ import pytest
 import cycles
 from tests.operators.admin_apis import CENT, KEY, AdminApis, Billed, Ledger, ago, serving, today
 from tests.operators.conftest import Cycles
+from tests.operators.journals import fill
 from tests.operators.kit import Ran
 
 DOLLAR = 100 * CENT
@@ -181,9 +182,9 @@ def test_amounts_are_decimals_and_never_floats(reconcile: Reconcile, apis: Admin
     for number in range(10):
         apis.bill.append(Billed(day=ago(1), model="gpt-4o", amount="0.1", item=f"part {number}"))
     apis.bill.append(Billed(day=ago(2), model="gpt-5", amount="90071992.54740993"))
-    apis.bill.append(Billed(day=ago(3), model="gpt-5", amount="1.5e-7"))
+    apis.bill.append(Billed(day=ago(3), model="gpt-5", amount="1.56e-7"))
     rows = {row["day"]: row["bill"] for row in reconcile.rows()}
-    assert rows == {ago(1).isoformat(): DOLLAR, ago(2).isoformat(): 9_007_199_254_740_993, ago(3).isoformat(): 15}
+    assert rows == {ago(1).isoformat(): DOLLAR, ago(2).isoformat(): 9_007_199_254_740_993, ago(3).isoformat(): 16}
 
 
 def test_the_day_is_that_of_the_reservation_in_utc(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
@@ -522,6 +523,7 @@ def test_a_missing_or_impossible_key_names_the_variable(
 HTML = b"<html>" + b"x" * 10_000
 REPEATED = json.dumps({"object": "page", "data": [], "has_more": True, "next_page": "page_1"}).encode()
 ENDLESS = json.dumps({"object": "page", "data": [], "has_more": True, "next_page": None}).encode()
+EMPTY = json.dumps({"object": "page", "data": [], "has_more": False, "next_page": None}).encode()
 NOT_A_LIST = json.dumps({"object": "page", "data": {}, "has_more": False}).encode()
 
 
@@ -572,26 +574,39 @@ def test_what_is_no_report(
 
 
 @pytest.mark.parametrize(
-    "result",
+    ("result", "detail"),
     [
-        {},
-        {"line_item": "gpt-4o, input", "amount": {"value": "many", "currency": "usd"}},
-        {"line_item": "gpt-4o, input", "amount": {"value": True, "currency": "usd"}},
-        {"line_item": "gpt-4o, input", "amount": {"value": "NaN", "currency": "usd"}},
-        {"line_item": "gpt-4o, input", "amount": {"value": "1e999999999", "currency": "usd"}},
-        {"line_item": "gpt-4o, input", "amount": {"value": "1e-999999999", "currency": "usd"}},
-        {"line_item": "gpt-4o, input", "amount": {"value": 1, "currency": "eur"}},
-        {"line_item": "gpt-4o, input", "amount": 1},
-        "text",
+        ({}, "KeyError"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": "many", "currency": "usd"}}, "'many' is no amount"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": True, "currency": "usd"}}, "True is no amount"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": "NaN", "currency": "usd"}}, "'NaN' is no amount"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": "1e999999999", "currency": "usd"}}, "is no amount"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": "1e-999999999", "currency": "usd"}}, "is no amount"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": 1, "currency": "eur"}}, "in 'eur', and not in usd"),
+        ({"line_item": "gpt-4o, input", "amount": {"value": 1, "currency": None}}, "in None, and not in usd"),
+        ({"line_item": "gpt-4o, input", "amount": 1}, "AttributeError"),
+        ("text", "AttributeError"),
     ],
 )
 def test_an_amount_that_is_none_is_no_report(
-    reconcile: Reconcile, apis: AdminApis, ledger: Ledger, result: Any
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger, result: Any, detail: str
 ) -> None:
-    apis.respond = lambda seen: (200, {}, bucket(result))
+    apis.respond = lambda seen: (200, {}, bucket(result) if "costs" in seen.path else EMPTY)
     ran = reconcile()
     assert (ran.status, ran.out) == (3, "")
-    assert "no report" in ran.err
+    assert "/v1/organization/costs returned a body that is no report: " in ran.err
+    assert detail in ran.err
+
+
+def test_a_bill_of_anthropic_in_another_currency_is_no_report(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    item = {"starting_at": f"{ago(1)}T00:00:00Z", "group": {"model": "claude-haiku-4-5"}}
+    page = {"object": "page", "data": [{**item, "cost": {"amount": "1", "currency": "EUR"}}], "has_more": False}
+    apis.respond = lambda seen: (200, {}, json.dumps(page).encode())
+    ran = reconcile(provider="anthropic")
+    assert (ran.status, ran.out) == (3, "")
+    assert "an amount is in 'EUR', and not in USD" in ran.err
 
 
 def test_a_body_without_an_end_is_not_read_to_its_end(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
@@ -635,3 +650,12 @@ def test_pending_records_are_counted(
         client.record(cycles.usd(1), action=("llm.completion", "gpt-4o"))
     ran = reconcile()
     assert ran.out.splitlines()[-2] == "1 record of this machine is pending and not in the ledger yet"
+
+
+def test_what_is_pending_may_be_deferred_or_of_another_server(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLES_JOURNAL_DIR", str(tmp_path / "journal"))
+    fill(tmp_path / "journal", ledger.url)
+    ran = reconcile()
+    assert ran.out.splitlines()[-2] == "3 records of this machine are pending and not in the ledger yet"

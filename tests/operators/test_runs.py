@@ -61,6 +61,13 @@ def test_kept_runs_are_listed_with_budget_spend_and_last_use_and_no_file_changes
     assert third["spent"] == {"unit": "TOKENS", "amount": 7}
 
 
+def test_what_was_spent_has_the_debt(run: Cycles) -> None:
+    with cycles.EmbeddedServer(path=kept_file("job")) as server:
+        server.ledger.set_budget("tenant:run", cycles.tokens(500), spent=400, debt=30, overdraft_limit=100)
+    [kept] = run("runs", "--json").document["runs"]
+    assert kept["spent"] == {"unit": "TOKENS", "amount": 430}
+
+
 def test_a_file_of_another_program_is_listed_without_amounts(run: Cycles) -> None:
     kept_file("odd").write_text("no database")
     [odd] = run("runs", "--json").document["runs"]
