@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 import cycles
 from tests.providers.conftest import EXACT, USED, AsyncAnthropic, AsyncGemini, AsyncOpenAI, Desk
 
+T = TypeVar("T")
 MESSAGES = [{"role": "user", "content": "x"}]
 
 
-def run(desk: Desk, work: Coroutine[Any, Any, None]) -> None:
-    desk.runner.run(work)
+def run(desk: Desk, work: Coroutine[Any, Any, T]) -> T:
+    result: T = desk.runner.run(work)
+    return result
 
 
 def test_raw_responses(desk: Desk) -> None:
@@ -47,6 +49,28 @@ def test_a_raw_response_that_is_not_read_is_settled(desk: Desk) -> None:
 
     run(desk, go())
     assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed"]
+
+
+def test_a_stream_whose_connection_cannot_be_closed_is_settled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.provider.reply(text="a b c", usage=USED)
+
+    async def go() -> list[tuple[int, dict[str, Any]]]:
+        stream = await AsyncOpenAI(desk).llm.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        await anext(aiter(stream))
+        kind = type(stream.response).__mro__[1]
+        close = kind.aclose
+
+        async def fail(response: Any) -> None:
+            await close(response)
+            if response is stream.response:
+                raise OSError("the connection cannot be closed")
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="cannot be closed"):
+            patch.setattr(kind, "aclose", fail)
+            await stream.close()
+        return list(desk.commits)
+
+    assert [metadata["outcome"] for _, metadata in run(desk, go())] == ["closed"]
 
 
 def test_helper_streams(desk: Desk) -> None:

@@ -39,7 +39,7 @@ def test_what_does_not_fit_has_its_own_reservation(desk: Desk) -> None:
         nested.complete()
         assert outer.spent is None
         outer.commit(cycles.usd(0))
-    with desk.client.reserve(cycles.tokens(10**6), action=("agent", "run")) as outer:
+    with desk.client.reserve(cycles.tokens(10**9), action=("agent", "run")) as outer:
         nested.complete()
         assert outer.spent is None
         outer.commit(cycles.tokens(0))
