@@ -212,6 +212,16 @@ def test_the_audit_log_names_calls_and_errors(target: AdminTarget) -> None:
     assert (funded.resource_type, funded.resource_id, funded.status) == ("budget", f"{target.scope}:TOKENS", 200)
 
 
+def test_budgets_that_are_used_alike_are_listed_by_scope() -> None:
+    scopes = [f"tenant:acme/agent:{name}" for name in ("c", "a", "b")]
+    with (
+        EmbeddedServer(dict.fromkeys(scopes, TEN), admin_api_key="k") as server,
+        httpx.Client(transport=server.transport()) as http,
+    ):
+        admin = Admin("http://embedded.test", "k", http_client=http)
+        assert [budget.scope for budget in admin.budgets(tenant="acme")] == sorted(scopes)
+
+
 def test_admin_data_survives_a_restart_of_the_embedded_server(tmp_path: Any) -> None:
     path = tmp_path / "ledger.db"
     for run in range(2):

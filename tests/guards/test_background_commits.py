@@ -57,6 +57,14 @@ async def test_commit_returns_before_the_server_has_the_amount(
     assert shop.money() == (7, 0)
 
 
+async def test_a_wait_that_is_no_flag_is_rejected_and_the_guard_stays_active(world: World, shop: Shop) -> None:
+    guard = await world.acquire(world.reserve())
+    with pytest.raises(cycles.InvalidRequestError, match="wait must be True or False, got 'no'"):
+        await world.get(guard.commit(T(7), wait="no"))
+    assert (guard.state, shop.money()) == ("active", (0, 100))
+    await world.get(guard.release())
+
+
 async def test_the_record_is_saved_before_commit_returns(world: World, shop: Shop, respond: threading.Event) -> None:
     guard = await commit_unsettled(world, 7)
     (record,) = records_in(shop._folder)

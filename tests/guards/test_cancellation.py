@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -86,6 +87,20 @@ async def test_in_the_middle_of_a_commit(client: cycles.Cycles, shop: Shop, time
     assert shop.money() == (7, 0)
     assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
     assert not shop.sent("release")
+
+
+async def test_in_the_middle_of_a_commit_of_a_program_without_anyio(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.faults.delay("commit", LATE_S)
+    guard = await reserve(client)
+    task = asyncio.create_task(guard.commit(T(7)))
+    await arrives(shop, "commit")
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "anyio")
+        await cancel(task, 2)
+    await client.aio.flush(PATIENCE_S)
+    assert shop.money() == (7, 0)
 
 
 async def test_the_guard_shows_a_commit_that_was_cancelled(client: cycles.Cycles, shop: Shop) -> None:

@@ -116,7 +116,7 @@ def test_waiting_threads_are_served_in_their_order() -> None:
 
 LATE_S = 120.0
 """Far more than a wait of 0.1 s."""
-WAITS: Any = pytest.mark.parametrize(
+WAITS = pytest.mark.parametrize(
     "limits",
     [lambda: Limits(60.0, 0.1), lambda: Limits(60.0, LATE_S, time.monotonic() + 0.1)],
     ids=["its timeout", "the end of all"],

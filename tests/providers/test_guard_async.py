@@ -57,7 +57,7 @@ def test_a_stream_whose_connection_cannot_be_closed_is_settled(desk: Desk, monke
     async def go() -> list[tuple[int, dict[str, Any]]]:
         stream = await AsyncOpenAI(desk).llm.chat.completions.create(model="m", messages=MESSAGES, stream=True)
         await anext(aiter(stream))
-        kind = type(stream.response).__mro__[1]
+        kind: Any = type(stream.response).__mro__[1]
         close = kind.aclose
 
         async def fail(response: Any) -> None:

@@ -84,7 +84,9 @@ async def test_a_quota_of_a_run_needs_a_run_and_a_release_returns_its_call(
 async def test_an_expired_reservation_returns_its_call_to_the_quota_of_its_run(
     world: World, server: cycles.EmbeddedServer, clock: cycles.ManualClock
 ) -> None:
-    server.ledger.set_policy("runs", "tenant:acme", quotas=[{"action_kind": MAIL.kind, "window": "per_run", "limit": 1}])
+    server.ledger.set_policy(
+        "runs", "tenant:acme", quotas=[{"action_kind": MAIL.kind, "window": "per_run", "limit": 1}]
+    )
     with cycles.run("run-1"):
         (await world.acquire(of(world))).detach()
         assert (await denied(world)).quota.used == 1
