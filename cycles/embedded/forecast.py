@@ -69,8 +69,8 @@ class Pace:
         with self._lock:
             for scope in scopes:
                 commits = self._commits[scope, unit]
-                since_ms, total, count = commits[-1] if commits else (at_ms, 0, 0)
-                if commits and 0 <= at_ms - since_ms < _SLOT_MS:
+                if commits and 0 <= at_ms - commits[-1][0] < _SLOT_MS:
+                    since_ms, total, count = commits[-1]
                     commits[-1] = (since_ms, total + amount, count + 1)
                 else:
                     commits.append((at_ms, amount, 1))

@@ -189,7 +189,9 @@ def test_denials_are_counted_by_scope_and_reason(
     assert denied["since_ms"] == clock.now_ms() - 10 * MINUTE_MS  # the server began in the period
     assert summary(http, period="5m")["denied"]["count"] == 1
     assert summary(http, period="all", scope=BOT)["denied"]["count"] == 4
-    assert http.get("/dashboard/denials").json()["denied"] == {BOT: 4, "tenant:acme": 1}
+    denials = http.get("/dashboard/denials")
+    assert denials.status_code == 200
+    assert denials.json()["denied"] == {BOT: 4, "tenant:acme": 1}
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ async def test_a_flush_settles_what_is_pending(world: World, shop: Shop) -> None
     assert (report.settled, report.pending, guard.state) == (1, 0, "committed")
 
 
+async def test_a_flush_tries_again_after_each_pause(world: World, shop: Shop) -> None:
+    world.client = shop.client(retry_initial_delay=0.01)
+    shop.faults.status("commit", 503, times=4)
+    guard = await world.acquire(world.reserve())
+    await world.get(guard.commit(T(7)))
+    report = await world.get(world.operations.flush(timeout=PATIENCE_S))
+    assert (report.settled, report.pending, guard.state) == (1, 0, "committed")
+
+
 def test_close_settles_what_is_pending(shop: Shop) -> None:
     client = shop.client(retry_initial_delay=3600.0)
     shop.faults.status("commit", 503)
