@@ -6,7 +6,8 @@ clock, the disks, the processes and the ledger. `run(seed)` returns what broke, 
 
 The owner spends, puts the sum of its chunk, and ends it. In between responses of the store and of the server are lost,
 puts arrive late, workers are paused for longer than a claim, killed and started again on the same disk or on another
-one, the lease expires, and the store loses the record once.
+one, the lease expires, and the store loses the record once. With `outages=True` all operations of the store may fail,
+requests arrive after their sender has given up, and workers claim without a renewal before.
 
 Invariants: the ledger has exactly what was spent; after a lost disk, at least what a put had acknowledged. It never has
 more. An owner commits no open chunk. Nothing is rejected, and nothing is left in the end. After the store has lost the
@@ -34,6 +35,7 @@ from cycles._errors import StoreError
 from cycles._flows.io import Clock as IoClock
 from cycles._flows.settle import attempt, rest_of
 from cycles._journal.journal import Entry
+from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal, key_of
 from cycles._journal.stores.store import Put, pages
 from tests.simulation.fleet_parts import Broken as Broken, Clock, Disk, Store
@@ -42,6 +44,8 @@ CLAIM_MS: Final = 3_000
 STEPS: Final = 90
 WORKERS: Final = 3
 ROUNDS: Final = 80  # of the end, in which everything works again
+WEIGHTS: Final = (10, 10, 30, 12, 14, 4, 5, 3, 2, 4, 1, 1, 2, 0, 0)  # of the events of `ChunkFleet.happen`
+OUTAGE_WEIGHTS: Final = (8, 8, 40, 12, 14, 8, 3, 2, 2, 4, 1, 0, 6, 4, 3)
 CHUNK: Final = "chunk"
 DAYS_MS: Final = 8 * 86_400_000
 HEADER: Final = ChunkHeader(
@@ -115,23 +119,29 @@ class LateStore(Store):
         super().__init__(clock)
         self._rng = rng
         self.lossy = 0.0
+        self.outages = False
         self.late: list[tuple[Put, ...]] = []
 
     def put(self, items: Any) -> Any:
         if self._rng.random() >= self.lossy:
-            return super().put(items)
+            return MemoryStore.put(self, items)
         fate = self._rng.choice(("no response", "lost", "late"))
         if fate == "no response":
-            super().put(items)
+            MemoryStore.put(self, items)
         elif fate == "late":
             self.late.append(tuple(items))
         raise StoreError(f"put: {fate}")
+
+    def _answered(self, result: Any) -> Any:
+        if self.outages and self._rng.random() < self.lossy:
+            raise StoreError("no response")
+        return result
 
     def arrive(self) -> None:
         """Carry out one of the late puts."""
         if self.late:
             items = self.late.pop(self._rng.randrange(len(self.late)))
-            Store.put(self, items)
+            MemoryStore.put(self, items)
 
     def lose(self, key: str) -> bool:
         """Lose one record, as a failover does. Return whether the store had it."""
@@ -165,9 +175,14 @@ class SteppedIo:
         await _suspend()
         if self._worker.owns and call.body is not None and "subject" not in call.body:
             raise Broken("the owner commits its chunk, which is open")
-        outcome = self._worker.fleet.ledger.send(call)
+        fleet = self._worker.fleet
+        if fleet.outages and fleet.loses_response():
+            fleet.late_requests.append(call)
+            await _suspend()
+            return Unreachable("no response yet")
+        outcome = fleet.ledger.send(call)
         await _suspend()
-        if self._worker.fleet.loses_response():
+        if fleet.loses_response():
             return Unreachable("the response was lost")
         return outcome
 
@@ -299,12 +314,15 @@ class Worker:
 class ChunkFleet:
     """The whole system of one seed."""
 
-    def __init__(self, seed: int, others: int = 0) -> None:
+    def __init__(self, seed: int, others: int = 0, *, outages: bool = False) -> None:
         self.rng = random.Random(seed)
+        self.outages = outages
+        self.late_requests: list[Call] = []
         self.clock = Clock()
         self.ledger = Ledger()
         self.store = LateStore(self.clock, self.rng)
         self.store.put([Put(f"{number:064x}", b"{}", None, 20 * DAYS_MS) for number in range(others)])
+        self.store.outages = outages
         self.others = others
         self.loses = 0.0
         self.spent = 0
@@ -342,8 +360,10 @@ class ChunkFleet:
                 "expire",
                 "lose",
                 "end",
+                "claim",
+                "deliver",
             ),
-            (10, 10, 30, 12, 14, 4, 5, 3, 2, 4, 1, 1, 2),
+            OUTAGE_WEIGHTS if self.outages else WEIGHTS,
         )[0]
         owner = next((each for each in self.workers if each.owns and not each.paused), None)
         if event in ("spend", "put", "end"):
@@ -359,6 +379,8 @@ class ChunkFleet:
             self.store.arrive()
         elif event == "server":
             self.ledger.up = not self.ledger.up
+        elif event == "deliver":
+            self.deliver()
         elif event == "kill":
             self.kill(worker)
         elif event == "pause":
@@ -367,8 +389,15 @@ class ChunkFleet:
             self.ledger.expired = True
         elif event == "lose":
             self.lost_record = self.store.lose(key_of(CHUNK)) or self.lost_record
+        elif not worker.paused and event == "claim":
+            worker.take_over(worker.journal.claim(16))
         elif not worker.paused:
             worker.step(rng) if event == "step" else worker.tick()
+
+    def deliver(self) -> None:
+        """Let the server receive a request whose sender has given up."""
+        if self.late_requests:
+            self.ledger.send(self.late_requests.pop(self.rng.randrange(len(self.late_requests))))
 
     def kill(self, worker: Worker) -> None:
         """Kill a process. Its disk is lost or not; another process starts in its place."""
@@ -394,6 +423,7 @@ class ChunkFleet:
                         worker.end_chunk()
             if number < 40:
                 self.store.arrive()
+                self.deliver()
             for worker in self.workers:
                 worker.tick()
                 for _ in range(8):
@@ -423,9 +453,9 @@ class ChunkFleet:
             raise Broken(f"{ended} records stay for ever")
 
 
-def run(seed: int, others: int = 0) -> str | None:
+def run(seed: int, others: int = 0, *, outages: bool = False) -> str | None:
     """Simulate one seed, with other records in the store. Return what broke, or None."""
-    fleet = ChunkFleet(seed, others)
+    fleet = ChunkFleet(seed, others, outages=outages)
     try:
         for _ in range(STEPS):
             fleet.happen()
@@ -442,10 +472,11 @@ def run(seed: int, others: int = 0) -> str | None:
 def main(arguments: list[str]) -> int:
     """Simulate as many seeds as the first argument says, and print those that break. Return 1 if one does."""
     seeds = int(arguments[0]) if arguments else 2_000
-    broken = {seed: problem for seed in range(seeds) if (problem := run(seed)) is not None}
-    for seed, problem in broken.items():
-        print(f"seed {seed}: {problem}")
-    print(f"{seeds} chunks, {len(broken)} broken")
+    kinds = ((seed, outages) for seed in range(seeds) for outages in (False, True))
+    broken = {kind: problem for kind in kinds if (problem := run(kind[0], outages=kind[1])) is not None}
+    for (seed, outages), problem in broken.items():
+        print(f"seed {seed}{' with outages' if outages else ''}: {problem}")
+    print(f"{2 * seeds} chunks, {len(broken)} broken")
     return 1 if broken else 0
 
 

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file lock
 T = cycles.tokens
 CLAIM_MS = 30_001
 SEVEN_DAYS_MS = 7 * 86_400_000
+EXPIRED = {"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"}
 POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 
 
@@ -199,7 +200,8 @@ def test_a_record_is_found_among_more_than_ten_thousand(
     spend(owner.pool, 5)
     owner.end()
     server.faults.clear()
-    assert claimer.flush().pending == 0
+    assert client.flush(60).pending == 0
+    assert claimer.flush(60).pending == 0
     check_charged(server, client, 12)
 
 
@@ -342,10 +344,11 @@ def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     owner, other = Owner(worker()), worker()
     spend(owner.pool, 3, 4)
     checkpoint(owner.client)
-    server.faults.refuse("commit", times=None)
+    server.faults.status("commit", 410, body=EXPIRED, times=None)  # so the other client sends an event for the 7
+    server.faults.refuse("event", times=None)
     clock.now += CLAIM_MS
     tick(other)
-    until(lambda: len(other.pending()) == 1)
+    until(lambda: [each.mode for each in other.pending() if each.last_outcome] == ["event"])
     runtime_of(other).background._claims.stop()  # it renews no more, as a process that was killed
     spend(owner.pool, 1)
     checkpoint(owner.client)  # it finds that another client has the record
@@ -354,17 +357,23 @@ def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     assert sums(store) == [7], "unchanged"
     server.faults.clear()
     owner.end()
+    assert other.flush(60).pending == 0
     check_charged(server, owner.client, 8)
+    assert {event.json["actual"]["amount"] for event in server.requests.of("event")} == {1, 7}
 
 
+@pytest.mark.parametrize(("is_owner_first", "events"), [(True, []), (False, [5])])
 def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,
     server: cycles.EmbeddedServer,
     clock: StoreClock,
     spend: Callable[..., None],
+    is_owner_first: bool,
+    events: list[int],
 ) -> None:
-    owner, other = Owner(worker()), worker()
+    never = {"retry_initial_delay": 600.0, "retry_max_delay": 600.0}
+    owner, other = Owner(worker(**never)), worker(**never)
     spend(owner.pool, 3, 4)
     checkpoint(owner.client)
     spend(owner.pool, 5)
@@ -375,13 +384,14 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     until(lambda: not shared(owner.client)._health.is_open)
     clock.now += CLAIM_MS
     tick(other)
-    until(lambda: len(other.pending()) == 1)
+    until(lambda: any(each.last_outcome for each in other.pending()))  # its attempt has ended
+    until(lambda: any(each.last_outcome for each in owner.client.pending()))
     tick(owner.client)
-    owner.client.flush()
-    assert [event.json["actual"]["amount"] for event in server.requests.of("event")] == [5]
-    assert files(owner.client) == []
+    assert (sums(store), files(owner.client)) == ([12], []), "no client has settled the 7, so the owner has it again"
     server.faults.clear()
-    assert other.flush().pending == 0
+    for client in (owner.client, other) if is_owner_first else (other, owner.client):
+        assert client.flush(60).pending == 0
+    assert [event.json["actual"]["amount"] for event in server.requests.of("event")] == events
     check_charged(server, owner.client, 12)
 
 
@@ -416,3 +426,95 @@ def test_a_sum_that_the_ledger_has_is_not_charged_again_if_the_store_had_an_earl
     restarted = worker(journal_dir=tmp_path / "restarted")
     assert restarted.flush().pending == 0
     check_charged(server, restarted, 12)
+
+
+@pytest.mark.parametrize("is_owner_first", [True, False])
+def test_a_sum_whose_response_was_lost_in_an_outage_is_charged_once_if_another_client_has_claimed_an_earlier_one(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    is_owner_first: bool,
+) -> None:
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
+    server.faults.drop_response("commit", times=None)
+    owner.pool.close()
+    until(lambda: any(each.last_outcome for each in owner.client.pending()))  # its attempt has ended
+    assert (spent(server), sums(store)) == (12, [7])
+    until(lambda: not shared(owner.client)._health.is_open)
+    clock.now += CLAIM_MS
+    server.faults.clear()
+    server.faults.refuse("commit", times=None)
+    tick(other)
+    until(lambda: any(each.last_outcome for each in other.pending()))  # it has the 7, and cannot settle them yet
+    tick(owner.client)  # the owner finds that
+    owner.client.flush()
+    server.faults.clear()
+    for client in (owner.client, other) if is_owner_first else (other, owner.client):
+        assert client.flush(60).pending == 0
+    check_charged(server, owner.client, 12)
+    assert server.requests.of("event") == []
+    assert (records(store), files(owner.client)) == ([], [])
+
+
+def test_a_worker_that_was_killed_once_another_client_had_its_chunk_charges_it_once_after_its_restart(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Its log has the whole sum, also if an event for the rest was saved at the moment of the kill."""
+    never = {"retry_initial_delay": 600.0, "retry_max_delay": 600.0}
+    owner, other = Owner(worker(**never)), worker(**never)
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    server.faults.refuse("commit", times=None)
+    server.faults.refuse("event", times=None)
+    clock.now += CLAIM_MS
+    tick(other)
+    until(lambda: any(each.last_outcome for each in other.pending()))
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # as a process that is killed in `close` leaves it
+    owner.pool.close()  # it saves what it sends, and sends nothing more
+    server.faults.clear()
+    restarted = worker(journal_dir=tmp_path / "restarted")
+    assert restarted.flush(60).pending == 0
+    clock.now += CLAIM_MS  # what the killed process has in the store is due
+    tick(restarted)
+    for client in (restarted, other):
+        assert client.flush(60).pending == 0
+    check_charged(server, restarted, 12)
+
+
+def test_a_restarted_worker_charges_the_rest_if_it_could_reach_neither_store_nor_server_at_first(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """It finds that the store has a settled sum before it tries its own file again."""
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # as a process that was killed now leaves it
+    commit_in(worker(), clock, server, 7)
+    server.faults.refuse("commit", times=None)
+    store.fails = "it is down"
+    restarted = worker(journal_dir=tmp_path / "restarted", retry_initial_delay=600.0, retry_max_delay=600.0)
+    until(lambda: any(each.last_outcome for each in restarted.pending()))  # its attempt has ended
+    store.fails = None
+    tick(restarted)
+    server.faults.clear()
+    assert restarted.flush(60).pending == 0
+    check_charged(server, restarted, 12)
+    assert files(restarted) == []

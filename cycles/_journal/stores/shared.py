@@ -18,7 +18,9 @@ and the stored record decide, never what an owner has stored of its puts.
 1. A client whose commit of a chunk is rejected as another request reads the reservation, and sends an event
    ``<key>:late:<committed>`` with the difference (`_core/settlement/rules.py`).
 2. A larger sum, an event and a late event are put over the own fence before their request. A stale client fails there.
-3. After TAKEN the difference to the stored sum is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
+3. A larger sum replaces the commit of an earlier one, also if another client has that: while none is charged, each one
+   may still arrive. An event, or what is settled, is never replaced: it is TAKEN, and the difference to its sum
+   is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
 4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, what is
    charged of the sum, and is due in 7 days, as long as a server keeps the keys of events. Otherwise a late put would
    bring an earlier sum back, and its event would be charged again.
@@ -42,7 +44,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import define, evolve
 
 from cycles._config import JournalOutage
-from cycles._core.settlement.late import guards_of, late_record, sum_of
+from cycles._core.settlement.late import guards_of, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent
 from cycles._core.settlement.rules import MAY_BE_CHARGED
@@ -236,7 +238,7 @@ class StoreJournal:
                 with self._lock:
                     held = self._held.get(key)
                     is_own = is_own and not (held is not None and stored is not None and held.fence == stored.fence)
-                if stored is not None and (is_own or not _is_same(stored, raw)):
+                if stored is not None and (is_own or not _is_same(stored, raw)) and not _is_earlier(stored.record, raw):
                     return self._lose(key, stored, raw, held)
                 is_shared = True
                 fence = None if stored is None else stored.fence
@@ -300,7 +302,8 @@ class StoreJournal:
         """Return whether another client has claimed a record of this client: nothing more is sent for it."""
         key = key_of(record.reservation_id)
         with self._lock:
-            return key in self._taken or (key in self._parted and record.mode == "commit")
+            taken, is_parted = self._taken.get(key), key in self._parted and record.mode == "commit"
+        return is_parted or (taken is not None and not _is_earlier(taken, record))
 
     def taken_by_another(self, reservation_id: str) -> Record | None:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
@@ -382,11 +385,14 @@ class StoreJournal:
                     self._finished.append((key, held, None))
 
     def load(self, entry: Entry) -> Record | None:
-        """Return the record of an entry. None: it is deleted, taken, or cannot be settled by this client."""
+        """Return the record of an entry. None: it is deleted or taken, or this client cannot settle it.
+
+        The file of a chunk that another client has stays until what that does not charge is saved.
+        """
         key = entry[3:-5]
         held = self._held.get(key)
         if held is None:
-            return None if key in self._taken else self._load_file(entry)
+            return self.local.load(entry) if key in self._taken else self._load_file(entry)
         try:
             return decode(held.record)
         except RecordError as error:
@@ -420,32 +426,26 @@ class StoreJournal:
         self._health.report_problems(self._store)
         # Files first: what is moved belongs to this client then, and is not claimed below as well.
         files = self.local.pending()
-        late = self._move(files)
-        return [*files, *late, *self.claim(TAKE_BATCH)]
+        self._move(files)
+        return [*files, *self.claim(TAKE_BATCH)]
 
-    def _move(self, entries: Iterable[Entry]) -> list[Entry]:
+    def _move(self, entries: Iterable[Entry]) -> None:
         """Put the records of local files into the store, then remove the files. What cannot be moved stays a file.
 
-        Returns:
-            The late events of chunks that other clients have claimed.
+        So does a chunk that another client has: its task charges what that client does not, as any task of one.
         """
-        late: list[Entry] = []
         with self._outages_noted():
             for entry in entries:
                 record = self._load_file(entry)
                 if record is None or self._put(key_of(record.reservation_id), encode(record), self.claim_ms):
                     continue
+                if guards_of(record) is not None:
+                    continue
                 theirs = self.taken_by_another(record.reservation_id)
-                if theirs is not None and guards_of(record) is not None:
-                    rest = late_record(record, sum_of(theirs), self._wall_ms())
-                    if rest is not None:
-                        self.put(rest)
-                        late.append(Entry(file_name(rest.reservation_id)))
-                elif theirs is None or theirs.actual.amount != record.actual.amount:
+                if theirs is None or theirs.actual.amount != record.actual.amount:
                     # What the other client settles, and what of it is charged, cannot be known.
                     self.local.reject(record, MAY_BE_CHARGED)
                 self.local.delete(record)
-        return late
 
     def sent(self, entries: list[Entry]) -> set[Entry]:
         """Return which records are of requests whose cost is unknown, because their process has ended."""
@@ -515,7 +515,7 @@ class StoreJournal:
         with self._lock:
             self._watched.discard(key)
             held = self._held.get(key)
-            if held is not None:  # its own record, whose renewal failed
+            if held is not None and not _is_earlier(held.record, raw):  # its own record, whose renewal failed
                 held.fence, held.is_unsure, held.is_shared = taken.fence, False, True
                 return False
             new = Held(raw, taken.fence, "store", (raw,), is_shared=True)
@@ -543,8 +543,10 @@ class StoreJournal:
             if not batch:
                 return
             try:
-                unsure = [key for key, held, _ in batch if held.is_unsure]
-                found = {each.key: each.fence for each in self._store.get(unsure) if each is not None} if unsure else {}
+                unsure = {key: held.record for key, held, _ in batch if held.is_unsure}
+                stored = [each for each in self._store.get(list(unsure)) if each is not None] if unsure else []
+                # A larger sum of a chunk stays: what is settled here is not all of it.
+                found = {each.key: each.fence for each in stored if not _is_earlier(unsure[each.key], each.record)}
                 settled: list[Put] = []
                 done: list[tuple[str, str]] = []
                 for key, held, raw in batch:
@@ -665,19 +667,22 @@ def key_of(reservation_id: str) -> str:
 
 
 def _is_same(stored: Stored, raw: bytes) -> bool:
-    """Return whether a stored record may be replaced by this form of it, of which this client has no fence.
-
-    It may if it is the same amount, or an earlier sum of the chunk that no client sends as an event.
-    """
+    """Return whether a stored record, of which this client has no fence, has the same amount as this form of it."""
     record, theirs = decode(raw), decoded(stored.record)
     if theirs is None or guards_of(record) is None:
         return theirs is not None and _whole(theirs) == _whole(record)
-    if theirs.settled is not None or stored.kept is not None:
+    if theirs.settled is not None or stored.kept is not None or sum_of(theirs) != sum_of(record):
         return False
-    if theirs.mode == "commit":
-        return sum_of(theirs) <= sum_of(record)
     is_same_request = theirs.mode == record.mode and theirs.body["idempotency_key"] == record.body["idempotency_key"]
-    return is_same_request and sum_of(theirs) == sum_of(record)
+    return theirs.mode == "commit" or is_same_request
+
+
+def _is_earlier(raw: bytes, own: bytes | Record) -> bool:
+    """Return whether a record is the commit of an earlier sum of a chunk, which the larger one replaces: rule 3."""
+    theirs, record = decoded(raw), own if isinstance(own, Record) else decoded(own)
+    if theirs is None or record is None or guards_of(record) is None or sum_of(theirs) >= sum_of(record):
+        return False
+    return theirs.mode == "commit" and theirs.settled is None and theirs.rejected is None
 
 
 def _with_extra(raw: bytes, other: bytes) -> bytes:
