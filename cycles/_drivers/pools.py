@@ -24,7 +24,7 @@ from cycles._flows.io import run
 from cycles._flows.pool.chunks import live_guards, settle_now
 from cycles._flows.pool.parts import Log, PoolChunk, PoolIo, PoolOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.settle import saved
+from cycles._flows.settle import conclude, saved
 from cycles._http.first_use import first_use
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.records import Records
@@ -124,6 +124,8 @@ class Pools:
                 self._left.append(lease)
                 if isinstance(record, Record):
                     settle(record, lease)
+                else:  # another client has all of it, so its log must not stay
+                    conclude(self.io, sealed, record, lease)
 
     def are_settling(self) -> bool:
         """Return whether a thread settles a chunk."""

@@ -9,8 +9,8 @@ import pytest
 from tests.simulation import chunk_fleet
 
 # Seeds that once found a fault: a task that settled an earlier sum than the one taken since; a record that the store
-# had lost and two clients put again; a record that was taken again before its earlier task had ended; a settled sum that
-# replaced a larger one; a rest that was charged beside the whole sum.
+# had lost and two clients put again; a record that was taken again before its earlier task had ended; a settled sum
+# that replaced a larger one; a rest that was charged beside the whole sum.
 KEPT = (97, 248, 528, 605, 678, 682, 3529)
 # A file that was not read again once the store had a settled sum; a rest that was charged beside a whole sum.
 KEPT_WITH_OUTAGES = (5930, 6150)

@@ -11,6 +11,8 @@ from typing import Any, Final
 from attrs import evolve
 
 import cycles
+from cycles._drivers.pools import WORKERS
+from cycles._drivers.work.scheduler import GROW_AFTER_S
 from tests.simulation.byte_codes import POOL_RAISES, POOL_USES
 from tests.simulation.network import amount
 from tests.simulation.swarm import Swarm
@@ -52,7 +54,8 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
 
     A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over. A pool that
     holds all that it may hold first waits for the settlement of a chunk that it is sending. One that cannot
-    make the log of a chunk releases it with one attempt: the guard, reserved directly, may need its budget.
+    make the log of a chunk releases it with one attempt: the guard, reserved directly, may need its budget. Pools whose
+    chunks are opened at the same time get their threads one after the other.
     """
     decisions, before = program.server.decisions, program.server.decisions[op.agent]
     answers, waits, direct_until = program.answers(op), _holds_all(pool), _direct_until(pool)
@@ -60,7 +63,7 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
     def limit_s() -> float:
         settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S) if waits else 0.0
         release_s = TIMEOUT_S if _direct_until(pool) != direct_until else 0.0
-        return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s + release_s
+        return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s + release_s + GROW_AFTER_S * (WORKERS - 1)
 
     return program.within(op, "reserve", limit_s)
 

@@ -518,3 +518,20 @@ def test_a_restarted_worker_charges_the_rest_if_it_could_reach_neither_store_nor
     assert restarted.flush(60).pending == 0
     check_charged(server, restarted, 12)
     assert files(restarted) == []
+
+
+def test_a_close_leaves_no_log_of_a_chunk_that_another_client_has_settled(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    commit_in(worker(), clock, server, 7)
+    assert len(list((tmp_path / "disk-0").rglob("pool-*.log"))) == 1
+    owner.client.close()
+    assert list((tmp_path / "disk-0").rglob("pool-*.log")) == []
+    assert spent(server) == 7

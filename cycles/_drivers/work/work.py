@@ -115,8 +115,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
     # A client that was stopped for longer than its claim must not send what another one has.
     if records.is_taken(record):
-        rest = await rest_of(io, record, guard)
-        if rest is None:
+        if (rest := await rest_of(io, record, guard)) is None:
             return _leave(io, record, guard)
         record = rest
     if was_read and record.wait_ms(io.clock.wall_ms()) > 0:  # a 429 that an earlier process received defers it
@@ -141,9 +140,8 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
             guard.own_heartbeat.end()
     else:
         records.attempt_ended(record)
-        item.value = Found(
-            Entry(file_name(record.reservation_id)), result.is_saved
-        )  # reading may have renamed its file
+        # Reading may have renamed its file.
+        item.value = Found(Entry(file_name(record.reservation_id)), result.is_saved)
     return _after_failure(io, records, item, record, result.outcome)
 
 
