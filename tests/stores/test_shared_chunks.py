@@ -83,6 +83,14 @@ class Owner:
         with monkeypatch.context() as lossy:
             lossy.setattr(self.store, "put", put_and_fail)
             checkpoint(self.client)
+        self.wait_for_store()
+
+    def lose_store(self) -> None:
+        """Let the store get no put for a time."""
+        shared(self.client)._health.failed(cycles.StoreError("it is down"))
+
+    def wait_for_store(self) -> None:
+        """Wait until the store gets puts again."""
         until(lambda: not shared(self.client)._health.is_open)
 
     def end(self) -> None:
@@ -378,10 +386,10 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     checkpoint(owner.client)
     spend(owner.pool, 5)
     server.faults.refuse("commit", times=None)
-    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
+    owner.lose_store()
     owner.pool.close()  # the sum of 12 is in a local file, and its commit is pending
     assert len(files(owner.client)) == 1
-    until(lambda: not shared(owner.client)._health.is_open)
+    owner.wait_for_store()
     clock.now += CLAIM_MS
     tick(other)
     until(lambda: any(each.last_outcome for each in other.pending()))  # its attempt has ended
@@ -441,12 +449,12 @@ def test_a_sum_whose_response_was_lost_in_an_outage_is_charged_once_if_another_c
     spend(owner.pool, 3, 4)
     checkpoint(owner.client)
     spend(owner.pool, 5)
-    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
+    owner.lose_store()
     server.faults.drop_response("commit", times=None)
     owner.pool.close()
     until(lambda: any(each.last_outcome for each in owner.client.pending()))  # its attempt has ended
     assert (spent(server), sums(store)) == (12, [7])
-    until(lambda: not shared(owner.client)._health.is_open)
+    owner.wait_for_store()
     clock.now += CLAIM_MS
     server.faults.clear()
     server.faults.refuse("commit", times=None)
