@@ -265,10 +265,10 @@ class Admission:
 
         An attempt that succeeds anyway admits the call.
         """
-        of_run = not isinstance(left.name, str | None)
-        if self._error is None or (of_run and getattr(self._error, "code", None) != RUN_LIMIT):
-            try:
-                return await self._attempt(self._need.most, self._need.limit)
+        of_run, by_run = not isinstance(left.name, str | None), getattr(self._error, "code", None) == RUN_LIMIT
+        if self._error is None or of_run != by_run:
+            try:  # with the least after a denial of the run, which denies the most without a request to the server
+                return await self._attempt(*self._need.fits(0 if by_run else float("inf")))
             except BudgetExceededError as error:
                 self._error = error
         denial = self._error

@@ -13,9 +13,10 @@ DENIED: Final = 402
 REASON_HEADER: Final = "x-cycles-reason"
 """The header with the reason of a denial."""
 
+_FREE: Final = "or --free-host HOST if that host costs nothing"
 _REMEDIES: Final = {
-    "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
-    "unmetered": "pass --unmetered allow to send such requests without metering them",
+    "unknown_model": f"pass its price with --prices, or --unknown-model allow=AMOUNT, {_FREE}",
+    "unmetered": f"pass --unmetered allow to send such requests without metering them, {_FREE}",
     "run_limit": "raise --budget of this run",
     "unit_mismatch": "pass --unit TOKENS or --unit USD, or a --budget in that unit",
     "approval_denied": "approve it at the prompt of --ask-at",

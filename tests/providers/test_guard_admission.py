@@ -112,6 +112,15 @@ def test_if_the_limit_of_the_run_alone_denies_nothing_is_sent(make: Make) -> Non
     assert [type(event).__name__ for event in line.events] == ["Denied"]
 
 
+def test_a_budget_that_can_never_pay_denies_also_if_the_highest_limit_exceeds_that_of_the_run(make: Make) -> None:
+    line = make(4)
+    with cycles.limit(dollars(8)) as limit:
+        error = line.start(line.call(9, min_output_tokens=5)).error()
+        assert (error.code, limit.held) == ("BUDGET_EXCEEDED", dollars(0))
+    assert line.reserves() == [5]
+    assert [type(event).__name__ for event in line.events] == ["Denied"]
+
+
 def test_a_call_waits_for_the_limit_of_its_run(make: Make) -> None:
     line = make(100)
     with cycles.limit(dollars(10)) as limit:
