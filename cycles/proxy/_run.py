@@ -240,7 +240,7 @@ class Run:
 
     def _await_whole(self, whole: InFlight) -> None:
         """Let the proxy read the responses that the command has left to their end; another signal ends the wait."""
-        if whole.wait(0):
+        if whole.wait(_LOOK_S):  # the command may have one that the proxy is still ending
             return
         self._say(f"waiting for responses that the command has left, at most {DRAIN_S} s; Ctrl-C ends the wait")
         ends_at_s = time.monotonic() + DRAIN_S

@@ -157,7 +157,7 @@ def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None, *, 
         return raw_path
     raise RejectedError(
         401,
-        "the key of this proxy is missing: use the base URL that it printed, or the header X-Cycles-Proxy-Key",
+        "the key of this proxy is missing or wrong: use the base URL that it printed, or the header X-Cycles-Proxy-Key",
         name,
     )
 

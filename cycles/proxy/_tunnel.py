@@ -278,7 +278,7 @@ class Near(asyncio.Protocol):
             self.respond(response(400, "Bad Request", str(error)))
             return
         if not self._tunnels.accepts(target.key):
-            message = "the key of this proxy is missing: it is the password of HTTPS_PROXY"
+            message = "the key of this proxy is missing or wrong: it is the password of HTTPS_PROXY"
             authenticate = 'Proxy-Authenticate: Basic realm="cycles"'
             self.respond(response(407, "Proxy Authentication Required", message, authenticate))
             return
