@@ -336,10 +336,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     if options["fake"] and options["upstream"]:
         raise click.UsageError("--fake and --upstream exclude each other: --fake is the upstream of all routes")
     if options["allow_host"] and not options["tunnel"]:
-        raise click.UsageError(
-            "--allow-host needs the tunnel, and without it no host is rejected: pass --tunnel to cycles proxy, "
-            "leave --no-tunnel out of cycles run"
-        )
+        raise click.UsageError("--allow-host needs the tunnel: pass --tunnel, or leave --no-tunnel out")
     require_packages()
     budget, window = budget_and_window(options)
     with ExitStack() as closing:
