@@ -91,9 +91,11 @@ def test_reservation_ids_appear_only_with_v(configured: cycles.EmbeddedServer) -
     configured.faults.status("commit", 500, times=None)
     with ThreadPoolExecutor() as at_once:  # each waits for its flush timeout
         ran, verbose = at_once.map(lambda options: run_process("run", *options, "--fake", *AGENT), ((), ("-v",)))
-    [found] = [line for line in ran.err.splitlines() if line.startswith("warning: ") and "commit" in line]
-    assert found.startswith("warning: a reservation: ")
-    assert found.endswith(" (and 5 more like this)")
+    lines = [line for line in ran.err.splitlines() if line.startswith("warning: a reservation: commit of ")]
+    more = [re.fullmatch(r".* \(and (\d) more like this\)", line) for line in lines]
+    # On a slow machine they are printed in several groups; the handler's own tests have the time of one.
+    assert len(lines) + sum(int(match[1]) for match in more if match) == 6
+    assert len(lines) < 6
     ids = [row.reservation_id for row in configured.client(tenant="acme").reservations()]
     named = [line for line in verbose.err.splitlines() if re.match(r"warning: reservation \S+: ", line)]
     assert len(named) == 6
