@@ -197,8 +197,9 @@ class PoolMachine(RuleBasedStateMachine):
             self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:
-        if self.pool.sealed(chunk):
+        if chunk.takes_spend:
             self.unsent.append(chunk)
+        self.pool.sealed(chunk)
 
     @invariant()
     def each_chunk_adds_up(self) -> None:

@@ -185,3 +185,30 @@ def test_a_signal_handler_does_not_wait_for_a_thread_that_needs_its_first_use(sh
         number += 10
     assert number > 20
     assert shop.money()[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_no_guard_waits_for_a_chunk_that_a_signal_handler_found_half_sealed(
+    client: cycles.Cycles, no_threads: Callable[[], None]
+) -> None:
+    """The handler sends what is to be sent, and without a thread it is not sent now: later guards are not to wait."""
+    no_threads()
+
+    def use(pool: Any, amount: int) -> bool:
+        with pool.reserve(T(40)) as guard:
+            guard.commit(T(amount))
+        return bool(guard.is_pooled)
+
+    def run(number: int) -> tuple[bool, bool]:
+        pool = client.pool(T(80), action=ACTION, chunk=T(40))
+        more = run_at("/cycles/_flows/pool/pool.py", number, partial(use, pool, 3), partial(use, pool, 40))
+        last = [use(pool, 40) for _ in range(3)][-1]
+        pool.close()
+        return more, last
+
+    number, more = 0, True
+    while more:
+        more, is_pooled = in_time(partial(run, number))
+        assert not is_pooled, number
+        number += 1
+    assert number > 40

@@ -202,13 +202,13 @@ class Allotment:
         if chunk.state == "draining" and chunk in self.open:
             self.open.remove(chunk)
 
-    def sealed(self, chunk: Chunk) -> bool:
-        """Take no more spend in a chunk. Return whether it did before."""
-        self.sending.add(chunk)
-        is_new = chunk.change("seal")
+    def sealed(self, chunk: Chunk) -> None:
+        """Take no more spend in a chunk, which is sent now. A second call changes nothing."""
+        if chunk.state in TAKES_SPEND:
+            self.sending.add(chunk)
+            chunk.change("seal")
         if chunk in self.open:
             self.open.remove(chunk)
-        return is_new
 
     def sent(self, chunk: Chunk) -> None:
         """Note that the first attempt to end a sealed chunk is over."""

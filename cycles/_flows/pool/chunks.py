@@ -44,6 +44,7 @@ def carry_out(pool: PoolState) -> None:
             if isinstance(work, Waiter):
                 work.signal.set()
             elif isinstance(work, PoolChunk):
+                work.sub.allotment.sealed(work)  # it is not yet if a signal handler interrupts `seal`
                 work.has_thread = _start(pool, partial(settle, pool.io, pool, work))
                 if not work.has_thread:
                     work.sub.allotment.sent(work)  # no guard waits for it
@@ -117,7 +118,7 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
         if chunk.begun:
             return
         # Before the request: its amount is on the way back, which guards that wait may wait for.
-        chunk.sub.allotment.sealed(chunk)
+        chunk.sub.allotment.sending.add(chunk)
         pool.settling += 1
     try:
         record = begin_settling(pool, chunk)
