@@ -80,6 +80,8 @@ class Books:
                     f"{op.kind} {op.agent}: charged {settled}, kept {sorted(kept.get(op.agent, ()))}, "
                     f"expected one of {sorted(allowed(op))} ({_flags(op)})"
                 )
+            if op.killed_s is None and self._is_below_bill(op, settled, kept.get(op.agent, {0})):
+                yield f"{op.kind} {op.agent}: the provider bills {op.billed}, and {settled} are charged"
             if charged != self.server.charged(scope):
                 yield f"{op.kind} {op.agent}: the budget has spent {charged}, its charges {self.server.charged(scope)}"
             if held := self.server.ledger.balance(scope).reserved.amount:
@@ -146,6 +148,11 @@ class Books:
         )
         self.exempt += exempt
         return exempt
+
+    def _is_below_bill(self, op: Op, settled: int, kept: set[int]) -> bool:
+        """Return whether a use is settled, nothing of it is exempt, and its provider bills more."""
+        sums = {settled + amount for amount in kept}
+        return bool(sums & allowed(op)) and max(sums & allowed(op)) < op.billed
 
     def _reported(self, op: Op) -> set[int]:
         """Return the amounts that the disk did not keep, but an error reported: the folder cannot be written."""

@@ -20,6 +20,7 @@ from tests.simulation.planted_defect_faults import DEFECT_FAULTS
 from tests.simulation.planted_faults import FAULTS, Fault
 from tests.simulation.planted_feature_faults import FEATURE_FAULTS
 from tests.simulation.planted_pool_faults import POOL_FAULTS
+from tests.simulation.planted_sdk_faults import SDK_FAULTS
 
 ROOT: Final = Path(__file__).parents[2]
 CHUNK: Final = 40
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", default="")
     options = parser.parse_args()
     missed = 0
-    for fault in (*FAULTS, *POOL_FAULTS, *FEATURE_FAULTS, *DEFECT_FAULTS):
+    for fault in (*FAULTS, *POOL_FAULTS, *FEATURE_FAULTS, *DEFECT_FAULTS, *SDK_FAULTS):
         if options.name not in fault.name:
             continue
         seeds, what = seeds_until_found(fault)

@@ -245,6 +245,11 @@ class SimServer:
         else:
             self.confirmed.add(request.target.rpartition("/")[2])
 
+    def reservations_of(self, agent: str) -> set[str]:
+        """Return the reservations of an agent."""
+        rows = self._server._ledger.tables.reservations.values()
+        return {row.reservation_id for row in rows if row.subject.get("agent") == agent}
+
     def watch_holds(self) -> None:
         """Check of each lease that its hold is released when its grace period is over. Nobody extends it any more."""
         for row in self._active():

@@ -32,7 +32,9 @@ from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_background import with_background
 from tests.simulation.uses_pool import POOL_KINDS, with_pools
 from tests.simulation.uses_provider import PROVIDER, with_provider, with_provider_in_loop
+from tests.simulation.uses_proxy import with_proxy
 from tests.simulation.uses_requests import REQUEST, requests_of
+from tests.simulation.uses_sdk import CALL as SDK_CALL, with_sdk, with_sdk_in_loop
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.versions import OtherVersions
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
@@ -129,11 +131,14 @@ class SimulatedRun:
         if self._swarms:
             sync = with_background(sync, Random(f"background {self.hub.seed} {len(self._programs)}"))
             sync = with_provider(sync, self.swarm, Random(f"provider {self.hub.seed} {len(self._programs)}"))
+            sync = with_sdk(sync, self.swarm, Random(f"SDK {self.hub.seed} {len(self._programs)}"))
             sync = with_pools(sync, self.swarm, Random(f"pools {self.hub.seed} {len(self._programs)}"))
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
         if self._swarms:
             apart = Random(f"provider in loop {self.hub.seed} {len(self._programs)}")
             tasks = with_provider_in_loop(tasks, self.swarm, apart)
+            tasks = with_proxy(tasks, self.swarm, Random(f"proxy {self.hub.seed} {len(self._programs)}"))
+            tasks = with_sdk_in_loop(tasks, self.swarm, Random(f"SDK in loop {self.hub.seed} {len(self._programs)}"))
         if self.swarm.quiet:
             sync, tasks = [], ["overspend", *tasks]
         requests = requests_of(self.hub.seed, len(self._programs))
@@ -212,7 +217,8 @@ class SimulatedRun:
             if not op.ended or is_lost or (is_kept and not (op.is_open and program.closed)):
                 op.killed_s = self.hub.awake_s
                 # A call of a provider that was interrupted has saved its bound, or what it knew of its cost.
-                has_bound = op.kind == PROVIDER and program.process in self.hub.interrupted
+                has_bound = op.kind in (PROVIDER, SDK_CALL) and program.process in self.hub.interrupted
+                has_bound |= op.kind == SDK_CALL and len(op.reservations) > 1  # one of them is saved
                 op.saved = op.agent in saved and not has_bound
                 op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._has_failed(op.agent)

@@ -70,6 +70,10 @@ LATER_FEATURES: Final = (
     "provider calls",
     "closed tenant",
     "provider calls in loops",
+    "proxy",
+    "SDK calls",
+    "SDK calls in loops",
+    "SDK calls in guards",
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import cycles
+from tests.simulation import uses_proxy, uses_sdk
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_ASYNC
@@ -241,5 +242,8 @@ ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
 LATER: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "overspend": overspend_async,
     PROVIDER: call_in_task,
+    uses_proxy.PROXY: uses_proxy.request_in_task,
+    uses_sdk.CALL: uses_sdk.call_in_task,
+    uses_sdk.IN_GUARD: uses_sdk.guard_in_task,
 }
 """Those that only some runs choose."""

@@ -49,6 +49,7 @@ class Op:
     account: Account
     kind: str
     process: Process
+    billed: int = 0  # what a provider bills for it
     known: int = 0  # what was reported as spent so far, by `spend` or `commit`
     reaching: int = 0  # what a call that has not returned yet reports
     committing: bool = False  # `commit` or the end of the block was called, with `known`
@@ -156,6 +157,7 @@ class Program:
         self.left_pending = 0
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
         self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
+        self._proxy: Any = None
         self.limit = cycles.limit(amount(LIMIT)) if "run limit" in server.swarm else None  # of all threads and tasks
         self.client: cycles.Cycles
 
@@ -247,12 +249,14 @@ class Program:
 
     def _in_thread(self, number: int, kinds: list[str]) -> None:
         # They take a Program.
-        from tests.simulation import uses_background, uses_pool, uses_provider, uses_requests, uses_sync
+        from tests.simulation import uses_background, uses_pool, uses_provider, uses_requests, uses_sdk, uses_sync
 
         uses = uses_sync.SYNC | uses_pool.LATER
         uses |= {
             uses_background.BACKGROUND: uses_background.background,
             uses_provider.PROVIDER: uses_provider.call_in_thread,
+            uses_sdk.CALL: uses_sdk.call_in_thread,
+            uses_sdk.IN_GUARD: uses_sdk.guard_in_thread,
         }
 
         for kind in kinds:
@@ -304,6 +308,15 @@ class Program:
             uses = uses_async.ASYNC | uses_async.LATER
             await uses.get(kind, uses_requests.request_async)(self, op)
 
+    @property
+    def proxy(self) -> Any:
+        """The guard proxy in its loop."""
+        from tests.simulation import uses_proxy
+
+        if self._proxy is None:
+            self._proxy = uses_proxy.Proxy(self)
+        return self._proxy
+
     def _note(self, kind: str) -> Op:
         op = Op(next(self.accounts), kind, self.process)
         self.ops.append(op)
@@ -336,7 +349,14 @@ class Program:
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
-            if op.ran and op.kind not in ("release", "series", "extend", "provider call"):
+            if op.ran and op.kind not in (
+                "release",
+                "series",
+                "extend",
+                "provider call",
+                "SDK call",
+                "SDK call in a guard",
+            ):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
             op.problems.append(f"unexpected {error!r}")
