@@ -115,7 +115,7 @@ class Call:
         self.usage = self.billed = Usage()
         self.files = Files()
         self.number = 1  # of its reservation: each attempt after a lost one has its own
-        self.attempts = 0
+        self.attempts = self.over = 0  # how many were sent, and how many of them have ended
         self.unanswered = 0
         self.responded = False
         self.output_limit: int | None = None  # to which the request was lowered, so that it fits its budgets
@@ -373,16 +373,16 @@ class Call:
 
     def retried(self, response: object, error: BaseException | None) -> bool:
         """Note that an attempt failed and the SDK sends another; return whether this call ends with the attempt."""
-        if response is not None or not self._is_lost(error):
-            return False
-        if self.charges_lost:
-            return True
-        self.unanswered += 1
+        if response is None and self._is_lost(error):
+            if self.charges_lost:
+                return True
+            self.unanswered += 1
+        self.over = self.attempts  # a cancellation of the pause before the next one loses none
         return False
 
     def _is_lost(self, error: BaseException | None) -> bool:
         """Return whether an attempt was sent and ended without a status: the provider may have billed it."""
-        return self.attempts > 0 and not self.responded and was_sent(error)
+        return self.attempts > self.over and not self.responded and was_sent(error)
 
     def whole(self, content: bytes, reported: Mapping[str, Any] | None = None) -> None:
         """Read a whole response. If that is interrupted, `conclude` reads it again.

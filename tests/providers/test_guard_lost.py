@@ -225,6 +225,11 @@ def test_an_interrupted_pause_charges_the_lost_attempt_once(desk: Desk, monkeypa
         sdk.complete()
     assert desk.commits == [(desk.reserved[0], LOST)]
     assert (len(desk.reserved), desk.held) == (1, 0)
+    desk.provider.reply(status=503)
+    with contextlib.suppress(KeyboardInterrupt):
+        sdk.complete()
+    assert len(desk.reserved) == 2
+    assert (desk.commits, desk.held) == ([(desk.reserved[0], LOST)], 0)  # the attempt with a status costs nothing
 
 
 def test_a_wrong_value_is_rejected_at_guard(desk: Desk) -> None:
