@@ -342,6 +342,57 @@ def test_the_record_of_a_settled_chunk_stays_for_seven_days(
     check_charged(server, owner.client, 7)
 
 
+def test_the_record_of_a_chunk_whose_last_put_had_no_response_stays_too(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    put = owner.store.put
+
+    def put_and_fail(items: Any) -> Any:
+        put(items)
+        monkeypatch.undo()
+        raise cycles.StoreError("the response was lost")
+
+    monkeypatch.setattr(owner.store, "put", put_and_fail)
+    owner.end()
+    until(lambda: not shared(owner.client)._health.is_open)
+    tick(owner.client)
+    (row,) = rows_of(store).values()
+    assert decode(row.record).settled == 7
+    check_charged(server, owner.client, 7)
+
+
+def test_a_sum_whose_put_had_no_response_stays_with_its_owner(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    owner.lose_response(monkeypatch)
+    for _ in range(3):
+        clock.now += CLAIM_MS - 10_000
+        tick(owner.client)
+        tick(other)
+    assert (other.pending(), server.requests.of("commit")) == ([], [])
+    spend(owner.pool, 1)
+    checkpoint(owner.client)
+    assert sums(store) == [13]
+    owner.end()
+    check_charged(server, owner.client, 13)
+    assert server.requests.of("event") == []
+
+
 def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,

@@ -272,6 +272,7 @@ class StoreJournal:
             # `maybe` keeps each form until a look says which one is there: an event waits while one is a commit.
             held = self._held.setdefault(key, Held(raw, place="memory"))
             held.is_unsure = held.is_shared = True
+            held.record = raw  # the next look must not take a larger sum of this client for that of another one
             held.maybe = (*held.maybe, raw)
 
     def _lose(self, key: str, stored: Stored, raw: bytes, held: Held | None) -> bool:
