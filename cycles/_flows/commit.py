@@ -221,7 +221,7 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
     try:
         record, result = await attempt(io, record, None, options=options, is_saved=False)
     except BaseException:
-        io.hand_over(Settle(record.interrupted(), None, is_saved=False), now=True)
+        io.hand_over(Settle(record, None, is_saved=False), now=True)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
         # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.

@@ -64,7 +64,7 @@ def finish_in_background(io: Io, guard: GuardState) -> None:
         guard.start_release()
         io.hand_over(unfinished, now=True)
     else:
-        settle_later(io, guard, unfinished.interrupted())
+        settle_later(io, guard, unfinished)
 
 
 def conclude(

@@ -10,6 +10,9 @@ import pytest
 
 import cycles
 from cycles import events as told
+from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.io import run
+from tests.support.inside import runtime_of, state_of
 
 from .conftest import Shop, World
 
@@ -40,6 +43,16 @@ async def test_a_release_inside_is_all_that_happens(world: World, shop: Shop) ->
     assert response.released == T(100)
     assert guard.state == "released"
     assert shop.money() == (0, 0)
+
+
+async def test_no_lease_is_renewed_while_its_release_is_sent(world: World, shop: Shop) -> None:
+    """The server would reject an extend that it receives after the release, and the lease would count as lost."""
+    guard = await world.acquire(world.reserve())
+    heartbeat = state_of(guard).heartbeat
+    blocking = runtime_of(world.client).blocking
+    shop.on_arrival["release"] = lambda: run(send_heartbeat(blocking, heartbeat))
+    await world.get(guard.release())
+    assert shop.operations == ["reserve", "release"]
 
 
 async def test_what_was_spent_is_committed(world: World, shop: Shop) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cycles
-from tests.support.inside import state_of
+from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.io import run
+from cycles._journal.files.locked_file import is_supported
+from cycles._journal.files.spend import read_entries
+from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
@@ -326,3 +331,44 @@ async def test_an_interrupt_while_a_shadow_commits_sends_nothing(
         await world.get(guard.commit(T(5)))
     assert client.pending() == []
     assert (shop.sent("event"), shop.money()) == ([], (0, 0))
+
+
+def test_one_extend_of_a_lease_is_sent_at_a_time(client: cycles.Cycles, shop: Shop) -> None:
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    heartbeat, blocking = state_of(guard).heartbeat, runtime_of(client).blocking
+    shop.on_arrival["extend"] = lambda: run(send_heartbeat(blocking, heartbeat))
+    run(send_heartbeat(blocking, heartbeat))
+    assert shop.operations == ["reserve", "extend"]
+    guard.release()
+
+
+def test_the_response_to_an_extend_of_a_guard_that_has_ended_is_not_reported(
+    client: cycles.Cycles, shop: Shop, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond = shop.hold(monkeypatch)
+    shop.faults.delay("extend", 1.0)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    renewal = send_heartbeat(runtime_of(client).blocking, state_of(guard).heartbeat)
+    sender = threading.Thread(target=run, args=(renewal,))
+    sender.start()
+    shop.until(lambda: shop.sent("extend"))
+    guard.commit(T(7))
+    respond.set()
+    sender.join()
+    assert [type(event).__name__ for event in events if "Lease" in type(event).__name__] == []
+
+
+@pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
+async def test_a_detached_guard_leaves_no_spend_behind(world: World, tmp_path: Path) -> None:
+    """The token has it. A later process of this machine would commit it as well."""
+
+    def left() -> int:
+        return sum(len(read_entries(log.read_bytes())) for log in tmp_path.rglob("spend-*.log"))
+
+    guard = await world.acquire(world.reserve())
+    guard.spend(T(3))
+    assert left() == 1
+    token = guard.detach()
+    assert left() == 0
+    continued = await world.acquire(world.client.attach(token))
+    assert (await world.get(continued.commit())).actual == T(3)

@@ -11,6 +11,7 @@ import pytest
 
 from cycles._core.settlement.record import encode
 from cycles._journal.files import locked_file
+from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all
 from tests.support.directories import HangingDirectory, directory as directory
@@ -158,3 +159,19 @@ def test_a_commit_that_may_still_be_saved_counts(directory: HangingDirectory, jo
         pass
     assert not journal.keeps_commit(EVENT)
     assert [path.name[:3] for path in Path(journal.directory).glob("v2-*.json")] == ["v2-"]
+
+
+def test_a_rejected_record_is_removed_after_it_is_kept(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed in between leaves it in both places."""
+    there: list[int] = []
+    keep = RecordFiles.keep_rejected
+
+    def keep_and_look(files: RecordFiles, *words: Any) -> None:
+        there.append(len(journal.pending()))
+        keep(files, *words)
+
+    monkeypatch.setattr(RecordFiles, "keep_rejected", keep_and_look)
+    journal.reject(a_record(), "BUDGET_FROZEN")
+    assert there == [1]
+    assert journal.pending() == []
+    assert [reason for _, reason in journal.rejected()] == ["BUDGET_FROZEN"]

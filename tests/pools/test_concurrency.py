@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._flows.pool import chunks
+from cycles._flows.pool.pool import PoolState
 from tests.support.waiting import Arrivals
 
 from .conftest import ACTION, Shop, T
@@ -184,3 +186,21 @@ def test_two_threads_end_one_guard_once(client: cycles.Cycles) -> None:
             thread.join()
         assert sorted(outcomes) == ["ended", "too late"]
     assert pool.stats().live == T(0)
+
+
+def test_what_is_passed_to_two_threads_is_done_once(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt after it was passed on, and before that is noted, makes the next caller pass it on again."""
+    start = chunks._start
+
+    def start_twice(pool: PoolState, flow: Any) -> bool:
+        return start(pool, flow) and start(pool, flow)
+
+    monkeypatch.setattr(chunks, "_start", start_twice)
+    with client.pool(T(400), action=ACTION) as pool:
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        pool.flush()
+        assert (shop.count("reserve"), shop.count("commit")) == (1, 1)
+    assert shop.money() == (7, 0)

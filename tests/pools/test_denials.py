@@ -10,9 +10,11 @@ import pytest
 
 import cycles
 from tests.support.inside import runtime_of, state_of
+from tests.support.waiting import hold_responses
 
 from .conftest import ACTION, Shop, T, World, named, seal
-from .pool_use import TOO_LITTLE, estimates, pool_of, use
+from .pool_use import TOO_LITTLE, estimates, eventually, pool_of, use
+from .test_no_threads import in_time
 
 pytestmark = pytest.mark.anyio
 
@@ -214,6 +216,25 @@ class TestLimit:
         for estimate in (150, 50):
             await (await pool.reserve(T(estimate))).commit(T(estimate))
 
+    async def test_a_direct_reservation_that_is_cancelled_takes_nothing_of_the_limit(
+        self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        respond = hold_responses(monkeypatch)
+        shop.faults.delay("reserve", 1.0)
+        pool = pool_of(client, limit=T(200))
+
+        async def reserve() -> None:
+            await pool.reserve(T(150))
+
+        task = asyncio.create_task(reserve())
+        await eventually(shop, lambda: shop.count("reserve"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        respond.set()
+        await (await pool.reserve(T(200))).commit(T(200))
+        assert pool.stats().spent == T(200)
+
     @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
     async def test_the_known_spend_of_a_direct_guard_counts_although_its_commit_is_rejected(
         self, world: World, shop: Shop
@@ -297,6 +318,15 @@ class TestFailures:
         client.flush()
         assert (pool.stats().held, guard.state) == (T(0), "committed")
         assert shop.money() == (7, 0)
+
+    def test_no_guard_waits_for_the_amount_of_a_pending_chunk(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.faults.status("commit", 503, times=None)
+        pool = pool_of(client, max_held=100, chunk=T(100))
+        use(pool, 100, 100)
+        assert not in_time(lambda: use(pool, 10, 7)).is_pooled
+        shop.faults.clear()
+        client.flush()
+        assert shop.money() == (107, 0)
 
     def test_a_chunk_that_the_server_lost_is_an_event(self, client: cycles.Cycles, shop: Shop) -> None:
         lost = {"error": "NOT_FOUND", "message": "no such reservation", "request_id": "r"}

@@ -87,6 +87,21 @@ async def test_the_event_of_a_guard_without_an_open_chunk_does_not_depend_on_its
     assert shop.money()[0] == 10
 
 
+async def test_a_guard_whose_spend_has_its_own_entry_does_not_move(world: World, shop: Shop) -> None:
+    """A kill between the entry and the log of the other chunk would charge it twice."""
+    pool = world.client.pool(T(400), action=ACTION)
+    stays = await world.acquire(pool.reserve(T(10)))
+    stays.spend(T(3))
+    seal(stays)
+    stays.spend(T(1))
+    other = await world.acquire(pool.reserve(T(10)))
+    await world.get(other.commit(T(5)))
+    await world.get(stays.commit())
+    assert (await world.get(stays.settled(60))).status == "recorded_as_event"
+    await close(world, pool)
+    assert shop.money() == (9, 0)
+
+
 async def test_the_event_of_a_guard_does_not_end_the_heartbeat_of_a_pending_chunk(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 503, times=None)
     pool = world.client.pool(T(400), action=ACTION)

@@ -26,7 +26,7 @@ from tests.recovery.kit import PATIENCE_S, Setup, journal_files, records_in
 from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
-from .conftest import ACTION, T, chunk_of
+from .conftest import ACTION, T, chunk_of, seal
 
 ROOT = Path(__file__).parents[2]
 TENANT = "acme"
@@ -198,6 +198,20 @@ def test_the_record_of_a_chunk_is_saved_before_its_log_is_removed(
         pool.close()
     assert found == [1]
     assert setup.server.settling()[0].journal != [], "the record was there when the commit arrived"
+
+
+def test_the_event_of_a_dropped_guard_without_a_chunk_is_saved_before_it_is_sent(setup: Setup) -> None:
+    with setup.client() as client:
+        pool = client.pool(T(400), action=ACTION)
+        guard = pool.reserve(T(10)).acquire()
+        guard.spend(T(3))
+        seal(guard)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del guard
+        until(lambda: setup.server.charged == 3)
+    (seen,) = [each for each in setup.server.settling() if each.operation == "event"]
+    assert [record["event_fallback_body"] for record in seen.journal] == [seen.body]
 
 
 def test_a_log_stays_until_the_commit_is_confirmed_if_the_record_cannot_be_saved(

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+import cycles
+from cycles._journal.records import Records
+from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup, end_of, journal_files, records_in
 
 UNAVAILABLE = 503
@@ -232,3 +235,20 @@ def test_a_record_that_cannot_be_sent_is_quarantined_and_delays_no_other(world: 
     path.with_name("poison.json").write_text(json.dumps(poison))
     assert world.recover() == {"settled": 1, "pending": 0, "quarantined": 1}
     assert world.server.charged == 42
+
+
+def test_an_event_that_is_interrupted_before_it_is_saved_is_saved_before_it_is_sent(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Records, "put", interrupted)
+    with world.client() as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.record(cycles.tokens(42), action=ACTION)
+        assert client.flush(PATIENCE_S).pending == 0
+    (seen,) = world.server.settling()
+    assert [record["event_fallback_body"] for record in seen.journal] == [seen.body]
+    assert (world.server.charged, world.leftovers) == (42, [])

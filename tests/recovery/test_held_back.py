@@ -99,7 +99,8 @@ def test_an_event_waits_until_the_disk_takes_it(
         assert (sent(fills), modes(fills), fills.server.charged) == (["commit"], ["commit"], 0)
         (pending,) = client.pending()
         assert pending.amount == ACTUAL
-        assert client.flush(timeout=0.0).pending == 1
+        assert client.flush(timeout=0.5).pending == 1
+        assert (sent(fills), fills.server.charged) == (["commit"], 0), "tried again, and not sent"
         disk.is_full = False
         assert client.flush(timeout=PATIENCE_S).settled == 1
     assert (sent(fills), fills.server.charged, fills.leftovers) == (["commit", "event"], 42, [])

@@ -11,6 +11,7 @@ from attrs import evolve
 import cycles
 from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
+from cycles._journal.files.record_files import RecordFiles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup, attempt_once
 from tests.support.inside import runtime_of, state_of
@@ -76,6 +77,25 @@ def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world
     assert world.server.charged == 0
     assert sorted(world.rejected) == [("BUDGET_EXCEEDED", 40), ("BUDGET_FROZEN", 100)]
     assert world.leftovers == []
+
+
+def test_a_start_leaves_a_rejected_excess_alone_that_is_being_kept(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Any] = []
+    keep = RecordFiles.keep_rejected
+    with world.client() as client:
+        records = runtime_of(client).records
+
+        def keep_and_list(files: RecordFiles, *words: Any) -> None:
+            listed.append(records.left_by_others(0))
+            keep(files, *words)
+
+        monkeypatch.setattr(RecordFiles, "keep_rejected", keep_and_list)
+        guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
+        with pytest.raises(cycles.BudgetExceededError):
+            guard.commit(cycles.tokens(5_000_000))
+    assert listed == [[]]
 
 
 def test_a_rejected_excess_survives_a_lost_response(world: Setup) -> None:
