@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import cycles
 from tests.client.conftest import World
+from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +115,26 @@ async def test_a_tracer_sees_the_end_of_a_guard_of_a_pool(
         state = "released" if how == "release" else "pooled"
         ended = [call for call in tracer.calls if call[0] == "ended"]
         assert ended == [("ended", state, None if how == "release" else "pooled")]
+
+
+def test_a_tracer_sees_the_end_of_a_guard_of_a_pool_after_its_excess_is_charged(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, tracer: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond, handle = threading.Event(), server.handle
+
+    def slow(request: Any) -> Any:
+        if request.target == "/v1/events":
+            assert respond.wait(PATIENCE_S)
+        return handle(request)
+
+    monkeypatch.setattr(server, "handle", slow)
+    with client.pool(cycles.tokens(20), chunk=cycles.tokens(20), action=("a", "chunk")) as pool:
+        guard = pool.reserve(cycles.tokens(10)).acquire()
+        guard.commit(cycles.tokens(35))
+        before = [call for call in tracer.calls if call[0] == "ended"]
+        respond.set()
+        until(lambda: [call for call in tracer.calls if call[0] == "ended"])
+    assert before == []
 
 
 async def test_requests_carry_the_headers_of_the_tracer_and_no_other(

@@ -13,8 +13,8 @@ from cycles._core.lease.planner import Stop, StopReason
 from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
 from cycles._journal.journal import Journal
-from tests.support.inside import runtime_of
-from tests.support.waiting import hold_responses
+from tests.support.inside import runtime_of, state_of
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import Shop, T, chunk_of, named
 from .pool_use import pool_of, use
@@ -85,23 +85,30 @@ class TestTime:
     def test_a_chunk_that_is_opened_while_its_pool_closes_is_released(
         self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        respond = hold_responses(monkeypatch)
-        shop.faults.delay("reserve", 1.0)
-        pool = pool_of(client, settle_ms=3_600_000)
-        errors: list[str] = []
+        arrived, respond, errors = threading.Event(), threading.Event(), list[str]()
+        pool, handle = pool_of(client, settle_ms=3_600_000), shop.server.handle
+
+        def slow(request: Any) -> Any:
+            if request.target == "/v1/reservations":
+                arrived.set()
+                assert respond.wait(PATIENCE_S)
+            return handle(request)
 
         def wait_for_the_chunk() -> None:
             with pytest.raises(cycles.CyclesError) as raised:
                 pool.reserve(T(10)).acquire()
             errors.append(str(raised.value))
 
+        monkeypatch.setattr(shop.server, "handle", slow)
         waiter, closer = threading.Thread(target=wait_for_the_chunk), threading.Thread(target=pool.close)
         waiter.start()
-        shop.until(lambda: shop.count("reserve") == 1)
+        assert arrived.wait(PATIENCE_S)
+        state = state_of(pool)(runtime_of(client))
         closer.start()
-        waiter.join()
+        shop.until(lambda: state.closed)
         respond.set()
         closer.join()
+        waiter.join()
         assert errors == ["this pool is closed: make a new one with client.pool(...)"]
         shop.until(lambda: shop.money() == (0, 0))
 

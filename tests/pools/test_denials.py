@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
 from tests.support.inside import runtime_of, state_of
-from tests.support.waiting import hold_responses
 
 from .conftest import ACTION, Shop, T, World, named, seal
 from .pool_use import TOO_LITTLE, estimates, eventually, pool_of, use
@@ -219,7 +219,8 @@ class TestLimit:
     async def test_a_direct_reservation_that_is_cancelled_takes_nothing_of_the_limit(
         self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        respond = hold_responses(monkeypatch)
+        respond = asyncio.Event()
+        monkeypatch.setattr("cycles.embedded.transports.asyncio", SimpleNamespace(sleep=lambda _: respond.wait()))
         shop.faults.delay("reserve", 1.0)
         pool = pool_of(client, limit=T(200))
 
