@@ -56,10 +56,12 @@ def test_a_lost_response_followed_by_an_error_response_is_released(
     assert reserved(world) == 0
 
 
-def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: Setup) -> None:
+@pytest.mark.parametrize("key", [None, "job-1"])
+def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: Setup, key: str | None) -> None:
     world.server.faults.drop_response("reserve", times=2)
     with world.client() as client:
-        with client.reserve(cycles.tokens(100), action=ACTION, on_unavailable="allow") as guard:
+        options: Any = {"on_unavailable": "allow", "idempotency_key": key}
+        with client.reserve(cycles.tokens(100), action=ACTION, **options) as guard:
             guard.spend(cycles.tokens(7))
         world.server.wait_for("release")
         assert client.flush(PATIENCE_S).pending == 0

@@ -277,7 +277,6 @@ class _Spare:
     def discard(self) -> None:
         """Remove it while no record is in it."""
         discard(self.path)
-        self.file.close()
 
     def __del__(self) -> None:
         self.file.close()
