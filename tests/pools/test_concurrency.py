@@ -12,7 +12,6 @@ import pytest
 
 import cycles
 from cycles._flows.pool import chunks
-from cycles._flows.pool.pool import PoolState
 from tests.support.waiting import Arrivals
 
 from .conftest import ACTION, Shop, T
@@ -188,16 +187,22 @@ def test_two_threads_end_one_guard_once(client: cycles.Cycles) -> None:
     assert pool.stats().live == T(0)
 
 
-def test_what_is_passed_to_two_threads_is_done_once(
+def test_what_is_passed_on_twice_is_done_once(
     client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interrupt after it was passed on, and before that is noted, makes the next caller pass it on again."""
-    start = chunks._start
+    open_chunk, settle = chunks.open_chunk, chunks.settle
 
-    def start_twice(pool: PoolState, flow: Any) -> bool:
-        return start(pool, flow) and start(pool, flow)
+    async def open_twice(*words: Any) -> None:
+        await open_chunk(*words)
+        await open_chunk(*words)
 
-    monkeypatch.setattr(chunks, "_start", start_twice)
+    async def settle_twice(*words: Any) -> None:
+        await settle(*words)
+        await settle(*words)
+
+    monkeypatch.setattr(chunks, "open_chunk", open_twice)
+    monkeypatch.setattr(chunks, "settle", settle_twice)
     with client.pool(T(400), action=ACTION) as pool:
         with pool.reserve(T(10)) as guard:
             guard.commit(T(7))

@@ -360,10 +360,12 @@ def test_the_record_of_a_chunk_whose_last_put_had_no_response_stays_too(
 
     monkeypatch.setattr(owner.store, "put", put_and_fail)
     owner.end()
-    until(lambda: not shared(owner.client)._health.is_open)
-    tick(owner.client)
-    (row,) = rows_of(store).values()
-    assert decode(row.record).settled == 7
+
+    def settled() -> list[int | None]:
+        tick(owner.client)
+        return [decode(row.record).settled for row in rows_of(store).values()]
+
+    until(lambda: settled() == [7])
     check_charged(server, owner.client, 7)
 
 
