@@ -320,8 +320,6 @@ class Usage:
         with account.lock:
             filled = [one for one in account.responses.values() if one.counts]
             seen = [ResponseUsage(dict(one.counts), one.model, dict(one.context)) for one in filled]
-            if len(seen) == 1 and seen[0].counts == account.counts:
-                return seen  # the usual case
             # What no response reports was added by the caller; it is priced as a response of its own.
             by_hand = dict(account.counts)
             for one in seen:
