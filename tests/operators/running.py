@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ VARIABLES = {
     "DEEPSEEK_API_BASE": "/deepseek",
 }
 """What each variable has behind the address of the proxy."""
+
+
+def far_from_midnight() -> str:
+    """Return a time zone in which no day ends during a test."""
+    return "UTC" if datetime.now(UTC).hour < 20 else "Pacific/Kiritimati"  # 14 hours ahead of UTC
 
 
 def upstreams(provider: FakeProvider) -> list[str]:

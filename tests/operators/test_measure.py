@@ -21,7 +21,7 @@ from cycles.proxy._report import Measured, measured, percentile, rounded_up
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import processes, run_process
-from tests.operators.running import GPT_4O, USED, summary, upstreams
+from tests.operators.running import GPT_4O, USED, far_from_midnight, summary, upstreams
 
 NOON = int(datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp() * 1000)
 HOUR = 3_600_000
@@ -252,7 +252,7 @@ def test_measure_two_runs_and_report(provider: FakeProvider, tmp_path: Path) -> 
     assert report["unpriced"] == 2
     assert report["would_deny"]["calls"] == 2, report["would_deny"]
     assert report["proposed"] == {"unit": "USD_MICROCENTS", "amount": 2 * GPT_4O}
-    text = run_process("report", "--budget", "0.01USD/day")
+    text = run_process("report", "--budget", "0.01USD/day", "--timezone", far_from_midnight())
     assert "proposed for each day: $0.014" in text.out, text
     # A ledger without a limit is none for a run that has no budget.
     assert run_process("run", "--keep", "measure", *program).status == 2

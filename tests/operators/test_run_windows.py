@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,12 +11,7 @@ import pytest
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import processes, run_process
-from tests.operators.running import GPT_4O, USED, agent, summary, upstreams
-
-
-def far_from_midnight() -> str:
-    """Return a time zone whose month does not end during this test."""
-    return "UTC" if datetime.now(UTC).hour < 20 else "Pacific/Kiritimati"  # 14 hours ahead of UTC
+from tests.operators.running import GPT_4O, USED, agent, far_from_midnight, summary, upstreams
 
 
 def next_month(zone: str) -> str:
