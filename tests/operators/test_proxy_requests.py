@@ -211,6 +211,15 @@ def test_output_limits_are_lowered_to_the_caps_of_the_server() -> None:
         assert place.provider.requests[0].body["max_tokens"] == 7
 
 
+def test_a_lowered_limit_must_be_above_the_thinking_budget() -> None:
+    with proxied(max_output_tokens=50) as place:
+        for budget, status in ((50, 400), (49, 200)):
+            thinking = {"type": "enabled", "budget_tokens": budget}
+            assert place.post("/anthropic/v1/messages", json={**MESSAGES, "thinking": thinking}).status_code == status
+        assert [request.body["max_tokens"] for request in place.provider.requests] == [50]
+        assert place.held == 0
+
+
 def test_a_form_is_priced_by_its_model_and_sent_byte_for_byte() -> None:
     book = cycles.PriceBook({"whisper": cycles.Price(0, 0, per_call={"audio_ms": "0.001"})})
     with proxied(prices=book) as place:

@@ -216,3 +216,22 @@ def test_a_guard_around_the_request_pays_for_it_once(desk: Desk) -> None:
         number += 1
     assert number > 10
     assert bound > 2 * EXACT
+
+
+def test_what_another_thread_spends_does_not_hide_the_cost_of_an_interrupted_call(desk: Desk) -> None:
+    sdk = OpenAI(desk, within="enclosing")
+    desk.provider.reply(usage=USED)
+    with desk.client.reserve(cycles.usd(1), action=("test", "work")) as guard, pytest.MonkeyPatch.context() as patch:
+        guard.spend(cycles.usd("0.5"))
+        spend = type(guard).spend
+
+        def interrupted(guard: cycles.Guard, amount: cycles.Amount) -> None:
+            patch.undo()
+            spend(guard, cycles.usd_microcents(1))  # another thread, between the price and the interruption
+            raise Interruption
+
+        patch.setattr(type(guard), "spend", interrupted)
+        with pytest.raises(Interruption):
+            sdk.complete()
+        until(lambda: guard.spent == cycles.usd("0.5") + cycles.usd_microcents(1 + EXACT))
+        guard.commit()
