@@ -11,7 +11,20 @@ import pytest
 import cycles
 from cycles.prices import Origin
 from cycles.providers import guard
-from tests.providers.conftest import BOOK, EXACT, USED, Desk, OpenAI
+from tests.providers.conftest import (
+    BOOK,
+    EXACT,
+    USED,
+    Anthropic,
+    Bedrock,
+    Cohere,
+    Desk,
+    Gemini,
+    Groq,
+    Mistral,
+    OpenAI,
+    Sdk,
+)
 from tests.providers.test_guard_lost import with_retries
 
 CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
@@ -107,6 +120,13 @@ def test_a_free_host_costs_nothing(desk: Desk, hosts: list[str]) -> None:
     assert (desk.reserved, desk.commits) == ([0], [(0, {"price_source": "free_host"})])
     [commit] = desk.server.requests.of("commit")
     assert (commit.json["metrics"]["tokens_input"], commit.json["metrics"]["tokens_output"]) == (1000, 100)
+
+
+@pytest.mark.parametrize("kind", [OpenAI, Anthropic, Gemini, Groq, Mistral, Cohere, Bedrock])
+def test_a_free_host_costs_nothing_for_any_sdk(desk: Desk, kind: type[Sdk]) -> None:
+    desk.provider.reply(usage=USED)
+    kind(desk, free_hosts=["127.0.0.1"]).complete(model="any-model")
+    assert (desk.reserved, desk.commits) == ([0], [(0, {"price_source": "free_host"})])
 
 
 def test_no_host_is_free_by_default(desk: Desk) -> None:
