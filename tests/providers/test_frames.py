@@ -62,6 +62,11 @@ def test_packed_events_are_read() -> None:
     assert seen.usage_seen
 
 
+def test_a_packed_event_that_is_no_base64_is_forwarded() -> None:
+    seen = fed(frame("chunk", {"bytes": "abc"}), CONVERSE[-1])
+    assert ([event["usage"]["inputTokens"] for event in seen.reported()], seen.failed) == ([1000], False)
+
+
 def test_what_is_no_frame_is_forwarded() -> None:
     seen = fed(b"event: message\ndata: {}\n\n" * 10, CONVERSE[-1])
     assert (seen.reported(), seen.usage_seen) == ([], False)
