@@ -20,6 +20,7 @@ from cycles.testing import FakeProvider
 from tests.operators.kit import AS_PROCESSES, ROOT, environment, processes, run_process
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied
 from tests.operators.running import GPT_4O, VARIABLES, agent, upstreams
+from tests.support.short import IS_SHORT
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
 CLIENT = httpx.Client(timeout=60, trust_env=False)
@@ -254,7 +255,7 @@ def _in_processes(leaves: list[str]) -> None:
 
 @pytest.mark.timeout(1200)
 def test_random_trees_of_shares_exceed_no_limit_and_add_up() -> None:
-    count = int(os.environ.get("CYCLES_SHARE_TREES", 100 if AS_PROCESSES else 20)) // 4
+    count = int(os.environ.get("CYCLES_SHARE_TREES", 100 if AS_PROCESSES else 8 if IS_SHORT else 20)) // 4
     for world in range(4):
         with proxied(wait=0, min_output_tokens=None) as place:
             place.provider.reply(usage=WITHIN, times=12 * count)

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
+from tests.support.short import IS_SHORT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -68,6 +69,7 @@ with client.reserve(cycles.usd(0.08), action=("test", "work")) if how == "enclos
 
 FORK_AT_EACH_LINE = (
     START
+    + f"\nEACH = {4 if IS_SHORT else 1}  # every line, or in the short form every fourth\n"
     + """
 import signal, httpx
 original = original.copy(http_client=httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)))
@@ -90,7 +92,7 @@ lines, forking = [], threading.Event()
 os.register_at_fork(before=forking.set)  # it runs before the functions that were registered earlier
 traced(lambda: lines.append(1))
 assert len(lines) > 20
-for number in range(1, len(lines) + 1):
+for number in range(1, len(lines) + 1, EACH):
     at_line, left = threading.Event(), number
     forking.clear()
     def count():
