@@ -135,7 +135,9 @@ class _PoolTracer:
                 self._checked.clear()
                 raise _interrupted(hub, frame)
             hub.trace(f"a signal handler of {thread.process.name} uses the pool at {_place(frame)}")
+            began_s = hub.now_s
             self._handler()
+            hub.slow_s += hub.now_s - began_s  # other threads wait for it if the interrupted frame has a lock
         return self._at
 
     def _counts(self, frame: FrameType) -> bool:

@@ -151,7 +151,7 @@ class Hub:
         self._last: Thread | None = None
         self.suspended = 0  # how often the machine was suspended
         self.suspended_s = 0.0  # and for how long
-        self.slow_s = 0.0  # what a disk that hangs may add to the bound of a call
+        self.slow_s = 0.0  # what a disk that hangs, or a signal handler, may add to the bound of a call
         self.log: list[str] = []
         self.problems: list[str] = []
         self.interrupted: set[Process] = set()
