@@ -62,7 +62,10 @@ def guard(
         InvalidRequestError: for a wrong value, for what is no model, and for a model that is guarded.
     """
     if isinstance(model, str):
-        model = LLMRegistry.new_llm(model)
+        try:
+            model = LLMRegistry.new_llm(model)
+        except ValueError as error:
+            raise InvalidRequestError(f"model must be a BaseLlm of ADK or a name that it knows: {error}") from error
     if not isinstance(model, BaseLlm):
         raise InvalidRequestError(f"model must be a BaseLlm of ADK or its name, got {model!r:.80}")
     if _GUARDED in vars(model):

@@ -75,6 +75,8 @@ def install(
         if not isinstance(book, PriceBook):
             raise InvalidRequestError(f"model_actual must be a PriceBook with model_budget='book', got {book!r:.80}")
         common = Common.of(client, options, model_budget=_Bounds(book, client))
+    elif isinstance(model_budget, str):
+        raise InvalidRequestError(f"model_budget must be an Amount, a callable or 'book', got {model_budget!r:.80}")
     else:
         common = Common.of(client, options, model_budget=model_budget)
     if hasattr(litellm.completion, _MARK):

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import cycles
 from cycles import InvalidRequestError, Subject
 from cycles.integrations._levels import InvalidSubject, members_of, to_subject
+from cycles.integrations._options import checked_actual
 from cycles.integrations._problems import Problem
 
 __all__ = ["SubjectMiddleware"]
@@ -50,7 +51,8 @@ class SubjectMiddleware:
             raise InvalidRequestError(f"required must be True or False, got {required!r:.80}")
         self.app = app
         self._required = required
-        self._subject_of = subject if callable(subject) else _always(subject)
+        is_callable = callable(subject)
+        self._subject_of = checked_actual("subject", subject, takes=("environ",)) if is_callable else _always(subject)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application for one request."""

@@ -340,6 +340,8 @@ def test_wrong_values_are_rejected_when_the_object_is_made(guarded: Any, client:
         guarded(guarded(model))
     with pytest.raises(cycles.InvalidRequestError, match="must be a BaseLlm"):
         guarded(search)
+    with pytest.raises(cycles.InvalidRequestError, match=r"a name that it knows: .*no-such-model"):
+        guarded("no-such-model")
     wrong: Any
     for wrong in ({"model_budget": None}, {"model_budget": 5}, {"on_denied": "ignore"}, {"ttl_ms": -1}):
         with pytest.raises(cycles.InvalidRequestError):

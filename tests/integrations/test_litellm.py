@@ -564,6 +564,8 @@ async def test_wrong_options_are_rejected_when_it_is_installed(installed: Any) -
     ):
         with pytest.raises(cycles.InvalidRequestError):
             installed(**wrong)
+    with pytest.raises(cycles.InvalidRequestError, match="an Amount, a callable or 'book', got 'books'"):
+        installed(model_budget="books")
     assert not hasattr(litellm.completion, "_cycles_guarded")
 
 

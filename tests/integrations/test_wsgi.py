@@ -159,6 +159,7 @@ def test_a_fixed_subject_is_that_of_each_request(subject: Any) -> None:
         ({"subject": {}}, "subject must be a callable of environ"),
         ({"subject": {"agnt": "x"}}, "subject must be a callable of environ"),
         ({"subject": "agent"}, "subject must be a callable of environ"),
+        ({"subject": lambda: {"agent": "bot"}}, r"subject must take \(environ\)"),
         ({"required": "agent"}, "required must be True or False"),
     ],
 )
