@@ -11,7 +11,6 @@ from cycles.cli._frame import Cli
 from cycles.cli._proxying import make_run
 from cycles.cli.proxy import command
 from cycles.providers._hosts import FreeHost
-from cycles.proxy._relay import InFlight
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import environment, run_process
@@ -66,14 +65,6 @@ def test_an_address_that_others_reach_needs_a_key(run_here: Cycles, key: tuple[s
 @pytest.mark.parametrize(("text", "part"), [("80%", 0.8), ("0.5 %", 0.005), ("100%", 1.0)])
 def test_a_percentage_is_more_than_0_and_at_most_100(text: str, part: float) -> None:
     assert command.make_context("proxy", ["--warn-at", text]).params["warn_at"] == (part,)
-
-
-def test_a_response_that_ends_with_the_command_is_not_announced_as_left(
-    run_here: Cycles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(InFlight, "wait", lambda _, seconds: seconds > 0)
-    ran = run_here("run", "--budget", "1USD", "--", "true")
-    assert (ran.status, "0 calls" in ran.err, "that the command has left" in ran.err) == (0, True, False)
 
 
 # --- what the command gets
