@@ -64,8 +64,8 @@ FEATURE_FAULTS: Final = (
     Fault(
         "a file that moves into the store is forgotten if the store has another form of it",
         "cycles/_journal/stores/shared.py",
-        "                if theirs is not None and guards_of(record) is not None:\n",
-        "                if False:\n",
+        "                if guards_of(record) is not None:\n                    continue\n",
+        "",
         most=4_000,
     ),
     Fault(

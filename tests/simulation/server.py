@@ -192,9 +192,13 @@ class SimServer:
         """The operator's view of the ledger."""
         return self._server.ledger
 
+    @property
+    def _tables(self) -> Any:
+        return self._server._ledger.tables
+
     def spent(self, scope: str) -> int:
         """Return what a scope has spent, in its smallest unit."""
-        budget = self._server._ledger.tables.budgets[scope, "TOKENS"]
+        budget: Budget = self._tables.budgets[scope, "TOKENS"]
         return budget.spent + budget.debt
 
     def settled(self, scope: str) -> int:
@@ -247,7 +251,7 @@ class SimServer:
 
     def reservations_of(self, agent: str) -> set[str]:
         """Return the reservations of an agent."""
-        rows = self._server._ledger.tables.reservations.values()
+        rows = self._tables.reservations.values()
         return {row.reservation_id for row in rows if row.subject.get("agent") == agent}
 
     def watch_holds(self) -> None:
@@ -263,7 +267,7 @@ class SimServer:
             self.hub.start(self._process, self._check_holds, "check of holds")
 
     def _active(self) -> list[Reservation]:
-        rows = self._server._ledger.tables.reservations.values()
+        rows = self._tables.reservations.values()
         return [row for row in rows if row.status == "ACTIVE"]
 
     def _check_holds(self) -> None:
@@ -311,7 +315,7 @@ class SimServer:
 
     def is_closed(self, tenant: str) -> bool:
         """Return whether a tenant is closed. A restore of the ledger may have opened it again."""
-        record = self._server._ledger.tables.tenants.get((tenant,))
+        record = self._tables.tenants.get((tenant,))
         return record is not None and record.status == "CLOSED"
 
     def change_limit(self, account: Account) -> None:
