@@ -179,7 +179,8 @@ class PoolMachine(RuleBasedStateMachine):
             if torn:
                 half = encode(Totals(sum(amounts) + 7, changes=len(amounts) + 1))
                 begin = start(len(amounts) + 1)
-                cell[begin : begin + len(half) - 1] = half[:-1]
+                # One byte is not written: it must not happen to be there, from the half that this one replaces.
+                cell[begin : begin + len(half)] = half[:-1] + bytes([half[-1] ^ 0xFF])
             of_chunk = evolve(HEADER, amount=chunk.amount)  # whole estimates may need more than CHUNK
             header, record = recovered_record(of_chunk.encode() + bytes(cell), 5)
             assert header == of_chunk
