@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -24,13 +25,23 @@ def serving_threads() -> frozenset[int | None]:
     return frozenset(each.ident for each in threading.enumerate() if each.name == "cycles-embedded-server")
 
 
+def _exact(now_s: float) -> float:
+    """Return this time, or the next float that is not larger after a conversion to milliseconds and back.
+
+    Otherwise what is due now would be due one float later, and never in time that stands still: 1 of 90 times is so.
+    """
+    while now_s * 1000 / 1000 > now_s:
+        now_s = math.nextafter(now_s, math.inf)
+    return now_s
+
+
 class StillTime:
     """Replaces the monotonic clock of this process. Sockets and conditions still wait in real time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._real = time.monotonic
         self._servers = serving_threads()
-        self._now_s = self._real()
+        self._now_s = _exact(self._real())
         self._stirs: list[Callable[[], object]] = []
         monkeypatch.setattr(time, "monotonic", self.monotonic)
 
@@ -64,6 +75,6 @@ class StillTime:
             moment.wait(0.005)
 
     def _move_to(self, now_s: float) -> None:
-        self._now_s = now_s
+        self._now_s = _exact(now_s)
         for stir in self._stirs:
             stir()
