@@ -26,9 +26,9 @@ def serving_threads() -> frozenset[int | None]:
 
 
 def _exact(now_s: float) -> float:
-    """Return this time, or the next float that is not larger after a conversion to milliseconds and back.
+    """Return this time, or a slightly later one that does not grow when it is converted to milliseconds and back.
 
-    Otherwise what is due now would be due one float later, and never in time that stands still: 1 of 90 times is so.
+    About 1 of 90 times grows. A job that is due now would then be due later, and would never run in this still time.
     """
     while now_s * 1000 / 1000 > now_s:
         now_s = math.nextafter(now_s, math.inf)
