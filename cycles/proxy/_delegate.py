@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final, Self
+from typing import Self
 
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount
-from cycles._errors import ConfigurationError, InvalidRequestError, TransportError
+from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles._version import public
-
-_VARIABLE: Final = "CYCLES_PROXY_URL"
-_TIMEOUT_S: Final = 30.0
 
 
 @frozen
@@ -57,24 +54,16 @@ def delegate(name: str, limit: Amount | str) -> Share:
         InvalidRequestError: The name or the limit is wrong, or the share has another limit.
         TransportError: The proxy does not respond.
     """
-    import httpx
+    from cycles.proxy._around import PROXY_URL, ask
 
-    url = os.environ.get(_VARIABLE)
+    url = os.environ.get(PROXY_URL)
     if not url:
         raise ConfigurationError(
-            f"{_VARIABLE} is not set, so there is no budget to share: start this program with "
+            f"{PROXY_URL} is not set, so there is no budget to share: start this program with "
             "cycles run --budget 5USD -- COMMAND"
         )
-    body = {"name": name, "limit": _written(limit)}
-    try:
-        response = httpx.post(f"{url}/shares", json=body, timeout=_TIMEOUT_S, trust_env=False)
-        document: Any = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise TransportError(f"the proxy of cycles run did not respond: {error!r:.200}", cause=error) from error
-    if response.status_code != 200:
-        raise InvalidRequestError(f"delegate: {document['error']['message']}")
-    variables: dict[str, str] = document["environment"]
-    return Share(document["name"], document["proxy_url"], {**os.environ, **variables})
+    made = ask(url, {"name": name, "limit": _written(limit)})
+    return Share(made["name"], made["proxy_url"], {**os.environ, **made["environment"]})
 
 
 def _written(limit: Amount | str) -> str:

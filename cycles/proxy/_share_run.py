@@ -11,7 +11,7 @@ import cycles
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError
 from cycles.proxy._agents import for_agents
-from cycles.proxy._around import state_of
+from cycles.proxy._around import ask
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._run import Ended
 from cycles.proxy._shares import share_line
@@ -53,7 +53,7 @@ def run_share(
     took = round(time.monotonic() - started, 3)
     document: dict[str, Any] = {"share": name, "seconds": took, "exit": status}
     try:
-        used = state_of(share.proxy_url)
+        used = ask(share.proxy_url)
     except CyclesError as error:
         return Ended(status, document, [*lines, str(error)])
     lines.append(f"{share_line(name, used)}, {took} s")

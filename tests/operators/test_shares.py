@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from tests.operators.kit import AS_PROCESSES, ROOT, environment, processes, run_
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied
 from tests.operators.running import GPT_4O, VARIABLES, agent, upstreams
 from tests.support.short import IS_SHORT
+from tests.support.waiting import PATIENCE_S
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
 CLIENT = httpx.Client(timeout=60, trust_env=False)
@@ -298,6 +300,49 @@ def test_delegate_without_a_proxy_that_responds(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CYCLES_PROXY_URL", "http://127.0.0.1:1/x")
     with pytest.raises(cycles.TransportError, match="did not respond"):
         cycles.delegate("researcher", cycles.usd(1))
+
+
+def test_delegate_with_a_variable_that_is_no_address_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_PROXY_URL", "garbage")
+    with pytest.raises(
+        cycles.ConfigurationError, match="CYCLES_PROXY_URL is 'garbage', which is not an address: unset it"
+    ):
+        cycles.delegate("researcher", cycles.usd(1))
+
+
+def test_delegate_shows_the_message_of_the_proxy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxied() as place:
+        monkeypatch.setenv("CYCLES_PROXY_URL", _root(place))
+        with pytest.raises(cycles.InvalidRequestError, match=r"^limit: cannot read an amount from 'much'"):
+            cycles.delegate("researcher", "much")
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that is not a proxy of `cycles run`: it responds to everything with 404 and one body."""
+
+    body = b""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"error": "no"}', b"<html>", b""])
+def test_another_server_at_the_address_is_not_taken_for_the_proxy(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stranger, "body", body)
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        monkeypatch.setenv("CYCLES_PROXY_URL", f"http://127.0.0.1:{server.server_port}/secret")
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(cycles.TransportError, match="has that run ended"):
+            cycles.delegate("researcher", cycles.usd(1))
+        thread.join(PATIENCE_S)
 
 
 def _inside(*arguments: str) -> list[str]:
