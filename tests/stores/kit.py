@@ -54,6 +54,15 @@ def tick(client: cycles.Cycles) -> None:
     runtime_of(client).background._take_claimed(shared(client).tick(64))
 
 
+def pass_outage(journal: Any) -> None:
+    """Let the time pass for which a journal does not try its store again after a failure."""
+    health, passed_s = journal._health, 0.0
+    clock = health._clock
+    health._clock = lambda: clock() + passed_s
+    while health.is_open:
+        passed_s += 0.1
+
+
 def spent(server: cycles.EmbeddedServer) -> int:
     """Return what the ledger has charged."""
     return server.spent("tenant:acme").amount

@@ -20,7 +20,7 @@ from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.journal.kit import a_record
-from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
+from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, pass_outage, records, scanned, shared, spent, tick
 from tests.support.inside import rows_of, runtime_of, state_of
 from tests.support.waiting import PATIENCE_S, until
 
@@ -363,7 +363,7 @@ def test_nothing_is_reserved_without_a_store_with_journal_outage_refuse(
     assert server.requests.of("reserve") == []
     assert type(pickle.loads(pickle.dumps(caught.value))) is cycles.JournalUnavailableError
     store.fails = None
-    until(lambda: not shared(client)._health.is_open)
+    pass_outage(shared(client))
     client.reserve(FIVE, action=ACTION).acquire().release()
 
 

@@ -13,8 +13,7 @@ from cycles._core.settlement.put import PutResult
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from tests.journal.kit import a_record, failing
-from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, shared, spent, tick
-from tests.support.waiting import until
+from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, pass_outage, records, shared, spent, tick
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -149,7 +148,7 @@ def test_what_changes_while_an_outage_is_cleaned_up_does_not_go_back(
     journal.put(one)
     journal.put(two)
     store.fails = None
-    until(lambda: not journal._health.is_open)
+    pass_outage(journal)
     save, moved = journal._put, []
 
     def save_and_change(key: str, *words: Any) -> bool:

@@ -20,7 +20,7 @@ from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put
 from tests.pools.conftest import chunk_of
-from tests.stores.kit import ACTION, StoreClock, files, records, shared, spent, tick
+from tests.stores.kit import ACTION, StoreClock, files, pass_outage, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.inside import rows_of, runtime_of
 from tests.support.waiting import until
@@ -83,15 +83,11 @@ class Owner:
         with monkeypatch.context() as lossy:
             lossy.setattr(self.store, "put", put_and_fail)
             checkpoint(self.client)
-        self.wait_for_store()
+        pass_outage(shared(self.client))
 
     def lose_store(self) -> None:
         """Let the store get no put for a time."""
         shared(self.client)._health.failed(cycles.StoreError("it is down"))
-
-    def wait_for_store(self) -> None:
-        """Wait until the store gets puts again."""
-        until(lambda: not shared(self.client)._health.is_open)
 
     def end(self) -> None:
         """Close the pool, and wait until what it has sent is settled."""
@@ -206,7 +202,8 @@ def test_a_record_is_found_among_more_than_ten_thousand(
     claimer = worker()
     until(lambda: len(claimer.pending()) == 1)
     spend(owner.pool, 5)
-    owner.end()
+    owner.pool.close()
+    client.flush(0.1)  # it tries again, and cannot settle yet
     server.faults.clear()
     assert client.flush(60).pending == 0
     assert claimer.flush(60).pending == 0
@@ -442,7 +439,7 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     owner.lose_store()
     owner.pool.close()  # the sum of 12 is in a local file, and its commit is pending
     assert len(files(owner.client)) == 1
-    owner.wait_for_store()
+    pass_outage(shared(owner.client))
     clock.now += CLAIM_MS
     tick(other)
     until(lambda: any(each.last_outcome for each in other.pending()))  # its attempt has ended
@@ -507,14 +504,14 @@ def test_a_sum_whose_response_was_lost_in_an_outage_is_charged_once_if_another_c
     owner.pool.close()
     until(lambda: any(each.last_outcome for each in owner.client.pending()))  # its attempt has ended
     assert (spent(server), sums(store)) == (12, [7])
-    owner.wait_for_store()
+    pass_outage(shared(owner.client))
     clock.now += CLAIM_MS
     server.faults.clear()
     server.faults.refuse("commit", times=None)
     tick(other)
     until(lambda: any(each.last_outcome for each in other.pending()))  # it has the 7, and cannot settle them yet
     tick(owner.client)  # the owner finds that
-    owner.client.flush()
+    owner.client.flush(0.1)
     server.faults.clear()
     for client in (owner.client, other) if is_owner_first else (other, owner.client):
         assert client.flush(60).pending == 0
