@@ -40,7 +40,7 @@ from cycles._flows.retry import BudgetWait, describe, may_have_taken_effect, pau
 from cycles._flows.run_limit import LIMITS, HeldByLimits
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
-_PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
+PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
 
 
 Take: TypeAlias = Callable[[GuardState], object]
@@ -159,7 +159,7 @@ class _Create:
                     outcome = await repeated(self.io, self._attempt, self.request.max_retries, outcome)
                 return await self._guard_of(outcome)
             except (ReservationDeniedError, RateLimitedError) as error:
-                delay_s = None if wait is None or isinstance(error, _PERMANENT) else wait.next_s(error)
+                delay_s = None if wait is None or isinstance(error, PERMANENT) else wait.next_s(error)
                 if delay_s is None:
                     if self.request.reports_denial:
                         report_denied(self.io, self.request, error)

@@ -88,6 +88,13 @@ def test_a_conflict_after_an_unknown_outcome_is_a_success_in_the_wanted_state(na
     assert script.calls == [f"POST /v1/admin/budgets/{name}"] * 2 + ["GET /v1/admin/budgets/lookup"]
 
 
+@pytest.mark.parametrize(("name", "state"), [("freeze", "ACTIVE"), ("freeze", "CLOSED"), ("unfreeze", "CLOSED")])
+def test_a_conflict_after_an_unknown_outcome_is_an_error_in_another_state(name: str, state: str) -> None:
+    script = Script(LOST, rejected(409, "INVALID_REQUEST"), ok(budget_body(status=state)))
+    with pytest.raises(cycles.ProtocolError):
+        getattr(script.admin, name)("tenant:acme", unit="TOKENS")
+
+
 def test_a_conflict_without_an_unknown_outcome_is_an_error() -> None:
     script = Script(rejected(409, "INVALID_REQUEST"))
     with pytest.raises(cycles.ProtocolError):

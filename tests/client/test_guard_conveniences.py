@@ -157,6 +157,21 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
         await world.get(first.release())
 
 
+@pytest.mark.parametrize("in_pool", [False, True])
+@pytest.mark.parametrize("code", ["BUDGET_CLOSED", "TENANT_CLOSED"])
+async def test_no_budget_is_waited_for_that_is_closed(world: World, server: Any, code: str, in_pool: bool) -> None:
+    body = {"error": code, "message": "it is closed", "request_id": "r"}
+    server.faults.status("reserve", 409, body=body, times=None)
+    if in_pool:
+        reserved = world.client.pool(action=ACTION, max_held=cycles.tokens(1_000)).reserve(cycles.tokens(1), wait=30.0)
+    else:
+        reserved = reserve(world, wait=30.0)
+    with pytest.raises(cycles.ReservationDeniedError) as raised:
+        await world.acquire(reserved)
+    assert raised.value.code == code
+    assert len(server.requests.of("reserve")) == 1
+
+
 async def test_a_bad_value_in_usage_never_keeps_an_amount_from_being_settled(
     world: World, server: Any, events: list[Any]
 ) -> None:

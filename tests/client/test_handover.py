@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -81,6 +82,23 @@ async def test_a_lease_that_cannot_be_extended_is_attached_for_what_is_left(
     attached = await world.acquire(world.client.attach(token))
     assert [event.kind for event in events if type(event).__name__ == "LeaseNotice"] == ["not_extendable"]
     await world.get(attached.commit(cycles.tokens(4)))
+    assert spent(server) == 4
+
+
+@pytest.mark.parametrize(
+    ("of_guard", "of_attach", "raises"),
+    [("warn", "fail_on_finalize", True), ("fail_on_finalize", "warn", False), ("fail_on_finalize", None, True)],
+)
+async def test_the_lease_policy_is_that_of_attach_or_else_that_of_the_detached_guard(
+    world: World, server: Any, tmp_path: Path, of_guard: str, of_attach: Any, raises: bool
+) -> None:
+    token = (await world.acquire(reserve(world, lease_policy=of_guard))).detach()
+    with server.client(tenant="acme", journal_dir=tmp_path / "other") as other:
+        there = World("async" if world.is_async else "sync", other)
+        guard = await there.acquire(other.attach(token, lease_policy=of_attach))
+        other.close()  # its leases are lost: no thread renews them
+        with pytest.raises(cycles.LeaseLostError) if raises else contextlib.nullcontext():
+            await there.get(guard.commit(cycles.tokens(4)))
     assert spent(server) == 4
 
 

@@ -205,6 +205,25 @@ def test_a_future_of_a_thread_pool_is_guarded_until_it_is_done(
     assert (spent(server), held(server)) == (13, 0)
 
 
+@pytest.mark.parametrize("is_task", [False, True])
+async def test_a_task_or_future_without_actual_commits_its_estimate_and_says_so(
+    client: cycles.Cycles, server: cycles.EmbeddedServer, is_task: bool
+) -> None:
+    async def later() -> None:
+        return None
+
+    guarded = client.guarded(cycles.tokens(100), action=ACTION)
+    if is_task:
+        await guarded(lambda: asyncio.ensure_future(later()))()
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            guarded(lambda: pool.submit(int))()
+    await client.aio.flush()
+    assert (spent(server), held(server)) == (100, 0)
+    (commit,) = server.requests.of("commit")
+    assert commit.json["metadata"] == {"actual_source": "estimate"}
+
+
 class Stream:
     """An async iterator as the libraries of providers return them: no generator."""
 

@@ -269,6 +269,21 @@ def test_a_guard_that_is_attached_again_counts_once_and_until_its_end(client: cy
 
 
 @pytest.mark.parametrize("is_async", [False, True])
+def test_spend_above_the_estimate_of_an_attached_guard_counts_before_its_commit(
+    client: cycles.Cycles, is_async: bool
+) -> None:
+    async def attached(token: str) -> Any:
+        return await client.attach(token)
+
+    with cycles.limit(cycles.usd(3)) as limit:
+        token = client.reserve(cycles.usd(1), action=ACTION).acquire().detach()
+        guard = asyncio.run(attached(token)) if is_async else client.attach(token).acquire()
+        guard.spend(cycles.usd(2))
+        assert (limit.held, limit.spent, limit.remaining) == (cycles.usd(2), cycles.usd(0), cycles.usd(1))
+        denied(client, 2)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
 def test_a_guard_that_is_detached_twice_and_released_holds_nothing(client: cycles.Cycles, is_async: bool) -> None:
     async def again(token: str) -> str:
         return (await client.attach(token)).detach()

@@ -354,12 +354,17 @@ async def test_caps_and_steps_are_those_of_the_chunk(world: World, shop: Shop) -
         await world.get(guard.release())
 
 
-async def test_changed_caps_end_the_older_chunks(world: World, shop: Shop) -> None:
+@pytest.mark.parametrize(("before", "after"), [(None, 5), (7, 5), (7, None)])
+async def test_changed_caps_end_the_older_chunks(
+    world: World, shop: Shop, before: int | None, after: int | None
+) -> None:
+    caps: list[Any] = [None if limit is None else {"max_tokens": limit} for limit in (before, after)]
+    shop.ledger.set_budget("tenant:acme", T(1000), caps=caps[0])
     pool = pool_of(world)
     old = await world.acquire(pool.reserve(T(40)))
-    shop.ledger.set_budget("tenant:acme", T(1000), caps={"max_tokens": 5})
+    shop.ledger.set_budget("tenant:acme", T(1000), caps=caps[1])
     new = await world.acquire(pool.reserve(T(90)))
-    assert (old.is_capped, new.is_capped) == (False, True)
+    assert [guard.max_tokens() for guard in (old, new)] == [before, after]
     assert old.chunk.state == "draining"
     for guard in (old, new):
         await world.get(guard.release())

@@ -309,6 +309,18 @@ def test_responses_inside_a_response_have_their_own_models() -> None:
     assert BOOK.cost(usage) == cycles.usd_microcents(200_000 + 50 * 100 + 5 * 1000 + 10 * 10_000 + 100_000)
 
 
+@pytest.mark.parametrize("kind", ["compaction", "advisor_message"])
+def test_each_response_of_a_kind_inside_a_response_counts(kind: str) -> None:
+    """A stream repeats the counts of its response; a second one of the same kind is another response."""
+    inside = [
+        {"type": kind, "input_tokens": 50, "output_tokens": 5},
+        {"type": kind, "input_tokens": 30, "output_tokens": 7},
+    ]
+    whole = message(iterations=inside)
+    usage = anthropic(whole, anthropic(whole))
+    assert (usage.tokens_input, usage.tokens_output) == (1080, 112)
+
+
 def test_an_image_that_a_tool_generated_has_its_own_model() -> None:
     usage = openai(
         responses(

@@ -16,7 +16,7 @@ from cycles._flows.pool.chunks import carry_out, open_chunk
 from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import Admitted, Waiter
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.reserve import Take, open_with, report_unreserved, traced
+from cycles._flows.reserve import PERMANENT, Take, open_with, report_unreserved, traced
 from cycles._flows.retry import BudgetWait, pause
 from cycles._flows.run_limit import HeldByLimits
 from cycles._flows.signal import Signal
@@ -65,7 +65,8 @@ class _Admission:
                     held.guard = await self._in_pool()
                 return held.guard or await self._reserve_directly()  # which holds the estimate in the limits itself
             except (ReservationDeniedError, RateLimitedError) as error:
-                delay_s = None if error.code in _OWN_LIMITS else wait.next_s(error)
+                is_final = error.code in _OWN_LIMITS or isinstance(error, PERMANENT)
+                delay_s = None if is_final else wait.next_s(error)
                 if delay_s is None:
                     raise
             await pause(self.io, delay_s)
