@@ -91,7 +91,7 @@ def conclude(
             "SettlementRejected",
             reservation_id=record.reservation_id,
             trace_id=result.response.trace_id,
-            actual=(result.kept or record).actual,
+            actual=(result.kept or record).whole,
             guards=guards_of(record),
             detail=describe(result.response),
             hint=io.settings.rejected_hint,
@@ -281,23 +281,10 @@ async def settle_queued(io: Io, record: Record, guard: GuardState | None, *, is_
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
-    io.report(
-        "Settled",
-        settlement,
-        reservation_id=record.reservation_id,
-        status=settlement.status,
-        actual=settlement.actual,
-        charged=settlement.charged,
-        recovered=recovered,
-    )
+    amounts = {"actual": settlement.actual, "charged": settlement.charged, "reservation_id": record.reservation_id}
+    io.report("Settled", settlement, status=settlement.status, recovered=recovered, **amounts)
     if settlement.undercharged:
-        io.report(
-            "Undercharged",
-            settlement,
-            reservation_id=record.reservation_id,
-            actual=settlement.actual,
-            charged=settlement.charged,
-        )
+        io.report("Undercharged", settlement, **amounts)
 
 
 def report_pending(io: Io, record: Record, detail: str, *, journaled: bool) -> None:

@@ -70,11 +70,15 @@ def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world
     """The budget was frozen between the two requests."""
     world.server.faults.status("commit", 409, body=error("BUDGET_EXCEEDED"))
     world.server.faults.status("commit", 409, body=error("BUDGET_FROZEN"))
+    seen: list[cycles.events.Event] = []
     with world.client() as client:
+        client.on_event(seen.append)
         guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
         with pytest.raises(cycles.CyclesError):
             guard.commit(cycles.tokens(140))
     assert world.server.charged == 0
+    (event,) = [each for each in seen if isinstance(each, cycles.events.SettlementRejected)]
+    assert event.actual == cycles.tokens(140)  # all that the ledger does not have
     assert sorted(world.rejected) == [("BUDGET_EXCEEDED", 40), ("BUDGET_FROZEN", 100)]
     assert world.leftovers == []
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
-from cycles._core.amounts import Amount, amount_of
+from cycles._core.amounts import INT64_MAX, Amount, amount_of
 from cycles._core.values.json_values import canonical, compact, is_text
 
 VERSION: Final = 1
@@ -111,6 +111,13 @@ class Record:
             except (KeyError, TypeError, ValueError):
                 self._actual = Amount("TOKENS", 0)
         return self._actual
+
+    @property
+    def whole(self) -> Amount:
+        """The amount to settle, and what of it the server has rejected before."""
+        excess = (self.excess or {}).get("amount", 0)
+        is_usable = type(excess) is int and 0 < excess <= INT64_MAX - self.actual.amount
+        return Amount(self.actual.unit, self.actual.amount + excess) if is_usable else self.actual
 
     @property
     def may_have_arrived(self) -> bool:

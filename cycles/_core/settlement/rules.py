@@ -177,10 +177,9 @@ def _as_event(record: Record, now_ms: int, boot_ms: float | None) -> Record:
     Two processes may settle one record, and only one of them knows that the server rejected the excess. If their events
     had different keys, both would be charged.
     """
-    excess = (record.excess or {}).get("amount")
-    if type(excess) is not int:
+    if record.whole == record.actual:
         return record.to_event_mode(now_ms, boot_ms)
-    amount = {"unit": record.actual.unit, "amount": record.actual.amount + excess}
+    amount = {"unit": record.whole.unit, "amount": record.whole.amount}
 
     def whole(body: dict[str, Any] | None) -> dict[str, Any] | None:
         if body is None:
@@ -316,10 +315,9 @@ def excess_left(record: Record) -> Record | None:
 
 def _excess_record(record: Record, reason: str) -> Record:
     """Return the record of the amount that no ledger has; it is kept and never sent."""
-    excess = (record.excess or {}).get("amount")
     event = dict(record.event_fallback_body or record.body)
     event["idempotency_key"] = event["idempotency_key"].removesuffix(_RESERVED_SUFFIX) + _EXCESS_SUFFIX
-    event["actual"] = {"unit": record.actual.unit, "amount": excess if type(excess) is int else 0}
+    event["actual"] = {"unit": record.whole.unit, "amount": record.whole.amount - record.actual.amount}
     return Record(
         reservation_id=record.reservation_id + _EXCESS_SUFFIX,
         base_url=record.base_url,
