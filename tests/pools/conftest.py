@@ -30,8 +30,8 @@ class Shop:
         self._stack = stack
 
     def client(self, **options: Any) -> cycles.Cycles:
-        options.setdefault("journal_dir", self.folder)
-        client = self.server.client(tenant=TENANT, retry_initial_delay=0.01, **options)
+        options = {"journal_dir": self.folder, "retry_initial_delay": 0.01, **options}
+        client = self.server.client(tenant=TENANT, **options)
         self._stack.callback(client.close)
         return client
 

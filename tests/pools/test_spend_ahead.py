@@ -20,6 +20,7 @@ from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
 from cycles._journal.files.locked_file import LockedFile
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.files.spend import Slot, read_entries, recover_spend
+from tests.support.deadlines import no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
@@ -229,6 +230,26 @@ def test_a_kill_charges_a_dropped_guard_whose_chunk_is_settled_before_it(
     other.close()
     assert client.flush(5).pending == 0
     assert shop.money() == (3, 0)
+
+
+@ignore_dropped
+@pytest.mark.parametrize("policy", ["ALLOW_IF_AVAILABLE", "REJECT"])
+def test_a_kill_in_an_outage_loses_nothing_of_a_dropped_guard_that_its_chunk_has_no_space_for(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Any
+) -> None:
+    client = shop.client(retry_initial_delay=3600.0, flush_timeout=0.0)
+    pool, other = pool_of(client, overage_policy=policy), pool_of(client)
+    other.reserve(T(1)).acquire().release()
+    guard = pool.reserve(T(10)).acquire()
+    guard.spend(T(120))
+    shop.faults.status("commit", 503, times=None)
+    client.reserve(T(10), action=ACTION).acquire().commit(T(7))
+    while shop.count("commit") < 2:
+        client.flush(0.1)  # after this attempt no worker tries anything for half an hour
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    del guard
+    runtime_of(client).background.ends.run()
+    assert after_a_kill(shop, tmp_path) == 120 + 7
 
 
 def test_a_log_that_returns_after_a_loss_of_power_charges_nothing_again(
