@@ -496,7 +496,13 @@ class Cycles(ClosedByItsBlock):
 
             runtime = self._own_runtime()
             if runtime is None:
-                runtime = self._runtime_ = Runtime(self._config, self._reporter, *self._http_clients)
+                runtime = Runtime(self._config, self._reporter, *self._http_clients)
+                try:
+                    runtime.start()
+                    self._runtime_ = runtime
+                except BaseException:  # a signal handler has raised: no caller could close what is started
+                    runtime.scheduler.close(0.0)
+                    raise
             return runtime
 
     def _context(self) -> OperationContext:

@@ -81,10 +81,12 @@ class Runtime:
         self._timers = self.scheduler.worker_pool("timers", TIMER_WORKERS)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self.ahead: WriteAhead = WriteAhead(self.records, self.blocking, heartbeats, reporter.journal_problem)
-        # Last, because it starts to settle what an earlier process left, with all parts above.
-        self.background.start(self.blocking, self.blocking.until)
         # By a weak reference: a client that no code uses any more must not live until the interpreter exits.
         self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
+
+    def start(self) -> None:
+        """Start to settle what an earlier process left, with all parts."""
+        self.background.start(self.blocking, self.blocking.until)
 
     def watch(self, guard: GuardState) -> None:
         """Know a guard that a caller is about to get, and write what its usage costs ahead."""
