@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class GuardEnds:
     """
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], object]] = deque()
+        self._calls: deque[Callable[[float], object]] = deque()
         self._running: deque[None] = deque()  # one item for each thread that ends a guard
 
     @property
@@ -39,13 +40,16 @@ class GuardEnds:
         """Whether a thread ends a guard at this moment."""
         return bool(self._running)
 
-    def add(self, end: Callable[[], object]) -> None:
-        """Call `end` in a new thread, or in the next `run`, of a flush, if none can be started."""
+    def add(self, end: Callable[[float], object]) -> None:
+        """Call `end` in a new thread, or in the next `run`, of a flush, if none can be started.
+
+        Its argument is when its requests end at the latest, in monotonic seconds.
+        """
         self._calls.append(end)
         with contextlib.suppress(RuntimeError):  # no thread can be started, or the interpreter ends
             _thread.start_new_thread(self.run, ())
 
-    def run(self) -> None:
+    def run(self, ends_at_s: float = math.inf) -> None:
         """Call in this thread what no thread has called."""
         while True:
             # Counted before the call is taken, so that `running` is not False between the two.
@@ -56,17 +60,18 @@ class GuardEnds:
                 self._running.pop()
                 return
             try:
-                end()
+                end(ends_at_s)
             except Exception:  # a bug, which must not keep the other guards from ending
                 logger.exception(
                     "a guard was not ended in the background because of a bug in cycles; report this traceback"
                 )
-            self._running.pop()
+            finally:  # also if a signal handler raises: a flush would wait for this call in vain
+                self._running.pop()
 
     def finish(self, timeout_s: float) -> None:
         """Call what no thread has called, and wait for the threads."""
         ends_at_s = time.monotonic() + timeout_s
-        self.run()
+        self.run(ends_at_s)
         while self._running and time.monotonic() < ends_at_s:
             time.sleep(LOOK_AGAIN_S)
 
@@ -76,10 +81,12 @@ class LiveGuards:
 
     Args:
         io: The operations of threads.
+        until: Returns them for a thread that has only until a time, in monotonic seconds.
     """
 
-    def __init__(self, io: Io) -> None:
+    def __init__(self, io: Io, until: Callable[[float], Io]) -> None:
         self._io = io
+        self._until = until
         self._guards: WeakSet[GuardState] = WeakSet()
         self.add: Final = self._guards.add
         """Add a guard that a caller is about to get."""
@@ -116,14 +123,14 @@ class LiveGuards:
         ends_at_s = time.monotonic() + timeout_s
         for guard in self._unclaimed():
             if time.monotonic() < ends_at_s:
-                self.end_here(guard, EXITED)
+                self.end_here(guard, EXITED, ends_at_s)
             else:
                 self.dropped(guard)
 
-    def end_here(self, guard: GuardState, what: str) -> None:
-        """End a guard of a closed client in this thread. `what` begins the report."""
+    def end_here(self, guard: GuardState, what: str, ends_at_s: float) -> None:
+        """End a guard of a closed client in this thread, by requests until a time. `what` begins the report."""
         self.dropped(guard)
-        run(end_block(self._io, guard, Dropped(what)))
+        run(end_block(self._until(ends_at_s), guard, Dropped(what)))
 
     def dropped(self, guard: GuardState) -> None:
         """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""

@@ -79,7 +79,7 @@ class Runtime:
         self.channel: Channel = Channel(config, responded, reporter, http_client, async_http_client)
         self.blocking: BlockingIo = BlockingIo(heartbeats, self.channel, self.records, reporter, self.background)
         self._timers = self.scheduler.worker_pool("timers", TIMER_WORKERS)
-        self.guards: LiveGuards = LiveGuards(self.blocking)
+        self.guards: LiveGuards = LiveGuards(self.blocking, self.blocking.until)
         self.ahead: WriteAhead = WriteAhead(self.records, self.blocking, heartbeats, reporter.journal_problem)
         # By a weak reference: a client that no code uses any more must not live until the interpreter exits.
         self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
@@ -123,7 +123,7 @@ class Runtime:
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
         """Settle a claimed guard in another thread: this may be the garbage collector, with any lock held."""
         self.guards.dropped(guard)
-        self.background.ends.add(partial(end_later, self.blocking, guard, raised))
+        self.background.ends.add(lambda _: end_later(self.blocking, guard, raised))
 
     def after(self, seconds: float, job: Callable[[], object]) -> Handle:
         """Call `job` in a thread when time has passed, unless it is cancelled or the client is closed before."""

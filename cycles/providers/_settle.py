@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 import cycles
 from cycles._core.amounts import Amount
@@ -167,9 +169,9 @@ def end_call(call: Call | Retrieval, outcome: Outcome = None, raised: BaseExcept
     run(THREAD.end(call, outcome, raised))
 
 
-def end_open(call: Call, end: End) -> None:
-    """Settle a call in this thread, as `Caller.end_open` says."""
-    run(THREAD.end_open(call, end))
+def end_open(call: Call, end: End, ends_at_s: float = math.inf) -> None:
+    """Settle a call in this thread, by requests until a time, as `Caller.end_open` says."""
+    run(_until(ends_at_s).end_open(call, end))
 
 
 def _request_of(call: Call) -> ReserveRequest:
@@ -245,8 +247,20 @@ def end_all_open(held: HeldResponses[Call]) -> None:
             call.runtime.background.ends.add(partial(end_open, call, End(None, None)))
 
 
-def _settle(call: Call, end: End) -> None:
-    run(THREAD.settle(call, end))
+def _settle(call: Call, end: End, ends_at_s: float) -> None:
+    run(_until(ends_at_s).settle(call, end))
+
+
+def _until(ends_at_s: float) -> Caller:
+    """Return `THREAD` for requests that end at a time at the latest: a flush may settle what no thread could."""
+
+    def run_flow(runtime: Any, flow: _Flow) -> Awaitable[None]:
+        return flow(runtime.blocking.until(ends_at_s), None)
+
+    async def record(client: Any, event: Mapping[str, Any]) -> None:
+        client.record(**event, timeout=None if ends_at_s == math.inf else max(0.001, ends_at_s - time.monotonic()))
+
+    return evolve(THREAD, run=run_flow, record=record)
 
 
 def _continue_later(call: Call, end: End) -> None:

@@ -22,6 +22,7 @@ from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
 from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
+from tests.support.deadlines import no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S, until
 
@@ -170,7 +171,7 @@ def test_a_commit_that_does_not_wait_is_sent_by_its_caller_while_the_client_clos
 def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
     begun = threading.Event()
 
-    def fail() -> None:
+    def fail(_: float) -> None:
         begun.set()
         raise ZeroDivisionError
 
@@ -178,6 +179,18 @@ def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
     ends.add(fail)
     assert begun.wait(PATIENCE_S)
     until(lambda: not ends.running)
+
+
+def test_an_interrupted_end_of_a_guard_keeps_no_close_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    ends = GuardEnds()
+    ends.add(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ends.run()
+    assert not ends.running
 
 
 def test_records_of_a_store_are_claimed_only_as_few_wait() -> None:

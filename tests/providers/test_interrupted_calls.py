@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles.providers import _settle
 from tests.providers.conftest import ALL, EXACT, USED, AsyncOpenAI, Bedrock, Desk, Gemini, OpenAI, Sdk
+from tests.support.deadlines import Unanswered, no_thread
 from tests.support.inside import runtime_of
 from tests.support.short import IS_SHORT
 from tests.support.waiting import until
@@ -235,3 +237,45 @@ def test_what_another_thread_spends_does_not_hide_the_cost_of_an_interrupted_cal
             sdk.complete()
         until(lambda: guard.spent == cycles.usd("0.5") + cycles.usd_microcents(1 + EXACT))
         guard.commit()
+
+
+def interrupted_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the next settlement be interrupted as it calls this function, while no thread can be started."""
+    function = getattr(_settle, name)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(_settle, name, function)
+        raise Interruption
+
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    monkeypatch.setattr(_settle, name, interrupt)
+
+
+def test_a_flush_limits_the_requests_of_a_call_that_no_thread_could_settle(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = OpenAI(desk)
+    desk.provider.reply(usage=USED)
+    interrupted_once(monkeypatch, "commit")
+    with pytest.raises(Interruption):
+        sdk.complete()
+    unanswered = Unanswered(runtime_of(desk.client), monkeypatch)
+    assert desk.client.flush(0.1).pending == 1
+    assert unanswered.left_s
+    assert max(unanswered.left_s) <= 0.1
+
+
+def test_a_flush_limits_the_event_of_a_call_that_no_thread_could_settle(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = OpenAI(desk, within="enclosing")
+    desk.provider.reply(usage=USED)
+    with desk.client.reserve(cycles.usd(1), action=("test", "work")) as guard:
+        interrupted_once(monkeypatch, "_pay")
+        with pytest.raises(Interruption):
+            sdk.complete()
+        guard.release()
+    unanswered = Unanswered(runtime_of(desk.client), monkeypatch)
+    assert desk.client.flush(0.1).pending == 1
+    assert unanswered.left_s
+    assert max(unanswered.left_s) <= 0.1

@@ -20,6 +20,7 @@ from cycles._flows.commit import ahead_record
 from cycles._journal.files.spend import LARGE, SMALL, Slot, latest_records, left_entries
 from tests.recovery.child import ACTION
 from tests.recovery.kit import TENANT, Setup, end_of, journal_files
+from tests.support.deadlines import Unanswered, no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 
@@ -102,10 +103,6 @@ class Ends:
         return more
 
 
-def no_thread(*_: Any) -> None:
-    raise RuntimeError("can't start new thread")
-
-
 def test_no_thread_is_needed(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     client = world.client()
     spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -172,6 +169,22 @@ def test_a_guard_that_is_dropped_after_the_close_is_ended(
     del guards[0]
     runtime.close_at_exit()
     assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+def test_the_exit_limits_the_requests_of_guards_that_outlive_the_client(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.client(flush_timeout=0.1)
+    guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
+    runtime = runtime_of(client)
+    client.close()
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    guards[0].spend(cycles.tokens(7))
+    del guards[0]
+    unanswered = Unanswered(runtime, monkeypatch)
+    runtime.close_at_exit()
+    assert len(unanswered.left_s) == 2
+    assert max(unanswered.left_s) <= 0.1
 
 
 def test_what_cannot_be_ended_after_the_close_is_named(world: Setup, caplog: pytest.LogCaptureFixture) -> None:

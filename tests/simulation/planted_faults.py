@@ -234,7 +234,7 @@ FAULTS: Final = (
     Fault(
         "a dropped guard is forgotten",
         "cycles/_drivers/runtime.py",
-        "        self.background.ends.add(partial(end_later, self.blocking, guard, raised))",
+        "        self.background.ends.add(lambda _: end_later(self.blocking, guard, raised))",
         "        return",
     ),
     Fault(

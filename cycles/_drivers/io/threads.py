@@ -87,7 +87,7 @@ class BaseIo:
 
     def finish_later(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record in a thread of the client; its caller was interrupted while it was ended."""
-        self._queue.ends.add(partial(self._records.finish, record, result))
+        self._queue.ends.add(lambda _: self._records.finish(record, result))
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work in a thread of the client."""

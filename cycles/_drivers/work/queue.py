@@ -498,8 +498,8 @@ class WorkQueue:
         # The requests of this thread end with the flush; those of other threads have their own times.
         io = self._until(end)
         settled, quarantined = self._settled, self._records.journal.quarantined
-        self.ends.run()
-        self._wait_for_scan(timeout_s)
+        self.ends.run(end)
+        self._wait_for_scan(max(0.0, end - time.monotonic()))
         with self._lock:
             # A loop may be blocked by this flush, or have stopped: its items are tried here, under the same keys.
             for loop in self._schedule.loops():
