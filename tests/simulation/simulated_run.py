@@ -523,7 +523,10 @@ class SimulatedRun:
             self.problems.append(f"these programs never end: {waiting}")
         self.hub.run(lambda: False, deadline_s=self.hub.now_s + 30)
         if not self._faults.has_faults and not later:
+            left = [program.left_pending for program in self._programs]
             self.problems += self._books().unsettled()
+            for program, each in zip(self._programs, left, strict=True):
+                program.left_pending = each  # which the books count down
         for program in self._programs:
             if program.closed and program.process.alive:
                 self.problems += self._left_open(program)

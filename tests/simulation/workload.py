@@ -185,7 +185,7 @@ class Program:
 
     def _close_limit_s(self) -> float:
         """Return how long a close may take: it waits for nothing if each amount is settled, or is kept as rejected."""
-        soon_s = CLOSES_S + 2 * self.server.faults.delay_s  # a heartbeat may be on its way
+        soon_s = CLOSES_S + 4 * self.server.faults.delay_s  # a response may be on its way, and then a heartbeat
         return soon_s if self.observer.has_settled(self) else self._close_s
 
     def _note_closed(self) -> None:
