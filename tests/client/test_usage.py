@@ -273,3 +273,11 @@ def test_a_response_has_no_more_cached_tokens_than_it_has_read() -> None:
     assert dict(usage.counts) == {"tokens_input": 10, "tokens_cached_input": 10}
     usage.see_response("r", {"tokens_input": 40, "tokens_cached_input": 30})  # a stream reports its totals again
     assert dict(usage.counts) == {"tokens_input": 40, "tokens_cached_input": 30}
+
+
+def test_a_response_has_no_count_that_its_provider_did_not_report() -> None:
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 0, "tokens_output": 5, "tokens_reasoning": 7})
+    assert [each.counts for each in usage.responses()] == [
+        {"tokens_input": 0, "tokens_output": 5, "tokens_reasoning": 5}
+    ]

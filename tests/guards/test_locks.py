@@ -243,7 +243,7 @@ def test_a_signal_handler_may_end_the_entry_that_its_thread_writes(tmp_path: Pat
 
     def make() -> tuple[Callable[[], object], Callable[[], object]]:
         folder = tmp_path / str(next(numbers))
-        log, handled, written = SpendLog(lambda: f"{folder}/"), list[bool](), list[bool]()
+        log, handled, written = SpendLog(lambda: f"{folder}/", sync=False), list[bool](), list[bool]()
         slot = log.open_slot()
         assert slot is not None
 

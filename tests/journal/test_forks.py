@@ -115,7 +115,7 @@ def test_the_log_of_a_chunk(tmp_path: Path, fork_before_the_lock: Callable[[], N
 
 def test_the_log_of_spend(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
     folder = f"{tmp_path}/"
-    log = spend_log.SpendLog(lambda: folder)
+    log = spend_log.SpendLog(lambda: folder, sync=False)
     fork_before_the_lock()
     assert log.open_slot() is not None
     assert (lockable(folder), len(log._files)) == (0, 1)

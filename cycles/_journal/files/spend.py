@@ -78,7 +78,7 @@ class SpendLog:
         sync: Whether a new file, and its folder, are fsynced when they are made.
     """
 
-    def __init__(self, folder: Callable[[], str], *, sync: bool = False) -> None:
+    def __init__(self, folder: Callable[[], str], *, sync: bool) -> None:
         self._folder = folder
         self._sync = sync
         self._files: list[LockedFile] = []
