@@ -193,6 +193,24 @@ def test_the_most_used_budgets_come_first(site: Site) -> None:
         assert [row["scope"] for row in site.get("admin/budgets", query).json()["ledgers"]] == order
 
 
+@pytest.mark.parametrize(
+    ("query", "scopes"),
+    [
+        ("utilization_min=0.3", [SCOPES[1]]),
+        ("utilization_min=0.31", []),
+        ("utilization_max=0.3", [SCOPES[1], SCOPES[0]]),
+        ("utilization_max=0.29", [SCOPES[0]]),
+        ("utilization_max=0&utilization_min=0", [SCOPES[0]]),
+        ("utilization_max=1&utilization_min=1", []),
+    ],
+)
+def test_the_bounds_of_a_utilization_are_included(site: Site, query: str, scopes: list[str]) -> None:
+    body = {"operation": "RESET_SPENT", "amount": {"unit": "TOKENS", "amount": 10}}
+    place = f"budgets/fund?scope={SCOPES[1]}&unit=TOKENS&tenant_id=acme"
+    site.made(place, **body, spent={"unit": "TOKENS", "amount": 3})
+    assert [row["scope"] for row in site.get("admin/budgets", query).json()["ledgers"]] == scopes
+
+
 def test_a_subscription_without_failures_sorts_beside_one_with(site: Site) -> None:
     for name in ("one", "two"):
         site.made("webhooks", url=f"http://127.0.0.1:9/{name}", event_types=["budget.funded"])

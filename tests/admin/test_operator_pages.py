@@ -14,7 +14,7 @@ import pytest
 import cycles
 from cycles.admin import Admin
 from cycles.embedded import EmbeddedServer
-from tests.admin.conftest import FIVE, AdminTarget
+from tests.admin.conftest import FIVE, TEN, AdminTarget
 
 HOOK = {"event_types": ["budget.funded"]}
 
@@ -83,6 +83,35 @@ def test_debt_is_in_the_overview(target: AdminTarget) -> None:
     assert shown.budget_counts["with_debt"] >= 1
     if len(shown.debt_scopes) < 10:  # the reference server of a long run has others
         assert owed in shown.debt_scopes
+
+
+def test_the_overview_shows_the_last_hour_and_ten_of_each() -> None:
+    clock = cycles.ManualClock()
+    with (
+        EmbeddedServer(admin_api_key="k", clock=clock) as server,
+        httpx.Client(transport=server.transport()) as http,
+    ):
+        admin = Admin("http://embedded.test", "k", http_client=http)
+        key = admin.onboard("acme", "Acme", budgets={"tenant:acme": TEN}, key_name="prod").key.secret
+        for number in range(11):
+            scope = f"tenant:acme/agent:{number:02}"
+            server.ledger.set_budget(scope, TEN, debt=2, overdraft_limit=1, is_over_limit=number > 0)
+        with server.client(tenant="acme", api_key=key, journal=False) as client:
+            for amount in range(11, 22):
+                assert not client.decide(cycles.tokens(amount), action=("test", "work")).allowed
+        shown = admin.overview()
+        owes: dict[str, Any] = {"unit": "TOKENS", "debt": 2, "overdraft_limit": 1}
+        owed = [owes | {"scope": f"tenant:acme/agent:{number:02}"} for number in range(11)]
+        assert (shown.debt_scopes, shown.over_limit_scopes) == (owed[:10], owed[1:])
+        assert (shown.budget_counts["with_debt"], shown.budget_counts["over_limit"]) == (11, 10)
+        assert shown.event_counts["by_category"]["reservation"] == 11
+        assert [each["data"]["requested_amount"] for each in shown.recent_denials] == [*range(21, 11, -1)]
+        raw = http.get("http://embedded.test/v1/admin/overview", headers={"X-Admin-API-Key": "k"}).json()
+        assert raw["recent_denials_by_reason"] == {"BUDGET_EXCEEDED": 11}
+        clock.advance(3_600_000)
+        assert admin.overview().event_counts == shown.event_counts
+        clock.advance(1)
+        assert admin.overview().event_counts["total_recent"] == 0
 
 
 FIVE_TOKENS = {"unit": "TOKENS", "amount": 5}

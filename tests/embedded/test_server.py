@@ -219,6 +219,9 @@ def test_the_server_survives_garbage_and_huge_headers(server: EmbeddedServer) ->
         assert send(url, b"\x16\x03\x01 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
         head = b"GET /v1/balances HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: "
         assert b"text/html" in send(url, head + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n")
+        # The size is an estimate: 16 bytes below the limit and 24 above it are on the right side.
+        assert send(url, head + b"a" * (MAX_HEAD_BYTES - 20 - len(head)) + b"\r\n\r\n").startswith(b"HTTP/1.1 401")
+        assert send(url, head + b"a" * (MAX_HEAD_BYTES + 20 - len(head)) + b"\r\n\r\n").startswith(b"HTTP/1.1 400")
         without_end = send(url, head + b"a" * (MAX_PARSED_HEAD_BYTES + 1))
         assert without_end.startswith(b"HTTP/1.1 400")
         assert httpx.get(f"{url}/v1/balances").status_code == 401

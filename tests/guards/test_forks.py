@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import cycles
+from cycles._drivers.jitter import jitter
 from tests.http.conftest import ANSWERS
 from tests.support.stub import Stub, ok
 
@@ -98,3 +99,19 @@ def test_a_child_cannot_use_a_guard_of_its_parent(client: cycles.Cycles, use: st
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert guard.commit(cycles.tokens(1)).charged == cycles.tokens(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads that other tests have left
+def test_children_that_are_forked_at_the_same_time_do_not_retry_at_the_same_time() -> None:
+    source, sink = os.pipe()
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            os.write(sink, f"{jitter()} ".encode())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    os.close(sink)
+    with os.fdopen(source) as file:
+        pauses = file.read().split()
+    assert len(set(pauses)) == 2

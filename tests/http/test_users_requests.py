@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -124,6 +124,38 @@ def test_a_response_that_a_hook_has_read_is_limited(library: Any, is_async: bool
     with Stub(ok(b"<" * (MAX_BODY + 1))) as stub, pytest.raises(ExchangeError, match="larger than") as caught:
         exchange(library, is_async, stub.url, event_hooks={"response": [hook(read, is_async)]})
     assert caught.value.kind is FailureKind.TOO_LARGE
+
+
+@LIBRARIES
+@BOTH
+@pytest.mark.parametrize("ends", ["whole", "too large", "broken"])
+def test_a_response_is_closed_however_its_body_ends(library: Any, is_async: bool, ends: str) -> None:
+    """Else the user's client runs out of connections."""
+    closed: list[str] = []
+
+    class Body(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"<" * (MAX_BODY + 1 if ends == "too large" else 1)
+            if ends == "broken":
+                raise library.ReadError("reset by the server")
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for chunk in self:
+                yield chunk
+
+        def close(self) -> None:
+            closed.append(ends)
+
+        async def aclose(self) -> None:
+            closed.append(ends)
+
+    transport = library.MockTransport(lambda request: library.Response(200, stream=Body()))
+    if ends == "whole":
+        assert exchange(library, is_async, "http://in.memory", transport=transport).body == b"<"
+    else:
+        with pytest.raises(ExchangeError, match="larger than" if ends == "too large" else "reset by the server"):
+            exchange(library, is_async, "http://in.memory", transport=transport)
+    assert closed == [ends]
 
 
 @BOTH

@@ -54,6 +54,27 @@ def test_else_there_is_none(commits: list[tuple[float, int]], remaining: int) ->
     assert forecast(commits, remaining=remaining) is None
 
 
+def test_commits_of_the_same_seconds_count_each() -> None:
+    """They are kept as one entry."""
+    assert forecast([(10, 100), (10, 100)]) is None
+    assert forecast([(10, 100), (10, 100), (10, 100)]) == Forecast(*PLACE, 1_800, NOW + 20 * MINUTE)
+    assert forecast([(10, 100), (10 - 1 / 12, 100), (10 - 1 / 12, 100)]) == forecast([(10, 300), (9, 0), (9, 0)])
+
+
+@pytest.mark.parametrize(("minutes", "is_one"), [(15, True), (1, True), (1 - 1 / MINUTE, False)])
+def test_the_first_commit_of_a_forecast_is_1_to_15_minutes_old(minutes: float, is_one: bool) -> None:
+    assert (forecast([(minutes, 100), (0.5, 0), (-1 / 60, 0)]) is not None) == is_one
+
+
+def test_a_commit_of_a_later_second_does_not_count() -> None:
+    assert forecast([(10, 100), (5, 100), (-1 / 60 - 1 / MINUTE, 100)]) is None
+
+
+@pytest.mark.parametrize(("remaining", "is_one"), [(366 * 24 * 60 - 1, True), (366 * 24 * 60, False)])
+def test_a_forecast_ends_before_a_year(remaining: int, is_one: bool) -> None:
+    assert (forecast([(10, 8), (5, 1), (1, 1)], remaining=remaining) is not None) == is_one
+
+
 def test_a_window_that_ends_earlier_wins() -> None:
     commits = [(10, 100), (5, 100), (1, 100)]
     assert forecast(commits, ends_ms=NOW + 20 * MINUTE) is None

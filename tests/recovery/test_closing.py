@@ -38,6 +38,16 @@ def test_a_flush_does_not_wait_for_what_the_server_defers_beyond_its_end(world: 
     client.close()
 
 
+def test_a_flush_tries_again_what_the_server_throttled(world: Setup) -> None:
+    throttled = {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"}
+    world.server.faults.status("commit", 429, body=throttled, headers={"Retry-After": "0"}, times=4)
+    client = world.client(retry_initial_delay=0.05, flush_timeout=0.0)
+    assert acquire(client).commit(ACTUAL).status == "pending"
+    assert client.flush(PATIENCE_S).pending == 0
+    client.close()
+    assert world.server.charged == 42
+
+
 @pytest.mark.parametrize("how", ["close", "aclose", "flush"])
 def test_leaving_retries_until_its_time_is_over(world: Setup, how: str) -> None:
     world.server.faults.refuse("commit", times=4)

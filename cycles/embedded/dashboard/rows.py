@@ -18,7 +18,7 @@ MAX_TARGET: Final = 200
 def _share(budget: Budget) -> float:
     """Return the used share of a budget: what is spent, reserved and owed."""
     if budget.allocated <= 0:
-        return 1.0 if budget.remaining <= 0 else 0.0
+        return 1.0
     return 1 - budget.remaining / budget.allocated
 
 
