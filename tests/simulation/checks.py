@@ -265,8 +265,10 @@ def allowed(op: Op) -> set[int]:
         least = max([op.returned, *(known for _, known in steps)])
         sums = {0, op.returned, op.known, op.reaching, *(known for _, known in op.steps)}
         return {each for each in sums if each >= least}
-    if op.killed_s is None or (op.saved and op.committing):
+    if op.killed_s is None:
         return {op.known}
+    if op.saved and op.committing:  # killed before its bound left the log; a start without the store charges that
+        return {op.known, op.reaching} if op.is_only_in_store else {op.known}
     # What was saved is settled. Of what was not, any sum that the caller went through may be missing.
     sums = {0, op.known, op.reaching, *(known for _, known in op.steps)}
     written = [known for when_s, known in op.steps if when_s <= op.killed_s - AHEAD_S]

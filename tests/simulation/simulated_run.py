@@ -42,6 +42,7 @@ from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
 UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
 PLAIN_USES: Final = 8  # of each thread at most, in a run without faults
+STORE_FAILS: Final = ("store outage", "store stalls", "store loses responses")
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -70,6 +71,7 @@ class SimulatedRun:
         self._sent: set[str] = set()  # reservations whose commit was sent
         self._events: dict[str, str] = {}  # agents, by the id of the record of an event
         self._restarts = 0  # programs that start again soon
+        self._has_ended = False  # none starts any more before the journal is opened again
         self._cannot_put: list[Program] = []  # lived without threads when the store lost its records
         self._durable = False
         self._faults: SeededFaults
@@ -194,6 +196,8 @@ class SimulatedRun:
     def _restart_soon(self) -> None:
         def restart() -> None:
             self._restarts -= 1
+            if self._has_ended:
+                return
             self._let_other_versions_write()
             self._start_program()
 
@@ -206,6 +210,8 @@ class SimulatedRun:
         program.killed = True
         program.process.kill()
         saved = self._agents_on_disk() | self._agents_in_store()
+        may_fail = any(name in self.swarm for name in STORE_FAILS)
+        only_in_store = self._agents_in_store() - self._agents_on_disk() if may_fail else set()
         keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
         keeps_spend = keeps_spend and program.process not in self._machines.paused
         keeps_spend = keeps_spend and not self._faults.lacked_threads  # a thread writes ahead what has grown
@@ -220,6 +226,7 @@ class SimulatedRun:
                 has_bound = op.kind in (PROVIDER, SDK_CALL) and program.process in self.hub.interrupted
                 has_bound |= op.kind == SDK_CALL and len(op.reservations) > 1  # one of them is saved
                 op.saved = op.agent in saved and not has_bound
+                op.is_only_in_store = op.agent in only_in_store
                 op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._has_failed(op.agent)
         self._note_lost(program.process)
@@ -322,6 +329,7 @@ class SimulatedRun:
 
     def _open_again_later(self) -> None:
         """End all programs, and let eight days pass before the journal is opened again."""
+        self._has_ended = True
         for program in self._programs:
             if program.process.alive:
                 self._kill(program)

@@ -58,6 +58,7 @@ class Op:
     in_chunk: int | None = None  # the part of the amount of a commit in progress that fits into its chunk
     killed_s: float | None = None  # when the process was killed, if that was before the end
     saved: bool = False  # killed, and the journal holds a record of it
+    is_only_in_store: bool = False  # killed, and only a store that may fail has its record
     keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
     keeps_commits: bool = True  # False: the disk failed, so the record of a commit may be missing
     may_be_lost: bool = False  # killed, and only its memory, a lost disk or an emptied store had its record
