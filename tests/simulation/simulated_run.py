@@ -268,12 +268,22 @@ class SimulatedRun:
         for program in self._programs:
             if program.closed or not program.process.alive:
                 self._note_lost(program.process)
-            elif self._faults.no_threads:
-                self._cannot_put.append(program)
+            else:
+                self._note_taken(program)
+                if self._faults.no_threads:
+                    self._cannot_put.append(program)
+
+    def _note_taken(self, program: Program) -> None:
+        """Note that the store may have lost what another client has taken from a program, which may be closed now."""
+        runtime = program.runtime
+        for op in self.ops if runtime is not None else ():
+            events = {name for name, agent in self._events.items() if agent == op.agent}
+            is_taken = any(runtime.records.taken_by_another(name) for name in op.reservations | events)
+            op.may_be_lost |= op.process is program.process and is_taken
 
     def _note_not_put(self, program: Program) -> None:
         """Note what a program without threads has not put again since the store lost it, and has not settled either."""
-        runtime: Any = program.client._runtime_ if hasattr(program, "client") else None
+        runtime = program.runtime
         if runtime is not None and program.process.alive and not program.closed:
             bodies = [record.event_fallback_body or {} for record in runtime.records.in_memory()]
             agents = {body["subject"].get("agent") for body in bodies if "subject" in body}

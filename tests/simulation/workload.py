@@ -184,6 +184,11 @@ class Program:
             self.observer.closed(self)
             self.process.end()
 
+    @property
+    def runtime(self) -> Any:
+        """The parts of its client, None if it has none yet."""
+        return self.client._runtime_ if hasattr(self, "client") else None
+
     def _close_limit_s(self) -> float:
         """Return how long a close may take: it waits for nothing if each amount is settled, or is kept as rejected."""
         soon_s = CLOSES_S + 4 * self.server.faults.delay_s  # a response may be on its way, and then a heartbeat
