@@ -162,12 +162,12 @@ def _function(function: Any, calls: _Calls) -> Any:
             if finished:
                 returned.report(guard, result)
         except BaseException as raised:
-            guard._leave_block(raised)
+            guard.end(raised)
             raise
         if not finished:
             guard._leave()
             return guarded_rest(guard, returned, result)
-        guard._leave_block(None)
+        guard.end()
         return result
 
     return guarded_function

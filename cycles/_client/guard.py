@@ -286,7 +286,7 @@ class Guard(GuardBase):
         return self
 
     def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
-        self._leave_block(raised)
+        self.end(raised)
 
     def end(self, raised: BaseException | None = None) -> None:
         """End the guard as the end of its block would, for frameworks that call back at start and end.
@@ -301,9 +301,6 @@ class Guard(GuardBase):
             ProtocolError: if the settlement was rejected and `raised` is None.
             LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost and `raised` is None.
         """
-        self._leave_block(raised)
-
-    def _leave_block(self, raised: BaseException | None) -> None:
         try:
             self._end(raised)
         finally:

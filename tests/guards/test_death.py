@@ -328,7 +328,7 @@ def test_an_interrupt_before_a_block_could_begin_to_end(
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cycles.Guard, "_leave_block", die)
+    monkeypatch.setattr(cycles.Guard, "end", die)
     monkeypatch.setattr(cycles.AsyncGuard, "_loss", die)
     with pytest.warns(ResourceWarning, match="dropped"):
         interrupted(work(client))
