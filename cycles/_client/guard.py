@@ -27,7 +27,7 @@ from cycles._core.values import caps as rules
 from cycles._core.values.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
-from cycles._flows.block_end import DROPPED, end_block, is_settled_and_renewed
+from cycles._flows.block_end import DROPPED, end_block
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.retry import pause
@@ -138,6 +138,11 @@ class GuardBase(GuardProperties):
         self._check_process()
         if self._state.finalized:
             raise GuardFinalizedError(f"cannot {what}: {self._state.name} has ended; reserve again")
+
+    def _is_over(self) -> bool:
+        """Return whether the end of its block has nothing to do: it has ended, and its lease was not lost."""
+        self._see_lease()
+        return self._inert() or (self._state.finalized and self._state.loss is None)
 
     def _enter(self) -> None:
         self._check_process()
@@ -308,10 +313,7 @@ class Guard(GuardBase):
 
     def _end(self, raised: BaseException | None) -> None:
         """Settle the guard unless it has ended, and apply its lease policy."""
-        if self._inert():
-            return
-        self._see_lease()
-        if is_settled_and_renewed(self._state):
+        if self._is_over():
             return
         if isinstance(raised, GeneratorExit) and generator_dropped(sys._getframe()):
             self._end_in_background(raised)  # nothing may wait for the network in the garbage collector
@@ -401,10 +403,7 @@ class AsyncGuard(GuardBase):
 
     async def _end(self, raised: BaseException | None) -> None:
         """Settle the guard unless it has ended, and apply its lease policy."""
-        if self._inert():
-            return
-        self._see_lease()
-        if is_settled_and_renewed(self._state):
+        if self._is_over():
             return
         # Closed by the garbage collector: there is no loop that could wait for the server.
         if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():

@@ -190,9 +190,8 @@ class GuardProperties:
             LeaseLostError: The lease is lost. Its `__cause__` is the failure that stopped the heartbeat.
         """
         self._see_lease()
-        heartbeat = self._state.heartbeat
-        if heartbeat is not None and heartbeat.lost:
-            raise heartbeat.lost_error()
+        if (loss := self._state.loss) is not None:
+            raise loss
 
     def allows_tool(self, name: str) -> bool:
         """Return whether the caps allow a tool. Names are compared exactly (`docs/protocol/decisions-and-caps.md`)."""

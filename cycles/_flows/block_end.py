@@ -30,14 +30,6 @@ DROPPED: Final = "the guard was dropped without commit or release"
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
-def is_settled_and_renewed(guard: GuardState) -> bool:
-    """Return whether `end_block` has nothing to do: its block has committed, and its lease was not lost."""
-    if not guard.finalized:
-        return False
-    heartbeat = guard.heartbeat
-    return heartbeat is None or not heartbeat.lost
-
-
 async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a guard whose block has ended (`docs/protocol/guards.md#how-a-block-ends`), then apply its lease policy.
 
@@ -145,10 +137,9 @@ def _actual_amount(io: Io, guard: GuardState, end: CallActual) -> Amount | None:
 
 
 def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
-    heartbeat = guard.heartbeat
-    if heartbeat is None or not heartbeat.lost:
+    loss = guard.loss
+    if loss is None:
         return
-    loss = heartbeat.lost_error()
     # The exception of the block is what the caller has to see; the loss of the lease is a note on it.
     if raised is not None:
         if not isinstance(raised, LeaseLostError):

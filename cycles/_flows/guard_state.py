@@ -26,7 +26,7 @@ from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import Settlement, SettlementOutcome
 from cycles._core.values.caps import Caps, next_step
 from cycles._core.values.usage import Metrics, Usage
-from cycles._errors import GuardFinalizedError, InvalidRequestError
+from cycles._errors import GuardFinalizedError, InvalidRequestError, LeaseLostError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
 
@@ -237,6 +237,12 @@ class GuardState:
     def heartbeat(self) -> Heartbeat | None:
         """What renews the lease; None if nothing is held."""
         return self.own_heartbeat if self.lease is None else self.lease.heartbeat
+
+    @property
+    def loss(self) -> LeaseLostError | None:
+        """The error of its lost lease; None as long as the lease is not lost."""
+        heartbeat = self.heartbeat
+        return None if heartbeat is None or not heartbeat.lost else heartbeat.lost_error()
 
     @property
     def state(self) -> StateName:
@@ -467,10 +473,8 @@ class GuardState:
         Raises:
             LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost.
         """
-        if not self.in_block and self.request.lease_policy != "warn":
-            heartbeat = self.heartbeat
-            if heartbeat is not None and heartbeat.lost:
-                raise heartbeat.lost_error()
+        if not self.in_block and self.request.lease_policy != "warn" and (loss := self.loss) is not None:
+            raise loss
 
     def spend(self, amount: Amount) -> Amount:
         """Add to the known spend and return the sum.
