@@ -43,7 +43,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = Allotment(MAX_HELD, CHUNK)
+        self.pool = Allotment[Chunk](MAX_HELD, CHUNK)
         self.now_ms = 0.0
         self.guards: list[Guard] = []
         self.chunks: list[Chunk] = []
@@ -55,7 +55,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @initialize(limit=st.none() | st.integers(0, 2 * MAX_HELD), is_fixed=st.booleans())
     def choose_options(self, limit: int | None, is_fixed: bool) -> None:
-        self.pool = Allotment(MAX_HELD, CHUNK, is_fixed=is_fixed, limit=limit)
+        self.pool = Allotment[Chunk](MAX_HELD, CHUNK, is_fixed=is_fixed, limit=limit)
 
     @rule(estimate=st.integers(0, CHUNK + 5), waiting=st.lists(st.integers(0, CHUNK), max_size=5))
     def reserve(self, estimate: int, waiting: list[int]) -> None:
@@ -344,11 +344,11 @@ def test_every_state_of_a_chunk_that_ends_has_no_way_back() -> None:
 
 
 def test_an_estimate_above_the_chunk_is_reserved_directly() -> None:
-    assert Allotment(MAX_HELD, CHUNK).next_step(CHUNK + 1, 0).move is Move.DIRECT
+    assert Allotment[Chunk](MAX_HELD, CHUNK).next_step(CHUNK + 1, 0).move is Move.DIRECT
 
 
 def test_live_guards_that_use_up_max_held_are_not_waited_for() -> None:
-    pool = Allotment(CHUNK, CHUNK)
+    pool = Allotment[Chunk](CHUNK, CHUNK)
     pool.begin(CHUNK)
     pool.opened(Chunk(CHUNK))
     pool.open[0].sums = pool.open[0].sums.admitted(CHUNK)
@@ -356,7 +356,7 @@ def test_live_guards_that_use_up_max_held_are_not_waited_for() -> None:
 
 
 def test_a_success_doubles_the_size_after_denials() -> None:
-    pool = Allotment(MAX_HELD, CHUNK)
+    pool = Allotment[Chunk](MAX_HELD, CHUNK)
     pool.begin(CHUNK)
     assert [pool.smaller([1], 1000) for _ in range(5)] == [12, 6, 3, 2, 1]
     assert pool.smaller([1], 1000) is None
@@ -376,7 +376,7 @@ def test_a_chunk_changes_as_its_table_says_and_not_otherwise() -> None:
 
 
 def test_the_last_chunk_takes_the_rest() -> None:
-    pool = Allotment(100, 30)
+    pool = Allotment[Chunk](100, 30)
     for _ in range(3):
         step = pool.next_step(5, 0)
         assert step == (Move.OPEN, 30)
@@ -393,7 +393,7 @@ def test_the_last_chunk_takes_the_rest() -> None:
     assert pool.ahead(0) == 0
 
 
-def admitted_at_once(pool: Allotment, estimates: list[int], budget: int) -> tuple[list[int], int]:
+def admitted_at_once(pool: Allotment[Chunk], estimates: list[int], budget: int) -> tuple[list[int], int]:
     """Return the estimates of the guards that a burst admits before one of them ends, and the number of chunks."""
     waiting, admitted, chunks = list(estimates), list[int](), list[Chunk]()
     while waiting:
@@ -418,7 +418,7 @@ def admitted_at_once(pool: Allotment, estimates: list[int], budget: int) -> tupl
 def test_a_burst_of_equal_guards_uses_all_that_a_pool_may_spend(estimate: int, max_held: int) -> None:
     """No chunk is smaller than before, but for the last one: each request still serves as many guards."""
     chunk = max(estimate, -(-max_held // 4))
-    pool = Allotment(max_held, chunk, limit=max_held)
+    pool = Allotment[Chunk](max_held, chunk, limit=max_held)
     admitted, chunks = admitted_at_once(pool, [estimate] * 200, max_held)
     assert len(admitted) == max_held // estimate
     assert chunks <= 4
@@ -427,12 +427,12 @@ def test_a_burst_of_equal_guards_uses_all_that_a_pool_may_spend(estimate: int, m
 @given(st.integers(1, CHUNK), st.integers(CHUNK, MAX_HELD))
 def test_a_budget_below_what_a_pool_may_hold_loses_less_than_two_guards(estimate: int, budget: int) -> None:
     """What is lost is the rest of the first chunk: no response has said yet that the budget is small."""
-    admitted, _ = admitted_at_once(Allotment(MAX_HELD, CHUNK), [estimate] * 200, budget)
+    admitted, _ = admitted_at_once(Allotment[Chunk](MAX_HELD, CHUNK), [estimate] * 200, budget)
     assert budget // estimate - len(admitted) <= 1
 
 
 def test_a_chunk_consists_of_the_guards_that_wait_for_it() -> None:
-    pool = Allotment(MAX_HELD, CHUNK, limit=MAX_HELD)
+    pool = Allotment[Chunk](MAX_HELD, CHUNK, limit=MAX_HELD)
     assert pool.next_step(5, 0, [21, 4, 17]).amount == 5 + 21
     assert pool.next_step(5, 0, [3]).amount == 5 + 3 + 6 * 3
     pool.held = MAX_HELD - 10
@@ -440,7 +440,7 @@ def test_a_chunk_consists_of_the_guards_that_wait_for_it() -> None:
 
 
 def test_chunks_have_the_usual_size_as_long_as_the_budget_is_large() -> None:
-    pool = Allotment(MAX_HELD, CHUNK)
+    pool = Allotment[Chunk](MAX_HELD, CHUNK)
     for left in (INT64_MAX, 10 * MAX_HELD):
         step = pool.next_step(7, 0, [7] * 20)
         assert step == (Move.OPEN, CHUNK)
@@ -453,11 +453,11 @@ def test_chunks_have_the_usual_size_as_long_as_the_budget_is_large() -> None:
 
 
 def test_a_chunk_that_the_caller_has_chosen_keeps_its_size() -> None:
-    assert Allotment(MAX_HELD, CHUNK, is_fixed=True, limit=1).next_step(7, 0, [7] * 20).amount == CHUNK
+    assert Allotment[Chunk](MAX_HELD, CHUNK, is_fixed=True, limit=1).next_step(7, 0, [7] * 20).amount == CHUNK
 
 
 def test_a_chunk_takes_what_is_left_of_the_budget() -> None:
-    pool = Allotment(MAX_HELD, CHUNK, is_fixed=True)
+    pool = Allotment[Chunk](MAX_HELD, CHUNK, is_fixed=True)
     pool.begin(CHUNK)
     pool.opened(Chunk(CHUNK), 15)
     pool.open[0].sums = pool.open[0].sums.admitted(CHUNK)
@@ -471,7 +471,7 @@ def test_a_chunk_takes_what_is_left_of_the_budget() -> None:
 
 @pytest.mark.parametrize(("event", "returned"), [("confirm", 7), ("discard", 7), ("reject", 0)])
 def test_only_what_the_server_has_released_is_left_of_the_budget_again(event: Any, returned: int) -> None:
-    pool, chunk = Allotment(MAX_HELD, CHUNK), Chunk(CHUNK)
+    pool, chunk = Allotment[Chunk](MAX_HELD, CHUNK), Chunk(CHUNK)
     pool.begin(CHUNK)
     pool.opened(chunk, left=50)
     chunk.sums = chunk.sums.admitted(20)

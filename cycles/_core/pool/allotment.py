@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import Enum
 from itertools import chain
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from attrs import Factory, define, field
 
@@ -65,6 +65,9 @@ class Chunk:
         return True
 
 
+ChunkT = TypeVar("ChunkT", bound=Chunk)
+
+
 class Move(Enum):
     """What a caller does whose estimate fits into no open chunk."""
 
@@ -81,7 +84,7 @@ class Step(NamedTuple):
     amount: int = 0
 
 
-class Allotment:
+class Allotment(Generic[ChunkT]):
     """The chunks of one scope set.
 
     Args:
@@ -99,10 +102,10 @@ class Allotment:
         self.left: int = INT64_MAX  # of the budget, if the response to the latest chunk has reported it
         self.latest: int = 0  # the estimate of the guard that half used a chunk
         self.size: int = chunk  # of the next chunk: halved by denials
-        self.open: list[Chunk] = []  # oldest first
+        self.open: list[ChunkT] = []  # oldest first
         self.held: int = 0  # of all chunks that are not confirmed, the opening one included
         self.opening: int = 0  # amount of the chunk that is being reserved
-        self.sending: set[Chunk] = set()  # chunks whose commit or release is in its first attempt
+        self.sending: set[ChunkT] = set()  # chunks whose commit or release is in its first attempt
         self.denied_until_ms: float = 0.0
         self.denied: int = 0  # the least amount that was denied; less may still fit into the budget
 
@@ -111,7 +114,7 @@ class Allotment:
         """The least that is worth a chunk of its own, if no caller waits for it."""
         return -(-self.chunk // SMALLEST_PART)
 
-    def too_small(self, estimate: int) -> list[Chunk]:
+    def too_small(self, estimate: int) -> list[ChunkT]:
         """Return the open chunks that can never admit this estimate, because of what is spent."""
         return [chunk for chunk in self.open if chunk.amount - chunk.sums.totals.spent < estimate]
 
@@ -186,7 +189,7 @@ class Allotment:
         if denied_until_ms:
             self.denied, self.denied_until_ms = denied, denied_until_ms
 
-    def opened(self, chunk: Chunk, left: int = INT64_MAX) -> None:
+    def opened(self, chunk: ChunkT, left: int = INT64_MAX) -> None:
         """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
         self.opening = 0
         self.left = left
@@ -196,13 +199,13 @@ class Allotment:
         self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
         self.open.append(chunk)
 
-    def drained(self, chunk: Chunk) -> None:
+    def drained(self, chunk: ChunkT) -> None:
         """Admit no more guards into a chunk."""
         chunk.change("drain")
         if chunk.state == "draining" and chunk in self.open:
             self.open.remove(chunk)
 
-    def sealed(self, chunk: Chunk) -> None:
+    def sealed(self, chunk: ChunkT) -> None:
         """Take no more spend in a chunk, which is sent now. A second call changes nothing."""
         if chunk.state in TAKES_SPEND:
             self.sending.add(chunk)
@@ -210,11 +213,11 @@ class Allotment:
         if chunk in self.open:
             self.open.remove(chunk)
 
-    def sent(self, chunk: Chunk) -> None:
+    def sent(self, chunk: ChunkT) -> None:
         """Note that the first attempt to end a sealed chunk is over."""
         self.sending.discard(chunk)
 
-    def ended(self, chunk: Chunk, event: ChunkEvent) -> int:
+    def ended(self, chunk: ChunkT, event: ChunkEvent) -> int:
         """Hold the amount of a sealed chunk no longer. Return how much of it the budget has again."""
         if not chunk.change(event):
             return 0

@@ -298,7 +298,6 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     pool.add_chunk(result)
     caps = result.lease.created.caps if result.lease.created is not None else None
     for older in list(allotment.open):
-        assert isinstance(older, PoolChunk)
         created = older.lease.created
         # The operator has changed the caps: guards from here on get the new ones only.
         if created is not None and created.caps != caps:

@@ -289,7 +289,6 @@ class InChunk(Place):
             return own, own.sums
         # What is written ahead as an event ends as this event: a kill between two files would charge it twice.
         for chunk in own.sub.allotment.open if guard.ahead is None else ():
-            assert isinstance(chunk, PoolChunk)
             # The amount is known, so a chunk takes it whole, or not.
             if chunk.sums.free >= amount and chunk.is_live(now_ms):
                 return chunk, chunk.sums

@@ -190,7 +190,7 @@ class SubPool:
 
     key: object
     subject: Subject
-    allotment: Allotment
+    allotment: Allotment[PoolChunk]
     waiters: deque[Waiter] = field(factory=deque)
     denial: CyclesError | None = None
     direct_until_ms: float = 0.0

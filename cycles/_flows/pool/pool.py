@@ -124,7 +124,7 @@ class PoolState:
         if len(self.subs) >= MOST_SCOPES:
             return None
         its = self.options
-        allotment = Allotment(its.max_held, its.chunk, is_fixed=its.is_chunk_fixed, limit=its.limit)
+        allotment = Allotment[PoolChunk](its.max_held, its.chunk, is_fixed=its.is_chunk_fixed, limit=its.limit)
         return self.subs.setdefault(key, SubPool(key, subject, allotment))
 
     # --- amounts --------------------------------------------------------------------------------------------
@@ -202,7 +202,6 @@ class PoolState:
             before = chunk.sums
             if before.free < estimate:
                 continue
-            assert isinstance(chunk, PoolChunk)
             if not chunk.is_live(now_ms):  # this process was stopped for longer than the lease
                 self.seal(chunk)
                 return self._admit(sub, guard, place, now_ms)
@@ -302,7 +301,6 @@ class PoolState:
         # A chunk that can never take this estimate again would keep it waiting although a new one could.
         if place.held <= allotment.chunk:
             for small in allotment.too_small(place.held):
-                assert isinstance(small, PoolChunk)
                 self.drain(small)
         behind = (each.place.held for each in islice(sub.waiters, 1, None) if each.place.held <= allotment.chunk)
         step = allotment.next_step(place.held, now_ms, behind)
