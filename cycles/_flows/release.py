@@ -14,14 +14,10 @@ from cycles._flows.retry import describe
 from cycles._flows.settle import finish_in_background, settle_shadow
 
 
-async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseResponse | None:
-    """Send a release once; after a temporary failure the background repeats it.
-
-    Raises:
-        ProtocolError: a final error response, unless `quiet`.
-    """
+async def send_release(io: Io, release: Release) -> None:
+    """Send a release for which no caller waits once; after a temporary failure the background repeats it."""
     try:
-        return await _send_once(io, release, quiet=quiet)
+        await _send_once(io, release, quiet=True)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled: the reservation is released anyway
@@ -30,7 +26,11 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
 
 
 async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseResponse | None:
-    """As `send_release`, without a background that continues after an interrupt."""
+    """As `send_release`, without a background that continues after an interrupt. Return the response.
+
+    Raises:
+        ProtocolError: a final error response, unless `quiet`.
+    """
     outcome = await io.send(release_call_of(release))
     if is_released(outcome):
         io.report("Released", release, reason=release.reason)

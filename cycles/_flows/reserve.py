@@ -236,7 +236,7 @@ class _Create:
         if created.reservation_id is not None and is_id(created.reservation_id):
             release = Release(created.reservation_id, new_key(), UNKNOWN_DECISION, self.options)
             # A decision that this release does not know may have reserved; no guard would end that.
-            await send_release(self.io, release, quiet=True)
+            await send_release(self.io, release)
         self.may_exist = False
         return denial(created, context=denial_message(self.request, success.body, created.balances))
 
@@ -280,7 +280,7 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
         # The same key for every repetition of the cleanup.
         key = uuid.uuid5(_CLEANUP, str((call.body or {}).get("idempotency_key"))).hex
-        await send_release(io, Release(reservation_id, key, CALLER_LEFT, call.options), quiet=True)
+        await send_release(io, Release(reservation_id, key, CALLER_LEFT, call.options))
     return outcome
 
 

@@ -272,12 +272,11 @@ async def _saved_open(io: Io, record: Record, result: Unresolved) -> Record:
     return changed
 
 
-async def settle_queued(io: Io, record: Record, guard: GuardState | None, *, is_saved: bool = True) -> bool:
-    """Send a settlement whose caller does not wait for it. Return whether the amount is settled."""
+async def settle_queued(io: Io, record: Record, guard: GuardState | None, *, is_saved: bool = True) -> None:
+    """Send a settlement whose caller does not wait for it."""
     latest, result = await attempt(io, record, guard, is_saved=is_saved)
     conclude(io, latest, result, guard)
     await io.finish(latest, result)
-    return isinstance(result, Settled)
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:

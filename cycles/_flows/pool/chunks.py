@@ -125,7 +125,7 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
         if isinstance(record, Record):
             await settle_queued(io, record, chunk.lease, is_saved=False)
         elif record is not None:
-            await send_release(io, record, quiet=True)
+            await send_release(io, record)
     finally:
         chunk.lease.end_trace()
         with pool.lock:
@@ -239,7 +239,7 @@ async def _with_log(
             )
             release = _claim_release(io, lease)
             if release is not None:
-                await send_release(io, release, quiet=True)
+                await send_release(io, release)
             lease.end_trace()
             return Move.DIRECT
     return chunk
