@@ -32,6 +32,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.retry import pause
 from cycles._http.first_use import first_use, loading
+from cycles._http.running_loop import in_event_loop
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -406,7 +407,7 @@ class AsyncGuard(GuardBase):
         if self._is_over():
             return
         # Closed by the garbage collector: there is no loop that could wait for the server.
-        if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():
+        if isinstance(raised, GeneratorExit) and not in_event_loop():
             self._end_in_background(raised)
             return
         io = self._runtime.tasks()

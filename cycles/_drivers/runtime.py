@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from cycles._flows.block_end import DROPPED, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Settle
 from cycles._http.first_use import first_use, loading
+from cycles._http.running_loop import in_event_loop, no_event_loop, running_loop
 from cycles._journal.open import open_journal
 from cycles._journal.records import Records
 
@@ -103,18 +103,11 @@ class Runtime:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            from cycles._http.running_loop import no_event_loop
-
             raise no_event_loop() from None
         try:
             return self._loops[loop]
         except KeyError:
             return self._add_loop(loop)
-
-    def in_event_loop(self) -> bool:
-        """Return whether this thread runs an event loop. It does not while the garbage collector closes a coroutine."""
-        asyncio = sys.modules.get("asyncio")
-        return asyncio is not None and asyncio._get_running_loop() is not None
 
     def drop_after_close(self, guard: GuardState) -> None:
         """Settle a guard that was garbage-collected after the close, in another thread and without the background."""
@@ -156,7 +149,7 @@ class Runtime:
         self.background.decline()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         # In an event loop a caller of the same thread cannot continue while this waits for it.
-        report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
+        report = self.background.flush(timeout_s, await_callers=not in_event_loop())
         if "pools" in self.__dict__:
             self.pools.closed()
         left = self.background.pending(0.0) if report.pending else []
@@ -198,8 +191,6 @@ class Runtime:
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""
-        from cycles._http.running_loop import running_loop
-
         ends_at_s = time.monotonic() + self._config.flush_timeout
         # Tasks of this loop first: a thread cannot finish what they have begun, while this loop runs.
         await self.tasks().drain(self._config.flush_timeout)

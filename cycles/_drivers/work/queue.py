@@ -33,7 +33,6 @@ the worker that runs this flow: it has one key, and one item.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -55,6 +54,7 @@ from cycles._flows.guard_state import Release
 from cycles._flows.heartbeat import adopt
 from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle, run
 from cycles._flows.settle import put, report_pending
+from cycles._http.running_loop import in_event_loop
 from cycles._journal.journal import Entry
 from cycles._journal.records import Records
 
@@ -524,8 +524,7 @@ class WorkQueue:
 
     def _worth_waiting(self, end: float) -> bool:
         """Return whether anything may still change until `end`."""
-        asyncio = sys.modules.get("asyncio")
-        in_loop = asyncio is not None and asyncio._get_running_loop() is not None
+        in_loop = in_event_loop()
         for item in self._schedule:
             if item.busy and not (in_loop and item.loop is not None):  # the loop of this thread cannot continue
                 return True
