@@ -20,7 +20,7 @@ from cycles._config import Durability
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
-from cycles._journal.files.chunk_cells import ChunkLog, make_log, recover_chunks
+from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
 from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.record_files import REJECTED, SETTLED_KEPT_MS, RecordFiles
 from cycles._journal.files.spend import SpendLog, recover_spend
@@ -232,7 +232,7 @@ class Journal:
         Raises:
             OSError: it cannot be made.
         """
-        return make_log(self._files.locate(), header, sync=self._sync)
+        return ChunkLog(self._files.locate(), header, sync=self._sync)
 
     def recover_spend(self, is_known: Callable[[str], bool] = lambda reservation_id: False) -> list[Record]:
         """Save the records of what dead processes left in logs, unless the journal has their settlement.

@@ -26,7 +26,7 @@ from cycles._flows.io import run
 from cycles._flows.signal import Signal
 from cycles._http.first_use import first_use
 from cycles._journal.files import locked_file
-from cycles._journal.files.chunk_cells import make_log
+from cycles._journal.files.chunk_cells import ChunkLog
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.files.spend import SpendLog, left_entries
 from cycles._journal.journal import Journal
@@ -323,7 +323,7 @@ def test_a_signal_handler_may_commit_while_the_log_of_its_chunk_is_synced(tmp_pa
     header = ChunkHeader("r", BASE, "TOKENS", 100, "key", cycles.Subject(tenant="acme"), cycles.Action("a", "b"))
 
     def make() -> tuple[Callable[[], object], Callable[[], object]]:
-        log = make_log(f"{tmp_path}/", header, sync=True)
+        log = ChunkLog(f"{tmp_path}/", header, sync=True)
 
         def commit() -> None:
             log.write(Totals(spent=2, calls=2))

@@ -19,19 +19,30 @@ from cycles._core.settlement.record import Record, RecordError
 from cycles._journal.files import spend
 from cycles._journal.files.bounded import CALLS
 from cycles._journal.files.file_calls import names_in, read_whole
-from cycles._journal.files.locked_file import LockedFile, left, make_in
+from cycles._journal.files.locked_file import left, make_in
 
 
 class ChunkLog:
-    """The log of one chunk. The lock of its pool is held for each write."""
+    """The log of one chunk. The lock of its pool is held for each write.
+
+    Args:
+        folder: The partition of the journal, with a separator at its end.
+        header: What is known of the chunk.
+        sync: Whether the log survives a power loss (durability ``disk``).
+
+    Raises:
+        OSError: it cannot be made.
+    """
 
     __slots__ = ("_changes", "_durable", "_file", "_half", "_map", "_start", "_synced", "_syncing", "_writes")
 
-    def __init__(self, file: LockedFile, start: int, *, durable: bool = False) -> None:
-        self._durable = durable
-        self._file = file
-        self._map = file.map()
-        self._start = start
+    def __init__(self, folder: str, header: ChunkHeader, *, sync: bool = False) -> None:
+        header_line = header.encode()
+        name = log_name(header.reservation_id)
+        self._durable = sync
+        self._file = make_in(folder, name, header_line + bytes(SECTOR), sync=sync)
+        self._map = self._file.map()
+        self._start = len(header_line)
         self._changes = 0
         self._half = 0
         self._writes = 0
@@ -74,22 +85,6 @@ class ChunkLog:
     def close(self) -> None:
         """Close the file, which the next start takes for one of a dead process."""
         self._file.close()
-
-
-def make_log(folder: str, header: ChunkHeader, *, sync: bool = False) -> ChunkLog:
-    """Make and lock the log of a chunk.
-
-    Args:
-        folder: The partition of the journal, with a separator at its end.
-        header: What is known of the chunk.
-        sync: Whether the log survives a power loss (durability ``disk``).
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    header_line = header.encode()
-    file = make_in(folder, log_name(header.reservation_id), header_line + bytes(SECTOR), sync=sync)
-    return ChunkLog(file, len(header_line), durable=sync)
 
 
 def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> None:
