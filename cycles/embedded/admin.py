@@ -19,10 +19,10 @@ from cycles.embedded import (
     admin_quotas as quotas,
     admin_tenants as tenants,
 )
-from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
+from cycles.embedded.admin_access import AdminAccess, new_ids, response_headers
 from cycles.embedded.admin_state import AdminCall, AdminState, Result
 from cycles.embedded.errors import ApiError
-from cycles.embedded.http import Request, Response
+from cycles.embedded.http import Request, Response, error_body, wrong_method
 from cycles.embedded.records import Body
 from cycles.embedded.routes import find_admin
 from cycles.embedded.webhooks import Webhooks

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import uuid
 from collections.abc import Mapping
 from typing import Final
 
 from cycles.embedded.admin_state import AdminState, Result
-from cycles.embedded.authentication import Authenticator
+from cycles.embedded.authentication import Authenticator, is_same_secret
 from cycles.embedded.errors import ApiError
 from cycles.embedded.http import Request, trace_id_of
 from cycles.embedded.ledger import Ledger
@@ -89,7 +88,7 @@ class AdminAccess:
             raise ApiError("UNAUTHORIZED", "the admin API key is missing; send it in the header X-Admin-API-Key")
         if not self._admin_api_key:
             raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
-        if not _same(given, self._admin_api_key):
+        if not is_same_secret(given, self._admin_api_key):
             raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
 
     def log(self, name: str, request: Request, result: Result, error: ApiError | None, ids: Mapping[str, str]) -> None:
@@ -132,20 +131,3 @@ def response_headers(ids: Mapping[str, str]) -> dict[str, str]:
         "X-Cycles-Trace-Id": ids["trace_id"],
         "Content-Type": "application/json",
     }
-
-
-def error_body(error: ApiError, ids: Mapping[str, str]) -> Body:
-    """Return the body of an error response."""
-    body: Body = {"error": error.code, "message": error.message, **ids}
-    return body if error.details is None else body | {"details": dict(error.details)}
-
-
-def wrong_method(request: Request, route: Route) -> ApiError:
-    """Return the error for a path that has other methods."""
-    allow = ", ".join(route.allow)
-    message = f"unknown method for this path: {request.method}; use {allow}"
-    return ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
-
-
-def _same(left: str, right: str) -> bool:
-    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))

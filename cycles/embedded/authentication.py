@@ -50,7 +50,7 @@ class Authenticator:
     def _check_admin(self, given: str) -> None:
         if self._admin_api_key is None or not self._admin_api_key.strip():
             raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
-        if not _same(given, self._admin_api_key):
+        if not is_same_secret(given, self._admin_api_key):
             raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
 
     def _tenant_of(self, secret: str, now_ms: int) -> str:
@@ -60,7 +60,7 @@ class Authenticator:
         if record is None:
             raise _unauthorized("KEY_NOT_FOUND")
         _check_status(record, now_ms)
-        if not _same(record.secret, secret):
+        if not is_same_secret(record.secret, secret):
             raise _unauthorized("INVALID_KEY")
         if not record.tenant or not record.tenant.strip():
             raise _unauthorized("KEY_NOT_OWNED_BY_TENANT")
@@ -97,7 +97,8 @@ def _unauthorized(message: str) -> ApiError:
     return ApiError("UNAUTHORIZED", message)
 
 
-def _same(left: str, right: str) -> bool:
+def is_same_secret(left: str, right: str) -> bool:
+    """Compare two secrets in a time that does not tell how much of them is the same."""
     return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))
 
 

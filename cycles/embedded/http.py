@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from attrs import frozen
 
@@ -218,24 +218,27 @@ def _encoded(request: Request, status: int, headers: dict[str, str], body: Body)
     return Response(status, headers, content)
 
 
+def error_body(error: ApiError, ids: Mapping[str, str]) -> Body:
+    """Return the body of an error response."""
+    body: Body = {"error": error.code, "message": error.message, **ids}
+    return body if error.details is None else body | {"details": dict(error.details)}
+
+
 def _error_body(error: ApiError, headers: Mapping[str, str]) -> Body:
-    body: dict[str, Any] = {
-        "error": error.code,
-        "message": error.message,
-        "request_id": headers["X-Request-Id"],
-        "trace_id": headers["X-Cycles-Trace-Id"],
-    }
-    if error.details is not None:
-        body["details"] = dict(error.details)
-    return body
+    return error_body(error, {"request_id": headers["X-Request-Id"], "trace_id": headers["X-Cycles-Trace-Id"]})
+
+
+def wrong_method(request: Request, route: Route) -> ApiError:
+    """Return the error for a path that has other methods."""
+    allow = ", ".join(route.allow)
+    message = f"unknown method for this path: {request.method}; use {allow}"
+    return ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
 
 
 def _unrouted(route: Route, request: Request) -> ApiError:
     if not route.allow:
         return ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}; paths begin with /v1")
-    allow = ", ".join(route.allow)
-    message = f"unknown method for this path: {request.method}; use {allow}"
-    return ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
+    return wrong_method(request, route)
 
 
 @lru_cache(maxsize=1)  # formatting the date takes as long as half an operation

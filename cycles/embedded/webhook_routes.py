@@ -13,10 +13,10 @@ from attrs import frozen
 
 from cycles._errors import InvalidRequestError
 from cycles.embedded import admin_bulk, admin_forms as forms, event_list, webhook_security as security
-from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
+from cycles.embedded.admin_access import AdminAccess, new_ids, response_headers
 from cycles.embedded.admin_state import AdminCall, Result
 from cycles.embedded.errors import ApiError
-from cycles.embedded.http import Request, Response
+from cycles.embedded.http import Request, Response, error_body, wrong_method
 from cycles.embedded.records import AdminInfo, Body
 from cycles.embedded.routes import find_webhook
 from cycles.embedded.webhook_subscriptions import SYSTEM, InvalidUrlError, Subscription, checked
