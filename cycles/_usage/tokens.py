@@ -183,7 +183,7 @@ def _media(bound: Bound, hint: str, data: Any) -> str:
     if data.startswith("data:"):
         hint = head
     text = "text/" in hint  # its tokens are at most its bytes
-    decoded = b"" if kind_of(hint) == "image" else _decoded(encoded)
+    decoded = b"" if kind_of(hint) == "image" else decoded_base64(encoded)
     if text:
         bound.text_bytes_of_files += len(decoded)
     else:
@@ -191,7 +191,8 @@ def _media(bound: Bound, hint: str, data: Any) -> str:
     return ""
 
 
-def _decoded(encoded: str) -> bytes:
+def decoded_base64(encoded: str | bytes) -> bytes:
+    """Return what is encoded; nothing if it is not base64."""
     try:
         return base64.b64decode(encoded)
     except ValueError:

@@ -5,11 +5,11 @@ A frame is its length, that of its headers, a checksum of both (4 bytes each), h
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from typing import Final
 
+from cycles._usage.tokens import decoded_base64
 from cycles.providers._provider import StreamRules
 from cycles.providers._stream_filter import StreamFilter
 
@@ -64,14 +64,7 @@ class FrameFilter(StreamFilter):
             self.failed = True
             return
         packed = _BYTES.search(payload) if headers.get(":event-type") == "chunk" else None
-        self._see(payload if packed is None else _unpacked(packed[1]))
-
-
-def _unpacked(encoded: bytes) -> bytes:
-    try:
-        return base64.b64decode(encoded)
-    except ValueError:
-        return b""
+        self._see(payload if packed is None else decoded_base64(packed[1]))
 
 
 def _headers(data: bytes) -> dict[str, str]:
