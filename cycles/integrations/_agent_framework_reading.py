@@ -9,7 +9,7 @@ from agent_framework import ChatContext, ChatResponse, ChatResponseUpdate, Conte
 
 import cycles
 from cycles import Usage
-from cycles.integrations._shared import code_of
+from cycles.integrations._shared import code_of, tool_name
 
 _READERS: Final = {"openai": cycles.usage.openai, "anthropic": cycles.usage.anthropic, "google": cycles.usage.google}
 """What reads a response or an event of an SDK, which the framework keeps beside its own form."""
@@ -102,13 +102,6 @@ def apply_caps(context: ChatContext, guard: Any) -> None:
         options["tools"] = allowed
         options["tool_choice"] = "auto" if allowed else None
     context.options = options
-
-
-def tool_name(tool: Any) -> str:
-    """Return the name of a tool; one of a provider is a mapping with a type."""
-    if not isinstance(tool, Mapping):
-        return str(getattr(tool, "name", ""))
-    return str(tool.get("name") or (tool.get("function") or {}).get("name") or tool.get("type") or "")
 
 
 def denial_of(error: Exception, text: str, *, streamed: bool) -> Any:

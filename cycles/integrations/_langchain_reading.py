@@ -152,13 +152,6 @@ def name_of(model: Any) -> str:
     return next((name for name in names if isinstance(name, str) and name), type(model).__name__)
 
 
-def tool_name(tool: Any) -> str:
-    """Return the name of a tool; one of a provider is a mapping without a name."""
-    if not isinstance(tool, Mapping):
-        return str(getattr(tool, "name", ""))
-    return str(tool.get("name") or (tool.get("function") or {}).get("name") or tool.get("type") or "")
-
-
 def integer_setting(value: Any) -> int | None:
     """Return a setting if it is an integer, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cycles import ReservationDeniedError, StepsExhaustedError, ToolNotAllowedError
 from cycles._version import install_extra
@@ -18,6 +19,13 @@ DENIALS: Final = (ReservationDeniedError, ToolNotAllowedError, StepsExhaustedErr
 """What a denial is. Every other error means that the budget could not be checked, and is raised."""
 
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+def tool_name(tool: Any) -> str:
+    """Return the name of a tool; one of a provider is a mapping, which has a type if it has no name."""
+    if not isinstance(tool, Mapping):
+        return str(getattr(tool, "name", ""))
+    return str(tool.get("name") or (tool.get("function") or {}).get("name") or tool.get("type") or "")
 
 
 def require(module: str, extra: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import cycles
 from cycles import Amount, Cycles
 from cycles.integrations._options import AgentOptions, Common, ToolBudget
-from cycles.integrations._shared import code_of, require
+from cycles.integrations._shared import code_of, require, tool_name
 from cycles.integrations._work import Work
 
 require("langchain.agents.middleware", "langchain")
@@ -26,7 +26,6 @@ from cycles.integrations._langchain_reading import (
     prompt_of,
     read_usage,
     text_of,
-    tool_name,
     watched,
 )
 from cycles.integrations._metering import metered
