@@ -11,7 +11,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from cycles._http.running_loop import running_loop
+from cycles._http.running_loop import running_loop, set_once
 
 T = TypeVar("T")
 
@@ -54,12 +54,6 @@ def run_coroutine(awaitable: Awaitable[T]) -> T:
 
     threading.Thread(target=run, name="cycles-coroutine", daemon=True).start()
     return result.result()
-
-
-def set_once(future: asyncio.Future[Any], result: object = None) -> None:
-    """Set the result of a future, unless its task was cancelled or another result came first."""
-    if not future.done():
-        future.set_result(result)
 
 
 def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
+from functools import partial
 from queue import Empty
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from cycles._http.exchange import (
 )
 from cycles._http.http11 import Http11
 from cycles._http.resolver import Address, Lookup
+from cycles._http.running_loop import set_once, wake
 
 
 class _Connection(asyncio.Protocol):
@@ -116,13 +118,11 @@ class _Waiter:
 
     def put(self, slot: Slot[_Connection] | None) -> None:
         self._slots.append(slot)
-        if not self.arrived.done():
-            self.arrived.set_result(None)
+        set_once(self.arrived)
 
     def expire(self) -> None:
         """Wake the task without a slot: it has waited long enough."""
-        if not self.arrived.done():
-            self.arrived.set_result(None)
+        set_once(self.arrived)
 
     def get_nowait(self) -> Slot[_Connection] | None:
         if not self._slots:
@@ -263,15 +263,6 @@ class AsyncConnections(Connections[_Connection]):
             return lookup
         loop = asyncio.get_running_loop()
         found: asyncio.Future[None] = loop.create_future()
-
-        def set_found() -> None:
-            if not found.done():
-                found.set_result(None)
-
-        def report() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-                loop.call_soon_threadsafe(set_found)
-
-        lookup.when_done(report)
+        lookup.when_done(partial(wake, loop, found))
         await asyncio.wait([found], timeout=self._resolver.longest_wait(seconds))
         return self._resolver.result(lookup)

@@ -1,9 +1,10 @@
-"""The event loop that async code needs, or one error that says what to do without it, as under trio."""
+"""The event loop that async code needs, how other threads wake its tasks, and the error if there is none."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cycles._errors import InvalidRequestError
 
@@ -41,3 +42,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise no_event_loop() from None
+
+
+def set_once(future: asyncio.Future[Any], result: object = None) -> None:
+    """Set the result of a future, unless its task was cancelled or another result came first."""
+    if not future.done():
+        future.set_result(result)
+
+
+def wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Set a future of a loop from any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
+        loop.call_soon_threadsafe(set_once, future)

@@ -45,7 +45,7 @@ from cycles._core.messages.requests import Call
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.in_thread import call_in_thread, set_once
+from cycles._drivers.in_thread import call_in_thread
 from cycles._drivers.io.threads import BaseIo, BlockingIo
 from cycles._drivers.journal.loop_writer import LoopWriter
 from cycles._drivers.work.loop_workers import LoopWorkers
@@ -54,6 +54,7 @@ from cycles._flows.heartbeat import adopt, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Settle, Syncs
 from cycles._flows.signal import Signal
+from cycles._http.running_loop import wake
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class TaskIo(BaseIo):
         """Wait on this loop; a cancellation ends it."""
         if not signal.is_set:
             done = self._loop.create_future()
-            notify = partial(_notify, self._loop, done)
+            notify = partial(wake, self._loop, done)
             signal.on_set(notify)
             try:
                 await asyncio.wait([done], timeout=timeout_s)
@@ -217,11 +218,6 @@ class TaskIo(BaseIo):
         except asyncio.CancelledError:  # the loop ends, its guard or its pending settlement may not
             adopt(self._blocking, heartbeat)
             raise
-
-
-def _notify(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-        loop.call_soon_threadsafe(set_once, future)
 
 
 class BlockCancellation:

@@ -10,10 +10,10 @@ from typing import Any
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.in_thread import set_once
 from cycles._drivers.journal import writer as journal_writer
 from cycles._drivers.journal.writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines
+from cycles._http.running_loop import set_once
 
 
 class LoopWriter:

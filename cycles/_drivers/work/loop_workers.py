@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from cycles._drivers.in_thread import set_once
 from cycles._drivers.work import queue
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.work import key_of
 from cycles._flows.io import BackgroundWork, Io
+from cycles._http.running_loop import set_once
 
 
 class LoopWorkers:
