@@ -10,7 +10,6 @@ import gzip
 import socket
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 from attrs import evolve
@@ -229,9 +228,7 @@ class Listener:
     def __enter__(self) -> str:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         self.stop()
 
 
