@@ -95,9 +95,8 @@ class Records:
         return self.journal.put(record)
 
     def put_many(self, records: list[Record]) -> list[PutResult]:
-        """Save several records: in a shared store in one round trip."""
-        if self.shared is None:
-            return [self.put(record) for record in records]
+        """Save several records in one round trip of a shared store."""
+        assert self.shared is not None  # else each is saved separately
         self._in_progress.update({record.reservation_id: record for record in records})
         return self.shared.put_many(records)
 

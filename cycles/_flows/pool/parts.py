@@ -18,21 +18,18 @@ from cycles._core.subjects import Subject
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import Io
+from cycles._flows.io import Io, Syncs
 from cycles._flows.signal import Signal
 
 DENIALS: Final = (ReservationDeniedError, RateLimitedError)
 """Errors that later guards get too, without a request, until the server may decide otherwise."""
 
 
-class Log(Protocol):
+class Log(Syncs, Protocol):
     """The log of a chunk."""
 
     def write(self, totals: Totals) -> None:
         """Replace the state of its cell."""
-
-    def sync(self) -> None:
-        """Return when what is written is on disk."""
 
     def sync_if_durable(self) -> None:
         """As `sync`, if the log is to survive a loss of power; for at most a few seconds."""
