@@ -20,7 +20,7 @@ _LOST: Final = "no journal keeps it; record it by hand with client.record()"
 
 
 class NoJournal:
-    """The journal of a client with ``journal=False``: the methods of a journal, and nothing is kept."""
+    """The journal of a client with ``journal=False``: the methods for own records, and nothing is kept."""
 
     quarantined = 0
 
@@ -34,23 +34,7 @@ class NoJournal:
     def reject(self, record: Record, reason: str) -> None:
         """Do nothing: the error that the caller gets, and the log, have the amount."""
 
-    def load(self, entry: Entry) -> Record | None:
-        """Return None: there are no entries."""
-        return None
-
     def rejected(self) -> list[tuple[Record, str]]:
-        """Return nothing."""
-        return []
-
-    def recover_spend(self) -> list[Record]:
-        """Return nothing: no process has written anything ahead."""
-        return []
-
-    def sent(self, entries: list[Entry]) -> set[Entry]:
-        """Return nothing: there are no entries."""
-        return set()
-
-    def pending(self) -> list[Entry]:
         """Return nothing."""
         return []
 
@@ -88,6 +72,12 @@ class Records:
     def unread(self) -> bool:
         """Whether the journal could not be read: what an earlier process left is unknown."""
         return self.files is not None and self.files.unread
+
+    @property
+    def left(self) -> Journal | StoreJournal:
+        """The journal with what earlier processes left; a client without a journal never looks for that."""
+        assert not isinstance(self.journal, NoJournal)
+        return self.journal
 
     def put(self, record: Record) -> PutResult:
         """Save a record, which is in progress from now on. Blocks on the journal."""
@@ -168,13 +158,13 @@ class Records:
 
     def recover_spend(self) -> set[Entry]:
         """Save what dead processes wrote ahead, and return the records of requests whose cost is unknown."""
-        return {Entry(file_name(record.reservation_id)) for record in self.journal.recover_spend() if record.sent}
+        return {Entry(file_name(record.reservation_id)) for record in self.left.recover_spend() if record.sent}
 
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         if self.files is not None:
             self.files.remove_settled(now_ms)
-        found = self.journal.pending()
+        found = self.left.pending()
         in_progress = self.in_progress()  # now: a guard may have begun to settle one while the journal was read
         return [entry for entry in found if entry not in in_progress]
 

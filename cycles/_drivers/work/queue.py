@@ -214,7 +214,7 @@ class WorkQueue:
                 self._add_sent(recovered)
                 self._recovered.set()
             found = self._records.left_by_others(self._io.clock.wall_ms())
-            self._add_sent(self._records.journal.sent(found))
+            self._add_sent(self._records.left.sent(found))
             self._add_found(found)
             self._scan_finished = not self._records.unread
         finally:

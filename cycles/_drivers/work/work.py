@@ -93,7 +93,7 @@ def is_settlement(work: Work) -> bool:
 def record_of(work: Work, records: Records) -> Record | None:
     """Return the record to settle; None if there is none, or if the journal has it no longer or has quarantined it."""
     if isinstance(work, Found):
-        return records.journal.load(work.entry)
+        return records.left.load(work.entry)
     return work.record if isinstance(work, Settle) else None
 
 
@@ -108,7 +108,7 @@ def attempt(io: Io, records: Records, item: Item[Work]) -> Coroutine[Any, Any, S
 
 
 async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Found) -> Step:
-    record = work.record if isinstance(work, Settle) else records.journal.load(work.entry)
+    record = work.record if isinstance(work, Settle) else records.left.load(work.entry)
     if record is None:
         return None
     guard, was_read = (None, True) if isinstance(work, Found) else (work.guard, False)
