@@ -40,9 +40,8 @@ class _Counted(NamedTuple):
         """Return the value without the guards that have ended, and what the others hold, or have spent."""
         held, spent, left = 0, self.spent, {}
         for key, (estimate, guard) in self.open.items():
-            if (
-                guard is None and isinstance(key, ref) and key() is None
-            ):  # its caller was interrupted, so there is no reservation
+            # Its caller was interrupted, so there is no reservation.
+            if guard is None and isinstance(key, ref) and key() is None:
                 continue
             cost = None if guard is None else guard.cost
             if cost is None:

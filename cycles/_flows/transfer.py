@@ -25,10 +25,8 @@ from cycles._flows.io import Io
 from cycles._flows.reserve import Take, traced
 from cycles._flows.retry import describe, send_write, success_of
 
-_LATER: frozenset[str] = frozenset(
-    {"balances", "remaining_ttl_ms", "cycles_evidence"}
-)  # out of date when the token is attached
-
+# Out of date when the token is attached.
+_LATER: Final = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})
 _detached: Final[WeakValueDictionary[str, GuardState]] = WeakValueDictionary()
 """The guards that were detached in this process. A limit that counts one continues with the guard that replaces it."""
 

@@ -272,9 +272,8 @@ def _varies(info: Any) -> bool:
 
 def _found(owner: Any, info: Any, context: Mapping[str, str], at: datetime) -> Found | None:
     special = {kind: value for kind, value in context.items() if value not in _STANDARD}
-    own = owner is not None and any(
-        info is model for model in owner.models
-    )  # variants of another provider's model do not apply
+    # Variants of another provider's model do not apply.
+    own = owner is not None and any(info is model for model in owner.models)
     resolved = info.get_prices(at, special or None) if own else info.get_prices(at)
     missing = [
         f"{kind}:{value}" for kind, value in special.items() if not (own and _has_variant(info, kind, special, at))

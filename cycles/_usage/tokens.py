@@ -144,9 +144,8 @@ def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:
 
 def _is_inline(name: str, member: Any, kind: Any, mime: str) -> bool:
     if name in _INLINE:
-        return isinstance(member, Mapping) or (
-            name == "input_audio" and isinstance(member, str) and member != ""
-        )  # Mistral's
+        # A string is Mistral's.
+        return isinstance(member, Mapping) or (name == "input_audio" and isinstance(member, str) and member != "")
     if name == "image_url":
         return isinstance(member, Mapping) and isinstance(member.get("url"), str)
     if name == "data":

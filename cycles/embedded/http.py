@@ -148,9 +148,8 @@ class Application:
 
     def _form(self, operation: str, path_id: str | None, request: Request) -> Body:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-        if (media_type or request.body) and not _JSON_TYPE.fullmatch(
-            media_type
-        ):  # without a type and a body, the body is what is wrong
+        # Without a type and a body, the body is what is wrong.
+        if (media_type or request.body) and not _JSON_TYPE.fullmatch(media_type):
             raise ApiError(
                 "INVALID_REQUEST",
                 "the body is not declared as JSON; send it with Content-Type: application/json",

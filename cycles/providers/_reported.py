@@ -125,9 +125,8 @@ class MeteredCall(Call):
             return None, None
         if self.responded:
             return broken(raised), None
-        self.attempts = int(
-            not isinstance(raised, Exception)
-        )  # a call that failed costs nothing, one that was left does
+        # A call that failed costs nothing, one that was left does.
+        self.attempts = int(not isinstance(raised, Exception))
         return None, raised
 
     def _read_chunk(self, value: Any) -> None:

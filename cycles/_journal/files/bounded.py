@@ -15,9 +15,8 @@ T = TypeVar("T")
 _Outcome: TypeAlias = list[tuple[Any, BaseException | None]]  # one pair until the caller takes it: a value, or an error
 
 DEADLINE_S: Final = 2.0  # far above what a slow disk needs, and short enough for a `flush` with its default timeout
-MOST_HANGING: Final = (
-    8  # calls that hang at the same time; then the whole file system hangs, and others fail immediately
-)
+# Calls that hang at the same time: then the whole file system hangs, and others fail immediately.
+MOST_HANGING: Final = 8
 RECENT_S: Final = 0.1  # a directory that has responded since then is used without a separate thread
 
 

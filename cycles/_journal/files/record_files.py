@@ -134,10 +134,9 @@ class RecordFiles:
                     spare = self._calls.call(self.path(name), lock, discard=LockedFile.close)
                     with contextlib.closing(spare):
                         entries |= self._finish_writing(name, None)
+        # A writer that died may not have done so, and they are sent next.
         if self._sync and entries:
-            self._calls.call(
-                self.locate(), sync_folder
-            )  # a writer that died may not have done so, and they are sent next
+            self._calls.call(self.locate(), sync_folder)
         return list(entries)
 
     def has(self, name: str) -> bool:
