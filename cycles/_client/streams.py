@@ -23,6 +23,7 @@ from cycles._client.closing import close_stream
 from cycles._core.values.notes import add_note
 from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError
+from cycles._http.running_loop import run_to_first_yield
 from cycles._version import public
 
 T = TypeVar("T")
@@ -162,7 +163,7 @@ class AsyncGuardedStream(_Wrapped, Generic[T]):
             raise InvalidRequestError(f"stream must be iterable with `async for`, got {stream!r:.80}{hint}")
         super().__init__(stream)
         self._chunks = _async_chunks(guard if settle else None, stream, reader(usage, guard.usage))
-        _start(self._chunks)
+        run_to_first_yield(self._chunks)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -201,15 +202,6 @@ async def _async_chunks(
         raise
     if guard is not None:
         await guard._end(None)
-
-
-def _start(chunks: AsyncGenerator[Any, None]) -> None:
-    """Run the generator to its first ``yield``, which comes before its first ``await``."""
-    try:
-        chunks.__anext__().send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("an async stream must start without waiting")  # a bug in `_async_chunks`
 
 
 public(AsyncGuardedStream, GuardedStream)

@@ -10,6 +10,7 @@ from cycles._errors import InvalidRequestError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncGenerator
 
 
 class NoEventLoopError(InvalidRequestError, RuntimeError):
@@ -54,3 +55,9 @@ def wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
     """Set a future of a loop from any thread."""
     with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
         loop.call_soon_threadsafe(set_once, future)
+
+
+def run_to_first_yield(generator: AsyncGenerator[Any, None]) -> None:
+    """Start an async generator that awaits nothing before its first ``yield``."""
+    with contextlib.suppress(StopIteration):
+        generator.__anext__().send(None)

@@ -54,7 +54,7 @@ from cycles._flows.heartbeat import adopt, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Settle, Syncs
 from cycles._flows.signal import Signal
-from cycles._http.running_loop import wake
+from cycles._http.running_loop import run_to_first_yield, wake
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class TaskIo(BaseIo):
         if isinstance(step, ExtendAttempt):
             if self._loop_end is None:
                 self._loop_end = self._until_the_loop_ends()
-                _start(self._loop_end)
+                run_to_first_yield(self._loop_end)
             self._heartbeats.add(heartbeat)
             delay = step.due_ms / 1000 - time.monotonic()
             heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_heartbeat, heartbeat, step.due_ms))
@@ -257,12 +257,6 @@ class BlockCancellation:
         if guard.cancellation is not None and not guard.finalized and not guard.cancelled_by_lease:
             guard.cancelled_by_lease = True
             self._task.cancel("cycles: the lease was lost")
-
-
-def _start(generator: AsyncGenerator[None, None]) -> None:
-    """Run an async generator to its first `yield`, before which it awaits nothing."""
-    with contextlib.suppress(StopIteration):
-        generator.__anext__().send(None)
 
 
 @contextlib.contextmanager
