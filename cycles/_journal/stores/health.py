@@ -1,4 +1,8 @@
-"""Whether the journal's store responds: a circuit breaker, and one report for each outage."""
+"""Whether the journal's store responds: a circuit breaker, and one report for each outage.
+
+After a failure nothing is tried for a while, so that callers do not wait for a store that is down. The pause is one
+second after the first failure. It doubles with each further failure, up to 30 seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from cycles._config import JournalOutage
-from cycles._core.settlement.circuit_breaker import CircuitBreaker
 from cycles._errors import StoreError
 from cycles._journal.journal import JournalIssue
 from cycles._journal.stores.store import CheckedStore, JournalStore
 
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
 _PLACES: Final = {"memory": "in memory", "disk": "in local files", "refuse": "in local files"}
 
 
@@ -39,13 +44,14 @@ class StoreHealth:
         self._report = report
         self._clock = clock
         self._lock = threading.RLock()  # a signal handler may use the store, too
-        self._breaker = CircuitBreaker()
+        self._pause_s = 0.0  # 0: the last operation succeeded
+        self._until_s = 0.0
         self._claim_from_s = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether no operation should be tried now, because the store has just failed."""
-        return self._breaker.has_failed and self._breaker.is_open(self._clock())
+        return self._pause_s > 0 and self._clock() < self._until_s
 
     @property
     def may_claim(self) -> bool:
@@ -57,8 +63,12 @@ class StoreHealth:
         now_s = self._clock()
         # Reported after the lock is released: what is called may use the client, and so this store.
         with self._lock:
-            is_reported = self._breaker.has_failed  # one report for each outage
-            self._breaker.failed(now_s)
+            is_reported = self._pause_s > 0  # one report for each outage
+            # A failure in a pause says nothing new: its operation was on the way when the pause began.
+            if now_s >= self._until_s:
+                # Doubled up to the longest pause, so that a long outage costs few attempts.
+                self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S) if is_reported else FIRST_PAUSE_S
+                self._until_s = now_s + self._pause_s
             self._claim_from_s = now_s + self._claim_s
         if is_reported:
             return
@@ -71,10 +81,10 @@ class StoreHealth:
 
     def succeeded(self) -> None:
         """Note that an operation succeeded."""
-        if not self._breaker.has_failed:  # the common case costs no lock
+        if not self._pause_s:  # the common case costs no lock
             return
         with self._lock:
-            self._breaker.succeeded()
+            self._pause_s = self._until_s = 0.0
             self._claim_from_s = self._clock() + self._claim_s
 
     def report_problems(self, store: JournalStore) -> None:
