@@ -164,6 +164,9 @@ class _Create:
                     if self.request.reports_denial:
                         report_denied(self.io, self.request, error)
                     raise
+                if error.status == 200 and self.request.idempotency_key is None:  # a decision, which its key repeats
+                    self.key = new_key()
+                    self.call = create_call(self.request, self.key, self.options)
             await pause(self.io, delay_s)
 
     def clean_up(self, *, now: bool = False, runs_unreserved: bool = False) -> None:

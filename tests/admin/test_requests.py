@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -45,6 +45,19 @@ def test_a_missing_or_wrong_setting_is_named(
     monkeypatch.delenv("CYCLES_ADMIN_API_KEY", raising=False)
     with pytest.raises(cycles.ConfigurationError, match=message):
         Admin(base_url, api_key)
+
+
+def test_times_of_another_zone_are_sent_in_utc() -> None:
+    begin, end = (datetime(2026, month, 1, tzinfo=timezone(timedelta(hours=2))) for month in (5, 6))
+    script = Script(ok(key_body(), 201), ok(budget_body(), 201))
+    script.admin.create_api_key("acme", "prod", expires_at=end)
+    script.admin.create_budget("tenant:acme", FIVE, period=(begin, end))
+    assert datetime.fromisoformat(script.body(0)["expires_at"]) == end
+    assert script.body(0)["expires_at"].endswith("+00:00")
+    assert [script.body(1)[f"period_{edge}"] for edge in ("start", "end")] == [
+        "2026-04-30T22:00:00Z",
+        "2026-05-31T22:00:00Z",
+    ]
 
 
 def test_funding_names_the_tenant_of_the_scope_in_lower_case() -> None:

@@ -93,6 +93,16 @@ def test_an_amount_lets_reservations_up_to_that_sum_pass(server: cycles.Embedded
         assert len(review.requests) == 2
 
 
+def test_what_is_left_of_an_amount_adds_to_that_of_the_next(server: cycles.EmbeddedServer) -> None:
+    review = Reviewer(cycles.usd(5), cycles.usd(8))
+    with server.client(approve=review, approve_above=0.5) as client:
+        spend(client, 50)
+        spend(client, 1)  # $4 are left of the first amount
+        spend(client, 6)  # more than that, so approve is called: $2 are left of the second one
+        spend(client, 6)
+        assert [request.estimate for request in review.requests] == [cycles.usd(1), cycles.usd(6)]
+
+
 def test_an_amount_is_of_one_subject(server: cycles.EmbeddedServer) -> None:
     review = Reviewer(cycles.usd(4), True)
     with server.client(approve=review, approve_above=0.5) as client:

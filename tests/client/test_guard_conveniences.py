@@ -157,6 +157,36 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
         await world.get(first.release())
 
 
+@pytest.mark.parametrize("key", [None, "of the caller"])
+async def test_after_a_decision_that_denies_the_next_attempt_has_a_new_key(
+    world: World, server: Any, key: str | None
+) -> None:
+    """A server stores a decision under its key, and would return it for ever; an error response stores nothing."""
+    denied = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": [], "retry_after_ms": 1}
+    server.faults.status("reserve", 200, body=denied)
+    guard = await world.acquire(reserve(world, wait=60.0, idempotency_key=key))
+    await world.get(guard.release())
+    first, second = [request.json["idempotency_key"] for request in server.requests.of("reserve")]
+    assert (first == second) is (key is not None)
+    row = await world.get(world.operations.find(idempotency_key=second))
+    assert row.reservation_id == guard.reservation_id
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+async def test_a_denial_that_lasts_longer_than_the_wait_is_raised_immediately(
+    world: World, server: Any, in_pool: bool
+) -> None:
+    body = {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"}
+    server.faults.status("reserve", 429, body=body, headers={"Retry-After": "30"})
+    if in_pool:
+        reserved = world.client.pool(action=ACTION, max_held=cycles.tokens(1_000)).reserve(cycles.tokens(1), wait=20.0)
+    else:
+        reserved = reserve(world, wait=20.0)
+    with pytest.raises(cycles.RateLimitedError):
+        await world.acquire(reserved)
+    assert len(server.requests.of("reserve")) == 1
+
+
 @pytest.mark.parametrize("in_pool", [False, True])
 @pytest.mark.parametrize("code", ["BUDGET_CLOSED", "TENANT_CLOSED"])
 async def test_no_budget_is_waited_for_that_is_closed(world: World, server: Any, code: str, in_pool: bool) -> None:

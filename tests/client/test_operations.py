@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -136,13 +137,14 @@ async def test_reservations_by_their_ids(world: World, server: Any) -> None:
 
 
 async def test_committing_an_expired_reservation_by_its_id_raises_and_leaves_nothing_pending(
-    world: World, server: Any
+    world: World, server: Any, tmp_path: Path
 ) -> None:
     first = await reserved(world)
     server.faults.status("commit", 410, body={"error": "RESERVATION_EXPIRED", "message": "m", "request_id": "r"})
     with pytest.raises(cycles.ReservationExpiredError):
         await world.get(world.operations.commit_reservation(first, cycles.tokens(4)))
     assert await world.get(world.operations.pending()) == []
+    assert list(tmp_path.rglob("v2-*.json")) == []  # else the next start would send it
 
 
 @pytest.mark.parametrize("wrong", ["", ".", ".."])

@@ -98,6 +98,21 @@ def test_async_heartbeats_come_when_the_lease_needs_them(
         assert len(set(keys(extends))) == len(extends)
 
 
+def test_a_failure_before_a_success_is_not_the_cause_of_a_later_loss(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    with LeaseServer(refuse(503), grant()) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        still.beat(guard)
+        server_responded.wait_for("LeaseRetrying")
+        still.beat(guard)
+        server_responded.wait_for("LeaseExtended")
+        client.close()
+        assert isinstance(guard.lease_error, cycles.LeaseLostError)
+        assert guard.lease_error.__cause__ is None
+        assert guard.commit(cycles.tokens(1)).status == "committed"
+
+
 def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:

@@ -109,6 +109,25 @@ def test_calls_that_wait_for_a_question_share_a_no_and_each_get_a_yes() -> None:
             assert len(user.questions) == (3 if reply else 1)
 
 
+def test_a_call_that_leaves_is_not_shown_as_one_that_waits() -> None:
+    async def main() -> None:
+        user = User(True, True)
+        user.may_reply.clear()
+        asking = Asking(0.1, user)
+        payer = Payer("this run", "tenant:run", 0, 0, 1_000, is_scope=False)
+        calls = [asyncio.create_task(asking.denial("m", cycles.usd_microcents(5), [payer])) for _ in range(3)]
+        while asking.waiting < 2:
+            await asyncio.sleep(0)
+        calls[1].cancel()
+        await asyncio.wait(calls[1:2])
+        assert asking.waiting == 1
+        user.may_reply.set()
+        assert [await call for call in (calls[0], calls[2])] == [None, None]
+        assert [(question.waiting, question.total.amount) for question in user.questions] == [(0, 0), (0, 0)]
+
+    asyncio.run(main())
+
+
 def test_an_amount_grants_that_much_without_another_question() -> None:
     user = User(cycles.usd_microcents(BOUND), False)
     with proxied(cycles.usd_microcents(20 * BOUND), asking=Asking(0.001, user)) as place:

@@ -291,11 +291,11 @@ def test_a_proxy_of_the_caller_that_rejects_is_502_with_its_status() -> None:
 
 
 def test_hosts_that_the_caller_excludes_are_connected_directly() -> None:
-    caller = caller_proxy({"ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "10.0.0.0/8, .internal.example"})
+    entries = "10.0.0.0/8, .internal.example *.corp.example Near.example:8080"
+    caller = caller_proxy({"ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": entries})
     assert caller is not None
-    assert not caller.serves("db.internal.example")
-    assert not caller.serves("10.1.2.3")
-    assert caller.serves("far.example")
+    excluded = ("db.internal.example", "10.1.2.3", "a.corp.example", "near.example")
+    assert [caller.serves(host) for host in (*excluded, "far.example", "11.1.2.3")] == [False] * 4 + [True] * 2
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "HTTP_PROXY"])

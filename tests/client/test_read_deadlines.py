@@ -1,0 +1,43 @@
+"""A read that is repeated takes no longer than one timeout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from cycles._core.messages.outcome import Outcome, Unreachable
+from cycles._core.messages.requests import Call, CallOptions
+from cycles._core.protocol import GET_BALANCES
+from cycles._drivers.io.threads import CLOCK
+from cycles._flows.io import Settings, run
+from cycles._flows.retry import send_read
+
+
+class Silent:
+    """A server that takes four seconds to fail, and its client, whose time only they move."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0.0
+        self.timeouts: list[float | None] = []
+        self.settings = Settings("http://localhost", 10.0, 1)
+        self.clock = evolve(CLOCK, now_ms=lambda: self.now_ms, random=lambda: 0.5)
+
+    async def send(self, call: Call) -> Outcome:
+        self.timeouts.append(call.timeout_s)
+        self.now_ms += min(4.0, call.timeout_s or 0.0) * 1000
+        return Unreachable("no response")
+
+    async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
+        self.now_ms += (timeout_s or 0.0) * 1000
+        return False
+
+
+@pytest.mark.parametrize(("own", "timeouts"), [(None, [10.0, 5.9, 1.7]), (5.0, [5.0, 0.9])])
+def test_each_attempt_has_what_is_left_of_the_timeout(own: float | None, timeouts: list[float]) -> None:
+    client: Any = Silent()
+    outcome = run(send_read(client, Call(GET_BALANCES, options=CallOptions(timeout_s=own))))
+    assert isinstance(outcome, Unreachable)
+    assert client.timeouts == pytest.approx(timeouts)
+    assert client.now_ms <= (own or 10.0) * 1000
