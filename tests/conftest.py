@@ -92,6 +92,12 @@ def _own_logging() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send each read once: without a response, the pause before the next attempt would be longer than its timeout."""
+    monkeypatch.setattr("cycles._flows.retry._FIRST_PAUSE_S", 3600.0)
+
+
 def pytest_collection_finish() -> None:
     """Keep the collector away from what the modules hold: some tests call it, and it would look at all of that."""
     gc.collect()

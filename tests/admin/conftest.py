@@ -58,7 +58,12 @@ def target(request: pytest.FixtureRequest) -> Iterator[AdminTarget]:
 
         def client(key: str) -> cycles.Cycles:
             return cycles.Cycles(
-                base_url="http://embedded.test", api_key=key, tenant=tenant, journal=False, http_client=http
+                base_url="http://embedded.test",
+                api_key=key,
+                tenant=tenant,
+                journal=False,
+                flush_timeout=0.1,
+                http_client=http,
             )
 
         with http, Admin("http://embedded.test", "admin-key-of-the-test", http_client=http) as admin:

@@ -102,6 +102,7 @@ def test_headers_of_a_call_replace_those_of_the_same_name() -> None:
     assert headers["X-Team"] == "blue"
 
 
+@pytest.mark.usefixtures("no_pause")
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_an_error_names_the_variables_of_the_admin_client(is_async: bool) -> None:
     with socket.socket() as free:

@@ -247,7 +247,10 @@ async def test_a_flush_counts_what_is_still_being_sent(world: World, shop: Shop,
     assert (await settled(world, guard)).status == "committed"
 
 
-async def test_a_close_reports_what_is_still_being_sent(shop: Shop, respond: threading.Event) -> None:
+async def test_a_close_reports_what_is_still_being_sent(
+    shop: Shop, respond: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._drivers.runtime.THREADS_END_S", 0.01)
     client = shop.client(flush_timeout=0.01)
     left: list[Any] = []
     client.on_event(lambda event: left.append(event) if type(event).__name__ == "SettlementsLeftPending" else None)

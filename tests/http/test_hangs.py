@@ -30,10 +30,12 @@ SOON_S = 30.0  # far less than a hang, far more than any healthy attempt
 HANG_S = 100.0
 
 
-def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | ExchangeError]:
+def exchange(
+    kind: str, endpoint: Endpoint, times: int = 1, *, connect_s: float = CONNECT_S
+) -> list[Reply | ExchangeError]:
     """Send some exchanges, each over a new connection."""
     if kind == "threads":
-        blocking = BlockingConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        blocking = BlockingConnections(endpoint, connect_timeout_s=connect_s, max_connections=1)
         try:
             return [
                 _outcome(lambda: blocking.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S))) for _ in range(times)
@@ -42,7 +44,7 @@ def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | Exch
             blocking.close()
 
     async def main() -> list[Reply | ExchangeError]:
-        connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        connections = AsyncConnections(endpoint, connect_timeout_s=connect_s, max_connections=1)
         outcomes: list[Reply | ExchangeError] = []
         for _ in range(times):
             try:
@@ -100,7 +102,7 @@ def test_a_name_service_that_hangs_is_bounded_by_the_connect_timeout(kind: str, 
     names.responds.clear()
     before = set(threading.enumerate())
     began = time.monotonic()
-    (outcome, again) = exchange(kind, Endpoint("http://server.test:80"), 2)
+    (outcome, again) = exchange(kind, Endpoint("http://server.test:80"), 2, connect_s=0.1)
     assert time.monotonic() - began < SOON_S
     assert isinstance(outcome, ExchangeError)
     assert (outcome.kind, outcome.request_sent) == (FailureKind.CONNECT, False)

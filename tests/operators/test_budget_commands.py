@@ -123,6 +123,7 @@ def test_a_missing_setting_is_one_line_with_exit_status_2(
     assert says in ran.err
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_a_wrong_key_a_missing_budget_and_a_wrong_scope(
     run: Cycles, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

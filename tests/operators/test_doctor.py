@@ -54,6 +54,7 @@ def test_all_is_well(run: Cycles, configured: cycles.EmbeddedServer, tmp_path: P
     assert {request.method for request in configured.requests} == {"GET"}
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_a_failure_has_a_remedy_and_the_status_of_its_kind(
     run: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def served(path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def tls(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> Any:
+def tls(run_here: Cycles, no_pause: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the status of `doctor` and its check `tls` for an address."""
     monkeypatch.setenv("CYCLES_API_KEY", "cyc_live_abc_def")
     monkeypatch.setenv("CYCLES_TENANT", "acme")

@@ -230,6 +230,7 @@ def test_flush_exits_4_if_the_journal_was_not_read_to_the_end(
         return names(store)
 
     monkeypatch.setattr(RecordFiles, "names", later)
+    monkeypatch.setattr("cycles._drivers.runtime.THREADS_END_S", 0.01)
     monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")
     ran = run("flush", "--json", "--timeout", "0.01")
     assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 0, "quarantined": 0, "scan_finished": False})

@@ -78,7 +78,8 @@ def test_a_ledger_that_denies_has_decided() -> None:
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     kept = (*RUN, "--keep", "job")
-    assert run_process(*kept, "--", "true").status == 0
+    env = environment(CYCLES_FLUSH_TIMEOUT="0.1")  # what a full disk cannot save stays pending
+    assert run_process(*kept, "--", "true", env=env).status == 0
     [file] = tmp_path.rglob("job.db")
     size = file.stat().st_size
     ran = subprocess.run(
@@ -86,7 +87,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
+        env={**env, "PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),  # as on a disk that is full
     )
     assert ran.returncode == 3, ran.stderr

@@ -616,6 +616,7 @@ def test_a_body_without_an_end_is_not_read_to_its_end(reconcile: Reconcile, apis
     assert "more than 16777216 bytes" in ran.err
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_no_admin_api_and_no_ledger(
     reconcile: Reconcile, apis: AdminApis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

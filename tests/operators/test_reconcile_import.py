@@ -11,6 +11,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import cycles
@@ -127,8 +128,9 @@ def test_anthropic_imports_with_its_name(reconcile: Reconcile, apis: AdminApis, 
 
 
 def test_an_import_that_lost_its_response_is_charged_once(
-    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0.1")
     apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="1")]
     ledger.server.faults.drop_response("commit", times=None)
     assert reconcile(*IMPORT).status == 3

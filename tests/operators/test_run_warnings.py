@@ -87,9 +87,10 @@ def test_the_kinds_of_warnings_are_bounded(log: Any, capsys: pytest.CaptureFixtu
         assert len(timers) == MOST_KINDS
 
 
-def test_reservation_ids_appear_only_with_v(configured: cycles.EmbeddedServer) -> None:
+def test_reservation_ids_appear_only_with_v(configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0.1")
     configured.faults.status("commit", 500, times=None)
-    with ThreadPoolExecutor() as at_once:  # each waits for its flush timeout
+    with ThreadPoolExecutor() as at_once:
         ran, verbose = at_once.map(lambda options: run_process("run", *options, "--fake", *AGENT), ((), ("-v",)))
     lines = [line for line in ran.err.splitlines() if line.startswith("warning: a reservation: commit of ")]
     more = [re.fullmatch(r".* \(and (\d) more like this\)", line) for line in lines]

@@ -100,7 +100,8 @@ def test_without_a_terminal_and_yes_nothing_is_changed(run: Cycles, verb: str) -
 
 
 @pytest.mark.parametrize("verb", ["reset", "delete"])
-def test_a_run_in_use_stays_and_is_listed_as_such(run: Cycles, verb: str) -> None:
+def test_a_run_in_use_stays_and_is_listed_as_such(run: Cycles, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles.embedded.store.LOCK_WAIT_S", 0.01)
     path = keep("job", cycles.usd(5), spent=7)
     with cycles.EmbeddedServer(path=path) as server:
         ran = run("runs", verb, "job", "--yes")

@@ -17,6 +17,7 @@ from cycles._drivers import channel
 from cycles._http.connection_pool import Held
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, answer
 from tests.support.inside import runtime_of
+from tests.support.still_time import StillTime
 from tests.support.stub import Stub, ok
 
 RESPONSE_S = 0.02
@@ -65,6 +66,13 @@ def make(slow: Stub, tmp_path: Path) -> Iterator[Make]:
         each.close()
 
 
+@pytest.fixture
+def no_wait(hurry: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each response take `RESPONSE_S` of a time that only the server moves."""
+    monkeypatch.setattr(hurry, "wait", StillTime(monkeypatch).move)
+
+
+@pytest.mark.usefixtures("no_wait")
 def test_threads_that_wait_for_a_connection_longer_than_the_timeout_all_commit(make: Make) -> None:
     client = make()
 
@@ -77,6 +85,7 @@ def test_threads_that_wait_for_a_connection_longer_than_the_timeout_all_commit(m
     assert client.pending() == []
 
 
+@pytest.mark.usefixtures("no_wait")
 def test_tasks_that_wait_for_a_connection_longer_than_the_timeout_all_commit(make: Make) -> None:
     client = make()
 

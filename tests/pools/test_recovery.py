@@ -298,7 +298,7 @@ def test_a_chunk_that_is_sealed_during_the_sync_of_a_slot_does_not_make_the_comm
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = os.fdatasync
-    with setup.client(durability="disk") as client:
+    with setup.client(durability="disk", flush_timeout=0.1) as client:
         pool = client.pool(T(40), action=ACTION)
 
         def sealed_meanwhile(descriptor: int) -> None:

@@ -16,7 +16,9 @@ import pytest
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup
-from tests.support.waiting import hold_responses
+from tests.support.inside import runtime_of
+from tests.support.still_time import StillTime
+from tests.support.waiting import event_of, hold_responses
 
 ACTUAL = cycles.tokens(42)
 SOON_S = 30.0  # less than what hangs in these tests
@@ -191,21 +193,19 @@ def test_what_is_dropped_waits_for_no_request(world: Setup, kind: str, monkeypat
     assert world.server.charged == 42
 
 
-def test_the_lease_of_a_guard_that_outlives_its_loop_is_renewed_by_the_scheduler(world: Setup) -> None:
-    client = world.client()
-    extended = threading.Event()
-
-    def note(event: Any) -> None:
-        if type(event).__name__ == "LeaseExtended":
-            extended.set()
-
-    client.on_event(note)
+def test_the_lease_of_a_guard_that_outlives_its_loop_is_renewed_by_the_scheduler(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, still = world.client(), StillTime(monkeypatch)
+    still.drives(runtime_of(client).scheduler)
+    wait_for_extend = event_of(client, "LeaseExtended")
 
     async def run() -> Any:
         return await client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=7_500)
 
     guard = asyncio.run(run())
-    assert extended.wait(PATIENCE_S)
+    still.beat(guard)
+    wait_for_extend()
     assert guard.state == "active"
     asyncio.run(guard.release())
     client.close()

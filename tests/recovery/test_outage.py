@@ -182,6 +182,7 @@ def test_a_client_starts_without_waiting_for_its_journal(world: Setup, monkeypat
         return real(journal)
 
     monkeypatch.setattr(Journal, "pending", slow)
+    monkeypatch.setattr("cycles._drivers.work.queue.SCAN_S", 0.01)
     client = world.client()  # returns, though the journal has not been read
     guard = client.reserve(cycles.tokens(10), action=("k", "n")).acquire()
     assert guard.commit(cycles.tokens(5)).status == "committed"

@@ -50,6 +50,8 @@ def listing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         return names(store)
 
     monkeypatch.setattr(RecordFiles, "names", later)
+    monkeypatch.setattr("cycles._drivers.work.queue.SCAN_S", 0.01)
+    monkeypatch.setattr("cycles._drivers.runtime.THREADS_END_S", 0.01)
     yield gate
     gate.set()
 
