@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.short import fewer
+
 # Also where the environment turns it off, workers and the processes that tests start share compiled modules. Otherwise
 # each of them compiles the package again, which takes longer than most tests.
 sys.dont_write_bytecode = False
@@ -37,6 +39,7 @@ with contextlib.suppress(ImportError):  # the environments of integrations and p
     # A busy machine is no failure. With CI_SIGNALS, which `.ci/run` sets, the examples are the same in each run.
     settings.register_profile(
         "cycles",
+        max_examples=fewer(100),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
         derandomize="CI_SIGNALS" in os.environ,

@@ -19,6 +19,7 @@ from cycles._core.pool.chunk_record import ChunkHeader, decode_header, recovered
 from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Totals, decode, encode
 from cycles._core.settlement.record import RecordError
 from cycles._core.subjects import Action, Subject
+from tests.support.short import fewer
 
 MAX_HELD = 100
 CHUNK = 25
@@ -227,7 +228,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.charged + self.events + unsettled == self.actuals
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=fewer(150), stateful_step_count=60, deadline=None)
 test_random_guards_denials_overages_and_kills = PoolMachine.TestCase
 
 

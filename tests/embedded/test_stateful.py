@@ -10,6 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 import cycles
 from cycles.embedded import EmbeddedServer
+from tests.support.short import fewer
 
 from .model import Account, Hold, Model, outcome
 
@@ -167,7 +168,7 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=100,
+    max_examples=fewer(100),
     stateful_step_count=30,
     deadline=None,
     database=None,

@@ -14,6 +14,7 @@ import cycles
 from cycles.embedded.__main__ import main as embedded_main
 from tests.embedded.process import KEY, embedded_process
 from tests.evidence.kit import SEED, public_key
+from tests.support.short import fewer
 
 ACTION = ("llm.completion", "gpt-4o")
 BUDGETS: dict[str, Any] = {
@@ -163,7 +164,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=fewer(40), deadline=None)
 @given(metadata=st.dictionaries(st.text(min_size=1), VALUES, max_size=4), estimate=st.integers(0, 3000))
 def test_what_the_server_signs_always_verifies(metadata: dict[str, Any], estimate: int) -> None:
     with cycles.EmbeddedServer(budgets=BUDGETS, evidence_key=SEED) as server:

@@ -14,6 +14,7 @@ import cycles
 from cycles._evidence.canonical_json import canonical, copy_exact, number_text, read_exact
 from cycles._evidence.strict_json import StrictJsonError
 from tests.evidence.kit import REQUEST, did, key_set, reserve, sealed
+from tests.support.short import fewer
 
 ENVELOPES = [
     sealed(),
@@ -119,7 +120,7 @@ def test_members_are_sorted_by_utf_16_units(members: dict[str, int]) -> None:
     assert json.loads(text) == members
 
 
-@settings(max_examples=300)
+@settings(max_examples=fewer(300))
 @given(st.binary(max_size=40) | st.text(max_size=40))
 def test_arbitrary_documents_are_rejected_and_never_crash(document: bytes | str) -> None:
     with pytest.raises(cycles.EvidenceRejectedError):

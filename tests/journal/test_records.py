@@ -21,6 +21,7 @@ from cycles._core.settlement.record import (
     file_name,
     partition,
 )
+from tests.support.short import fewer
 
 KNOWN = {
     "version": 1,
@@ -105,7 +106,7 @@ def test_the_check_is_a_digest_that_any_language_can_calculate() -> None:
     assert decode(json.dumps(json.loads(raw), indent=2, ensure_ascii=False).encode()) == decode(raw)
 
 
-@settings(max_examples=300)
+@settings(max_examples=fewer(300))
 @given(st.data())
 def test_a_record_with_a_flipped_bit_is_rejected_or_unchanged(data: st.DataObject) -> None:
     raw = encode(decode(json.dumps(KNOWN).encode()))

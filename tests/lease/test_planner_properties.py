@@ -11,6 +11,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
 from tests.lease.simulation import Attempt, Fate, Run, Server
+from tests.support.short import fewer
 
 DAY = 86_400_000
 TRAVEL_MS = st.floats(0, 200)  # one way
@@ -31,7 +32,7 @@ servers = st.builds(
     max_lead_ms=st.just(math.inf) | st.integers(8_000, 60_000),
     tick_ms=st.sampled_from([1, 16, 100]),
 )
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=fewer(100), deadline=None)
 
 
 def repeated(drawn: list[Attempt]) -> Iterator[Attempt]:
@@ -135,7 +136,7 @@ def valid(step: Step, now_ms: float, *, fresh_key: bool) -> None:
     assert step.timeout_ms > 0  # may be infinite
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=fewer(200), deadline=None)
 @given(
     st.integers(1_000, DAY),
     st.floats(1, 1e9) | st.just(math.inf),

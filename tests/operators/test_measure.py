@@ -22,6 +22,7 @@ from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import processes, run_process
 from tests.operators.running import GPT_4O, USED, far_from_midnight, summary, upstreams
+from tests.support.short import fewer
 
 NOON = int(datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp() * 1000)
 HOUR = 3_600_000
@@ -93,7 +94,7 @@ def test_a_window_begins_again() -> None:
     assert would_deny(calls, 20, "day") == (3, 2, 60)
 
 
-@settings(max_examples=100)
+@settings(max_examples=fewer(100))
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 5_000)), max_size=12), st.integers(1, 200)
 )

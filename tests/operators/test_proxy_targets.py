@@ -11,6 +11,7 @@ from cycles.providers._endpoints import find
 from cycles.proxy._settings import upstreams_of
 from cycles.proxy._targets import RejectedError, target_of
 from tests.operators.proxying import proxied
+from tests.support.short import fewer
 
 UPSTREAMS = {
     "openai": "https://o.example/api/v1",
@@ -182,7 +183,7 @@ PATHS = (
 def test_no_body_makes_the_proxy_fail_or_leaves_budget_held() -> None:
     with proxied(max_output_tokens=50) as place:
 
-        @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=fewer(120), deadline=None, suppress_health_check=list(HealthCheck))
         @given(path=st.sampled_from(PATHS), body=st.dictionaries(st.sampled_from(NAMES), values, max_size=5))
         def check(path: str, body: dict[str, Any]) -> None:
             response = place.post(path, json={"model": "m", **body})

@@ -21,6 +21,7 @@ from cycles.billing._rows import BillRow
 from tests.operators.admin_apis import CENT, AdminApis, Billed, Ledger, ago, today
 from tests.operators.kit import ROOT, environment, processes
 from tests.operators.test_reconcile import DOLLAR, Reconcile, apis as apis, ledger as ledger, reconcile as reconcile
+from tests.support.short import fewer
 
 IMPORT = ("--import", "--yes", "--json")
 
@@ -209,7 +210,7 @@ class Turns:
 bills = st.lists(st.integers(0, 500), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=fewer(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(growth=bills, later=st.lists(st.integers(0, 200), min_size=4, max_size=4), data=st.data())
 def test_two_imports_at_the_same_time_charge_what_the_bill_has(
     growth: list[int], later: list[int], data: st.DataObject
@@ -264,7 +265,7 @@ def _import_both(ledger: Ledger, day: str, bills: list[int], order: list[bool]) 
     assert failures == []
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=fewer(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from(["whole", "claimed", "reserved"])), max_size=5))
 def test_an_import_that_was_killed_blocks_no_other(steps: list[tuple[int, str]]) -> None:
     """It may end after its claim, or after its reservation."""

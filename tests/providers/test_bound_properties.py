@@ -18,6 +18,7 @@ from cycles.providers._call import Call, End
 from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
 from cycles.providers._provider import Endpoint
+from tests.support.short import fewer
 
 ANY = 1_048_576
 MEDIA = {  # of the media below, which have three bytes
@@ -30,7 +31,9 @@ MEDIA = {  # of the media below, which have three bytes
 IMAGE = 6_240
 CALLS = 5
 slow = settings(
-    max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=fewer(50),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    deadline=None,
 )
 
 rates = st.decimals(0, 100, places=3)

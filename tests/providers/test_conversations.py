@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 import cycles
 from cycles.providers._conversations import MOST_KEPT, Conversations, chain_of
 from tests.providers.conftest import Anthropic, AsyncOpenAI, Desk, Gemini, OpenAI, Responses, Sdk
+from tests.support.short import fewer
 
 ORIGIN = ("m", "http://provider")
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
@@ -84,7 +85,7 @@ def all_merges(draw: st.DrawFn) -> Merges:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=fewer(150), deadline=None)
 @given(first=messages.filter(bool), added=messages, merges=all_merges(), with_tools=st.booleans())
 def test_the_bound_is_never_below_the_count(first: Any, added: Any, merges: Merges, with_tools: bool) -> None:
     others = {"tools": TOOLS, "model": "m"} if with_tools else {"model": "m"}
@@ -94,7 +95,7 @@ def test_the_bound_is_never_below_the_count(first: Any, added: Any, merges: Merg
     assert count(after, merges) <= bound
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=fewer(100), deadline=None)
 @given(turns=st.lists(messages.filter(bool), min_size=1, max_size=5), merges=all_merges())
 def test_the_bound_of_a_conversation_that_grows_is_never_below_the_count(turns: Any, merges: Merges) -> None:
     kept = Conversations()

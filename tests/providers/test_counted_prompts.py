@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.short import fewer
+
 pytest.importorskip("hypothesis")
 pytest.importorskip("genai_prices")
 
@@ -287,7 +289,7 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
     return body
 
 
-@settings(max_examples=150, suppress_health_check=BUSY)
+@settings(max_examples=fewer(150), suppress_health_check=BUSY)
 @given(body=bodies(), model=st.sampled_from(["gpt-4o", "gpt-4", "gpt-5", "gpt-3.5-turbo", "house-model"]))
 def test_no_request_costs_more_than_its_estimate(tables: Any, body: dict[str, Any], model: str) -> None:
     encoding = tables.get_encoding("cl100k_base" if model in ("gpt-4", "gpt-3.5-turbo") else "o200k_base")
@@ -300,7 +302,7 @@ def test_no_request_costs_more_than_its_estimate(tables: Any, body: dict[str, An
     )
 
 
-@settings(max_examples=200, suppress_health_check=BUSY)
+@settings(max_examples=fewer(200), suppress_health_check=BUSY)
 @given(text=texts)
 def test_a_text_has_the_tokens_of_the_reference(tables: Any, text: str) -> None:
     counter = counter_for("gpt-4o")

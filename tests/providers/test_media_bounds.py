@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 import cycles
 from cycles._usage.media import MEDIA_TOKENS, medium_of, row_of
 from cycles._usage.tokens import bound_of
+from tests.support.short import fewer
 
 data_snapshot: Any = pytest.importorskip("genai_prices.data_snapshot")
 BOOK = cycles.PriceBook.genai()
@@ -139,7 +140,7 @@ def test_a_video_has_its_length(seconds: int, version: int) -> None:
 
 
 @given(seconds=st.integers(1, 600), kbit=st.sampled_from([6, 8, 32, 128]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=fewer(25), deadline=None)
 def test_audio_is_bounded_by_its_size(seconds: int, kbit: int) -> None:
     data = bytes(seconds * kbit * 125)
     assert most("gpt-audio", openai_part(data, "audio/mp3")) >= seconds * 10
@@ -156,7 +157,7 @@ PRICED = [
 
 
 @given(model=st.sampled_from(PRICED), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=fewer(200), deadline=None)
 def test_the_estimate_is_a_bound_with_media_of_every_model(model: tuple[str, int], data: st.DataObject) -> None:
     name, window = model
     row = row_of(name)

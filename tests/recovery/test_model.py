@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, journal_files
+from tests.support.short import fewer
 
 HOUR_MS: Final = 3_600_000
 NEVER_BY_ITSELF: Final = {"retry_initial_delay": 3_600.0, "retry_max_delay": 3_600.0, "flush_timeout": 0.0}
@@ -141,5 +142,5 @@ def abandon(client: cycles.Cycles) -> None:
 
 TestSettling = Settling.TestCase
 TestSettling.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=fewer(40), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

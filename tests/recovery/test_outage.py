@@ -19,6 +19,7 @@ from cycles._core.settlement.record import Record, event_record_id
 from cycles._drivers.io.threads import BlockingIo
 from cycles._journal.journal import Journal
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup, journal_files, records_in
+from tests.support.short import fewer
 
 HOUR_S = 3_600.0
 BASE_URL = "http://ledger.test"
@@ -106,7 +107,7 @@ def server() -> Iterator[cycles.EmbeddedServer]:
 def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = 2_000
+    count = fewer(2_000)
     leave_pending(tmp_path, BASE_URL, count)
     arrived: list[str] = []
     handle = server.handle

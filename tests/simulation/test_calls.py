@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.simulation import calls
-from tests.support.short import IS_SHORT
+from tests.support.short import fewer
 
-WORLDS = 200 if IS_SHORT else 500
+WORLDS = fewer(500, 5)
 
 
 def test_worlds_of_calls_keep_every_invariant() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.simulation import chunk_fleet
+from tests.support.short import fewer
 
 # Seeds that once found a fault: a task that settled an earlier sum than the one taken since; a record that the store
 # had lost and two clients put again; a record that was taken again before its earlier task had ended; a settled sum
@@ -17,12 +18,14 @@ KEPT_WITH_OUTAGES = (5930, 6150)
 
 
 def test_a_thousand_chunks_keep_every_invariant() -> None:
-    broken = {seed: problem for seed in range(1_000) if (problem := chunk_fleet.run(seed)) is not None}
+    broken = {seed: problem for seed in range(fewer(1_000)) if (problem := chunk_fleet.run(seed)) is not None}
     assert broken == {}
 
 
 def test_chunks_in_outages_keep_every_invariant() -> None:
-    broken = {seed: problem for seed in range(500) if (problem := chunk_fleet.run(seed, outages=True)) is not None}
+    broken = {
+        seed: problem for seed in range(fewer(500)) if (problem := chunk_fleet.run(seed, outages=True)) is not None
+    }
     assert broken == {}
 
 

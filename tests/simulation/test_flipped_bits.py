@@ -8,8 +8,9 @@ import pytest
 
 from cycles._core.settlement import record as records
 from tests.simulation import flipped_bits
+from tests.support.short import fewer
 
-SEEDS = 60
+SEEDS = fewer(60)
 
 
 def test_no_record_with_flipped_bits_is_charged_with_another_amount(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.short import IS_SHORT
+from tests.support.short import IS_SHORT, fewer
 
 ROOT = Path(__file__).parents[2]
-SEEDS_PER_TEST = 10 if IS_SHORT else 100
-KNOWN_EACH = 3 if IS_SHORT else 1
+SEEDS_PER_TEST = fewer(100, 20)
+KNOWN_EACH = 6 if IS_SHORT else 1
 PARTS = 2
 SINCE_SWARMS = "# With swarms:"
 
