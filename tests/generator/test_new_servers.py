@@ -124,6 +124,16 @@ SMALL: dict[str, tuple[Callable[[str, Json], Any], Look, Any]] = {
         lambda client: client.reservation("r1").status,
         "PAUSED",
     ),
+    "policy keys with a new member": (
+        set_at("getReservation", "action.policy_keys", {"host": "api.example", "zone": "eu"}),
+        lambda client: client.reservation("r1").action.policy_keys,
+        cycles.PolicyKeys(host="api.example"),
+    ),
+    "policy keys of another form": (
+        set_at("getReservation", "action.policy_keys", {"host": "https://api.example/"}),
+        lambda client: client.reservation("r1").action.policy_keys,
+        None,
+    ),
     "a status of an event": (
         set_at("createEvent", "status", "QUEUED"),
         lambda client: client.record(cycles.tokens(5), action=ACTION).status,

@@ -171,6 +171,14 @@ def test_a_temporary_file_that_is_not_complete_goes(journal: Journal, content: b
     assert not told
 
 
+def test_a_spare_file_in_which_a_dead_writer_has_written_a_record_is_pending(journal: Journal, told: Told) -> None:
+    put(journal, "0a1b2c3d-17-0.spare", encode(a_record()))
+    put(journal, "0a1b2c3d-17-1.spare", b"\0" + encode(a_record("rsv_2"))[1:])  # it was deleted
+    assert settle_all(journal) == [a_record()]
+    assert all_files(journal) == set()
+    assert not told
+
+
 def test_a_temporary_file_of_a_thread_of_this_process_is_left_to_it(
     journal: Journal, open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:

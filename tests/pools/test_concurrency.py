@@ -83,7 +83,7 @@ def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop, mon
     respond = asyncio.Event()
     monkeypatch.setattr("cycles.embedded.transports.asyncio", SimpleNamespace(sleep=lambda _: respond.wait()))
     shop.faults.delay("reserve", 1.0)
-    pool, arrivals = client.pool(T(400), action=ACTION), Arrivals(shop.server)
+    pool, arrivals = client.pool(T(400), action=ACTION, limit=T(100)), Arrivals(shop.server)
 
     async def cancelled() -> None:
         waiting = asyncio.create_task(enter())

@@ -132,6 +132,17 @@ def test_a_repeated_cleanup_releases_with_the_same_key(world: Setup) -> None:
         assert guard.reservation_id is not None
 
 
+def test_two_cleanups_release_with_two_keys(world: Setup) -> None:
+    with world.client() as client:
+        client.reserve(cycles.tokens(100), action=ACTION).acquire().release()
+        (create,) = requests(world, "reserve")
+        for key in ("first", "second"):
+            call = Call("createReservation", body={**create, "idempotency_key": key})
+            run(clean_up_create(runtime_of(client).blocking, call))
+    assert len({body["idempotency_key"] for body in requests(world, "release")}) == 3
+    assert reserved(world) == 0
+
+
 def test_a_conflict_that_says_released_is_a_success(world: Setup) -> None:
     seen: list[Any] = []
     body = {"error": "RESERVATION_FINALIZED", "message": "reservation r is RELEASED", "request_id": "r"}

@@ -144,6 +144,19 @@ class _KeepsTheFence(_Broken):
         return [evolve(each, fence=before[each.key]) for each in taken]
 
 
+class _TakesTwiceInThreads(_Broken):
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        return super().take(limit, claim_ms if threading.current_thread() is threading.main_thread() else 0)
+
+
+class _TakesAnotherOneInThreads(_Broken):
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        taken = super().take(limit, claim_ms)
+        if threading.current_thread() is threading.main_thread():
+            return taken
+        return [evolve(each, key=each.key[::-1]) for each in taken]
+
+
 class _NeverQuarantines(_Broken):
     def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
         for row in self._tables.rows.values():
@@ -165,6 +178,8 @@ class _NeverQuarantines(_Broken):
         (_ListsEverything, "no more than its limit"),
         (_TakesTwice, "not taken again"),
         (_TakesTooEarly, "not due"),
+        (_TakesTwiceInThreads, "no record is taken twice"),
+        (_TakesAnotherOneInThreads, "every due record is taken"),
         (_TakesKeptRecords, "take returns no kept record"),
         (_KeepsTheFence, "a new fence"),
         (_NeverQuarantines, "poison record"),

@@ -559,6 +559,15 @@ async def test_the_commits_of_many_tasks_are_put_together(
     assert records(store) == []
 
 
+def test_a_record_that_json_cannot_express_stops_no_other_one_of_its_round_trip(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore
+) -> None:
+    bad = a_record("bad", commit_body={"metadata": float("nan")})
+    results = shared(worker()).put_many([a_record("first"), a_record("second"), bad, a_record("last")])
+    assert results == [PutResult.SAVED, PutResult.SAVED, PutResult.FAILED, PutResult.SAVED]
+    assert {record.reservation_id for record in records(store)} == {"first", "second", "last"}
+
+
 def test_a_client_says_at_its_start_what_a_store_may_lose(
     worker: Callable[..., cycles.Cycles], caplog: pytest.LogCaptureFixture
 ) -> None:
