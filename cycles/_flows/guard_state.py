@@ -304,11 +304,9 @@ class GuardState:
         with self._lock:
             while True:
                 state = self._state
-                following = TRANSITIONS[state].get(event)
+                following = TRANSITIONS[state].get(event) if if_accepted else next_state(state, event)
                 if following is None:
-                    if if_accepted:
-                        return
-                    following = next_state(state, event)  # raises the error
+                    return
                 if self._state == state:
                     break
             if settlement is not None:
