@@ -59,7 +59,6 @@ class Pools:
         self._scheduler = scheduler
         self._write_ahead = write_ahead
         self._workers = scheduler.worker_pool("pools", WORKERS)
-        self._records = records
         self._reporter = reporter
         self._files = records.files
         self._reported: set[str] = set()
