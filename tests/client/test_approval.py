@@ -67,14 +67,16 @@ def test_below_the_fraction_and_in_another_unit_nothing_is_asked(server: cycles.
         assert review.requests == []
 
 
-@pytest.mark.parametrize("reply", [True, False, cycles.usd(1), cycles.usd("0.99")], ids=str)
+@pytest.mark.parametrize(
+    ("reply", "is_yes"), [(True, True), (False, False), (cycles.usd(1), True), (cycles.usd("0.99"), False)], ids=str
+)
 def test_a_reply_without_more_than_its_reservation_grants_nothing_to_the_next(
-    server: cycles.EmbeddedServer, reply: Any
+    server: cycles.EmbeddedServer, reply: Any, is_yes: bool
 ) -> None:
     review = Reviewer(reply, True)
     with server.client(approve=review, approve_above=0.5) as client:
         spend(client, 50)
-        with contextlib.suppress(cycles.ApprovalDeniedError):
+        with contextlib.nullcontext() if is_yes else pytest.raises(cycles.ApprovalDeniedError):
             spend(client, 1)
         client.reserve(cycles.Amount("USD_MICROCENTS", 1), action=ACTION).acquire().release()
         assert len(review.requests) == 2
@@ -225,6 +227,9 @@ def test_a_yes_is_for_one_reservation(server: cycles.EmbeddedServer) -> None:
     queue = Queue(True, True, True)
     assert _compete(server, queue, 3) == ["spent"] * 3
     assert queue.calls == 3
+    first, *others = queue.waiting
+    assert first == (2, 2_00000000)
+    assert max(others) <= (1, 1_00000000)  # of the two that were left, one has its turn
 
 
 def test_in_async_code_a_blocking_function_runs_in_a_thread(server: cycles.EmbeddedServer) -> None:

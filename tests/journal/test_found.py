@@ -156,6 +156,15 @@ def test_a_complete_temporary_file_of_a_dead_writer_is_pending(journal: Journal)
     assert files(journal) == set()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_the_spare_files_of_dead_writers_are_closed_again(journal: Journal) -> None:
+    for number in range(3):
+        put(journal, f"0a1b2c3d-17-{number}.spare", encode(a_record(f"rsv_{number}")))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert len(journal.pending()) == 3
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_a_temporary_file_beside_its_record_goes(journal: Journal) -> None:
     journal.save(a_record())
     put(journal, a_temporary_name("rsv_1"), encode(a_record().to_event_mode()))

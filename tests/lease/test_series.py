@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,34 @@ def test_a_lost_lease_is_followed_by_another(
             assert first.state == "committed"
             series.next().spend(cycles.tokens(1))
         assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit"] * 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_part_that_lost_its_lease_is_among_the_settlements(
+    client_of: Callable[..., cycles.Cycles], server_responded: Events, still: StillTime, is_async: bool
+) -> None:
+    options: Any = {"action": ACTION, "ttl_ms": 3_500, "lease_policy": "fail_on_finalize"}
+
+    async def main(client: cycles.Cycles) -> Any:
+        async with client.lease_series(cycles.tokens(1_000), **options) as series:
+            lose(await series.next())
+            with pytest.raises(cycles.LeaseLostError):
+                await series.next()
+        return series
+
+    def lose(part: Any) -> None:
+        part.spend(cycles.tokens(1))
+        client.close()  # no thread renews the lease any longer
+
+    with LeaseServer() as server, client_of(server) as client:
+        if is_async:
+            series = asyncio.run(main(client))
+        else:
+            with client.lease_series(cycles.tokens(1_000), **options) as series:
+                lose(series.next())
+                with pytest.raises(cycles.LeaseLostError):
+                    series.next()
+    assert (len(series.settlements), series.spent) == (1, cycles.tokens(1))
 
 
 def test_a_series_takes_no_idempotency_key(client: cycles.Cycles) -> None:

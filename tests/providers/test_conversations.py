@@ -254,13 +254,24 @@ def test_the_second_call_of_a_conversation_is_reserved_at_what_the_first_has_cou
     assert second == COUNTED * 100 + (100 if sdk.name in ("openai", "anthropic") else 131_072) * 1_000
 
 
-def test_a_stream_teaches_too_and_a_lost_attempt_does_not(desk: Desk) -> None:
+def test_a_stream_teaches_too(desk: Desk) -> None:
     sdk = OpenAI(desk)
     desk.provider.reply(usage={"tokens_input": COUNTED, "tokens_output": 10}, times=3)
     assert list(sdk.stream(PROMPT, max_tokens=100))
     sdk.complete(PROMPT, max_tokens=100)
     assert desk.reserved[1] == COUNTED * 100 + 100_000
     assert desk.reserved[0] > desk.reserved[1]
+
+
+def test_a_call_that_was_sent_twice_teaches_nothing(desk: Desk) -> None:
+    """Its usage may have the prompt of an attempt that got no response, too."""
+    sdk = OpenAI(desk)
+    sdk.llm = sdk.llm.with_options(max_retries=1)
+    desk.provider.reply(status=500).reply(usage={"tokens_input": COUNTED, "tokens_output": 10}, times=2)
+    for _ in range(2):
+        sdk.complete(PROMPT, max_tokens=100)
+    assert len(desk.provider.requests) == 3
+    assert desk.reserved[1] == desk.reserved[0]
 
 
 def test_a_tokenizer_of_the_user_replaces_it(desk: Desk) -> None:

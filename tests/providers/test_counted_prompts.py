@@ -93,6 +93,14 @@ def test_messages_cost_their_texts_and_the_chat_format(words: Any) -> None:
     assert tokens_of("two " * 100) <= 120
 
 
+def test_the_name_of_a_message_costs_its_tokens(words: Any) -> None:
+    of_role, of_both = (
+        tokens_of({"model": "gpt-4o", "messages": [{"role": "one", "content": "two", **name}]})
+        for name in ({}, {"name": "one two one"})
+    )
+    assert of_both - of_role == 3 + 4
+
+
 def test_tools_schemas_and_unknown_members_cost_their_bytes(words: Any) -> None:
     tool = {"type": "function", "function": {"name": "one", "parameters": {"type": "object", "title": "one " * 90}}}
     schema = {"type": "json_schema", "json_schema": {"schema": {"title": "two " * 50}}}

@@ -82,6 +82,11 @@ def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
     assert openai({"usage": {"prompt_tokens": 2.5, "completion_tokens": 0}}).tokens_input == 3
 
 
+def test_searches_of_a_response_without_usage_count() -> None:
+    searched = {"output": [{"type": "web_search_call"}, {"type": "file_search_call"}]}
+    assert openai(searched).counts == {"web_searches": 1, "file_searches": 1}
+
+
 def test_only_the_first_four_rates_of_a_price_have_a_position() -> None:
     assert cycles.Price("1", "2", "0.1", "1.25").above == {}
     with pytest.raises(TypeError, match="positional"):
