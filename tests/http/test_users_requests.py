@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -46,6 +47,32 @@ def exchange(
             return await connections.send(Prepared("POST", "/v1/x", OURS, content), Limits(60.0))
 
     return asyncio.run(main())
+
+
+@LIBRARIES
+@BOTH
+def test_a_response_that_is_too_large_leaves_its_connection_to_the_next_request(library: Any, is_async: bool) -> None:
+    limits = {"limits": library.Limits(max_connections=1)}
+    request, times = Prepared("POST", "/v1/x", OURS, b"{}"), Limits(60.0, queue_timeout_s=5.0)
+
+    async def main(endpoint: Endpoint) -> int:
+        async with library.AsyncClient(**limits) as client:
+            connections = AsyncClient(endpoint, client, connect_timeout_s=60, max_connections=4)
+            with pytest.raises(ExchangeError, match="larger than"):
+                await connections.send(request, times)
+            return (await connections.send(request, times)).status
+
+    with Stub(ok(b"x" * (MAX_BODY + 1)), ok(b"{}")) as stub:
+        endpoint = Endpoint(stub.url)
+        if is_async:
+            assert asyncio.run(main(endpoint)) == 200
+            return
+        with library.Client(**limits) as client:
+            blocking = BlockingClient(endpoint, client, connect_timeout_s=60, max_connections=4)
+            with contextlib.closing(blocking):
+                with pytest.raises(ExchangeError, match="larger than"):
+                    blocking.send(request, times)
+                assert blocking.send(request, times).status == 200
 
 
 def hook(see: Callable[[Any], object], is_async: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,6 +18,8 @@ import httpx
 import pytest
 
 import cycles
+from cycles.proxy._ledger import open_ledger
+from cycles.proxy._shares import Shares
 from cycles.testing import FakeProvider
 from tests.operators.kit import AS_PROCESSES, ROOT, environment, processes, run_process
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied
@@ -375,6 +378,27 @@ def test_the_summary_has_a_line_for_each_share(provider: FakeProvider) -> None:
     inside = _inside("--share", "helper", "--budget", "20%", *agent("guarded"))
     ran = run_process("run", "--budget", "1USD", *upstreams(provider), *inside)
     assert ran.err.count("share helper: 1 call, $0.0035 of $0.20 spent, 0 denied") == 2
+
+
+def test_the_limits_of_shares_of_one_name_add_up_in_the_ledger_of_the_run() -> None:
+    """Those of other parents have the same scope there; the proxy keeps the limit of each of them."""
+    ledger = open_ledger(cycles.Config(), cycles.usd(5), embedded=True, keep=None)
+    shares = Shares(ledger.left, lambda share: ledger.add_share(share, share.subject({})), ledger.unit)
+    with contextlib.closing(ledger):
+        for parent, limit in (("a", "1USD"), ("b", "0.5USD")):
+            made = shares.make(None, json.dumps({"name": parent, "limit": "2USD"}).encode())
+            shares.make(made, json.dumps({"name": "helper", "limit": limit}).encode())
+        reached: dict[str, Any] = {
+            name.removeprefix("CYCLES_").lower(): value for name, value in ledger.environment.items()
+        }
+        with cycles.Cycles(**reached, journal=False) as client:
+            budgets = {row.scope: row.allocated for row in client.balances(subject={"tenant": "run"})}
+    found = {scope: amount for scope, amount in budgets.items() if "agent:" in scope}
+    assert {scope.rpartition("agent:")[2]: str(amount) for scope, amount in found.items()} == {
+        "a": "$2.00",
+        "b": "$2.00",
+        "helper": "$1.50",
+    }
 
 
 @processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -18,7 +19,7 @@ from cycles.proxy._connect import Connect
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._routes import covers_provider, is_provider, route_of_host
 from cycles.proxy._totals import Totals
-from cycles.proxy._tunnel import Tunnels
+from cycles.proxy._tunnel import Far, Near, Tunnels
 from tests.operators.proxying import EXACT, KEY, USED, Place, proxied
 from tests.operators.tunnels import authorization, echo, listening, opened, read_head, rest_of, send_connect
 from tests.support.waiting import until
@@ -181,6 +182,46 @@ def test_a_tunnel_of_100_mb_has_the_same_bytes() -> None:
         sent.update(b"<end>")
         assert count == (100 << 20) + 5
         assert received.digest() == sent.digest()
+
+
+class _Connection(asyncio.Transport):
+    """A connection of a tunnel that nothing reads."""
+
+    is_read = True
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def write(self, data: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_each_side_of_a_tunnel_is_read_only_as_fast_as_the_other_side_reads() -> None:
+    """Otherwise what a slow program has not read yet would fill the memory of the proxy."""
+
+    async def main() -> None:
+        program, target = _Connection(), _Connection()
+        near = Near(Tunnels(Totals(), keys=None), set(), {})
+        near.connection_made(program)
+        far = Far(near, None)
+        far.connection_made(target)
+        near.pause_writing()
+        assert (program.is_read, target.is_read) == (True, False)
+        near.resume_writing()
+        far.pause_writing()
+        assert (program.is_read, target.is_read) == (False, True)
+        far.resume_writing()
+        assert (program.is_read, target.is_read) == (True, True)
+        near.connection_lost(None)
+
+    asyncio.run(main())
 
 
 def test_200_tunnels_at_the_same_time() -> None:

@@ -554,6 +554,28 @@ def test_a_waiting_call_has_one_idempotency_key(make: Make) -> None:
     assert len(set(keys)) == 1
 
 
+def test_a_call_has_a_new_key_after_a_decision_that_denied_it(make: Make) -> None:
+    """A server stores a decision under its key, and would return it for ever; an error response stores nothing."""
+    line = make(10)
+    running = line.open(6)
+    waiting = line.waiting(9)
+    handle = line.server.handle
+    decisions = [{"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": []}]
+
+    def after_the_dry_run(request: Any) -> Any:
+        response = handle(request)
+        if b'"dry_run":true' in request.body.replace(b" ", b"") and decisions:
+            line.server.faults.status("reserve", 200, body=decisions.pop())
+        return response
+
+    line.server.handle = after_the_dry_run  # type: ignore[method-assign]
+    line.end(running, 2)
+    line.time.pass_until(waiting.opened.done)
+    assert waiting.tokens == 8
+    keys = [r.json["idempotency_key"] for r in line.server.requests.of("reserve") if not r.json.get("dry_run")][1:]
+    assert [keys.index(key) for key in keys] == [0, 0, 2]
+
+
 def test_shadow_and_observe_neither_wait_nor_lower(make: Make) -> None:
     line = make(10)
     line.open(10)

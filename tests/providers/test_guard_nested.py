@@ -75,6 +75,19 @@ def test_what_is_settled_is_not_in_flight_any_more(desk: Desk) -> None:
     assert len(desk.reserved) == 2
 
 
+def test_what_the_enclosing_guard_has_spent_pays_for_no_other_request(desk: Desk) -> None:
+    nested = OpenAI(desk, within="enclosing", max_output_tokens=500)
+    desk.provider.reply(usage=USED, times=3)
+    nested.complete()
+    one = desk.reserved[0]
+    with desk.client.reserve(cycles.usd_microcents(one + EXACT - 1), action=("agent", "run")) as outer:
+        nested.complete()
+        nested.complete()  # 1 microcent too little is left
+        assert outer.spent == cycles.usd_microcents(EXACT)
+        outer.commit()
+    assert desk.reserved == [one, one + EXACT - 1, one]
+
+
 def test_the_caps_of_the_enclosing_guard_clamp(desk: Desk) -> None:
     nested = OpenAI(desk, within="enclosing")
     desk.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps={"max_tokens": 33})

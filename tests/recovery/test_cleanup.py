@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -141,6 +142,18 @@ def test_two_cleanups_release_with_two_keys(world: Setup) -> None:
             run(clean_up_create(runtime_of(client).blocking, call))
     assert len({body["idempotency_key"] for body in requests(world, "release")}) == 3
     assert reserved(world) == 0
+
+
+def test_a_release_is_sent_five_times_at_most(world: Setup) -> None:
+    """Once by its caller, and four times in the background; then the budget is returned when the lease ends."""
+    ended = threading.Event()
+    world.server.faults.status("release", 503, times=None)
+    with world.client(retry_initial_delay=0.01, retry_max_delay=0.01) as client:
+        client.on_event(lambda event: ended.set() if getattr(event, "retrying", None) is False else None)
+        client.reserve(cycles.tokens(100), action=ACTION).acquire().release("not needed")
+        assert ended.wait(PATIENCE_S)
+        assert client.flush(PATIENCE_S).pending == 0
+    assert len(requests(world, "release")) == 5
 
 
 def test_a_conflict_that_says_released_is_a_success(world: Setup) -> None:

@@ -66,6 +66,19 @@ def test_leaving_retries_until_its_time_is_over(world: Setup, how: str) -> None:
     assert world.leftovers == []
 
 
+def test_a_later_flush_waits_for_what_an_earlier_one_saw_rejected(world: Setup) -> None:
+    body = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
+    world.server.faults.status("commit", 409, body=body, times=None)
+    client = world.client(flush_timeout=0.0, retry_initial_delay=0.1)
+    assert acquire(client).commit(ACTUAL).status == "pending"
+    assert client.flush(HANG_S).pending == 1
+    world.server.faults.clear()
+    world.server.faults.refuse("commit")
+    assert client.flush(PATIENCE_S).pending == 0
+    assert world.server.charged == 42
+    client.close()
+
+
 def test_what_the_server_rejects_is_tried_once_and_not_waited_for(world: Setup) -> None:
     body = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
     world.server.faults.status("commit", 409, body=body, times=None)
