@@ -54,7 +54,8 @@ def test_it_is_reported_again_only_after_the_fraction_fell_well_below(server: cy
         seen: list[BudgetThreshold] = []
         client.on_threshold(0.8, seen.append)
         spend(client, 80)
-        server.ledger.set_budget(SCOPE, cycles.usd(105), spent=80_00000000)  # 76 %
+        server.ledger.set_budget(SCOPE, cycles.usd(105), spent=80_00000000)
+        client.reserve(cycles.usd(0), action=ACTION).acquire().release()  # sees 76 %
         spend(client, 5)  # 81 %
         assert len(seen) == 1
         server.ledger.set_budget(SCOPE, cycles.usd(200), spent=85_00000000)

@@ -272,15 +272,23 @@ def test_a_guard_that_is_attached_again_counts_once_and_until_its_end(client: cy
 def test_spend_above_the_estimate_of_an_attached_guard_counts_before_its_commit(
     client: cycles.Cycles, is_async: bool
 ) -> None:
-    async def attached(token: str) -> Any:
-        return await client.attach(token)
+    async def attach_async(token: str) -> None:
+        async with client.attach(token) as guard:
+            see(guard)
 
-    with cycles.limit(cycles.usd(3)) as limit:
-        token = client.reserve(cycles.usd(1), action=ACTION).acquire().detach()
-        guard = asyncio.run(attached(token)) if is_async else client.attach(token).acquire()
+    def see(guard: Any) -> None:
         guard.spend(cycles.usd(2))
         assert (limit.held, limit.spent, limit.remaining) == (cycles.usd(2), cycles.usd(0), cycles.usd(1))
         denied(client, 2)
+
+    with cycles.limit(cycles.usd(3)) as limit:
+        token = client.reserve(cycles.usd(1), action=ACTION).acquire().detach()
+        if is_async:
+            asyncio.run(attach_async(token))
+        else:
+            with client.attach(token) as guard:
+                see(guard)
+        assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(2))
 
 
 @pytest.mark.parametrize("is_async", [False, True])

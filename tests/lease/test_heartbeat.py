@@ -113,6 +113,18 @@ def test_a_failure_before_a_success_is_not_the_cause_of_a_later_loss(
         assert guard.commit(cycles.tokens(1)).status == "committed"
 
 
+def test_a_lost_lease_is_not_reported_again_when_the_client_is_closed(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    with LeaseServer(refuse(410, "RESERVATION_EXPIRED")) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        still.beat(guard)
+        server_responded.wait_for("LeaseLost")
+        client.close()
+        assert guard.commit(cycles.tokens(1)).status == "committed"
+    assert len(server_responded.of("LeaseLost")) == 1
+
+
 def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:

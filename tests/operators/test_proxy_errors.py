@@ -262,6 +262,24 @@ def test_an_error_of_the_provider_is_forwarded_and_the_reservation_released() ->
         assert (place.spent, place.held) == (0, 0)
 
 
+def test_a_denial_of_the_run_around_this_one_is_forwarded_and_counted_as_one() -> None:
+    with proxied() as place:
+        place.provider.reply(status=402, error="too little", headers={"x-cycles-reason": "budget_exceeded"})
+        response = place.post()
+        assert (response.status_code, response.headers["x-cycles-reason"]) == (402, "budget_exceeded")
+        totals = place.proxy.app.totals
+        assert (dict(totals.denied_by), totals.calls) == ({"budget_exceeded": 1}, 0)
+        assert (place.spent, place.held) == (0, 0)
+
+
+def test_a_402_of_the_provider_is_no_denial() -> None:
+    with proxied() as place:
+        place.provider.reply(status=402, error="pay your bill")
+        assert place.post().status_code == 402
+        totals = place.proxy.app.totals
+        assert (dict(totals.denied_by), totals.calls) == ({}, 1)
+
+
 def test_redirects_are_not_followed() -> None:
     with proxied() as place:
         place.provider.reply(status=302, headers={"location": "http://127.0.0.1:1/"})
@@ -356,6 +374,25 @@ def test_a_program_that_leaves_after_the_finish_reason_pays_exactly() -> None:
         gate.set()
         place.arrivals.wait_for("commit")
         assert place.commits == [(EXACT, {})]
+
+
+def test_the_usage_of_a_stream_that_was_left_is_not_waited_for_longer_than_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cycles.proxy._exchange._DRAIN_S", 0.01)
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, text="one", gate=gate, gate_after=3)
+        seen = b""
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=120) as response:
+            for chunk in response.iter_bytes():
+                seen += chunk
+                if b'"stop"' in seen:
+                    break
+        place.arrivals.wait_for("commit")  # although the event with the usage has not come
+        gate.set()
+        [(_, metadata)] = place.commits
+        assert metadata == {"actual_source": "estimate", "outcome": "closed"}
 
 
 def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:

@@ -109,6 +109,18 @@ def test_a_response_that_is_not_found_stays_open(llm: Background, desk: Desk) ->
     assert desk.commits == [(EXACT, {})]
 
 
+def test_the_response_of_a_second_attempt_is_held_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = Background(desk)
+    monkeypatch.setattr(type(llm.llm), "_calculate_retry_timeout", lambda *args, **kwargs: 0)
+    llm.llm = llm.llm.with_options(max_retries=1)
+    desk.provider.reply(drop_after=0).reply(usage=USED)
+    begun = llm.begin()
+    lost = (bound(desk), {"actual_source": "estimate", "outcome": "error", "attempts": 1})
+    assert (desk.commits, desk.held) == ([lost], bound(desk))
+    llm.llm.responses.retrieve(begun.id)
+    assert (desk.commits, desk.held) == ([lost, (EXACT, {})], 0)
+
+
 def retrieve_copy(llm: Any, response_id: str) -> None:
     llm.with_options(timeout=20).responses.retrieve(response_id)
 

@@ -263,9 +263,10 @@ def test_a_stream_teaches_too(desk: Desk) -> None:
     assert desk.reserved[0] > desk.reserved[1]
 
 
-def test_a_call_that_was_sent_twice_teaches_nothing(desk: Desk) -> None:
+def test_a_call_that_was_sent_twice_teaches_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its usage may have the prompt of an attempt that got no response, too."""
     sdk = OpenAI(desk)
+    monkeypatch.setattr(type(sdk.llm), "_calculate_retry_timeout", lambda *args, **kwargs: 0)
     sdk.llm = sdk.llm.with_options(max_retries=1)
     desk.provider.reply(status=500).reply(usage={"tokens_input": COUNTED, "tokens_output": 10}, times=2)
     for _ in range(2):
