@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -34,7 +33,6 @@ class StoreFaults:
     loses_responses: float = 0.0
     emptied: bool = False
     has_failed: bool = False
-    failed_s: float = -math.inf  # when it failed last
 
 
 class SimStore(MemoryStore):
@@ -122,7 +120,7 @@ class SimStore(MemoryStore):
     def _happens(self, feature: str, chance: float) -> bool:
         if chance and self._random.random() < chance:
             self._swarm.matters(feature)
-            self.faults.has_failed, self.faults.failed_s = True, self._hub.now_s
+            self.faults.has_failed = True
             return True
         return False
 

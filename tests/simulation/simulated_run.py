@@ -43,7 +43,6 @@ QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything m
 UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
 PLAIN_USES: Final = 8  # of each thread at most, in a run without faults
 STORE_FAILS: Final = ("store outage", "store stalls", "store loses responses")
-MOVES_S: Final = 15.0  # in which a record moves from a disk into a store that responds again
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -97,8 +96,6 @@ class SimulatedRun:
             self._faults.begin(durable=self._durable, lossy=later)
             self._faults.has_faults |= self._machines.plan(self._faults.at, self._lose_machine, self._note_emptied)
             self._plan_freezes()
-            if self._machines.store is not None:
-                self._watch_disks()
             for _ in range(random.choice((1, 1, 2, 3))):
                 self._start_program()
             hub.run(self._programs_ended, deadline_s=hub.now_s + 900)
@@ -117,24 +114,6 @@ class SimulatedRun:
                     for machine in self._machines.all:
                         self._sweep(tenant, machine)
             self._check_books()
-
-    def _watch_disks(self) -> None:
-        """Check now and then that what a living client has saved on its disk is in the store, which responds again."""
-        store = self._machines.store
-        assert store is not None
-        is_late = self.hub.now_s - store.faults.failed_s > MOVES_S and store.faults.has_failed
-        if is_late and not (self._faults.lacked_threads or self._faults.was_suspended or store.faults.emptied):
-            in_store = self._agents_in_store()
-            for program in self._running():
-                if program.process in self._machines.paused or program.closed:
-                    continue
-                own = {op.agent for op in self.ops if op.process is program.process}
-                folder = self._machines.of(program.process).folder
-                on_disk = {agent_of(record) for path, record in files(folder, "v2-*.json") if self._is_saved(path)}
-                for agent in sorted(own & on_disk - in_store):
-                    self.problems.append(f"{agent}: its record stays on a disk, and the store has it not")
-        if not self._mapped.calm:
-            self.hub.at(self.hub.now_s + 5.0, self._watch_disks)
 
     # --- what happens to programs -----------------------------------------------------------------------------
 
