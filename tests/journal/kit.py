@@ -42,6 +42,15 @@ def all_files(journal: Journal) -> set[str]:
     return {path.name for path in Path(journal.directory).iterdir()}
 
 
+def open_files(folder: Path | str) -> list[str]:
+    """The paths of the files below a folder that this process has open."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one of the list
+            found.append(str(descriptor.readlink()))
+    return sorted(path for path in found if path.startswith(str(folder)))
+
+
 def put(journal: Journal, name: str, content: bytes) -> Path:
     folder = Path(journal.directory)
     folder.mkdir(parents=True, exist_ok=True)

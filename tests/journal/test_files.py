@@ -14,10 +14,25 @@ from typing import Any
 
 import pytest
 
+import cycles
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.file_calls import move_to_free_name
+from cycles._journal.files.locked_file import fcntl
+from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
-from tests.journal.kit import ROOT_USER, Told, a_record, all_files, failing, files, posix_only, put, settle_all
+from cycles._journal.stores.memory import MemoryStore
+from tests.journal.kit import (
+    ROOT_USER,
+    Told,
+    a_record,
+    all_files,
+    failing,
+    files,
+    open_files,
+    posix_only,
+    put,
+    settle_all,
+)
 
 
 def test_a_saved_settlement_is_there_for_the_next_process(
@@ -150,6 +165,36 @@ def test_a_failing_write_is_reported_once_and_leaves_no_file(
     with failing("open", number):
         assert not journal.save(a_record())
     assert told.kinds == ["unwritable", "unwritable"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="lists descriptors in /proc")
+def test_a_file_that_cannot_be_used_is_not_left_open(journal: Journal) -> None:
+    journal.save(a_record("earlier"))
+    before = open_files(journal.directory)
+    with failing("write", errno.ENOSPC):
+        assert not journal.save(a_record())
+    with put(journal, "0a1b2c3d-17-0.spare", encode(a_record())).open() as of_another_process:
+        fcntl.flock(of_another_process, fcntl.LOCK_EX)
+        assert len(list(journal.pending())) == 1
+    for name, content in {"spend-0.log.new": b"", "spend-1.log": b"", "spend-2.log": b"of a newer version"}.items():
+        put(journal, name, content)
+    with left_entries(f"{journal.directory}/") as entries:
+        assert entries == []
+    assert open_files(journal.directory) == before
+    assert len(before) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="lists descriptors in /proc")
+@pytest.mark.parametrize("store", [None, MemoryStore()], ids=["alone", "beside a store"])
+def test_a_closed_client_has_no_file_of_its_journal_open(tmp_path: Path, store: MemoryStore | None) -> None:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(100)}) as server:
+        with server.client(journal_dir=tmp_path, journal_store=store) as client:
+            with client.reserve(cycles.tokens(5), action=("a", "b")) as guard:
+                guard.spend(cycles.tokens(3))
+            assert open_files(tmp_path)
+        assert server.spent("tenant:acme") == cycles.tokens(3)
+    assert open_files(tmp_path) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_full_disk_keeps_the_earlier_state_of_a_record(journal: Journal, told: Told) -> None:
