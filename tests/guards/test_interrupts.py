@@ -12,6 +12,7 @@ import cycles
 from cycles._flows.heartbeat_state import Heartbeat
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
+from tests.support.short import IS_SHORT
 
 ACTION = ("test", "work")
 SPENT = cycles.tokens(3)
@@ -76,6 +77,7 @@ def check_every_point(till: Till, folder: str, call: Callable[[], object], *, st
     """
     call()
     number, before, till.known = 0, till.money()[0], 0
+    step = 3 * step if IS_SHORT else step
     while till.interrupted(f"/cycles/{folder}/", number, call):
         spent, held = till.money()
         assert held == 0, f"point {number} leaves a hold"

@@ -18,6 +18,7 @@ from cycles.proxy._agents import gemini_environment
 from cycles.proxy._authority import BUNDLES, Authority, TrustFiles
 from cycles.proxy._connect import METHOD
 from cycles.testing import FakeProvider
+from tests.operators.conftest import Cycles
 from tests.operators.kit import ROOT, environment, processes, run_process
 from tests.operators.proxying import EXACT, KEY, USED, Place, proxied, upstreams as all_upstreams
 from tests.operators.running import GPT_4O, agent, summary, upstreams
@@ -257,8 +258,8 @@ def test_capture_without_cryptography_exits_2(tmp_path: Path) -> None:
     assert "pip install 'cycles-sdk[capture]'" in ran.stderr
 
 
-def test_capture_without_the_tunnel_exits_2() -> None:
-    ran = run_process("run", "--budget", "1USD", "--capture", "--no-tunnel", "--", "echo", "started")
+def test_capture_without_the_tunnel_exits_2(run: Cycles) -> None:
+    ran = run("run", "--budget", "1USD", "--capture", "--no-tunnel", "--", "echo", "started")
     assert (ran.status, ran.out) == (2, "")
     assert "--capture needs the tunnel" in ran.err
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 import cycles
+from tests.operators.conftest import Cycles
 from tests.operators.kit import environment, processes, run_process
 from tests.operators.running import agent, start, summary
 
@@ -84,7 +85,7 @@ def test_every_route_of_the_proxy_leads_to_the_fake_provider() -> None:
     assert (err.splitlines()[0], process.returncode) == (STARTED, 0)
 
 
-def test_the_proxy_takes_no_upstream_beside_the_fake_provider() -> None:
-    ran = run_process("proxy", "--fake", "--upstream", "openai=http://x/v1", "--budget", "1USD")
+def test_the_proxy_takes_no_upstream_beside_the_fake_provider(run: Cycles) -> None:
+    ran = run("proxy", "--fake", "--upstream", "openai=http://x/v1", "--budget", "1USD")
     assert (ran.status, ran.out) == (2, "")
     assert "--fake and --upstream exclude each other" in ran.err

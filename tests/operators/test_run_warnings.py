@@ -13,6 +13,7 @@ import pytest
 import cycles
 from cycles.cli._warnings import MOST_KINDS, Lines
 from cycles.testing import FakeProvider
+from tests.operators.conftest import Cycles
 from tests.operators.kit import run_process
 from tests.operators.proxying import proxied, upstreams as routes
 from tests.operators.running import summary
@@ -135,9 +136,9 @@ for _ in range(3):
     ],
 )
 def test_a_repeated_budget_and_one_of_zero_are_wrong_usage(
-    command: tuple[str, ...], arguments: tuple[str, ...], says: str
+    run: Cycles, command: tuple[str, ...], arguments: tuple[str, ...], says: str
 ) -> None:
-    ran = run_process(*command, "--fake", *arguments, *(("--", "true") if command == ("run",) else ()))
+    ran = run(*command, "--fake", *arguments, *(("--", "true") if command == ("run",) else ()))
     assert (ran.status, ran.out) == (2, "")
     assert "--budget" in ran.err
     assert says in ran.err

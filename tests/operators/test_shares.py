@@ -21,6 +21,7 @@ import cycles
 from cycles.proxy._ledger import open_ledger
 from cycles.proxy._shares import Shares
 from cycles.testing import FakeProvider
+from tests.operators.conftest import Cycles
 from tests.operators.kit import AS_PROCESSES, ROOT, environment, processes, run_process
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied
 from tests.operators.running import GPT_4O, VARIABLES, agent, upstreams
@@ -435,20 +436,21 @@ def test_a_share_has_a_budget_in_the_ledger_of_the_run_and_on_a_configured_serve
         (["--budget", "120%"], "is not a percentage"),
     ],
 )
-def test_a_share_outside_of_a_run_and_wrong_options_exit_2(arguments: list[str], says: str) -> None:
-    ran = run_process("run", *arguments, "--", "echo", "started")
+def test_a_share_outside_of_a_run_and_wrong_options_exit_2(run: Cycles, arguments: list[str], says: str) -> None:
+    ran = run("run", *arguments, "--", "echo", "started")
     assert (ran.status, ran.out) == (2, "")
     assert says in ran.err
 
 
-def test_a_wrong_share_inside_of_a_run_exits_2() -> None:
+def test_a_wrong_share_inside_of_a_run_exits_2(run: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied() as place:
-        env = environment(CYCLES_PROXY_URL=_root(place))
-        for name, budget, status in (("a", "1USD", 0), ("a", "2USD", 2), ("A!", "1USD", 2), ("b", "20%", 2)):
-            ran = run_process("run", "--share", name, "--budget", budget, "--", "echo", "started", env=env)
-            assert ran.status == status, ran.err
-            assert ("started" in ran.out) == (status == 0)
-        ran = run_process("run", "--share", "c", "--budget", "1USD", "--", "/no/such/program", env=env)
+        monkeypatch.setenv("CYCLES_PROXY_URL", _root(place))
+        ran = run_process("run", "--share", "a", "--budget", "1USD", "--", "echo", "started")
+        assert (ran.status, "started" in ran.out) == (0, True), ran.err
+        for name, budget in (("a", "2USD"), ("A!", "1USD"), ("b", "20%")):
+            ran = run("run", "--share", name, "--budget", budget, "--", "echo", "started")
+            assert (ran.status, "started" in ran.out) == (2, False), ran.err
+        ran = run("run", "--share", "c", "--budget", "1USD", "--", "/no/such/program")
         assert ran.status == 127
 
 
