@@ -27,6 +27,16 @@ def test_jobs_see_the_subject_of_the_code_that_submits_them() -> None:
     assert outside.result() is None
 
 
+def test_the_pool_has_the_attributes_of_the_one_around_which_it_is() -> None:
+    class Pool(ThreadPoolExecutor):
+        purpose = "tools"
+
+    with copy_context_to(Pool(1)) as pool:
+        assert pool.purpose == "tools"
+        with pytest.raises(AttributeError, match="_purpose"):
+            pool._purpose  # noqa: B018
+
+
 def test_leaving_the_pool_ends_its_threads() -> None:
     with copy_context_to(ThreadPoolExecutor(1)) as pool:
         thread = pool.submit(threading.current_thread).result()

@@ -98,6 +98,18 @@ async def test_shadow_runs_the_block_with_any_decision(world: World, server: Any
     assert (events[-1].estimate, events[-1].actual) == (cycles.tokens(10**9), cycles.tokens(40))
 
 
+async def test_shadow_runs_the_block_without_a_server(world: World, server: Any, events: list[Any]) -> None:
+    server.faults.refuse("reserve", times=None)
+    async with world.enter(reserve(world, shadow=True)) as guard:
+        assert (guard.decision, guard.reservation_id) == (None, None)
+        await world.get(guard.commit(cycles.tokens(40)))
+    assert (spent(server), held(server)) == (0, 0)
+    decided, settled = events
+    assert (decided.decision, decided.would_deny) == (None, False)
+    assert decided.detail
+    assert (settled.estimate, settled.actual) == (guard.estimate, cycles.tokens(40))
+
+
 async def test_shadow_may_be_a_setting_and_a_call_may_opt_out(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

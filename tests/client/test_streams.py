@@ -109,6 +109,16 @@ async def test_a_stream_closed_early_settles_what_is_known(world: World, server:
     assert guard.state == ("committed" if taken else "released")
 
 
+async def test_a_stream_closes_at_the_end_of_its_block_and_settles_what_is_known(world: World, server: Any) -> None:
+    source = Source(world)
+    guard = await world.acquire(reserve(world))
+    async with world.enter(guard.wrap(source(), usage=cycles.usage.openai)) as stream:
+        await world.next(stream)
+    assert source.closed
+    assert guard.state == "committed"
+    assert (spent(server), held(server)) == (11, 0)
+
+
 async def test_a_stream_that_breaks_off_settles_and_its_error_propagates(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     with pytest.raises(ConnectionError, match="broken off"):

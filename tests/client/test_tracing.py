@@ -86,6 +86,17 @@ async def test_a_tracer_sees_the_life_of_a_guard(world: World, tracer: Recorder)
     ]
 
 
+async def test_a_tracer_sees_an_attempt_without_a_response(
+    world: World, tracer: Recorder, server: cycles.EmbeddedServer
+) -> None:
+    guard = await world.acquire(world.reserve())
+    tracer.calls.clear()
+    server.faults.drop_response("commit")
+    await world.get(guard.commit(cycles.tokens(7)))
+    assert tracer.calls[:2] == ["commitReservation", (None, None, "TransportError")]
+    assert ("ended", "pending", "pending") in tracer.calls
+
+
 async def test_a_tracer_sees_a_denial_and_a_release(world: World, tracer: Recorder) -> None:
     with pytest.raises(cycles.BudgetExceededError):
         await world.acquire(world.reserve(cycles.tokens(10_000_000)))
