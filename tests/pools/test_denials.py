@@ -27,6 +27,14 @@ class TestDenials:
         assert estimates(shop)[:3] == [100, 50, 25]
         shop.until(lambda: pool.stats().held == T(25) and not state_of(pool)(runtime_of(client)).busy)
 
+    def test_a_chunk_that_a_decision_denies_is_halved(self, client: cycles.Cycles, shop: Shop) -> None:
+        """A server may deny with status 200, whose code is the reason of the decision."""
+        decision = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": []}
+        shop.faults.status("reserve", 200, body=decision, times=2)
+        assert use(pool_of(client), 10, 5).is_pooled
+        assert estimates(shop)[:3] == [100, 50, 25]
+        assert len({body["idempotency_key"] for body in shop.bodies("reserve")[:3]}) == 3
+
     def test_a_chunk_is_not_halved_below_the_estimate(self, client: cycles.Cycles, shop: Shop) -> None:
         shop.ledger.set_budget("tenant:acme", T(30))
         pool = pool_of(client)

@@ -95,8 +95,11 @@ async def test_the_excess_is_saved_before_it_is_sent(world: World, shop: Shop) -
     # The full chunk is committed in the background: its record may be there as well.
     (record,) = [each for each in records_in(shop.folder) if each["mode"] == "event"]
     assert record["event_fallback_body"]["actual"]["amount"] == 30
+    await eventually(shop, lambda: guard.state == "committed")
+    assert guard.settlement.charged is None  # a part of it is not charged yet
     shop.faults.clear()
     await world.get(world.operations.flush())
+    await eventually(shop, lambda: guard.settlement.charged == T(130))
     await close(world, pool)
     assert shop.money() == (130, 0)
 
