@@ -21,6 +21,7 @@ from cycles.embedded import EmbeddedServer, ManualClock
 from cycles.embedded.faults import Fault
 from cycles.embedded.http import Request, Response
 from cycles.embedded.serve import Listener
+from tests.support.short import IS_SHORT
 
 from .kit import Api, Target
 from .live import LiveTargets, Servers
@@ -30,7 +31,9 @@ ADMIN_KEY = "operator-key"
 NAMES = ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY", "REDIS")
 LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in NAMES}
 OVER_ADMIN_API = "over its admin API"
-LOCAL_PLACES = ["in process", "over a socket", "with SQLite", OVER_ADMIN_API]
+# In the short form, one place has both the socket and the file.
+LOCAL_PLACES = ["in process", *(["over a socket with SQLite"] if IS_SHORT else ["over a socket", "with SQLite"])]
+LOCAL_PLACES.append(OVER_ADMIN_API)
 PLACES = (
     ["live"] if os.environ.get("CYCLES_CONTRACT_ONLY_LIVE") else [*LOCAL_PLACES, *(["live"] if LIVE["URL"] else [])]
 )
@@ -109,11 +112,11 @@ def target(place: str, request: pytest.FixtureRequest) -> Iterator[Target]:
 def _embedded_world(place: str, request: pytest.FixtureRequest) -> Iterator[Target]:
     clock = ManualClock()
     # Only these tests need a folder: making one takes longer than making a server.
-    path = request.getfixturevalue("tmp_path") / "ledger.db" if place == "with SQLite" else None
+    path = request.getfixturevalue("tmp_path") / "ledger.db" if "SQLite" in place else None
     server = EmbeddedServer({"tenant:tenant-b": tokens(500_000)}, clock=clock, admin_api_key=ADMIN_KEY, path=path)
     server.ledger.set_budget("tenant:tenant-a", tokens(1_000_000), overdraft_limit=100_000)
     url, transport = "http://embedded.invalid", server.transport()
-    if place == "over a socket":
+    if "socket" in place:
         switch, url, transport = request.getfixturevalue("_socket")
         switch.server = server
 
