@@ -34,6 +34,16 @@ def with_limit(sdk: Sdk, limit: int) -> dict[str, Any]:
     return {{"openai": "max_completion_tokens", "responses": "max_output_tokens"}.get(sdk.name, "max_tokens"): limit}
 
 
+@pytest.mark.parametrize(("first", "second"), [(50, 500), (500, 50), (50, 50)])
+def test_of_two_limits_the_lower_one_is_reserved(desk: Desk, first: int, second: int) -> None:
+    sdk = OpenAI(desk)
+    desk.provider.reply(times=2)
+    sdk.complete("one", max_completion_tokens=50)
+    sdk.complete("two", max_completion_tokens=first, max_tokens=second)
+    # The second name is in the prompt's bytes; another limit would change the estimate by 450 output tokens.
+    assert 0 < desk.reserved[1] - desk.reserved[0] < 20 * 100
+
+
 def test_caps_lower_the_output_limit(sdk: Sdk) -> None:
     sdk.desk.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps={"max_tokens": 77})
     sdk.complete()
