@@ -36,6 +36,15 @@ def test_tools(caps: Caps | None, allowed: list[str], refused: list[str]) -> Non
         rules.require_tool(caps, name)
 
 
+@pytest.mark.parametrize(("number", "end"), [(8, "'tool-7'"), (9, "'tool-7', ...")])
+def test_the_error_lists_the_first_eight_tools(number: int, end: str) -> None:
+    caps = Caps(tool_allowlist=[f"tool-{each}" for each in range(number)])
+    with pytest.raises(ToolNotAllowedError) as caught:
+        rules.require_tool(caps, "shell")
+    assert f"'tool-0', 'tool-1', 'tool-2', 'tool-3', 'tool-4', 'tool-5', 'tool-6', {end}" in str(caught.value)
+    assert (", ..." in str(caught.value)) == (number > 8)
+
+
 def search() -> None: ...
 
 

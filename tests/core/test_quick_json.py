@@ -49,6 +49,14 @@ def test_a_broken_body_is_read_as_json_reads_it(text: str, encoding: str) -> Non
     assert (problem is None) == (text in ("NaN", '"\\ud800"') and value != {})
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [(b"", "its body is empty"), (b" \n", "its body is empty"), (b"<p>busy</p>", "its body is not JSON")],
+)
+def test_what_is_wrong_with_a_body_is_said(body: bytes, problem: str) -> None:
+    assert _value(body) == ({}, problem)
+
+
 @given(st.binary(max_size=12))
 def test_any_bytes_are_read_as_json_reads_them(body: bytes) -> None:
     assert same(_value(body)[0], plainly(body))

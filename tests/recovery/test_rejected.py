@@ -66,9 +66,10 @@ def test_a_rejected_excess_charges_the_estimate(world: Setup) -> None:
     assert world.leftovers == []
 
 
-def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world: Setup) -> None:
+@pytest.mark.parametrize("code", ["BUDGET_EXCEEDED", "OVERDRAFT_LIMIT_EXCEEDED"])
+def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world: Setup, code: str) -> None:
     """The budget was frozen between the two requests."""
-    world.server.faults.status("commit", 409, body=error("BUDGET_EXCEEDED"))
+    world.server.faults.status("commit", 409, body=error(code))
     world.server.faults.status("commit", 409, body=error("BUDGET_FROZEN"))
     seen: list[cycles.events.Event] = []
     with world.client() as client:
@@ -79,7 +80,7 @@ def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world
     assert world.server.charged == 0
     (event,) = [each for each in seen if isinstance(each, cycles.events.SettlementRejected)]
     assert event.actual == cycles.tokens(140)  # all that the ledger does not have
-    assert sorted(world.rejected) == [("BUDGET_EXCEEDED", 40), ("BUDGET_FROZEN", 100)]
+    assert sorted(world.rejected) == sorted([(code, 40), ("BUDGET_FROZEN", 100)])
     assert world.leftovers == []
 
 

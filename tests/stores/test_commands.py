@@ -182,6 +182,11 @@ def test_an_amount_that_was_settled_by_hand_is_deleted_after_30_days(
     assert [{each.key for each in found} for found in left] == [{key, key_of("event:k4")}, {key_of("event:k4")}]
 
 
+@pytest.mark.parametrize(("days", "left"), [(0, 30), (1, 29), (30, 0), (31, 0)])
+def test_a_moved_amount_is_deleted_30_days_after_it_was_settled_by_hand(days: int, left: int) -> None:
+    assert settled_by_hand("key", b"{}", -days * 86_400_000).due_ms == left * 86_400_000
+
+
 def test_a_record_is_discarded(store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     fill(store, url, 3)
     status, out = run(capsys, "discard", "event:k3", "--yes")
