@@ -58,11 +58,11 @@ class Copy:
             mutant: The fault to plant. It is removed again.
         """
         if mutant is None:
-            return self._run(tests, limit_s)
+            return self._run(tests, limit_s, is_changed=False)
         path = self._folder / "project" / mutant.path
         try:
             self._write(path, mutant.mutated)
-            return self._run(tests, limit_s)
+            return self._run(tests, limit_s, is_changed=True)
         finally:
             self._write(path, mutant.source)
 
@@ -72,7 +72,7 @@ class Copy:
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):  # it counts as current for a second
             compiled.unlink()
 
-    def _run(self, tests: list[str], limit_s: float) -> str | None:
+    def _run(self, tests: list[str], limit_s: float, *, is_changed: bool) -> str | None:
         failed = self._folder / "failed"
         failed.unlink(missing_ok=True)
         project = self._folder / "project"
@@ -97,7 +97,8 @@ class Copy:
             return None
         if failed.exists():
             return failed.read_text("utf-8")
-        if code == _INTERNAL_ERROR or (code in _NO_TESTS and "Error" not in text):
+        # A fault may end pytest itself, with an interrupt of its thread. Without a fault, the tests cannot run here.
+        if (code == _INTERNAL_ERROR and not is_changed) or (code in _NO_TESTS and "Error" not in text):
             raise RuntimeError(f"pytest cannot run these tests: {text[-2000:]}")
         return f"pytest exit code {code}"
 
