@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -104,6 +105,16 @@ def test_a_list_whose_pages_go_in_a_circle_is_an_error() -> None:
     with pytest.raises(cycles.AmbiguousResponseError, match="the list does not end"):
         list(client.reservations())
     assert next(cursors) == "c2"
+
+
+async def test_each_time_is_the_filter_of_its_name(world: World, server: Any) -> None:
+    names = [f"{what}_{end}" for what in ("created", "expires", "finalized") for end in ("from", "to")]
+    times = {name: datetime(2026, month, 1, tzinfo=UTC) for month, name in enumerate(names, start=1)}
+    assert await world.all(world.operations.reservations(**times)) == []
+    (request,) = server.requests.of("list")
+    sent = dict(parse_qsl(urlsplit(request.target).query))
+    expected = {name.removeprefix("created_"): time for name, time in times.items()}
+    assert {name: datetime.fromisoformat(sent[name]) for name in expected} == expected
 
 
 async def test_filters_take_aware_datetimes_only(world: World) -> None:

@@ -378,6 +378,20 @@ def test_connections_of_a_sealed_program_do_not_reach_this_machine() -> None:
                 assert send_connect(connection, f"127.0.0.1:{shared}")[0].startswith("HTTP/1.1 200")
 
 
+def test_of_the_addresses_of_a_name_those_of_this_machine_are_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server could add one of them to another address; that of this test has no host."""
+    look_up = socket.getaddrinfo
+
+    def both(host: Any, *args: Any, **how: Any) -> Any:
+        addresses = ("127.0.0.1", "240.0.0.1") if host == "mixed.example" else (host,)
+        return [found for address in addresses for found in look_up(address, *args, **how)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    monkeypatch.setattr("cycles.proxy._tunnel.CONNECT_S", 2.0)  # where packets to it are dropped
+    with listening(echo) as port, proxied(tunnel=True, sealed=True) as place:
+        assert _status(place, f"mixed.example:{port}")[0].startswith("HTTP/1.1 502")
+
+
 def test_of_the_host_of_the_ledger_only_its_port_is_not_charged() -> None:
     tunnels = Tunnels(Totals(), keys=None, ledger=("api.openai.com", 7878))
     assert [tunnels.decide(Connect("api.openai.com", port, None)) for port in (7878, 443)] == ["tunnel", "reject"]
