@@ -51,7 +51,7 @@ class _Operation:
 
 
 class _Operations(dict[str, _Operation]):
-    """The operations by their id. The tables are read at the first look-up: creating a client stays fast."""
+    """The operations by their id. Each is read from the tables at its first look-up: a client needs few of them."""
 
     def __init__(self, tables: Callable[[], Tables]) -> None:
         super().__init__()
@@ -59,15 +59,12 @@ class _Operations(dict[str, _Operation]):
 
     def __missing__(self, name: str) -> _Operation:
         tables = self._tables()
-        requests = Checkers(tables.SCHEMAS, responses=False)
-        responses = Checkers(tables.SCHEMAS, responses=True)
-        # One call of C code adds all: another thread finds every operation, or none and reads the tables, too.
-        self.update({known: _operation(known, tables, requests, responses) for known in tables.OPERATIONS})
-        if name not in self:
+        if name not in tables.OPERATIONS:
             raise InvalidRequestError(
                 f"operation: the protocol has no {name!r:.80}; regenerate cycles_client if it is new"
             )
-        return self[name]
+        requests, responses = (Checkers(tables.SCHEMAS, responses=each) for each in (False, True))
+        return self.setdefault(name, _operation(name, tables, requests, responses))  # unless another thread has
 
 
 class Wire:
