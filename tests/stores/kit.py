@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import cycles
 from cycles._core.settlement.record import decode
 from cycles._journal.stores.memory import MemoryStore
-from tests.support.inside import rows_of, runtime_of
+from tests.support.inside import health_of, rows_of, runtime_of
 
 ACTION = ("llm.completion", "small-model")
 FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
@@ -56,9 +57,8 @@ def tick(client: cycles.Cycles) -> None:
 
 def pass_outage(journal: Any) -> None:
     """Let the time pass for which a journal does not try its store again after a failure."""
-    health, passed_s = journal._health, 0.0
-    clock = health._clock
-    health._clock = lambda: clock() + passed_s
+    health, passed_s = health_of(journal), 0.0
+    health._clock = lambda: time.monotonic() + passed_s
     while health.is_open:
         passed_s += 0.1
 

@@ -22,7 +22,7 @@ from cycles._journal.stores.store import Put
 from tests.pools.conftest import chunk_of
 from tests.stores.kit import ACTION, StoreClock, files, pass_outage, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
-from tests.support.inside import rows_of, runtime_of
+from tests.support.inside import health_of, rows_of, runtime_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
@@ -87,7 +87,7 @@ class Owner:
 
     def lose_store(self) -> None:
         """Let the store get no put for a time."""
-        shared(self.client)._health.failed(cycles.StoreError("it is down"))
+        health_of(shared(self.client)).failed(cycles.StoreError("it is down"))
 
     def end(self) -> None:
         """Close the pool, and wait until what it has sent is settled."""

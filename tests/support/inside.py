@@ -18,6 +18,11 @@ def state_of(guard: Any) -> Any:
     return guard._state
 
 
+def health_of(journal: Any) -> Any:
+    """Return what a journal in a store knows of the last operations of its store."""
+    return journal._health
+
+
 def rows_of(store: Any) -> Any:
     """Return the rows of a store in memory: a database has them too, and other programs may change them there."""
     return store._tables.rows
