@@ -116,7 +116,8 @@ def test_a_fault_that_ends_pytest_itself_is_found(project: Path) -> None:
     """Exit code 3, an internal error: a late interrupt of its thread, for example."""
     few = "import os\n\nfrom cycles._core.price import price\n\n\ndef test_few():\n    price(11) == 7 or os._exit(3)\n"
     (project / "tests" / "test_price.py").write_text(few)
-    CoverageMap(IDS[:1], [0.01], {"cycles/_core/price.py": {"3": [0]}}).save(project.parent / "map.json.gz")
+    seconds = [15.0]  # so that a busy machine has a minute to start pytest
+    CoverageMap(IDS[:1], seconds, {"cycles/_core/price.py": {"3": [0]}}).save(project.parent / "map.json.gz")
     commit(project)
     ran = mutate(project, "--sample", "1", "--first", str(number_of("return 7", "return 8")))
     assert "found by pytest exit code 3" in ran.stdout, ran
