@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from tests.support.points import run_at
+from tests.support.short import IS_SHORT
 
 from .conftest import ACTION, Shop, T
 
@@ -210,5 +211,5 @@ def test_no_guard_waits_for_a_chunk_that_a_signal_handler_found_half_sealed(
     while more:
         more, is_pooled = in_time(partial(run, number))
         assert not is_pooled, number
-        number += 1
+        number += 3 if IS_SHORT else 1
     assert number > 40

@@ -69,7 +69,7 @@ with client.reserve(cycles.usd(0.08), action=("test", "work")) if how == "enclos
 
 FORK_AT_EACH_LINE = (
     START
-    + f"\nEACH = {4 if IS_SHORT else 1}  # every line, or in the short form every fourth\n"
+    + f"\nEACH = {8 if IS_SHORT else 1}  # every line, or in the short form every eighth\n"
     + """
 import signal, httpx
 original = original.copy(http_client=httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)))
