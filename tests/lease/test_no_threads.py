@@ -158,3 +158,17 @@ def test_an_async_guard_that_outlives_its_loop_sees_it_too(
         assert guard.state == "lost"
         (lost,) = server_responded.of("LeaseLost")
         assert lost.reservation_id == guard.reservation_id
+
+
+@pytest.mark.usefixtures("refused")
+def test_the_policy_applies_to_an_async_guard_that_ends_in_another_loop(client_of: Make, still: StillTime) -> None:
+    async def acquire(client: cycles.Cycles) -> Any:
+        return await reserve(client, lease_policy="fail_on_finalize", actual=ONE)
+
+    with LeaseServer() as server, client_of(server) as client:
+        guard = asyncio.run(acquire(client))
+        overdue(client, still)
+        still.move(TTL_S)
+        with pytest.raises(cycles.LeaseLostError):
+            asyncio.run(guard.end())
+        assert (guard.state, len(server.of("commit"))) == ("committed", 1)

@@ -250,6 +250,21 @@ def test_a_race_with_another_client_is_no_denial(make: Make) -> None:
     other.close()
 
 
+def test_a_call_whose_wait_is_over_is_denied_after_three_lost_races(make: Make) -> None:
+    line = make(10)
+    handle, ledger = line.server.handle, line.server.ledger
+
+    def while_another_client_holds_it(request: Any) -> Any:
+        taken = request.path == "/v1/reservations" and b'"dry_run":true' not in request.body.replace(b" ", b"")
+        ledger.set_allocated("tenant:acme", dollars(1 if taken else 10))
+        return handle(request)
+
+    line.server.handle = while_another_client_holds_it  # type: ignore[method-assign]
+    error = line.start(line.call(5, wait=0.0)).error()
+    assert isinstance(error, cycles.BudgetExceededError)
+    assert line.reserves() == [5, 5, 5, 5]  # the first one before the wait
+
+
 # --- 6: what wakes it
 
 
@@ -627,12 +642,14 @@ def test_a_server_that_returns_no_balances_makes_a_call_wait_without_lowering(ma
     assert (waiting.tokens, waiting.call.output_limit) == (8, None)
 
 
-def test_a_429_is_waited_for_as_the_server_says(make: Make) -> None:
+def test_a_429_is_waited_for_as_the_server_says(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cycles")
     line = make(10)
     line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "7"}, times=1)
     waiting = line.waiting(5)
     line.time.advance(6.9)
     assert not waiting.opened.done()
+    assert "a call that may cost $0.00005 waits for its budget" in caplog.text
     line.time.advance(0.2)
     assert waiting.tokens == 5
 

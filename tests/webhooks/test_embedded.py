@@ -251,6 +251,47 @@ def test_a_subscription_is_disabled_after_failures_in_a_row_and_can_be_resumed(
     assert webhooks.deliver() == 5
 
 
+def test_every_change_of_a_subscription_is_an_event(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    webhooks = server.webhooks
+    webhooks.subscribe(hook.url, ["budget.frozen"], tenant="other")
+    first = webhooks.subscribe(hook.url, ["budget.frozen"], tenant="acme").subscription_id
+    for members in ({"status": "PAUSED"}, {"status": "ACTIVE"}, {"status": "ACTIVE"}, {"url": f"{hook.url}/2"}):
+        webhooks.update(first, **members)
+    webhooks.unsubscribe(first)
+    bad = {"retry_policy": {"max_retries": 0}, "disable_after_failures": 1}
+    second = webhooks.subscribe(hook.url, ["budget.funded"], tenant="acme", **bad).subscription_id
+    hook.statuses = [500]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    webhooks.deliver()
+    webhooks.update(second, status="ACTIVE")
+    server.ledger.set_tenant("acme", status="CLOSED")
+    webhooks.update(second, name="n")
+    seen = [
+        (
+            event["event_type"].partition(".")[2],
+            data["subscription_id"],
+            data.get("previous_status"),
+            data["new_status"],
+        )
+        for event in webhooks.events()
+        if event["category"] == "webhook" and (data := event["data"])["tenant_id"] == "acme"
+    ]
+    assert seen[::-1] == [
+        ("created", first, None, "ACTIVE"),
+        ("paused", first, "ACTIVE", "PAUSED"),
+        ("resumed", first, "PAUSED", "ACTIVE"),
+        ("updated", first, "ACTIVE", "ACTIVE"),
+        ("updated", first, "ACTIVE", "ACTIVE"),
+        ("deleted", first, "ACTIVE", "ACTIVE"),
+        ("created", second, None, "ACTIVE"),
+        ("disabled", second, "ACTIVE", "DISABLED"),
+        ("resumed", second, "DISABLED", "ACTIVE"),
+        ("disabled_via_tenant_cascade", second, "ACTIVE", "DISABLED"),
+        ("updated", second, "DISABLED", "DISABLED"),
+    ]
+    assert webhooks.subscriptions()[-1].status == "ACTIVE"  # the other tenant's
+
+
 def test_a_rotated_secret_signs_the_next_attempt_of_an_older_event(
     server: cycles.EmbeddedServer, clock: cycles.ManualClock, hook: Hook
 ) -> None:
