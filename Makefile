@@ -13,9 +13,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
 OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
-# Three workers for two processors, because tests wait for processes and sockets; more than eight wait for each other.
-# Each collects all tests, which takes 5 s.
-WORKERS ?= $(shell expr '(' 3 '*' "$$(getconf _NPROCESSORS_ONLN)" + 1 ')' / 2)
+# Two workers per processor, because tests wait for processes and sockets; more than eight wait for each other.
+WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests of the project's own tools and texts. `make test` leaves them out, and runs the long ones of the others in short
