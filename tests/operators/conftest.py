@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,10 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> Cycles:
 
     def run(*arguments: str) -> Ran:
         capsys.readouterr()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         status = main(arguments)
+        # Otherwise no later test of this process, and no process that it starts, would get a Ctrl-C.
+        assert signal.pthread_sigmask(signal.SIG_SETMASK, blocked) == blocked, "run it as a process: it blocks signals"
         out, err = capsys.readouterr()
         return Ran(status, out, err)
 

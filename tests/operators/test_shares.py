@@ -450,7 +450,7 @@ def test_a_wrong_share_inside_of_a_run_exits_2(run: Cycles, monkeypatch: pytest.
         for name, budget in (("a", "2USD"), ("A!", "1USD"), ("b", "20%")):
             ran = run("run", "--share", name, "--budget", budget, "--", "echo", "started")
             assert (ran.status, "started" in ran.out) == (2, False), ran.err
-        ran = run("run", "--share", "c", "--budget", "1USD", "--", "/no/such/program")
+        ran = run_process("run", "--share", "c", "--budget", "1USD", "--", "/no/such/program")
         assert ran.status == 127
 
 
