@@ -39,8 +39,8 @@ class Work(Cost):
         is_model: Whether the call is a step of an agent: caps that allow no further step are a denial.
         key: The idempotency key of the reservation; a new one by default.
         subject: Replaces the subject of `common`, if it was called for this call already.
-        charges_lost: Whether a call costs its estimate if it is cancelled or interrupted before any of its response
-            has arrived: the provider may bill it.
+        charges_lost: Whether a call costs its estimate if it is cancelled or interrupted, or its connection breaks,
+            before any of its response has arrived: the provider may bill it.
         began: Whether the call itself has begun: from then on errors are its own.
     """
 
@@ -242,11 +242,11 @@ class Work(Cost):
                 await result_of(guard.commit(made[0], metadata=made[1]))
 
     def _lost(self, guard: Guard | AsyncGuard, raised: BaseException) -> tuple[Amount | None, dict[str, Any]] | None:
-        """Return the cost of a call that was left in flight, if such a call is charged and nothing of it has arrived.
+        """Return the cost of a call whose response is lost, if such a call is charged and nothing of it has arrived.
 
         Guarded clients in the call know what they have sent.
         """
-        if not self.charges_lost or isinstance(raised, Exception) or guard.state not in OPEN:
+        if not self.charges_lost or not cycles.providers.may_be_billed(raised) or guard.state not in OPEN:
             return None
         return None if self.has_seen or self._requests or self.begun(guard) else (self.estimate, _LOST)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
+from cycles.providers._bodies import may_be_billed as may_be_billed
 from cycles.providers._framework import ReportedCall, ReportedModel
 from cycles.providers._meter import (
     BACKGROUND_WAIT_S,

@@ -27,6 +27,8 @@ _UNSENT: Final = (
     "GoogleAuthError",
 )
 """Errors of httpx, aiohttp, botocore and google-auth, with their subclasses, after which no byte has left."""
+_BROKEN: Final = ("TransportError", "ClientConnectionError")
+"""Errors of connections of httpx and aiohttp, with their subclasses."""
 _CLOSED: Final = "client has been closed"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed JSON body that are kept to read its usage."""
@@ -36,20 +38,35 @@ def was_sent(error: BaseException | None) -> bool:
     """Return whether an attempt that failed may have reached the provider and got no status."""
     if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
         return False
-    for current in _chain(error):
-        if any(base.__name__ in _UNSENT for base in type(current).__mro__):
+    causes = _with_causes(error)  # httpx-aiohttp calls each lost connection a timeout: what aiohttp raised counts
+    for current in [one for one in causes if type(one).__module__.startswith("aiohttp.")][:1] or causes:
+        if _is_one_of(_UNSENT, current):
             return False
         if type(current) is RuntimeError and _CLOSED in str(current):  # httpx has no class for it
             return False
     return True
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error and its causes, or that of aiohttp alone: httpx-aiohttp calls each lost connection a timeout."""
-    chain: list[BaseException] = [error]
+def may_be_billed(raised: BaseException) -> bool:
+    """Return whether a framework's call without a response may have been sent: it was left, or its connection broke.
+
+    Frameworks hide what httpx raised behind an error of their own, which may have a status that no server has sent.
+    """
+    broken = next((error for error in _with_causes(raised) if _is_one_of(_BROKEN, error)), None)
+    return not isinstance(raised, Exception) or was_sent(broken)
+
+
+def _is_one_of(names: Iterable[str], error: BaseException) -> bool:
+    """Return whether an error is of one of these classes or their subclasses, whose libraries are not imported here."""
+    return any(base.__name__ in names for base in type(error).__mro__)
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it was raised from."""
+    chain = [error]
     while len(chain) < 8 and (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
-    return [one for one in chain if type(one).__module__.startswith("aiohttp.")][:1] or chain
+    return chain
 
 
 def parsed_json(content: str | bytes | bytearray) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it downloads pr
 pytest.importorskip("litellm", reason="litellm is not installed: run make test-integrations")
 
 import litellm
+import openai
 
 import cycles
 from cycles.integrations.litellm import install
@@ -399,6 +401,35 @@ async def test_a_call_that_is_cancelled_in_flight_costs_what_was_reserved(
     assert row.reserved is not None
     assert spent() == row.reserved.amount > 0
     assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize("budget", ["book", cycles.usd(1)])
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("model", [GPT, CLAUDE, GEMINI])
+async def test_a_call_whose_response_is_lost_costs_what_was_reserved(
+    model: str, how: str, budget: Any, installed: Any, ask: Any, provider: FakeProvider, spent: Spent, ledger: Ledger
+) -> None:
+    installed(model_budget=budget)
+    provider.reply(usage=USED, drop_after=0)
+    with pytest.raises(openai.APIError):
+        await ask(how, model, max_tokens=500)
+    [row] = ledger.rows()
+    assert row.reserved is not None
+    assert spent() == row.reserved.amount > 0
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("model", [GPT, CLAUDE, GEMINI])
+async def test_a_call_that_reaches_no_provider_is_released(
+    model: str, how: str, installed: Any, ask: Any, spent: Spent
+) -> None:
+    installed()
+    with socket.socket() as taken:  # bound, and nothing listens
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(openai.APIError):
+            await ask(how, model, api_base=f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert spent() == 0
 
 
 async def test_a_cancelled_stream_costs_what_was_made(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -139,6 +140,39 @@ async def test_a_call_that_is_interrupted_in_flight_costs_its_estimate(
         await run(work(charges_lost=True, price=price), body)
     assert ledger.spent() == 100
     assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+def broken(error: httpx.TransportError) -> RuntimeError:
+    """Return the error of a library that hides the error of a connection, as LiteLLM and the SDKs below it do."""
+    hidden = RuntimeError("APIConnectionError")
+    hidden.status_code = 500  # type: ignore[attr-defined]  # LiteLLM gives each error a status
+    hidden.__context__ = error
+    return hidden
+
+
+@pytest.mark.parametrize("kind", [httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError])
+async def test_a_call_whose_response_is_lost_costs_its_estimate(
+    run: Any, work: Any, ledger: Ledger, kind: type[httpx.TransportError]
+) -> None:
+    def body(guard: Any) -> None:
+        raise broken(kind("lost"))
+
+    with pytest.raises(RuntimeError):
+        await run(work(charges_lost=True, price=price), body)
+    assert ledger.spent() == 100
+    assert ledger.metadata() == [{"outcome": "error", "attempts": 1, "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout])
+async def test_a_call_that_reached_no_server_is_released(
+    run: Any, work: Any, ledger: Ledger, kind: type[httpx.TransportError]
+) -> None:
+    def body(guard: Any) -> None:
+        raise broken(kind("nothing was sent"))
+
+    with pytest.raises(RuntimeError):
+        await run(work(charges_lost=True, price=price), body)
+    assert ledger.spent() == 0
 
 
 @pytest.mark.parametrize("raised", [asyncio.CancelledError(), KeyboardInterrupt()])
