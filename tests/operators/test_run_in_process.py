@@ -1,0 +1,473 @@
+"""`cycles run` in this process: its command is a function, which gets the variables and returns the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+
+import cycles
+from cycles.cli import main
+from cycles.proxy._agents import for_agents
+from cycles.proxy._child import Child, CommandError
+from cycles.proxy._prompts import Prompt
+from cycles.testing import FakeProvider
+from tests.operators.conftest import Cycles
+from tests.operators.kit import Ran
+from tests.operators.running import GPT_4O, USED, VARIABLES, upstreams
+
+Program = Callable[[dict[str, str]], int]
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
+
+
+@attrs.define
+class Runs:
+    """Runs functions as the command of `cycles run`."""
+
+    run: Cycles
+    program: Program = attrs.field(default=lambda environment: 0)
+    command: list[str] = attrs.Factory(list)
+    environment: dict[str, str] = attrs.Factory(dict)
+    signals: list[int] = attrs.Factory(list)
+
+    def __call__(self, program: Program, *options: str) -> Ran:
+        self.program = program
+        return self.run("run", *options, "--", "program", "argument")
+
+    def summary(self, program: Program, *options: str) -> Any:
+        ran = self(program, "--json", *options)
+        return json.loads(ran.err.splitlines()[-1])
+
+
+@pytest.fixture
+def runs(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs(run_here)
+
+    class Command:
+        def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+            made.command, made.environment = list(command), dict(environment)
+
+        def wait(self) -> int:
+            return made.program(made.environment)
+
+        def stop(self) -> None:
+            made.signals.append(signal.SIGTERM)
+
+    monkeypatch.setattr("cycles.proxy._run.Child", Command)
+    monkeypatch.setattr("cycles.proxy._share_run.Child", Command)
+    monkeypatch.setattr("cycles.proxy._child.blocked_signals", nullcontext)
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", *VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return made
+
+
+def post(environment: Mapping[str, str], body: Mapping[str, Any] = CHAT, **headers: str) -> httpx.Response:
+    url = f"{environment['OPENAI_BASE_URL']}/chat/completions"
+    return httpx.post(url, json=body, headers={"Authorization": "Bearer k", **headers}, trust_env=False, timeout=60)
+
+
+def calls(number: int, status: int = 0, **headers: str) -> Program:
+    def program(environment: dict[str, str]) -> int:
+        for _ in range(number):
+            post(environment, CHAT, **headers)
+        return status
+
+    return program
+
+
+def test_calls_are_charged_and_the_status_is_that_of_the_command(runs: Runs, provider: FakeProvider) -> None:
+    provider.reply(usage=USED, times=2)
+    ran = runs(calls(2, status=7), "--budget", "1USD", *upstreams(provider))
+    assert (ran.status, ran.out) == (7, "")
+    assert ran.err.startswith("cycles: 2 calls, $0.0070 of $1.00 spent (gpt-4o $0.0070), 0 denied")
+    assert runs.command == ["program", "argument"]
+
+
+def test_the_summary_as_json(runs: Runs, provider: FakeProvider) -> None:
+    provider.reply(usage=USED)
+    found = runs.summary(calls(1, status=3), "--budget", "1USD", *upstreams(provider))
+    spent = {"unit": "USD_MICROCENTS", "amount": GPT_4O}
+    assert (found["calls"], found["spent"], found["exit"], found["fake"]) == (1, spent, 3, False)
+    assert found["models"] == {"gpt-4o": {"calls": 1, "spent": spent}}
+    assert (found["denied"], found["failed"], found["shares"], found["agents"]) == (0, 0, {}, {})
+
+
+def test_the_command_gets_the_variables_of_routes_tunnel_and_ledger(runs: Runs, provider: FakeProvider) -> None:
+    runs(calls(0), "--budget", "1USD", *upstreams(provider))
+    found = runs.environment
+    prefix = found["CYCLES_PROXY_URL"]
+    address, _, key = prefix.rpartition("/")
+    assert {name: found[name] for name in VARIABLES} == {name: prefix + path for name, path in VARIABLES.items()}
+    tunnel = f"http://cycles:{key}@{address.removeprefix('http://')}"
+    assert (found["HTTPS_PROXY"], found["https_proxy"], found["NODE_USE_ENV_PROXY"]) == (tunnel, tunnel, "1")
+    assert (found["NO_PROXY"], found["no_proxy"]) == ("127.0.0.1,localhost",) * 2
+    assert found["CYCLES_TENANT"] == "run"
+    assert found["CYCLES_BASE_URL"].startswith("http://127.0.0.1:")
+    assert len(key) == 24
+    assert key not in found["CYCLES_API_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", "127.0.0.1,localhost"),
+        ("intranet, .corp", "intranet,.corp,127.0.0.1,localhost"),
+        ("*", "127.0.0.1,localhost"),
+        (".openai.com,intranet", "intranet,127.0.0.1,localhost"),
+        ("api.anthropic.com localhost", "localhost,127.0.0.1"),
+    ],
+)
+def test_hosts_of_providers_are_not_left_out_of_the_tunnel(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", given)
+    runs(calls(0), "--budget", "1USD")
+    assert (runs.environment["NO_PROXY"], runs.environment["no_proxy"]) == (kept, kept)
+    runs(calls(0), "--budget", "1USD", "--no-tunnel")
+    assert "HTTPS_PROXY" not in runs.environment
+    assert set(given.replace(",", " ").split()) <= set(runs.environment["NO_PROXY"].split(","))
+
+
+def test_without_the_variables_of_cycles(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_TENANT", "acme")
+    runs(calls(0), "--budget", "1USD", "--no-cycles-env")
+    assert [name for name in runs.environment if name.startswith("CYCLES_")] == []
+    assert "OPENAI_BASE_URL" in runs.environment
+    assert "HTTPS_PROXY" in runs.environment
+
+
+def test_a_variable_that_no_route_replaces_is_named(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BEDROCK_BASE_URL", "http://gateway.internal/bedrock")
+    monkeypatch.setenv("CO_API_URL", "https://api.cohere.com")  # the tunnel rejects it
+    ran = runs(calls(0), "--budget", "1USD")
+    line = "cycles: ANTHROPIC_BEDROCK_BASE_URL is set: calls to that address do not pass the proxy"
+    assert line in ran.err.splitlines()
+    assert "CO_API_URL" not in ran.err
+
+
+def test_a_denial_stops_the_command_once(runs: Runs, provider: FakeProvider) -> None:
+    ran = runs(calls(2, status=143), "--budget", "0.000001USD", "--on-denied", "stop", *upstreams(provider))
+    assert (ran.status, runs.signals) == (143, [signal.SIGTERM])
+    assert ran.err.count("the command was stopped (--on-denied stop): Cycles denied this call") == 2  # and the summary
+    assert provider.requests == []
+    ran = runs(calls(2), "--budget", "0.000001USD", *upstreams(provider))
+    assert (ran.status, len(runs.signals)) == (0, 1)
+    assert "0 calls, $0.00 of $0.000001 spent, 2 denied (budget_exceeded)" in ran.err
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 3), (5, 5)])
+def test_a_ledger_that_decides_nothing_is_reported(
+    runs: Runs, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, status: int, expected: int
+) -> None:
+    monkeypatch.setenv("CYCLES_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CYCLES_API_KEY", "cyc_live_x")
+    monkeypatch.setenv("CYCLES_TENANT", "acme")
+    monkeypatch.setenv("CYCLES_MAX_RETRIES", "0")
+    ran = runs(calls(1, status=status), *upstreams(provider))
+    assert ran.status == expected
+    assert "no call could be sent, because the budget server decided none" in ran.err
+    assert "cycles doctor finds the cause" in ran.err
+    assert "no call reached the proxy" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (0, "cycles: no call reached the proxy: the command may set its base URL itself"),
+        (4, "cycles: the command ended with status 4, and no call had reached the proxy"),
+    ],
+)
+def test_a_command_without_calls(runs: Runs, status: int, line: str) -> None:
+    ran = runs(calls(0, status=status), "--budget", "1USD")
+    assert ran.status == status
+    assert line in ran.err.splitlines()
+
+
+def test_reservations_of_the_command_itself_are_counted(runs: Runs, provider: FakeProvider) -> None:
+    def program(environment: dict[str, str]) -> int:
+        names = {"base_url": "BASE_URL", "api_key": "API_KEY", "tenant": "TENANT"}
+        given: Any = {name: environment[f"CYCLES_{variable}"] for name, variable in names.items()}
+        with cycles.Cycles(cycles.Config(**given, journal=False)) as client:
+            for _ in range(2):
+                with client.reserve(cycles.usd("0.1"), action=("llm.completion", "m"), actual=cycles.usd(0)):
+                    pass
+        return 0
+
+    ran = runs(program, "--budget", "1USD", *upstreams(provider))
+    assert "2 reservations came from the command itself: what it also guards was charged twice" in ran.err
+
+
+def test_the_fake_provider(runs: Runs) -> None:
+    ran = runs(calls(1), "--budget", "1USD", "--fake")
+    lines = ran.err.splitlines()
+    assert lines[0] == "cycles: --fake: a fake provider responds to all calls, and nothing is paid"
+    assert "cycles: --fake: the fake provider made the responses, and nothing was paid" in lines
+    assert "1 call, $0.0010 of $1.00 spent" in ran.err
+
+
+def test_a_kept_ledger_adds_up(runs: Runs, run_here: Cycles, provider: FakeProvider) -> None:
+    provider.reply(usage=USED, times=3)
+    ran = runs(calls(1), "--budget", "0.01USD", "--keep", "mine", *upstreams(provider))
+    assert "kept as mine: $0.0035 of $0.01 spent by all its runs" in ran.err
+    found = runs.summary(calls(1), "--keep", "mine", *upstreams(provider))
+    budget = {"unit": "USD_MICROCENTS", "amount": 1_000_000}
+    total = {"unit": "USD_MICROCENTS", "amount": 2 * GPT_4O}
+    assert found["kept"] == {"name": "mine", "spent": total, "budget": budget}
+    assert found["spent"]["amount"] == GPT_4O
+    assert run_here("runs", "list", "--json").document["runs"][0]["spent"] == total
+    used_up = ("--keep", "mine", "--wait", "0", "--min-output-tokens", "0", "--max-output-tokens", "100")
+    ran = runs(calls(1), "--budget", "0.0075USD", *used_up, *upstreams(provider))
+    assert "0 calls, $0.00 of $0.0075 spent, 1 denied (budget_exceeded)" in ran.err
+    assert run_here("runs", "reset", "mine", "--yes").status == 0
+    assert run_here("runs", "list", "--json").document["runs"][0]["spent"]["amount"] == 0
+
+
+def test_a_ledger_without_a_budget(runs: Runs) -> None:
+    ran = runs(calls(0))
+    assert (ran.status, runs.command) == (2, [])
+    assert "there is no budget: pass --budget 5USD, or set CYCLES_BASE_URL and CYCLES_API_KEY" in ran.err
+
+
+def test_agents_are_listed_below_their_parents(runs: Runs, provider: FakeProvider) -> None:
+    provider.reply(usage=USED, times=3)
+
+    def program(environment: dict[str, str]) -> int:
+        for path in ("planner", "planner/searcher", "planner/searcher"):
+            post(environment, CHAT, **{"X-Cycles-Agent": path})
+        return 0
+
+    ran = runs(program, "--budget", "1USD", *upstreams(provider))
+    assert ran.err.splitlines()[1:3] == [
+        "cycles: agent planner: 1 call, $0.0035 ($0.0105 with those below)",
+        "cycles:   agent searcher: 2 calls, $0.0070",
+    ]
+    assert all("x-cycles-agent" not in request.headers for request in provider.requests)
+
+
+def test_unmetered_paths_are_named(runs: Runs, provider: FakeProvider) -> None:
+    def program(environment: dict[str, str]) -> int:
+        url = f"{environment['OPENAI_BASE_URL']}/fine_tuning/jobs"
+        return httpx.post(url, json={}, trust_env=False).status_code != 402
+
+    ran = runs(program, "--budget", "1USD", *upstreams(provider))
+    assert ran.status == 0
+    assert "0 calls, $0.00 of $1.00 spent, 1 denied (unmetered: POST /v1/fine_tuning/jobs)" in ran.err
+    ran = runs(program, "--budget", "1USD", "--unmetered", "allow", *upstreams(provider))
+    assert ran.status == 1
+    assert "1 not metered" in ran.err
+    assert "cycles: not metered: 1 to /v1/fine_tuning/jobs" in ran.err.splitlines()
+
+
+# --- shares
+
+
+def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeProvider) -> None:
+    provider.reply(usage=USED, times=2)
+    inner: list[int] = []
+
+    def parent(environment: dict[str, str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            runs.program = calls(1, status=6)
+            options = ("--share", "researcher", "--budget", "50%")
+            inner.append(main(("run", *options, "--", "program")))
+        return 0
+
+    ran = runs(parent, "--budget", "1USD", *upstreams(provider))
+    assert inner == [6]
+    assert "share researcher: 1 call, $0.0035 of $0.50 spent, 0 denied" in ran.err
+    assert runs.environment["CYCLES_PROXY_URL"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--share", "a"), "--share needs its limit: pass --budget 1USD, or a part of what is left, like 20%"),
+        (("--share", "a", "--budget", "1USD/day"), "--share has no window: pass --budget like 1USD"),
+        (("--share", "a", "--budget", "1USD", "--fake"), "--fake belongs to the run around this one"),
+        (("--share", "a", "--budget", "1USD"), "CYCLES_PROXY_URL is not set, so there is no budget to share"),
+        (("--budget", "20%"), "--budget 20% is a part of the run around this one, and there is none"),
+        (("--share-port", "5432"), "--share-port needs --sealed: without it the command reaches every port"),
+        (("--capture", "--no-tunnel"), "--capture needs the tunnel: leave --no-tunnel out"),
+        (("--allow-host", "x.com", "--no-tunnel"), "--allow-host needs the tunnel"),
+        (("--fake", "--upstream", "openai=http://h"), "--fake and --upstream exclude each other"),
+        (("--budget", "5USD/year"), "'year' is no window; write it like 5USD/day"),
+        (("--budget", "5USD/day"), "--keep"),
+        (("--budget", "0USD"), "'0USD' is not above zero; write it like 5USD"),
+        (("--budget", "5CREDITS"), "is neither in USD nor in TOKENS; write it like 5USD"),
+        (("--budget", "1USD", "--budget", "2USD"), "it is there 2 times (1USD, 2USD); pass one"),
+        (("--budget", "101%"), "'101%' is not a percentage; write it like 80%"),
+        (("--warn-at", "0%"), "'0%' is not a percentage; write it like 80%"),
+        (("--upstream", "openai=http://a", "--upstream", "openai=http://b"), "openai is there 2 times"),
+        (("--upstream", "unknown=http://a"), "is not PROVIDER=URL; write it like openai=https://HOST/v1"),
+        (("--upstream", "openai=ftp://a"), "--upstream openai is not an http or https address: 'ftp://a'"),
+        (("--allow-host", "https://x.com"), "is not a host name; write it like chatgpt.com"),
+        (("--free-host", "http://x"), "has what is no host; write it like localhost:11434 or *.gpu.internal"),
+        (("--unknown-model", "maybe"), "'maybe' is neither deny nor allow=AMOUNT; write it like allow=0.10USD"),
+        (("--unknown-model", "allow=5TOKENS"), "is not in USD; write it like 5USD"),
+        (("--keep", "a/b", "--budget", "1USD"), "--keep must be a name of letters, digits, dots and dashes"),
+        (("--prices", "/nowhere/x.json", "--budget", "1USD"), "/nowhere/x.json"),
+    ],
+)
+def test_a_wrong_option_starts_nothing(runs: Runs, options: tuple[str, ...], says: str) -> None:
+    given = options if "--budget" in options or "--share" in options else (*options, "--budget", "1USD")
+    ran = runs(calls(0), *given)
+    assert (ran.status, ran.out, runs.command) == (2, "", [])
+    assert says in " ".join(ran.err.split())
+
+
+# --- coding agents
+
+
+@pytest.mark.parametrize(
+    ("command", "captured", "changed"),
+    [
+        (["codex", "exec"], False, ["codex", "-c", 'openai_base_url="http://p/s/openai/v1"', "exec"]),
+        (["/usr/bin/codex"], False, ["/usr/bin/codex", "-c", 'openai_base_url="http://p/s/openai/v1"']),
+        (["codex", "exec"], True, ["codex", "exec"]),
+        (["codex-wrapper"], False, ["codex-wrapper"]),
+        (["python", "codex"], False, ["python", "codex"]),
+    ],
+)
+def test_codex_gets_its_base_url(command: list[str], captured: bool, changed: list[str]) -> None:
+    said: list[str] = []
+    found, environment = for_agents(command, {}, "http://p/s", captured=captured, say=said.append)
+    assert (found, environment) == (changed, {})
+    assert len(said) == (changed != command)
+    assert all("shows the secret of this run in the process list" in line for line in said)
+
+
+def test_gemini_keeps_its_login_by_key(tmp_path: Path) -> None:
+    said: list[str] = []
+    key = {"GEMINI_API_KEY": "k"}
+    _, environment = for_agents(["gemini"], key, "http://p/s", captured=False, say=said.append)
+    file = Path(environment["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"])
+    assert json.loads(file.read_text()) == {"security": {"auth": {"selectedType": "gemini-api-key"}}}
+    assert file.is_relative_to(tmp_path)
+    assert file.parent.stat().st_mode & 0o077 == 0
+    own = {**key, "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": "/mine"}
+    assert for_agents(["gemini"], own, "u", captured=False, say=said.append)[1] == own
+    assert for_agents(["gemini"], {}, "u", captured=False, say=said.append)[1] == {}
+    file.parent.chmod(0o777)
+    said.clear()
+    for_agents(["gemini"], key, "u", captured=False, say=said.append)
+    for_agents(["node"], key, "u", captured=False, say=said.append)
+    assert len(said) == 1
+    assert "because others may write to" in said[0]
+
+
+# --- the command as a process
+
+
+@pytest.fixture
+def signalled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Signals that a command's `wait` gets, and whether the terminal sent them; the end of the command is the last."""
+    given: list[tuple[int, bool]] = []
+
+    def next_signal() -> tuple[int, bool]:
+        if given:
+            return given.pop(0)
+        os.waitid(os.P_PID, started[-1], os.WEXITED | os.WNOWAIT)
+        return signal.SIGCHLD, False
+
+    started: list[int] = []
+    spawn = os.posix_spawnp
+
+    def noted(*args: Any, **options: Any) -> int:
+        started.append(spawn(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr("cycles.proxy._child._next_signal", next_signal)
+    monkeypatch.setattr(os, "posix_spawnp", noted)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 9", 9), ("kill -9 $$", 137), ("kill -15 $$", 143), ("kill -2 $$", 130)],
+)
+def test_the_exit_status_is_that_of_a_shell(signalled: list[Any], script: str, status: int) -> None:
+    assert Child(["/bin/sh", "-c", script], {}).wait() == status
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_signal_of_the_terminal_is_not_sent_twice(
+    signalled: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    monkeypatch.setattr("cycles.proxy._child.has_terminal", lambda: shares)
+    sent: list[int] = []
+    child = Child(["/bin/sh", "-c", "exit 4"], {})
+    monkeypatch.setattr(child, "send", sent.append)
+    signalled += [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)]
+    assert child.wait() == 4
+    assert sent == [*([] if shares else [signal.SIGINT]), signal.SIGTERM, signal.SIGHUP]
+
+
+def test_the_command_gets_its_variables_only(signalled: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    assert Child(["/bin/sh", "-c", f'echo "$A-$HOME" > {file}'], {"A": "1"}).wait() == 0
+    assert file.read_text() == "1-\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        ("no-such-program", 127, "command not found: no-such-program; check its spelling and PATH"),
+        ("", 127, "command not found: ''"),
+        ("/", 126, "cannot run /: Permission denied; check that the file is a program"),
+    ],
+)
+def test_a_command_that_cannot_be_started(command: str, status: int, says: str) -> None:
+    with pytest.raises(CommandError) as raised:
+        Child([command], {})
+    assert (raised.value.status, str(raised.value)) == (status, says)
+
+
+def test_a_signal_after_the_end_reaches_no_other_process(signalled: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child(["/bin/sh", "-c", ":"], {})
+    child.wait()
+    monkeypatch.setattr(os, "kill", lambda *given: pytest.fail(f"sent to another process: {given}"))
+    child.send(signal.SIGTERM)
+
+
+# --- questions
+
+
+@pytest.mark.parametrize(
+    ("typed", "reply"),
+    [
+        ("y\n", True),
+        ("YES\n", True),
+        ("\n", False),
+        ("n\n", False),
+        ("No\n", False),
+        ("", False),
+        ("what?\ny\n", True),
+        ("2USD\n", cycles.usd(2)),
+        ("500 tokens\n", cycles.tokens(500)),
+    ],
+)
+def test_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, reply: Any) -> None:
+    from cycles.proxy._asking import Question
+
+    terminal = tmp_path / "tty"
+    terminal.write_bytes(b"")
+    lines = [line.encode() for line in typed.splitlines(keepends=True)]
+    monkeypatch.setattr("cycles.proxy._prompts.TERMINAL", str(terminal))
+    monkeypatch.setattr("cycles.proxy._prompts.os.read", lambda *_: lines.pop(0) if lines else b"")
+    question = Question("evil\x1b[2Jmodel", cycles.usd("0.5"), "90% of this run is used", 2, cycles.usd(1))
+    assert Prompt()(question) == reply
+    shown = terminal.read_text()
+    asked = "cycles: 90% of this run is used. evil?[2Jmodel may cost $0.50; 2 more wait, $1.00. Spend it? "
+    assert shown.startswith(f"{asked}[y/N/amount, like 2USD] ")
+    assert shown.count(asked) == 1 + typed.count("what?")

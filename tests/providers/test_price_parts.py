@@ -1,0 +1,321 @@
+"""What each count costs, one count at a time, and what of a request raises its bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._usage.estimating import Files, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.media import medium_of
+from cycles._usage.tool_prices import bound_of_count, factor_of, rate_of
+from cycles.prices import Price
+
+INPUTS = ("audio", "image", "video")
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize(
+    ("rates", "own", "from_cache"),
+    [
+        ({}, 100, 100),
+        ({"cached_input": "0.5"}, 100, 50),
+        ({"input_{}": "3"}, 300, 100),
+        ({"input_{}": "3", "cached_input": "0.5"}, 300, 50),
+        ({"input_{}": "3", "cached_input_{}": "2", "cached_input": "0.5"}, 300, 200),
+    ],
+)
+def test_a_modality_without_a_rate_costs_what_contains_it(
+    kind: str, rates: dict[str, Any], own: int, from_cache: int
+) -> None:
+    given: Any = {name.format(kind): rate for name, rate in rates.items()}
+    price = Price("1", "10", **given)
+    whole: Any = {"tokens_input": 10, f"tokens_input_{kind}": 10}
+    assert price.cost(**whole).amount == 10 * own
+    cached: Any = {"tokens_cached_input": 10, f"tokens_cached_input_{kind}": 10}
+    assert price.cost(**whole, **cached).amount == 10 * from_cache
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_an_output_modality_has_its_rate_or_that_of_all_output(kind: str) -> None:
+    counts: Any = {"tokens_output": 10, f"tokens_output_{kind}": 4}
+    assert Price("1", "10").cost(**counts).amount == 10 * 1000
+    dearer: Any = {f"output_{kind}": "20"}
+    assert Price("1", "10", **dearer).cost(**counts).amount == 6 * 1000 + 4 * 2000
+
+
+@pytest.mark.parametrize(
+    ("rates", "short", "long"),
+    [
+        ({}, 100, 100),
+        ({"cache_write": "1.25"}, 125, 125),
+        ({"cache_write_1h": "2"}, 100, 200),
+        ({"cache_write": "1.25", "cache_write_1h": "2"}, 125, 200),
+    ],
+)
+def test_cache_writes(rates: dict[str, Any], short: int, long: int) -> None:
+    price = Price("1", "10", **rates)
+    assert price.cost(tokens_input=10, tokens_cache_write=10).amount == 10 * short
+    assert price.cost(tokens_input=10, tokens_cache_write=10, tokens_cache_write_1h=10).amount == 10 * long
+    assert price.cost(tokens_input=10, tokens_cache_write=10, tokens_cache_write_1h=4).amount == 6 * short + 4 * long
+    assert price.cost(tokens_input=10, tokens_cache_write_1h=10).amount == 10 * long
+
+
+@pytest.mark.parametrize("kind", ["service_tier", "processing", "speed", "inference_geo"])
+def test_each_part_of_a_context_selects_a_price(kind: str) -> None:
+    price = Price("1", "10", tiers={"x": Price("2", "20")})
+    assert price.cost(1, context={kind: "x"}).amount == 200
+    assert price.cost(1, context={kind: "unknown"}).amount == 100
+    assert price.cost(1, context={"other": "x"}).amount == 100
+
+
+@pytest.mark.parametrize("tier", ["default", "standard", "auto"])
+def test_the_standard_tiers_have_the_standard_price(tier: str) -> None:
+    price = Price("1", "10", tiers={tier: Price("2", "20")})
+    assert price.cost(1, context={"service_tier": tier}).amount == 100
+
+
+def test_a_long_context_begins_above_its_length_and_is_for_all_tokens() -> None:
+    longer = {"200": Price("2", "20"), "1000": Price("3", "30")}
+    price = Price("1", "10", above={int(start): each for start, each in longer.items()})
+    costs = {n: price.cost(tokens_input=n, tokens_output=1).amount for n in (200, 201, 1000, 1001)}
+    assert costs == {
+        200: 200 * 100 + 1000,
+        201: 201 * 200 + 2000,
+        1000: 1000 * 200 + 2000,
+        1001: 1001 * 300 + 3000,
+    }
+
+
+def test_a_long_context_without_prices_of_calls_has_those_of_the_model() -> None:
+    searches = {"web_searches": "0.01"}
+    price = Price("0", "0", per_call=searches, above={10: Price("0", "0"), 20: Price("0", "0", per_call={})})
+    assert [price.cost(tokens_input=n, web_searches=2).amount for n in (1, 11, 21)] == [2_000_000] * 3
+    dearer = Price("0", "0", per_call=searches, above={10: Price("0", "0", per_call={"web_searches": "0.05"})})
+    assert dearer.cost(tokens_input=11, web_searches=2).amount == 10_000_000
+
+
+def test_a_part_of_the_calls_is_not_paid_twice() -> None:
+    price = Price("0", "0", per_call={"web_searches": "0.01", "web_searches_preview": "0.025"})
+    assert price.cost(web_searches=3, web_searches_preview=2).amount == 1_000_000 + 2 * 2_500_000
+    guarded = Price("0", "0", per_call={"guardrail_units": "0.00015", "guardrail_information_units": "0.0001"})
+    assert guarded.cost(guardrail_units=5, guardrail_information_units=2).amount == 3 * 15_000 + 2 * 10_000
+    assert (
+        Price("0", "0", per_call={"web_searches": "0.01"}).cost(web_searches=1, web_searches_preview=1).amount == 10**6
+    )
+
+
+TOOLS = [
+    ("openai", "web_searches", "gpt-5", "0.01"),
+    ("openai", "web_searches", "gpt-4o-search-preview", "0.025"),
+    ("openai", "web_searches", "gpt-4o-mini-search-preview", "0.025"),
+    ("openai", "web_searches_preview", "gpt-4o", "0.025"),
+    ("openai", "web_searches_preview", "gpt-4.1-mini", "0.025"),
+    ("openai", "web_searches_preview", "gpt-5", "0.01"),
+    ("openai", "file_searches", "gpt-5", "0.0025"),
+    ("openai", "code_sessions", "gpt-5", "0.03"),
+    ("anthropic", "web_searches", "claude-x", "0.01"),
+    ("google", "web_searches", "gemini-2.5-pro", "0.035"),
+    ("google", "web_searches", "gemini-pro", "0.035"),
+    ("google", "web_searches", "gemini-3-pro", "0.014"),
+    ("google", "maps_searches", "gemini-1.5-flash", "0.025"),
+    ("google", "maps_searches", "gemini-3-pro", "0.014"),
+    ("aws", "guardrail_units", "x", "0.00015"),
+    ("aws", "guardrail_information_units", "x", "0.0001"),
+    ("google", "tokens_output", "gemma-3", "0"),
+]
+FACTORS = [
+    ("google", "service_tier:priority", "1.8"),
+    ("google", "service_tier:flex", "0.5"),
+    ("google", "processing:batch", "0.5"),
+    ("aws", "service_tier:flex", "0.5"),
+    ("aws", "service_tier:priority", "1.75"),
+    ("anthropic", "inference_geo:us", "1.1"),
+]
+
+
+@pytest.mark.parametrize(("maker", "count", "model", "usd"), TOOLS)
+def test_the_rate_of_a_tool(maker: str, count: str, model: str, usd: str) -> None:
+    assert str(rate_of(maker, count, model)) == usd
+
+
+@pytest.mark.parametrize(("maker", "context", "times"), FACTORS)
+def test_the_factor_of_a_tier(maker: str, context: str, times: str) -> None:
+    assert str(factor_of(maker, context)) == times
+    assert factor_of("another", context) is None
+
+
+@pytest.mark.parametrize(
+    ("maker", "count", "usd"),
+    [
+        ("openai", "other_calls", "0.03"),
+        ("google", "other_calls", "0.035"),
+        ("anthropic", "other_calls", "0.01"),
+        ("unknown", "other_calls", "0.035"),
+        ("mistral", "web_searches", "0.035"),
+        ("google", "code_sessions", "0.03"),
+    ],
+)
+def test_a_count_without_a_row_costs_the_most_that_it_may(maker: str, count: str, usd: str) -> None:
+    assert str(bound_of_count(maker, count)) == usd
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("gpt-3.5-turbo", 4_096),
+        ("gpt-4-0613", 8_192),
+        ("gpt-4-turbo-x", 4_096),
+        ("gpt-4o-mini", 16_384),
+        ("gpt-4o-64k-output", 64_000),
+        ("chatgpt-4o-latest", 16_384),
+        ("gpt-4.1-nano", 32_768),
+        ("gpt-4.5-preview", 16_384),
+        ("gpt-5-mini", 128_000),
+        ("o1-pro", 100_000),
+        ("o3", 100_000),
+        ("o4-mini", 100_000),
+        ("gemini-1.5-pro", 8_192),
+        ("gemini-2.0-flash", 8_192),
+        ("gemini-2.5-pro", 65_536),
+        ("gemini-3-pro", 65_536),
+        ("claude-x", 131_072),
+    ],
+)
+def test_the_maximum_of_a_model(model: str, most: int) -> None:
+    assert output_maximum(model) == most
+
+
+@pytest.mark.parametrize(
+    ("body", "results"),
+    [
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"best_of": 4}, 4),
+        ({"n": 3, "best_of": 4}, 4),
+        ({"n": True}, 1),
+        ({"n": "3"}, 1),
+        ({"generationConfig": {"candidateCount": 2}}, 2),
+        ({"generation_config": {"candidateCount": 2}}, 2),
+        ({"n": 2, "prompt": ["a", "b", "c"]}, 6),
+        ({"n": 2, "prompt": [[1, 2], [3]]}, 4),
+        ({"n": 2, "prompt": [1, 2, 3]}, 2),
+        ({"n": 2, "prompt": "abc"}, 2),
+    ],
+)
+def test_how_many_results_a_request_may_have(body: dict[str, Any], results: int) -> None:
+    assert results_of(body) == results
+    assert shape_of(body).results == results
+
+
+@pytest.mark.parametrize(
+    ("body", "searches"),
+    [
+        ({"tools": [{"type": "web_search"}]}, {"web_searches": 5}),
+        ({"tools": [{"type": "web_search_20250305", "max_uses": 2}], "max_tool_calls": 9}, {"web_searches": 2}),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 0}, {"web_searches": 0}),
+        ({"tools": [{"type": "web_search_preview_2025_03_11"}]}, {"web_searches_preview": 5}),
+        ({"tools": [{"type": "browser_search"}]}, {"web_searches": 5}),
+        ({"tools": [{"type": "file_search"}]}, {"file_searches": 5}),
+        ({"tools": [{"type": "code_interpreter"}]}, {"code_sessions": 5}),
+        ({"tools": [{"type": "code_interpreter", "container": {"memory_limit": "4g"}}]}, {"code_sessions": 20}),
+        ({"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, {"code_sessions": 5}),
+        ({"input": "", "tools": [{"type": "shell", "environment": {"type": "local"}}]}, {}),
+        *(
+            ({"tools": [{name: {}}]}, {"web_searches": 5})
+            for name in ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
+        ),
+        *(({"tools": [{name: {}}]}, {"maps_searches": 5}) for name in ("googleMaps", "google_maps")),
+        ({"input": "", "tools": [{"type": "teleport"}]}, {"other_calls": 5}),
+        ({"prompt": "", "tools": [{"type": "teleport"}]}, {"other_calls": 5}),
+        ({"messages": [], "tools": [{"type": "teleport"}]}, {}),
+        ({"web_search_options": {}}, {"web_searches": 5}),
+        ({"model": "gpt-4o-search-preview"}, {"web_searches": 5}),
+        ({"model": "gpt-5-search-api"}, {"web_searches": 5}),
+        *(
+            ({"input": "", "tools": [{"type": kind}]}, {})
+            for kind in ("function", "custom", "mcp", "computer_use_preview", "image_generation", "local_shell")
+        ),
+    ],
+)
+def test_calls_of_hosted_tools_are_reserved(body: dict[str, Any], searches: dict[str, int]) -> None:
+    assert dict(shape_of(body).searches) == searches
+
+
+@pytest.mark.parametrize("name", ["guardrailConfig", "guardrailIdentifier"])
+def test_a_guardrail_is_reserved_for_each_thousand_characters(name: str) -> None:
+    body = {name: "", "messages": ["x" * 1001]}
+    assert shape_of(body, output_tokens=1).searches == ()
+    searches = dict(shape_of({**body, name: "g"}, output_tokens=63).searches)
+    # 1,001 characters are two units, the name of the guardrail one, and 63 tokens of at most 16 characters two.
+    assert searches == {"guardrail_units": 6 * 5, "guardrail_information_units": 2 * 5}
+
+
+def test_chats_that_search() -> None:
+    assert not searches_in_chat({"model": "gpt-4o", "web_search_options": None})
+    assert not searches_in_chat({"model": "my-search"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "member", "value"),
+    [
+        ("transcription", 1, "audio_s", 1),
+        ("transcription", 750, "audio_s", 1),
+        ("transcription", 751, "audio_s", 2),
+        ("image", 751, "images_input", 3),
+        ("text", 751, "images_input", 0),
+    ],
+)
+def test_uploads(kind: Any, size: int, member: str, value: int) -> None:
+    assert getattr(shape_of({}, kind=kind, files=Files(3, size)), member) == value
+    assert medium_of(bytes(size), "audio/mp3").seconds == -(-size // 750)
+
+
+BASE = {"input": "1", "output": "10"}
+TEXT = {"type": "text", "text": "x"}
+
+
+def bound(price: dict[str, Any], body: dict[str, Any], tokens_output: int = 0) -> float:
+    """What a request of 1,000 input tokens may cost, in tokens of USD 1 per million."""
+    book = cycles.PriceBook({"m": Price(**price)})
+    return book.estimate("m", body, max_output_tokens=tokens_output, tokens_input=1_000).amount / 100_000
+
+
+@pytest.mark.parametrize(
+    ("rates", "part", "rate"),
+    [
+        ({"cached_input": "7"}, TEXT, 7),
+        ({"cache_write": "7"}, {**TEXT, "cache_control": {"type": "ephemeral"}}, 7),
+        ({"cache_write": "7", "cache_write_1h": "9"}, {**TEXT, "cache_control": {"type": "ephemeral"}}, 7),
+        ({"cache_write": "7", "cache_write_1h": "9"}, {**TEXT, "cache_control": {"ttl": "1h"}}, 9),
+        ({"cache_write_1h": "9"}, {"cachePoint": {"type": "default", "ttl": "1h"}}, 9),
+        ({"input_image": "7"}, TEXT, 1),
+        ({"input_image": "7"}, {"type": "image_url", "image_url": "https://h/x.png"}, 7),
+        ({"cached_input_image": "7"}, {"type": "image_url", "image_url": "https://h/x.png"}, 7),
+        ({"input_image": "7"}, {"type": "input_file", "file_id": "f"}, 7),
+        ({"input_audio": "7"}, {"inlineData": {"mimeType": "audio/mp3", "data": "AAAA"}}, 7),
+        ({"input_video": "7"}, {"fileData": {"mimeType": "video/mp4", "fileUri": "gs://x"}}, 7),
+    ],
+)
+def test_the_rate_of_the_input_is_the_highest_that_may_apply(
+    rates: dict[str, str], part: dict[str, Any], rate: int
+) -> None:
+    assert bound({**BASE, **rates}, {"messages": [{"role": "user", "content": [part]}]}) == rate
+
+
+@pytest.mark.parametrize(
+    ("rates", "body", "rate"),
+    [
+        ({"reasoning": "12"}, {}, 12),
+        ({"output_audio": "12"}, {}, 10),
+        ({"output_audio": "12"}, {"modalities": ["text", "audio"]}, 12),
+        ({"output_image": "12"}, {"contents": [], "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]}}, 12),
+        ({"output_video": "12"}, {"contents": [], "generationConfig": {"responseModalities": ["TEXT"]}}, 10),
+        ({"output_video": "12"}, {"contents": []}, 12),
+    ],
+)
+def test_the_rate_of_the_output_is_the_highest_that_may_apply(
+    rates: dict[str, str], body: dict[str, Any], rate: int
+) -> None:
+    assert bound({**BASE, **rates}, body, tokens_output=1_000) - bound({**BASE, **rates}, body) == rate
