@@ -185,3 +185,45 @@ def test_an_event_waits_until_the_commit_in_a_local_file_is_deleted(
         assert (spent(server), len(files(client))) == (0, 1)
     assert client.flush(timeout=60).pending == 0
     assert (spent(server), files(client)) == (3, [])
+
+
+def test_an_event_that_only_the_store_takes_replaces_the_commit_in_a_local_file(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, time: cycles.ManualClock
+) -> None:
+    """The disk took the commit during an outage of the store, and was full when the event was to replace it."""
+    client = worker()
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    store.fails = "it is down"
+    server.faults.refuse("commit", times=None)
+    assert guard.commit(THREE).status == "pending"
+    time.advance(HOUR_MS)
+    server.faults.clear()
+    with failing("replace", errno.ENOSPC):
+        assert client.flush(timeout=0.2).pending == 1
+        assert (spent(server), len(files(client))) == (0, 1)
+        store.fails = None
+        pass_outage(shared(client))
+        assert client.flush(timeout=60).pending == 0
+    assert (spent(server), files(client)) == (3, [])
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["moved", "settled"])
+def test_a_file_with_an_earlier_form_is_removed(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, is_settled: bool
+) -> None:
+    """A later form did not fit on the disk. A start on it would send the earlier one again, if need be as an event."""
+    client = worker()
+    journal = shared(client)
+    store.fails = "it is down"
+    assert journal.put(a_record()) is PutResult.SAVED
+    later = a_record(not_before_ms=7)
+    with failing("replace", errno.ENOSPC):
+        assert journal.put(later) is PutResult.FAILED
+    assert len(files(client)) == 1
+    if is_settled:
+        journal.delete(later)
+    else:
+        store.fails = None
+        pass_outage(journal)
+        journal.tick(0)
+    assert files(client) == []

@@ -58,6 +58,7 @@ TAKE_BATCH: Final = 16
 BATCH: Final = 500  # records of one renewal, deletion or look
 DELETE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
 SETTLED_CHUNK_MS: Final = 7 * 86_400_000  # as long as a server keeps the keys of events
+_HAS_FILE: Final = ("disk", "stale file")
 _PUT_TRIES: Final = 4  # of one put, each after another look: another client changes the record at the same time
 
 Later: TypeAlias = Callable[[float, Callable[[], object]], object]
@@ -71,7 +72,7 @@ class Held:
     Attributes:
         record: Its latest form.
         fence: Its fence in the store, None if the store has it not; not known if `is_unsure`.
-        place: Where the latest form is.
+        place: Where the latest form is. `stale file`: in memory, and an earlier one in a local file.
         maybe: The forms that the store may have.
         is_unsure: A put had no response.
         is_shared: Another client may have it too, or a late put may come: rule 4.
@@ -79,7 +80,7 @@ class Held:
 
     record: bytes
     fence: str | None = None
-    place: Literal["store", "disk", "memory"] = "store"
+    place: Literal["store", "disk", "memory", "stale file"] = "store"
     maybe: tuple[bytes, ...] = ()
     is_unsure: bool = False
     is_shared: bool = False
@@ -264,7 +265,7 @@ class StoreJournal:
             self._taken.pop(key, None)
             self._watched.discard(key)
         # Only now: a client that dies before has the record in both places, and charges it once under its key.
-        if before is not None and before.place == "disk":
+        if before is not None and before.place in _HAS_FILE:
             self.local.delete(decode(raw))
 
     def _be_unsure(self, key: str, raw: bytes) -> None:
@@ -286,7 +287,7 @@ class StoreJournal:
             self._held.pop(key, None)
             if is_chunk:
                 self._watched.add(key)
-        if held is not None and held.place == "disk" and not is_chunk:  # the store has it
+        if held is not None and held.place in _HAS_FILE and not is_chunk:  # the store has it
             self.local.delete(record)
         return False
 
@@ -296,7 +297,8 @@ class StoreJournal:
         saved = self._outage != "memory" and self.local.save(record)
         with self._lock:
             held = self._held.setdefault(key, Held(raw))
-            held.record, held.place = raw, "disk" if saved else "memory"
+            held.record = raw
+            held.place = "disk" if saved else ("stale file" if held.place in _HAS_FILE else "memory")
         return saved
 
     def is_taken(self, record: Record) -> bool:
@@ -354,7 +356,7 @@ class StoreJournal:
             held = self._held.pop(key, None)
             if held is not None:
                 self._taken.pop(key, None)
-        if held is None or held.place == "disk":
+        if held is None or held.place in _HAS_FILE:
             self.local.delete(record)
         if held is None or (held.fence is None and not held.is_unsure):  # the store cannot have it
             return
