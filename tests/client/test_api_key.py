@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 
 import cycles
 from tests.client.conftest import ACTION, World
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -164,3 +167,56 @@ def test_a_coroutine_function_runs_in_the_context_of_the_caller(server: cycles.E
     ):
         client.decide(cycles.tokens(1), action=ACTION)
     assert seen == ["here"]
+
+
+async def test_what_a_function_raises_beside_exceptions_is_raised_in_its_task(
+    server: cycles.EmbeddedServer, kind: str
+) -> None:
+    """It runs in another thread then, whose end no task would see."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop() -> str:
+        raise Stop
+
+    with server.client(tenant="acme", api_key=stop, journal=False) as client:
+        world = World(kind, client)
+        with pytest.raises(Stop):
+            async with asyncio.timeout(PATIENCE_S):
+                await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+
+
+def test_threads_that_need_a_key_at_the_same_time_share_one_call(
+    server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = threading.Event()  # the second thread: it waits for the first one, or calls the function, too
+
+    class Lock:
+        def __init__(self) -> None:
+            self._lock = threading.RLock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                came.set()
+                self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    def get() -> str:
+        calls.append(threading.current_thread())
+        if len(calls) == 1:
+            second.start()
+        else:
+            came.set()
+        assert came.wait(PATIENCE_S)
+        return server.api_key
+
+    calls: list[threading.Thread] = []
+    monkeypatch.setattr("cycles._drivers.api_key.threading", SimpleNamespace(RLock=Lock))
+    with server.client(tenant="acme", api_key=get, journal=False) as client:
+        second = threading.Thread(target=client.decide, args=(cycles.tokens(1),), kwargs={"action": ACTION})
+        client.decide(cycles.tokens(1), action=ACTION)
+        second.join(PATIENCE_S)
+    assert len(calls) == 1

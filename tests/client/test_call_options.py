@@ -113,6 +113,13 @@ async def test_a_timeout_of_one_reservation_ends_its_attempts(world: World, serv
     assert time.monotonic() - started < 30
 
 
+async def test_a_lost_response_is_no_reason_to_raise_the_timeout(world: World, server: cycles.EmbeddedServer) -> None:
+    server.faults.drop_response("reserve", times=None)
+    with pytest.raises(cycles.TransportError) as raised:
+        await world.acquire(world.reserve())
+    assert "raise timeout" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -216,3 +216,37 @@ def test_a_second_tracer_is_rejected_until_the_first_is_removed(client: cycles.C
 def test_something_that_is_no_tracer_is_rejected(client: cycles.Cycles) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="begin and sending"):
         client.trace_with(object())  # type: ignore[arg-type]
+
+
+def test_a_tracer_sees_the_end_of_a_chunk_that_the_close_settles(client: cycles.Cycles, tracer: Recorder) -> None:
+    pool = client.pool(cycles.tokens(1_000), chunk=cycles.tokens(500), action=("a", "chunk"))
+    with pool.reserve(cycles.tokens(10), action=("a", "mine")) as guard:
+        guard.commit(cycles.tokens(3))
+    tracer.calls.clear()
+    client.close()
+    assert tracer.calls == ["commitReservation", (200, None, None), ("ended", "committed", "committed")]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_tracer_sees_what_interrupts_an_attempt(server: cycles.EmbeddedServer, kind: str) -> None:
+    class Stop(BaseException):
+        pass
+
+    class Interrupted(Recorder):
+        @contextlib.contextmanager
+        def sending(self, operation: str) -> Iterator[Attempt]:
+            try:
+                yield Attempt(self.calls)
+            except BaseException as error:
+                self.calls.append(error)
+                raise
+
+    def stop() -> str:
+        raise Stop
+
+    with server.client(tenant="acme", api_key=stop, journal=False) as client:
+        tracer, world = Interrupted(), World(kind, client)
+        client.trace_with(tracer)
+        with pytest.raises(Stop) as raised:
+            await world.get(world.operations.decide(cycles.tokens(1), action=("a", "b")))
+    assert tracer.calls == [raised.value]

@@ -333,3 +333,14 @@ def test_the_lease_is_renewed_until_the_amount_is_confirmed(shop: Shop, respond:
     respond.set()
     guard.settled()
     assert heartbeat.ended
+
+
+async def test_a_close_whose_journal_has_what_is_pending_reports_nothing_as_lost(shop: Shop) -> None:
+    client, seen = shop.client(flush_timeout=0.0, max_retries=0), list[str]()
+    client.on_event(lambda event: seen.append(type(event).__name__))
+    shop.faults.status("commit", 503, times=None)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(7)).status == "pending"
+    client.close()
+    assert "SettlementsLeftPending" in seen
+    assert "SettlementsLost" not in seen

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from cycles._drivers.work.work import Done
 from cycles._flows.io import Settle
 from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
-from tests.support.deadlines import no_thread
+from tests.support.deadlines import no_thread, refuse_threads_of_schedulers
 from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S, until
 
@@ -92,6 +93,36 @@ async def test_settled_does_not_wait_for_a_commit_that_fails_after_the_close(sho
     assert state_of(guard).when_settled().is_set
     assert guard.settled().status == "pending"
     assert len(records_in(shop._folder)) == 1
+
+
+def test_a_flush_tries_again_what_the_server_rejected_during_an_earlier_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = shop.client(max_retries=0)
+    refuse_threads_of_schedulers(monkeypatch)
+    shop.faults.status("commit", 401, times=2)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(7)).status == "pending"
+    assert client.flush(PATIENCE_S) == cycles.FlushReport(0, 1, 0)  # early: another attempt would not help
+    shop.faults.status("commit", 503)
+    assert client.flush(PATIENCE_S) == cycles.FlushReport(1, 0, 0)
+
+
+def test_workers_that_an_exception_ends_are_replaced(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, ended, attempt = shop.client(), set[str](), work_queue.attempt
+
+    def end_the_first(io: Any, records: Any, item: Any) -> Any:
+        if item.key not in ended:
+            ended.add(item.key)
+            raise SystemExit  # code of the application may do that, for example an observer
+        return attempt(io, records, item)
+
+    monkeypatch.setattr(work_queue, "attempt", end_the_first)
+    for number in range(1, 6):  # one more than there are workers
+        guard = client.reserve(T(100), action=ACTION).acquire()
+        assert guard.commit(T(7), wait=False).status == "pending"
+        assert guard.settled(PATIENCE_S).status == "committed"
+        assert len(ended) == number
 
 
 def test_a_flush_sends_what_a_stopped_loop_was_sending(shop: Shop, respond: threading.Event) -> None:
@@ -168,6 +199,125 @@ def test_a_commit_that_does_not_wait_is_sent_by_its_caller_while_the_client_clos
     assert shop.money() == (11, 0)
 
 
+def test_a_flush_does_not_wait_for_the_request_of_a_caller(shop: Shop, respond: threading.Event) -> None:
+    """In an event loop, a task of the same thread could not continue while `flush` waits for it."""
+    client = shop.client(timeout=3_600.0)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    caller = threading.Thread(target=lambda: guard.commit(T(7)))
+    caller.start()
+    shop.arrivals.wait_for("commit", 1)
+    has_ended = within_patience(lambda: client.flush(3_600.0))
+    respond.set()
+    caller.join(PATIENCE_S)
+    assert has_ended
+
+
+def within_patience(run: Callable[[], object]) -> bool:
+    """Return whether a call ends in time, in another thread."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return not thread.is_alive()
+
+
+def test_a_close_that_blocks_an_event_loop_does_not_wait_for_its_tasks(shop: Shop, respond: threading.Event) -> None:
+    client, settled_later = shop.client(timeout=3_600.0, flush_timeout=3_600.0), list[str]()
+
+    async def main() -> None:
+        guard = await client.reserve(T(100), action=ACTION)
+        committing = asyncio.create_task(guard.commit(T(7)))
+        await shop.arrivals.arrives("commit", 1)
+        client.close()
+        respond.set()
+        settled_later.append((await committing).status)
+
+    assert within_patience(lambda: asyncio.run(main()))
+    assert settled_later == ["committed"]
+
+
+def test_an_async_close_has_one_time_for_the_tasks_of_its_loop_and_the_flush(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, reports = shop.client(flush_timeout=3_600.0, max_retries=0), list[object]()
+    client.on_event(lambda event: reports.append(getattr(event, "pending", None)))
+    shop.faults.status("commit", 503, times=None)
+
+    async def main() -> None:
+        guard = await client.reserve(T(100), action=ACTION)
+        assert (await guard.commit(T(7))).status == "pending"
+        clock = SimpleNamespace(monotonic=chain([0.0], repeat(3_600.0)).__next__)
+        with monkeypatch.context() as patch:
+            patch.setattr("cycles._drivers.runtime.time", clock)
+            await client.aclose()
+
+    assert within_patience(lambda: asyncio.run(main()))
+    assert reports[-1] == 1
+
+
+def test_the_exit_looks_after_the_guards_that_outlive_their_client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr("atexit.unregister", left.append)
+    client, unused = shop.client(), shop.client()
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    client.close()
+    assert left == []
+    guard.release()
+    runtime = runtime_of(unused)
+    unused.close()
+    assert left == [runtime._at_exit]
+
+
+def test_a_release_that_a_loop_does_not_finish_is_sent_by_a_thread(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clean-up of a cancelled reservation, in a task of the client, which ends with its loop."""
+    go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0)
+    monkeypatch.setattr("cycles._drivers.io.tasks.SETTLE_WAIT_S", 0.0)
+    shop.faults.delay("reserve", 1.0)
+    shop.faults.delay("release", 1.0)
+
+    async def main() -> None:
+        reserving = asyncio.ensure_future(World("async", client).acquire(client.reserve(T(100), action=ACTION)))
+        await shop.arrivals.arrives("reserve", 1)
+        reserving.cancel()
+        await shop.arrivals.arrives("release", 1)
+
+    asyncio.run(main())
+    shop.arrivals.wait_for("release", 2)
+    go_on.set()
+    shop.until(lambda: shop.money() == (0, 0))
+    assert len({body["idempotency_key"] for body in shop.bodies("release")}) == 1
+
+
+def test_a_flush_ends_its_own_request_in_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0, max_retries=0, flush_timeout=0.0)
+    refuse_threads_of_schedulers(monkeypatch)
+    shop.faults.status("commit", 503)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(7)).status == "pending"
+    shop.faults.delay("commit", 1.0)
+    reports: list[cycles.FlushReport] = []
+    flushing = threading.Thread(target=lambda: reports.append(client.flush(0.05)), daemon=True)
+    flushing.start()
+    flushing.join(PATIENCE_S)
+    go_on.set()
+    flushing.join(PATIENCE_S)
+    assert [report.pending for report in reports] == [1]
+    assert len(shop.sent("commit")) == 2
+
+
+def test_a_request_that_succeeds_starts_the_timer_that_could_not_start(
+    client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeats of guards that no caller looks at depend on it."""
+    scheduler = runtime_of(client).scheduler
+    with monkeypatch.context() as patch:
+        refuse_threads_of_schedulers(patch)
+        guard = client.reserve(T(100), action=ACTION).acquire()
+        assert scheduler.stalled
+    client.decide(T(1), action=ACTION)
+    assert not scheduler.stalled
+    guard.release()
+
+
 def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
     begun = threading.Event()
 
@@ -179,6 +329,21 @@ def test_a_bug_in_the_end_of_a_guard_keeps_no_close_waiting() -> None:
     ends.add(fail)
     assert begun.wait(PATIENCE_S)
     until(lambda: not ends.running)
+
+
+def test_a_bug_in_the_end_of_a_guard_keeps_no_other_guard_from_ending(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: float) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    ends, ended = GuardEnds(), list[float]()
+    ends.add(fail)
+    ends.add(ended.append)
+    ends.run(7.0)
+    assert (ended, ends.running) == ([7.0], False)
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_an_interrupted_end_of_a_guard_keeps_no_close_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +378,13 @@ def test_records_of_a_store_are_claimed_only_as_few_wait() -> None:
     timer.note_waiting(16)
     assert len(jobs) == 1
     assert claimed[3:] == [-50]
+    timer.note_waiting(3)
+    timer.stop()
+    for job in list(jobs):  # two that had begun when the client closed: it claims no record that it would not settle
+        job()
+    timer.note_waiting(2)
+    timer.start()
+    assert (claimed[4:], len(jobs)) == ([], 2)
 
 
 def test_what_an_interrupted_flush_was_sending_is_sent_in_the_background(
@@ -271,3 +443,25 @@ def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypa
     queue._is_watched = False  # the look has come, and nothing waited for long
     add("third")
     assert scheduler.delays == [work_queue.SLOW_S, work_queue.BUSY_S]
+
+
+def test_a_failing_store_does_not_end_the_claims(caplog: pytest.LogCaptureFixture) -> None:
+    jobs: list[Any] = []
+
+    def fail(_: int) -> list[Any]:
+        raise ZeroDivisionError
+
+    shared = SimpleNamespace(claim_ms=30_000, has_more=True, tick=fail, claim=fail)
+    pool: Any = SimpleNamespace(
+        later=lambda _, job: jobs.append(job), scheduler=SimpleNamespace(soon=lambda job, _: jobs.append(job))
+    )
+    timer = ClaimTimer(pool, cast(Any, SimpleNamespace(shared=shared)), list.clear)
+    timer.start()
+    jobs.pop()()
+    assert "records in the journal's store were not renewed; trying again" in caplog.text
+    (next_tick,) = jobs
+    for _ in range(2):
+        timer.note_waiting(3)
+        with pytest.raises(ZeroDivisionError):  # its worker logs it
+            jobs.pop()()
+        assert jobs == [next_tick]

@@ -387,6 +387,37 @@ def test_a_blocked_event_loop_is_named(
     assert "the event loop was blocked; run blocking code with asyncio.to_thread" in caplog.text
 
 
+def test_late_heartbeats_of_threads_are_reported_once_a_minute(
+    client_of: Make, server_responded: Events, caplog: pytest.LogCaptureFixture, still: StillTime
+) -> None:
+    def extend(seconds: float, count: int) -> int:
+        with reserve(client, actual=cycles.tokens(1)):
+            still.move(seconds)  # the heartbeat is due after half a second
+            server_responded.wait_for("LeaseExtended", count)
+        return len(server_responded.of("HeartbeatDelayed"))
+
+    with LeaseServer() as server, client_of(server) as client:
+        assert [extend(*each) for each in ((0.6, 1), (1.0, 2), (1.0, 3))] == [0, 1, 1]
+        still.move(60.0)
+        assert extend(1.0, 4) == 2
+    for late in server_responded.of("HeartbeatDelayed"):
+        assert not late.blocked_loop
+        assert is_about(late.late_ms, 500)
+    assert "the event loop was blocked" not in caplog.text
+
+
+def test_a_close_reports_no_lease_that_was_lost_before(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    with LeaseServer(refuse(410, "RESERVATION_EXPIRED")) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        still.beat(guard)
+        server_responded.wait_for("LeaseLost")
+        client.close()
+        guard.release()
+    assert len(server_responded.of("LeaseLost")) == 1
+
+
 def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Events, still: StillTime) -> None:
     gate = threading.Event()
     with LeaseServer() as server, client_of(server, timeout=60.0) as client:

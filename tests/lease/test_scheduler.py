@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import random
 import subprocess
 import sys
 import threading
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -112,6 +114,17 @@ def test_cancelled_jobs_leave_memory(scheduler: Scheduler) -> None:
         scheduler.at(5000.0, lambda: None, worker_pool).cancel()
     assert scheduled(scheduler) == 1
     assert kept(scheduler) < 200
+
+
+def test_jobs_keep_their_order_when_cancelled_ones_leave(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
+    whens, order = random.Random(1).sample(range(1, 1_000), 300), list[int]()
+    handles = [scheduler.at(1000.0 + when, partial(order.append, when), worker_pool) for when in whens]
+    for handle in handles[:200]:
+        assert handle.cancel()
+    time.advance(1_000)
+    time.until(lambda: len(order) == 100)
+    assert order == sorted(whens[200:])
 
 
 def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> None:

@@ -98,3 +98,21 @@ def sum_in(shop: Shop) -> int:
     (log,) = shop.logs()
     record = recovered_record(log.read_bytes(), 0)[1]
     return 0 if record is None else record.actual.amount
+
+
+def test_missing_file_locks_are_reported_once_also_if_an_observer_uses_the_pool(
+    client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._journal.files.locked_file.fcntl", None)
+    details: list[str] = []
+
+    def look(event: cycles.events.Event) -> None:
+        if isinstance(event, cycles.events.JournalProblem):
+            details.append(event.detail)
+            use(pool, 10, 5)
+
+    client.on_event(look)
+    pool = pool_of(client)
+    use(pool, 10, 5)
+    assert [detail for detail in details if "guards of pools are reserved directly" in detail] == details[:1]
+    pool.close()

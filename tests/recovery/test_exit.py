@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +18,13 @@ from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record
-from cycles._journal.files.spend import LARGE, SMALL, Slot, latest_records, left_entries
+from cycles._journal.files.spend import LARGE, SMALL, Slot, SpendLog, latest_records, left_entries
 from tests.recovery.child import ACTION
-from tests.recovery.kit import TENANT, Setup, end_of, journal_files
+from tests.recovery.kit import PATIENCE_S, TENANT, Setup, end_of, journal_files
 from tests.support.deadlines import Unanswered, no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
+from tests.support.waiting import hold_responses
 
 
 def reserved(world: Setup) -> int:
@@ -200,6 +202,56 @@ def test_what_cannot_be_ended_after_the_close_is_named(world: Setup, caplog: pyt
     assert "7 tokens" in warning
 
 
+def test_the_exit_waits_for_a_guard_that_is_ended_in_another_thread(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, client = hold_responses(monkeypatch), world.client(journal=False)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    runtime = runtime_of(client)
+    client.close()
+    world.server.faults.delay("commit", PATIENCE_S)
+    del guard
+    world.server.wait_for("commit")
+
+    def sleep(seconds: float) -> None:
+        go_on.set()
+        time.sleep(seconds)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr("cycles._drivers.live_guards.time", clock)
+    runtime.close_at_exit()
+    assert go_on.is_set()
+    assert world.server.charged == 7
+
+
+def test_a_guard_of_a_pool_that_is_in_use_at_exit_is_ended(world: Setup) -> None:
+    seen: list[Any] = []
+    client = world.client()
+    client.on_event(seen.append)
+    guard = client.pool(cycles.tokens(100), action=ACTION).reserve(cycles.tokens(10)).acquire()
+    guard.spend(cycles.tokens(7))
+    runtime_of(client).close_at_exit()
+    (event,) = [event for event in seen if isinstance(event, cycles.events.GuardNotCommitted)]
+    assert "the interpreter exits" in event.detail
+    assert "its known spend is committed" in event.detail
+    assert (world.server.charged, reserved(world), guard.state) == (7, 0, "committed")
+
+
+def test_guards_for_which_no_time_is_left_after_the_close_are_named(
+    world: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = world.client(flush_timeout=0.0)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    runtime = runtime_of(client)
+    client.close()
+    runtime.close_at_exit()
+    (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
+    assert f"{guard.reservation_id} (7 tokens)" in warning
+    guard.commit()
+
+
 def test_a_client_that_is_closed_without_guards_is_done_at_exit(world: Setup) -> None:
     client = world.client()
     client.reserve(cycles.tokens(1), action=ACTION).acquire().release()
@@ -301,6 +353,26 @@ def test_the_entry_of_a_dropped_guard_ends_when_its_record_is_saved(world: Setup
         assert entries(world) == 0
 
 
+def test_a_guard_that_ends_while_its_first_spend_is_written_leaves_no_entry(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_slot = list[int](), SpendLog.open_slot
+
+    def open_and_end(log: SpendLog, length: int) -> Slot | None:
+        slot = open_slot(log, length)
+        opened.append(length)
+        guard.commit(cycles.tokens(7))  # by a signal handler, for example
+        return slot
+
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        monkeypatch.setattr(SpendLog, "open_slot", open_and_end)
+        guard.spend(cycles.tokens(5))
+        assert len(opened) == 1
+        assert entries(world) == 0
+    assert world.server.charged == 7
+
+
 def test_the_log_is_removed_when_its_last_guard_ends_after_the_close(world: Setup) -> None:
     client = world.client()
     guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
@@ -358,6 +430,30 @@ def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
         key = json.loads(written[0])["commit_body"]["idempotency_key"]
         guard.commit()
     assert [seen.key for seen in world.server.settling()] == [key]
+
+
+def test_spend_that_was_not_written_ahead_is_written_by_one_timer(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+    clock = SimpleNamespace(monotonic=lambda: 1_000.0)
+    monkeypatch.setattr("cycles._drivers.write_ahead.time", clock)
+    with world.client() as client:
+        guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
+        scheduler = runtime_of(client).scheduler
+        for guard in guards:
+            guard.spend(cycles.tokens(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "at", lambda when_s, job, _: jobs.append((when_s, job)))
+            for guard in guards * 2:
+                guard.spend(cycles.tokens(1))
+            ((when_s, write),) = jobs
+            assert when_s == 1_001.0
+            write()
+            guards[0].spend(cycles.tokens(1))
+            assert len(jobs) == 2
+        for guard in guards:
+            guard.release()
 
 
 def amounts_in(root: Path, copy: Path) -> list[int]:

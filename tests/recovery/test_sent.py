@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from cycles._journal.operators.inspect import inspect
 from cycles._journal.stores.memory import MemoryStore
 from cycles.testing import FakeProvider
 from tests.journal.kit import failing
+from tests.support.deadlines import refuse_threads_of_schedulers
 from tests.support.inside import runtime_of, state_of
+from tests.support.waiting import PATIENCE_S
 
 BOUND, COST = cycles.usd("0.60"), cycles.usd("0.02")
 ACTION = ("llm.completion", "m")
@@ -109,6 +112,28 @@ def test_a_reservation_after_the_bound_is_committed_waits_for_nothing(
         monkeypatch.setattr(WorkQueue, "settle_sent", lambda queue: waits.append(queue))
         client.reserve(cycles.usd("0.10"), action=ACTION).acquire().release()
     assert waits == []
+
+
+def test_a_reservation_waits_for_no_bound_while_the_server_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_threads_of_schedulers(monkeypatch)
+    for _ in range(2):
+        desk.send(cycles.usd("0.30"))
+    desk.kill()
+    desk.server.faults.status("commit", 503, times=None)
+    client, guards = (
+        desk.connect(flush_timeout=3_600.0, retry_initial_delay=600.0, retry_max_delay=600.0),
+        list[cycles.Guard](),
+    )
+    reserving = threading.Thread(
+        target=lambda: guards.append(client.reserve(cycles.usd("0.10"), action=ACTION).acquire()), daemon=True
+    )
+    reserving.start()
+    reserving.join(PATIENCE_S)
+    desk.server.faults.clear()
+    assert len(guards) == 1
+    guards[0].release()
+    client.close()
+    assert desk.spent == cycles.usd("0.60").amount
 
 
 def test_a_task_reserves_only_after_the_bound_is_committed(desk: Desk) -> None:

@@ -88,6 +88,16 @@ def test_a_client_that_is_closed_before_the_scan_ends_reports_it(left: Setup, ca
     assert len(left.leftovers) == 1
 
 
+def test_the_list_of_pending_settlements_waits_no_longer_than_a_flush(left: Setup, listing: threading.Event) -> None:
+    client, found = left.client(flush_timeout=0.01), list[list[cycles.PendingSettlement]]()
+    reading = threading.Thread(target=lambda: found.append(client.pending()), daemon=True)
+    reading.start()
+    reading.join(PATIENCE_S)
+    assert found == [[]]
+    listing.set()
+    client.close()
+
+
 def test_without_a_journal_there_is_nothing_to_scan(world: Setup, flush: Flush) -> None:
     with world.client(journal=False) as client:
         assert flush(client, 0.0) == cycles.FlushReport(0, 0, 0)

@@ -15,6 +15,7 @@ from cycles._core.settlement.record import decode
 from cycles._drivers.pools import IDLE_TICKS, Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import StoreJournal
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
 from tests.support.inside import rows_of, runtime_of, state_of
 from tests.support.waiting import until
@@ -114,6 +115,19 @@ def test_a_chunk_is_watched_until_its_first_guard_ends(
         assert records(store) == []
         guard.commit(T(7))
         until(lambda: sums(store) == [7])
+
+
+def test_a_sum_that_the_store_did_not_take_is_put_again(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = worker(journal_checkpoint_ms=600_000)
+    with client.pool(max_held=T(500), action=ACTION) as pool:
+        spend(pool, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreJournal, "checkpoint", lambda *_: False)
+            checkpoint(client)
+        checkpoint(client)
+        assert sums(store) == [3]
 
 
 def test_a_lost_worker_loses_no_open_chunk(

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from cycles._core.messages.outcome import Unreachable
 from cycles._drivers.runtime import Runtime
 
@@ -29,3 +31,15 @@ class Unanswered:
 
 def no_thread(*_: Any) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def refuse_threads_of_schedulers(patch: pytest.MonkeyPatch) -> None:
+    """Let no scheduler start a thread, as if the process was at its limit."""
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name.startswith("cycles-scheduler"):
+            no_thread()
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", start_others)
