@@ -187,6 +187,44 @@ async def test_what_a_function_raises_beside_exceptions_is_raised_in_its_task(
                 await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
 
 
+def end_of_calls() -> None:
+    """Return when no thread that a task has started for a call runs."""
+    for thread in threading.enumerate():
+        if thread.name == "cycles-call":
+            thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_function_that_fails_after_its_task_was_cancelled_disturbs_nothing(
+    server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    begun, go_on, errors = threading.Event(), threading.Event(), list[object]()
+
+    def fail() -> str:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        raise ValueError
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        deciding = asyncio.ensure_future(client.aio.decide(cycles.tokens(1), action=ACTION))
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        deciding.cancel()
+        await asyncio.wait([deciding])
+        if not is_closed:
+            go_on.set()
+            await asyncio.to_thread(end_of_calls)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("threading.excepthook", errors.append)
+    with server.client(tenant="acme", api_key=fail, journal=False) as client:
+        asyncio.run(main())
+        go_on.set()
+        end_of_calls()
+    assert errors == []
+
+
 def test_threads_that_need_a_key_at_the_same_time_share_one_call(
     server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from cycles._drivers.io import threads as io_module
 from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.work import queue as work_queue
 from cycles._drivers.work.claims import ClaimTimer
-from cycles._drivers.work.work import Done
+from cycles._drivers.work.work import Done, attempt
 from cycles._flows.io import Settle
 from cycles._journal.records import NoJournal, Records
 from tests.recovery.kit import records_in
@@ -109,7 +109,7 @@ def test_a_flush_tries_again_what_the_server_rejected_during_an_earlier_one(
 
 
 def test_workers_that_an_exception_ends_are_replaced(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, ended, attempt = shop.client(), set[str](), work_queue.attempt
+    client, ended = shop.client(), set[str]()
 
     def end_the_first(io: Any, records: Any, item: Any) -> Any:
         if item.key not in ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,8 @@ import cycles
 from cycles._drivers.jitter import jitter
 from tests.http.conftest import ANSWERS
 from tests.support.stub import Stub, ok
+
+from .conftest import Shop
 
 PROGRAM = """
 import os, sys, threading
@@ -99,6 +102,25 @@ def test_a_child_cannot_use_a_guard_of_its_parent(client: cycles.Cycles, use: st
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert guard.commit(cycles.tokens(1)).charged == cycles.tokens(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads that other tests have left
+def test_a_child_that_exits_ends_no_guard_of_its_parent(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], object]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    guard = shop.client().reserve(cycles.tokens(1), action=("a", "b")).acquire()
+    guard.spend(cycles.tokens(1))
+    assert len(at_exit) == 1
+    child = os.fork()
+    if child == 0:
+        try:
+            at_exit[0]()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert shop.operations == ["reserve"]
+    assert guard.commit().charged == cycles.tokens(1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.messages.requests import Prepared
 from cycles._drivers.work import scheduler
+from cycles._http.blocking import BlockingConnections
+from cycles._http.exchange import Limits
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.inside import runtime_of, state_of
@@ -404,6 +407,55 @@ def test_late_heartbeats_of_threads_are_reported_once_a_minute(
         assert not late.blocked_loop
         assert is_about(late.late_ms, 500)
     assert "the event loop was blocked" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_calls_that_use_all_connections_delay_no_heartbeat(
+    client_of: Make, server_responded: Events, still: StillTime, kind: str
+) -> None:
+    async def main() -> None:
+        guard = await reserve(client)
+        committing = asyncio.create_task(guard.commit(cycles.tokens(1)))
+        await asyncio.to_thread(server.wait_for, lambda stub: bool(server.of("commit")))
+        still.beat(guard)
+        await asyncio.to_thread(server_responded.wait_for, "LeaseExtended")
+        gate.set()
+        await committing
+
+    gate = threading.Event()
+    with LeaseServer() as server, client_of(server, timeout=60.0, max_connections=1) as client:
+        server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
+        if kind == "async":
+            asyncio.run(main())
+            return
+        guard = reserve(client).acquire()
+        committing = threading.Thread(target=guard.commit, args=(cycles.tokens(1),))
+        committing.start()
+        server.wait_for(lambda stub: bool(server.of("commit")))
+        still.beat(guard)
+        server_responded.wait_for("LeaseExtended")
+        gate.set()
+        committing.join()
+
+
+def test_a_heartbeat_waits_for_a_connection_no_longer_than_for_its_response(
+    client_of: Make, server_responded: Events, still: StillTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, send = dict[str, Limits](), BlockingConnections.send
+
+    def note(connections: BlockingConnections, request: Prepared, its: Limits) -> Any:
+        limits[request.target.rpartition("/")[2]] = its
+        return send(connections, request, its)
+
+    monkeypatch.setattr(BlockingConnections, "send", note)
+    with LeaseServer() as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        still.beat(guard)
+        server_responded.wait_for("LeaseExtended")
+        guard.commit(cycles.tokens(1))
+    assert limits["extend"].timeout_s < TTL_MS / 1000
+    assert limits["extend"].queue_timeout_s == limits["extend"].timeout_s
+    assert limits["commit"].queue_timeout_s > limits["commit"].timeout_s
 
 
 def test_a_close_reports_no_lease_that_was_lost_before(
