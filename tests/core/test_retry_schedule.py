@@ -255,3 +255,14 @@ def test_what_a_loop_has_tried_without_success_is_tried_by_threads() -> None:
     assert backlog.take(0.0, loop) is None
     assert backlog.take(0.0) is interrupted  # now, and the other after its pause
     assert backlog.take(INITIAL) is failed
+
+
+def test_an_interrupted_attempt_is_not_waited_for_during_an_outage() -> None:
+    backlog = make()
+    backlog.add("a", "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.interrupted(item, 0.0)
+    assert backlog.take(0.0) is item
+    backlog.failed(item, 0.0, "down", outage=True)
+    assert backlog.take(LONGEST) is item

@@ -150,15 +150,16 @@ def test_an_event_that_the_budget_rejects_is_sent_once_more_for_what_is_left() -
     assert step.reason == "BUDGET_EXCEEDED"
 
 
-def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference() -> None:
+@pytest.mark.parametrize("code", ["BUDGET_EXCEEDED", "OVERDRAFT_LIMIT_EXCEEDED"])
+def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference(code: str) -> None:
     above = evolve(COMMIT, estimate=5)
-    record = resent(above, refusal(409, "BUDGET_EXCEEDED"))
+    record = resent(above, refusal(409, code))
     assert record.body["idempotency_key"] == "k:reserved"
     assert record.body["actual"] == {"unit": "TOKENS", "amount": 5}
     assert record.body["metadata"] == {"actual_amount": 7}
     step = classify_settlement(record, COMMITTED, NOW)
     assert isinstance(step, Rejected)
-    assert (step.response.code, step.reason) == ("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
+    assert (step.response.code, step.reason) == (code, code)
     assert step.charged is not None
     assert step.charged.charged == Amount("TOKENS", 5)
     assert step.kept is not None

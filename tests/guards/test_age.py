@@ -171,3 +171,22 @@ async def test_the_age_of_a_record_of_an_earlier_process_is_that_of_the_wall_clo
         later.flush(PATIENCE_S)
     assert rejected(shop) == ["may_be_charged"]
     assert len(shop.sent("commit")) == 1
+
+
+async def test_a_lost_response_makes_a_commit_no_younger_that_may_have_been_sent_before(
+    slow: World, shop: Shop, clocks: Clocks
+) -> None:
+    """That of a chunk: another worker of the fleet may have sent it 28 days ago, and its key ends after 30."""
+    outage = unreachable(slow, "commitReservation")
+    pool = slow.client.pool(T(400), action=ACTION)
+    guard = await slow.acquire(pool.reserve(T(10)))
+    await slow.get(guard.commit(T(7)))
+    pool.flush(0.1)
+    outage.undo()
+    clocks.set(28, 28.0)
+    shop.faults.drop_response("commit")
+    await slow.get(slow.operations.flush(timeout=0.5))
+    assert (len(shop.sent("commit")), rejected(shop)) == (1, [])
+    clocks.set(30, 30.0)
+    await flush(slow)
+    assert (len(shop.sent("commit")), rejected(shop)) == (1, ["may_be_charged"])

@@ -358,6 +358,30 @@ def test_the_response_to_an_extend_of_a_guard_that_has_ended_is_not_reported(
     assert [type(event).__name__ for event in events if "Lease" in type(event).__name__] == []
 
 
+def test_what_owns_a_lease_finds_the_cause_of_its_loss(client: cycles.Cycles, shop: Shop) -> None:
+    """A chunk cancels the blocks of its guards then, which raise it."""
+    causes = []
+
+    class Owner:
+        def may_extend(self) -> bool:
+            return True
+
+        def lease_changed(self, _: object) -> None:
+            causes.append(heartbeat.lost_error().__cause__)
+
+        def lease_lost(self) -> None:
+            causes.append(heartbeat.lost_error().__cause__)
+
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    heartbeat = state_of(guard).heartbeat
+    heartbeat.owner = Owner()
+    expired = {"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"}
+    shop.faults.status("extend", 410, body=expired)
+    run(send_heartbeat(runtime_of(client).blocking, heartbeat))
+    assert [type(cause) for cause in causes] == [cycles.ReservationExpiredError] * 2
+    guard.release()
+
+
 @pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
 async def test_a_detached_guard_leaves_no_spend_behind(world: World, tmp_path: Path) -> None:
     """The token has it. A later process of this machine would commit it as well."""

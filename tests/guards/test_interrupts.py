@@ -162,3 +162,33 @@ def test_the_hold_of_a_callers_key_stays_for_the_next_run_and_no_heartbeat_renew
         assert till.money()[1] == 0, number
         number += 1
     assert number > 30
+
+
+@pytest.mark.parametrize("wait", [True, False])
+@ignore_dropped
+def test_no_point_of_a_commit_leaves_its_guard_pending(till: Till, wait: bool) -> None:
+    """The caller has kept the guard, and asks for its settlement."""
+    number, more = 0, True
+    while more:
+        guard = till.client.reserve(cycles.tokens(5), action=ACTION).acquire()
+        more = till.interrupted("/cycles/_flows/", number, partial(guard.commit, SPENT, wait=wait))
+        if guard.state == "active":  # it was interrupted before it began
+            guard.commit(SPENT)
+        assert (guard.settled(5.0).status, guard.state) == ("committed", "committed"), f"point {number}"
+        number += 1
+    assert number > 20
+
+
+@ignore_dropped
+def test_no_point_of_an_attach_leaves_a_lease_that_is_renewed_without_a_guard(till: Till) -> None:
+    """Whoever is interrupted before has the token, and can attach it again."""
+    number, more = 0, True
+    while more:
+        token = till.client.reserve(cycles.tokens(5), action=ACTION).acquire().detach()
+        more = till.interrupted("/cycles/_flows/", number, till.client.attach(token).acquire)
+        assert till.heartbeats() == 0, f"point {number} leaves a heartbeat"
+        if till.money()[1]:
+            till.client.attach(token).acquire().release()
+        assert till.money() == (0, 0), f"point {number}"
+        number += 1
+    assert number > 20

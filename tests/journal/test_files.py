@@ -17,7 +17,7 @@ import pytest
 import cycles
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.file_calls import move_to_free_name
-from cycles._journal.files.locked_file import fcntl
+from cycles._journal.files.locked_file import fcntl, is_supported
 from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
 from cycles._journal.stores.memory import MemoryStore
@@ -405,3 +405,19 @@ def test_a_file_system_without_hard_links_moves_a_file_and_replaces_none(
     target.unlink()
     move_to_free_name(str(source), str(target))
     assert (source.exists(), target.read_text()) == (False, "ours")
+
+
+@pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
+def test_spend_of_a_dead_process_that_cannot_be_saved_waits_for_the_next_start(journal: Journal, told: Told) -> None:
+    slot = journal.spend_log().open_slot()
+    assert slot is not None
+    assert slot.write(encode(a_record()))
+    (log,) = Path(journal.directory).glob("spend-*.log")
+    left = put(journal, "spend-left.log", log.read_bytes())  # without the lock of this process
+    with failing("write", errno.ENOSPC):
+        assert journal.recover_spend() == []
+    assert told.kinds == ["unwritable", "unreadable"]
+    assert left.exists()
+    assert journal.recover_spend() == [a_record()]
+    assert not left.exists()
+    assert settle_all(journal) == [a_record()]

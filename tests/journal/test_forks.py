@@ -216,3 +216,21 @@ def test_parent_and_child_give_their_files_other_names(tmp_path: Path) -> None:
     os.close(reading)
     assert os.waitpid(child, 0)[1] == 0
     journal.close()
+
+
+def test_a_file_that_is_made_while_another_thread_forks_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child of that thread may have its descriptor, and with it the lock."""
+    replace, made, forking = os.replace, list[str](), locked_file._forks.forking
+
+    def note(source: str, target: str) -> None:
+        made.append(target)
+        if len(made) == 2:
+            forking.clear()  # that fork has ended
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    forking.add(-1)
+    locked_file.make(f"{tmp_path}/a", b"1", temporary=f"{tmp_path}/a.new", sync=False).remove()
+    assert made == [f"{tmp_path}/a"] * 2

@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cycles._journal.journal import Journal
 from cycles._journal.operators.inspect import inspect
 from tests.journal.kit import Told, a_record, put, settle_all
 from tests.support.directories import HangingCalls, use
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 class HangingOs(HangingCalls):
@@ -136,6 +137,19 @@ def test_what_a_late_call_returns_is_discarded(monkeypatch: pytest.MonkeyPatch) 
     assert discarded.wait(60)
     monkeypatch.setattr(bounded, "DEADLINE_S", 60)
     assert calls.call("a", lambda path: path * 2) == "aa"
+
+
+def test_a_call_that_returns_at_its_deadline_blocks_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            found = super().result(PATIENCE_S)
+            if timeout is not None:
+                raise TimeoutError
+            return found
+
+    monkeypatch.setattr(bounded, "Future", Late)
+    calls = bounded.BoundedCalls()
+    assert [calls.call("a", str.upper) for _ in range(2)] == ["A", "A"]
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
-from tests.support.inside import state_of
+from tests.support.inside import runtime_of, state_of
+from tests.support.waiting import PATIENCE_S
 
-from .conftest import ACTION, Shop, T, World, close, named
+from .conftest import ACTION, Shop, T, World, chunk_of, close, named
 from .pool_use import estimates, pool_of, use
 
 pytestmark = pytest.mark.anyio
@@ -288,3 +293,36 @@ async def test_wait_is_checked_also_if_the_amount_fits(world: World, client: cyc
         with pytest.raises(cycles.InvalidRequestError, match="wait"):
             await world.get(guard.commit(T(7), wait=wrong))
         assert (await world.get(guard.commit(T(7), wait=False))).status == "pooled"
+
+
+def test_the_lock_of_a_pool_is_held_when_it_gets_a_chunk(client: cycles.Cycles) -> None:
+    """Another thread would find a chunk that is counted in part."""
+    pool = pool_of(client)
+    state = state_of(pool)(runtime_of(client))
+    pool_io, is_locked = state.pool_io, list[bool]()
+
+    def at(moment_ms: float, job: Callable[[], object]) -> Any:
+        is_locked.append(state.is_inside())
+        return pool_io.at(moment_ms, job)
+
+    state.pool_io = evolve(pool_io, at=at)
+    use(pool, 10, 7)
+    assert is_locked == [True]
+
+
+def test_a_flush_waits_no_longer_than_its_timeout(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.refuse("commit", times=None)
+    pool = pool_of(client)
+    use(pool, 10, 7)
+    assert pool.flush(0.01) == cycles.FlushReport(settled=0, pending=1)
+    shop.faults.clear()
+
+
+def test_a_settled_chunk_is_freed(client: cycles.Cycles) -> None:
+    """A pool may live for weeks, and settles a chunk every half minute."""
+    pool = pool_of(client)
+    chunk = weakref.ref(chunk_of(use(pool, 10, 7)))
+    assert pool.flush(PATIENCE_S) == cycles.FlushReport(settled=1)
+    gc.collect()
+    assert chunk() is None
+    assert pool.stats().spent == T(7)

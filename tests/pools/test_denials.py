@@ -176,6 +176,17 @@ class TestLimit:
         with pytest.raises(cycles.BudgetExceededError):
             use(pool, 1, 1)
 
+    @pytest.mark.parametrize("estimate", [10, 150])  # in a chunk, and reserved directly
+    def test_what_a_signal_handler_has_released_counts_no_longer(self, client: cycles.Cycles, estimate: int) -> None:
+        """It came while its thread was in the pool, whose next caller frees the place."""
+        pool = pool_of(client, limit=T(estimate))
+        guard = pool.reserve(T(10)).acquire()
+        with state_of(pool)(runtime_of(client)).lock:
+            guard.release()
+        with cycles.limit(T(estimate)):
+            pool.reserve(T(estimate)).acquire().commit(T(estimate))
+        assert pool.stats().spent == T(estimate)
+
     def test_direct_guards_and_excess_count(self, client: cycles.Cycles) -> None:
         pool = pool_of(client, limit=T(300))
         use(pool, 150, 120)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.pool.allotment import Move
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
@@ -341,3 +342,14 @@ def test_a_kill_in_the_middle_of_a_copy_leaves_the_state_before(client: cycles.C
         assert till.pool.stats().spent == T(SPENT * calls), "the process lives: the next caller finishes the end"
         assert (left_in(shop), guard.state) == (SPENT * calls, "pooled")
         settled(shop, till)
+
+
+def test_the_place_of_a_guard_that_a_handler_has_released_is_free_for_one_that_waits(client: cycles.Cycles) -> None:
+    guard: Any = client.pool(T(400), action=ACTION, limit=T(5)).reserve(T(5)).acquire()
+    state = state_of(guard)
+    with state.lock:  # the handler has interrupted its thread there
+        guard.release()
+    waiter = Waiter(None, guard, Place(5))
+    state.wait_for(waiter)
+    assert waiter.result is Move.DIRECT
+    state.end_admission(waiter.place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -42,4 +44,24 @@ def test_a_key_whose_first_run_is_settled_during_the_reserve_does_not_run_again(
             reservation.acquire()
         assert caught.value.reservation_id == guard.reservation_id
     assert flushed == [1]
+    assert world.server.charged == 7
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"actual": cycles.tokens(8)}, {"action": ("llm.completion", "another-model")}, {"subject": {"agent": "another"}}],
+    ids=str,
+)
+def test_another_amount_under_the_key_of_a_pending_one_is_not_sent(world: Setup, changed: dict[str, Any]) -> None:
+    """It would replace the record of the first one, which the server has never seen."""
+    world.server.faults.refuse("event", times=None)
+    first: dict[str, Any] = {"actual": cycles.tokens(7), "action": ACTION, "idempotency_key": "k"}
+    with world.client(retry_initial_delay=3600.0, flush_timeout=0.0) as client:
+        assert client.record(**first).status == "PENDING"
+        sent = len(world.server.seen)
+        with pytest.raises(cycles.IdempotencyMismatchError, match="another amount is pending under this"):
+            client.record(**first | changed)
+        assert len(world.server.seen) == sent
+        world.server.faults.clear()
+        assert client.flush(timeout=PATIENCE_S).pending == 0
     assert world.server.charged == 7

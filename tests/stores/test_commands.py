@@ -163,6 +163,30 @@ def test_a_rejected_amount_is_sent_as_an_event(
     assert (status, "settled by hand already" in out, server.spent("tenant:acme")) == (2, True, cycles.tokens(3)), out
 
 
+def test_a_rejected_amount_of_an_earlier_year_is_sent_as_an_event(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its age counts from the moment of the command."""
+    record = encode(an_event(url, 3))
+    bound(store, url).put([Put(key_of("event:k3"), with_reason(record, "BUDGET_FROZEN"), None, 0, "rejected")])
+    status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
+    assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
+
+
+def test_a_rejected_amount_without_an_event_is_not_sent(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another SDK may write commits without one."""
+    body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 3}}
+    record = Record(reservation_id="r-1", base_url=url, commit_body=body)
+    bound(store, url).put([Put(key_of("r-1"), with_reason(encode(record), "BUDGET_FROZEN"), None, 0, "rejected")])
+    before = bound(store, url).list("", 10, "rejected")
+    status, out = run(capsys, "retry", "r-1", "--as-event", "--yes")
+    assert (status, "this record has no event; record its amount with cycles record" in out) == (2, True), out
+    assert bound(store, url).list("", 10, "rejected") == before
+    assert len(server.requests) == 0
+
+
 def test_an_amount_that_was_settled_by_hand_is_deleted_after_30_days(
     store: MemoryStore, url: str, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from attrs import evolve
 import cycles
 from cycles._core.settlement.put import PutResult
 from cycles._errors import StoreError
+from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.io import run
 from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.journal.kit import a_record
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, pass_outage, records, scanned, shared, spent, tick
-from tests.support.inside import rows_of, runtime_of, state_of
+from tests.support.inside import rows_of, runtime_of, state_of, store_of
 from tests.support.waiting import PATIENCE_S, until
 
 
@@ -116,6 +119,8 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     assert owner.pending() == []
     assert state_of(guard).when_settled().is_set
     assert guard.settled().status == "pending"
+    run(send_heartbeat(runtime_of(owner).blocking, state_of(guard).heartbeat))
+    assert server.requests.of("extend") == [], "the lease is needed no longer here"
     assert f"{record.reservation_id}: another client settles it" in caplog.text
     owner.close()
     assert "SettlementsLeftPending" not in seen
@@ -190,7 +195,7 @@ def test_a_finished_record_is_deleted_after_a_failure_of_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client, failed = worker(), threading.Event()
-    bound = shared(client)._store
+    bound = store_of(shared(client))
     delete = bound.delete
 
     def fail_once(items: Any) -> None:
@@ -219,7 +224,7 @@ def test_a_put_that_waits_too_long_at_the_end_of_another_one_stops_no_later_one(
 ) -> None:
     """The store responds to the first put just when the time of the caller of the second one is over."""
     client, begun, respond = worker(), threading.Event(), threading.Event()
-    bound = shared(client)._store
+    bound = store_of(shared(client))
     put = bound.put
 
     def slow(items: Any) -> Any:
@@ -538,7 +543,7 @@ async def test_the_commits_of_many_tasks_are_put_together(
     client = worker()
     sizes: list[int] = []
     all_have_started = threading.Event()
-    bound = shared(client)._store
+    bound = store_of(shared(client))
     put = bound.put
 
     def counting(items: Any) -> list[str | None]:
@@ -591,3 +596,33 @@ def test_an_idle_worker_takes_what_another_one_leaves_without_a_call(
     owner.close()  # its record is due now
     server.faults.clear()
     until(lambda: spent(server) == 3)
+
+
+@pytest.mark.parametrize(("amount", "kept"), [(5, []), (6, ["may_be_charged"])])
+def test_a_file_whose_record_another_client_has_is_rejected_if_that_has_another_amount(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, amount: int, kept: list[str]
+) -> None:
+    """What the ledger charges of the two, this client never learns."""
+    first, second = shared(worker()), shared(worker())
+    stored = a_record(base_url="")
+    assert first.put(stored) is PutResult.SAVED
+    body = {"idempotency_key": "key-1", "actual": {"unit": "TOKENS", "amount": amount}}
+    left = evolve(stored, commit_body=body, event_fallback_body=body)
+    assert second.local.put(left) is PutResult.SAVED
+    second.pending()
+    assert second.local.rejected() == [(left, reason) for reason in kept]
+    assert second.local.pending() == []
+    assert [record.actual for record in records(store)] == [stored.actual]
+
+
+def test_no_other_worker_takes_a_record_before_the_end_of_its_rate_limit(
+    worker: Callable[..., cycles.Cycles], clock: StoreClock
+) -> None:
+    owner, other = shared(worker()), shared(worker())
+    in_an_hour_ms = time.time_ns() // 1_000_000 + 3_600_000
+    assert owner.put(a_record(base_url="", not_before_ms=in_an_hour_ms)) is PutResult.SAVED
+    found = []
+    for waited_ms in (30_001, 1_800_000, 1_800_000):
+        clock.now += waited_ms
+        found.append(len(other.claim(9)))
+    assert found == [0, 0, 1]

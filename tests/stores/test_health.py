@@ -46,3 +46,15 @@ def test_attempts_that_were_on_their_way_do_not_make_the_pause_longer() -> None:
     assert store.health.is_open
     store.now_s = 101.0
     assert not store.health.is_open
+
+
+def test_nothing_is_claimed_for_one_claim_after_the_first_success() -> None:
+    """The owners of what became due renew it first. The last failure may be half a minute ago."""
+    store = Store()
+    assert store.health.may_claim
+    store.pauses_s(7)
+    assert store.health.may_claim
+    store.health.succeeded()
+    assert not store.health.may_claim
+    store.now_s += 1.0
+    assert store.health.may_claim

@@ -19,10 +19,11 @@ from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put
+from tests.journal.kit import a_record
 from tests.pools.conftest import chunk_of
 from tests.stores.kit import ACTION, StoreClock, files, pass_outage, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
-from tests.support.inside import health_of, rows_of, runtime_of
+from tests.support.inside import health_of, rows_of, runtime_of, store_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
@@ -68,7 +69,7 @@ class Owner:
 
     def __init__(self, client: cycles.Cycles, **options: Any) -> None:
         self.client = client
-        self.store = shared(client)._store
+        self.store = store_of(shared(client))
         runtime_of(client).background._claims.stop()
         self.pool = client.pool(max_held=T(500), action=ACTION, **options)
 
@@ -192,7 +193,7 @@ def test_a_record_is_found_among_more_than_ten_thousand(
 ) -> None:
     client = worker()
     others = [Put(f"{number:064x}", b"{}", None, 10**9) for number in range(10_001)]
-    shared(client)._store.put(others)
+    store_of(shared(client)).put(others)
     owner = Owner(client)
     spend(owner.pool, 3, 4)
     owner.lose_response(monkeypatch)
@@ -330,7 +331,7 @@ def test_the_record_of_a_settled_chunk_stays_for_seven_days(
     assert (records(store), other.pending()) == ([], [])
     (row,) = rows_of(store).values()
     assert (decode(row.record).settled, row.due_ms - clock.now) == (7, SEVEN_DAYS_MS)
-    assert shared(owner.client)._store.put([late]) == [None]
+    assert store_of(shared(owner.client)).put([late]) == [None]
     clock.now += SEVEN_DAYS_MS
     tick(other)
     assert rows_of(store) == {}
@@ -593,3 +594,29 @@ def test_a_close_leaves_no_log_of_a_chunk_that_another_client_has_settled(
     owner.client.close()
     assert list((tmp_path / "disk-0").rglob("pool-*.log")) == []
     assert spent(server) == 7
+
+
+def test_a_settled_sum_replaces_no_larger_one_if_its_put_had_no_response(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_chunk(amount: int) -> Record:
+        metadata = {"pool_chunk": 1, "pool_calls": 1}
+        body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": amount}, "metadata": metadata}
+        return a_record(commit_body=body, event_fallback_body=body, base_url="")
+
+    owner = Owner(worker())
+    journal, other = shared(owner.client), shared(worker())
+    put = owner.store.put
+
+    def put_and_fail(items: Any) -> Any:
+        put(items)
+        raise cycles.StoreError("the response was lost")
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(owner.store, "put", put_and_fail)
+        journal.put(a_chunk(7))
+    pass_outage(journal)
+    assert other.put(a_chunk(12)) is PutResult.SAVED
+    journal.delete(a_chunk(7))
+    journal.tick(0)
+    assert sums(store) == [12]

@@ -26,3 +26,8 @@ def health_of(journal: Any) -> Any:
 def rows_of(store: Any) -> Any:
     """Return the rows of a store in memory: a database has them too, and other programs may change them there."""
     return store._tables.rows
+
+
+def store_of(journal: Any) -> Any:
+    """Return the part of its store that a journal uses: that of its server and principal."""
+    return journal._store

@@ -137,7 +137,7 @@ class Lease(NamedTuple):
             return lease, lease._attempt(grant.received_ms + delay, fresh_key=True)
         short = _short_lease(lead, reserve, timing_known=rtt is not None)
         # Once may be a slow response. Twice in a row, each extend would be due immediately: a loop of requests.
-        if self.by_remaining_ttl and self.delay_ms == 0:  # zero-delay guard
+        if self.delay_ms == 0:  # zero-delay guard
             return lease, Stop(StopReason.TOO_SHORT, short)
         return lease._with_notice(NoticeKind.SHORT_LEASE, short), lease._attempt(grant.received_ms, fresh_key=True)
 

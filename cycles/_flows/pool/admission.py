@@ -53,6 +53,7 @@ class _Admission:
 
     async def run(self, wait_s: float | None) -> GuardState:
         """Try until the guard is admitted or the time is over."""
+        self.place.catch_up()
         with self.pool.lock:
             over = self.pool.over_limit(self.place.held)
         if over is not None:  # without asking the user to approve it

@@ -117,8 +117,6 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
     with pool.lock:
         if chunk.begun:
             return
-        # Before the request: its amount is on the way back, which guards that wait may wait for.
-        chunk.sub.allotment.sending.add(chunk)
         pool.settling += 1
     try:
         record = begin_settling(pool, chunk)
