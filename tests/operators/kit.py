@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,13 +48,6 @@ def run_process(
     module: str = "cycles",
 ) -> Ran:
     """Run ``python -m cycles``, or another module, as a process."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *arguments],
-        capture_output=True,
-        input=stdin,
-        text=True,
-        timeout=timeout,
-        cwd=ROOT,
-        env=environment() if env is None else dict(env),
-    )
+    own = environment() if env is None else env
+    ran = warm.run(module, *arguments, environment=own, stdin=stdin, warnings=["error"], timeout=timeout)
     return Ran(ran.returncode, ran.stdout, ran.stderr)

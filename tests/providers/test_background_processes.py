@@ -14,6 +14,7 @@ from attrs import frozen
 
 import cycles
 from cycles.testing import FakeProvider
+from tests.support import warm
 from tests.support.waiting import until
 
 START = """
@@ -71,8 +72,8 @@ class Site:
 
     def run(self, program: str) -> None:
         """Run a program to its end."""
-        done = subprocess.run([sys.executable, "-c", program, *self.arguments], capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
+        done = warm.run(None, *self.arguments, code=program, modules=["openai"])
+        assert done.returncode == 0, done.stderr
 
     def settle(self) -> None:
         """Start a client with the journal of the program, and settle what it has left."""
@@ -100,15 +101,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_exit_charges_the_estimate(site: Site) -> None:
-    site.run(EXITS)
+    done = subprocess.run([sys.executable, "-c", EXITS, *site.arguments], capture_output=True)
+    assert done.returncode == 0, done.stderr
     assert site.commits == [(BOUND, {"actual_source": "estimate"})]
     site.settle()
     assert site.server.spent("tenant:acme").amount == BOUND
 
 
 def test_a_killed_process_loses_nothing(site: Site) -> None:
-    command = [sys.executable, "-c", WAITS, *site.arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with warm.start(None, *site.arguments, code=WAITS, modules=["openai"]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
+from tests.support import warm
 from tests.support.short import IS_SHORT
 from tests.support.waiting import until
 
@@ -115,11 +116,14 @@ for number in range(1, len(lines) + 1, EACH):
 )
 
 
-def _run(program: str, server: cycles.EmbeddedServer, url: str, journal: Path, provider: str) -> subprocess.Popen[str]:
+def _run(program: str, server: cycles.EmbeddedServer, url: str, journal: Path, provider: str) -> warm.Started:
     given = [url, server.api_key_for("acme"), str(journal), provider]
     # From Python 3.12, `os.fork` warns in a process with threads; that is what these tests are about.
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *given]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ignored = "ignore::DeprecationWarning"
+    if journal.name == "at exit":
+        command = [sys.executable, "-W", ignored, "-c", program, *given]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return warm.start(None, *given, code=program, warnings=[ignored], modules=["openai"])
 
 
 def test_a_fork_while_a_call_waits_gives_the_child_its_own_queue(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
+from tests.support import warm
 from tests.support.waiting import until
 
 PROGRAM = """
@@ -41,7 +40,7 @@ def test_after_a_kill_only_the_call_in_flight_holds_something(tmp_path: Path) ->
         provider.reply(usage={"tokens_input": 1, "tokens_output": 100}, gate=gate, times=4)
         with server.listen() as url:
             given = [url, server.api_key_for("acme"), str(tmp_path), provider.openai_url]
-            with subprocess.Popen([sys.executable, "-c", PROGRAM, *given]) as process:
+            with warm.start(None, *given, code=PROGRAM, modules=["openai"]) as process:
                 until(lambda: provider.count("/chat/completions") == 2 and _reads(server))
                 process.kill()
             gate.set()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from attrs import frozen
 
 import cycles
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
+from tests.support import warm
 
 PLACES = ["files", REDIS, POSTGRES]
 FORMS = {"cycles": ["-m", "cycles", "journal"], "python -m cycles.journal": ["-m", "cycles.journal"]}
@@ -65,10 +64,10 @@ def environment(server: cycles.EmbeddedServer, address: str, tmp_path: Path) -> 
     }
 
 
-def run(environment: dict[str, str], *words: str) -> Ran:
-    done = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+def run(environment: dict[str, str], option: str, module: str, *arguments: str) -> Ran:
+    """Run `python -m MODULE ARGUMENTS` as a process."""
+    assert option == "-m"
+    done = warm.run(module, *arguments, environment=environment)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -1,0 +1,148 @@
+"""Forks a process for each command, with everything loaded. `tests/support/warm.py` starts it and sends the commands.
+
+Has no threads of its own, so that forking is safe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+import types
+import warnings
+from typing import Any, NoReturn
+
+import cycles
+
+LENGTH = struct.Struct("!I")
+
+
+def load_everything() -> None:
+    without_extras = ("cycles.integrations", "cycles.cli._mcp_server")
+    for module in pkgutil.walk_packages(cycles.__path__, "cycles."):
+        if not module.name.startswith(without_extras) and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for late in ("cycles_client.protocol", "platformdirs", "uuid", "httpx", "uvicorn", "starlette.applications"):
+        importlib.import_module(late)
+    "localhost".encode("idna")
+    assert threading.active_count() == 1
+    gc.collect()
+    gc.freeze()
+
+
+def become(order: dict[str, Any], files: list[int]) -> None:
+    """Turn this fork into the ordered process: its files, variables, folder, arguments."""
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    # The old ones know whether their files were pipes.
+    old = sys.stdin, sys.stdout, sys.stderr
+    kinds: list[dict[str, Any]] = [{"mode": "r"}, {"mode": "w"}, {"mode": "w", "buffering": 1}]
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, encoding=each.encoding, errors=each.errors, closefd=False, **kind)
+        for number, (each, kind) in enumerate(zip(old, kinds, strict=True))
+    )
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    time.tzset()
+    os.chdir(order["folder"])
+    for option in order["warnings"]:
+        warnings._processoptions([option])  # type: ignore[attr-defined]
+    sys.argv = ["-c", *order["arguments"]]
+    sys.path[0] = order["folder"]
+
+
+def serve(orders: socket.socket) -> dict[str, Any] | None:
+    """Fork for each order. Return the order in the fork, and None in the server when there are no more."""
+    woken, wake = socket.socketpair()
+    woken.setblocking(False)
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([orders, woken], [], [])
+        if woken in ready:
+            woken.recv(4096)
+            report_ended(running)
+        if orders not in ready:
+            continue
+        header, files, _, _ = socket.recv_fds(orders, LENGTH.size, 4)
+        if not header:
+            return None
+        order = json.loads(orders.recv(LENGTH.unpack(header)[0], socket.MSG_WAITALL))
+        for name in order["modules"]:
+            importlib.import_module(name)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for each in (orders, woken, wake):
+                each.close()
+            for status in running.values():
+                os.close(status)
+            become(order, files)
+            return dict(order)
+        running[pid] = files.pop()
+        os.write(running[pid], b"%d\n" % pid)
+        for file in files:
+            os.close(file)
+
+
+def report_ended(running: dict[int, int]) -> None:
+    """Report the exit status of each process that has ended."""
+    for pid in list(running):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            file = running.pop(pid)
+            os.write(file, b"%d" % os.waitstatus_to_exitcode(status))
+            os.close(file)
+
+
+def run(module: str | None, code: str) -> NoReturn:
+    """Run a module or code as a program, and end this process as the interpreter does, which also clears modules."""
+    try:
+        if module is not None:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            sys.modules["__main__"] = main = types.ModuleType("__main__")
+            exec(compile(code, "<string>", "exec"), vars(main))
+    except SystemExit as ended:
+        status = exit_status(ended.code)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    else:
+        status = 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def exit_status(code: object) -> int:
+    """Return the status of an exit, and print what is not a number."""
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a test that starts this server may block signals
+    load_everything()
+    if (command := serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
+        run(command["module"], command["code"])
