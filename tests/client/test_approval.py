@@ -146,6 +146,27 @@ def test_a_reserve_inside_approve_is_exempt(server: cycles.EmbeddedServer) -> No
         assert server.spent(SCOPE, "USD_MICROCENTS") == cycles.usd(52)
 
 
+def test_a_reserve_inside_approve_of_a_task_is_exempt(server: cycles.EmbeddedServer) -> None:
+    """The function runs in another thread, in the context of the task."""
+
+    def review(request: cycles.ApprovalRequest) -> bool:
+        calls.append(request)
+        if len(calls) == 1:
+            spend(client, 1)
+        return True
+
+    async def main() -> None:
+        async with client.reserve(cycles.usd(1), action=ACTION) as guard:
+            await guard.commit(cycles.usd(1))
+
+    calls: list[cycles.ApprovalRequest] = []
+    with server.client(approve=review, approve_above=0.5) as client:
+        spend(client, 50)
+        asyncio.run(main())
+        assert len(calls) == 1
+        assert server.spent(SCOPE, "USD_MICROCENTS") == cycles.usd(52)
+
+
 class Queue:
     """Lets several threads reserve while `approve` runs, and then lets it return."""
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -235,25 +234,6 @@ def test_a_close_that_blocks_an_event_loop_does_not_wait_for_its_tasks(shop: Sho
     assert settled_later == ["committed"]
 
 
-def test_an_async_close_has_one_time_for_the_tasks_of_its_loop_and_the_flush(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, reports = shop.client(flush_timeout=3_600.0, max_retries=0), list[object]()
-    client.on_event(lambda event: reports.append(getattr(event, "pending", None)))
-    shop.faults.status("commit", 503, times=None)
-
-    async def main() -> None:
-        guard = await client.reserve(T(100), action=ACTION)
-        assert (await guard.commit(T(7))).status == "pending"
-        clock = SimpleNamespace(monotonic=chain([0.0], repeat(3_600.0)).__next__)
-        with monkeypatch.context() as patch:
-            patch.setattr("cycles._drivers.runtime.time", clock)
-            await client.aclose()
-
-    assert within_patience(lambda: asyncio.run(main()))
-    assert reports[-1] == 1
-
-
 def test_the_exit_looks_after_the_guards_that_outlive_their_client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[object] = []
     monkeypatch.setattr("atexit.unregister", left.append)
@@ -262,9 +242,9 @@ def test_the_exit_looks_after_the_guards_that_outlive_their_client(shop: Shop, m
     client.close()
     assert left == []
     guard.release()
-    runtime = runtime_of(unused)
+    unused.decide(T(1), action=ACTION)
     unused.close()
-    assert left == [runtime._at_exit]
+    assert len(left) == 1
 
 
 def test_a_release_that_a_loop_does_not_finish_is_sent_by_a_thread(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +264,11 @@ def test_a_release_that_a_loop_does_not_finish_is_sent_by_a_thread(shop: Shop, m
     shop.arrivals.wait_for("release", 2)
     go_on.set()
     shop.until(lambda: shop.money() == (0, 0))
-    assert len({body["idempotency_key"] for body in shop.bodies("release")}) == 1
+
+
+def test_a_flush_limits_no_later_request(client: cycles.Cycles) -> None:
+    assert client.flush(0.0).pending == 0
+    assert client.decide(T(1), action=ACTION).allowed
 
 
 def test_a_flush_ends_its_own_request_in_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

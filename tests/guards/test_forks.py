@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ import cycles
 from cycles._drivers.jitter import jitter
 from tests.http.conftest import ANSWERS
 from tests.support.stub import Stub, ok
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import Shop
 
@@ -121,6 +123,21 @@ def test_a_child_that_exits_ends_no_guard_of_its_parent(shop: Shop, monkeypatch:
     os.waitpid(child, 0)
     assert shop.operations == ["reserve"]
     assert guard.commit().charged == cycles.tokens(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads that other tests have left
+def test_another_thread_of_a_child_makes_the_first_call_of_a_client(shop: Shop) -> None:
+    client, allowed = shop.client(), list[bool]()
+    child = os.fork()
+    if child == 0:
+        calling = threading.Thread(
+            target=lambda: allowed.append(client.decide(cycles.tokens(1), action=("a", "b")).allowed), daemon=True
+        )
+        calling.start()
+        calling.join(PATIENCE_S)
+        os._exit(0 if allowed == [True] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, strategies as st
 
 from cycles._http.deadlines import Deadline, Deadlines
@@ -151,3 +152,17 @@ def test_it_keeps_no_function_of_a_deadline_that_is_cancelled() -> None:
     cancelled: Any = tried.deadlines.add(cast(asyncio.AbstractEventLoop, tried.loop), 30, tried.loop.time)
     cancelled.cancel()
     assert cancelled.function is None
+
+
+def test_a_function_that_raises_keeps_no_later_deadline_from_ending() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    tried = Tried()
+    tried.add(1.0, fail)
+    tried.add(2.0)
+    with pytest.raises(ZeroDivisionError):
+        tried.loop.pass_time(3.0)
+    tried.loop.pass_time(3.0)
+    assert tried.called == [(0, 1.0), (1, 2.0)]
+    assert tried.loop.timers == []

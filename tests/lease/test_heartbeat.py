@@ -25,6 +25,7 @@ from tests.support.points import run_at
 from tests.support.schedulers import scheduled
 from tests.support.still_time import StillTime
 from tests.support.stub import ok
+from tests.support.waiting import PATIENCE_S
 
 Make = Callable[..., cycles.Cycles]
 SLACK_MS = 5  # of rounding
@@ -456,6 +457,24 @@ def test_a_heartbeat_waits_for_a_connection_no_longer_than_for_its_response(
     assert limits["extend"].timeout_s < TTL_MS / 1000
     assert limits["extend"].queue_timeout_s == limits["extend"].timeout_s
     assert limits["commit"].queue_timeout_s > limits["commit"].timeout_s
+
+
+def test_an_async_close_waits_for_no_heartbeat(still: StillTime) -> None:
+    async def main() -> None:
+        guard = await reserve(client)
+        still.beat(guard)
+        await asyncio.to_thread(server.wait_for_extends, 1)
+        await client.aclose()
+        await guard.release()
+
+    with LeaseServer(hang()) as server:
+        client = cycles.Cycles(
+            base_url=server.url, api_key="cyc_test", tenant="acme", journal=False, flush_timeout=3_600.0
+        )
+        closing = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+        closing.start()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
 
 
 def test_a_close_reports_no_lease_that_was_lost_before(

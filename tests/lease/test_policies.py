@@ -14,7 +14,7 @@ import pytest
 import cycles
 from tests.lease.conftest import Events, reserve
 from tests.lease.server import LeaseServer, gated, grant, refuse
-from tests.support.inside import runtime_of
+from tests.support.still_time import StillTime
 from tests.support.waiting import forever, set_by
 
 Make = Callable[..., cycles.Cycles]
@@ -122,6 +122,22 @@ def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: E
         assert release.body["reason"] == "lease_lost"
 
 
+def test_a_block_is_cancelled_if_the_lease_of_its_guard_is_lost_already(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    async def main() -> None:
+        guard = await reserve(client, lease_policy="cancel")
+        still.beat(guard)
+        await asyncio.to_thread(server_responded.wait_for, "LeaseLost")
+        with pytest.raises(cycles.LeaseLostError):
+            async with guard:
+                await forever()
+
+    with LeaseServer(refuse(404, "NOT_FOUND")) as server:
+        client = client_of(server)
+        run(main)
+
+
 def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
     async def main() -> None:
         async with reserve(client, lease_policy="cancel") as guard:
@@ -137,11 +153,12 @@ def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
 
 def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, server_responded: Events) -> None:
     async def main() -> str:
+        before = asyncio.all_tasks()
         async with reserve(client, lease_policy="cancel") as guard:
             await asyncio.to_thread(server.wait_for_extends, 1)
             await guard.commit(ONE)
         answer_it.set()  # the beat that was under way is answered 404 now
-        await runtime_of(client).tasks().drain(60)
+        await asyncio.wait(asyncio.all_tasks() - before, timeout=60)
         await asyncio.sleep(0)
         return "went on"
 

@@ -24,7 +24,7 @@ from tests.recovery.kit import PATIENCE_S, TENANT, Setup, end_of, journal_files
 from tests.support.deadlines import Unanswered, no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
-from tests.support.waiting import hold_responses
+from tests.support.waiting import hold_responses, until
 
 
 def reserved(world: Setup) -> int:
@@ -214,9 +214,9 @@ def test_the_exit_waits_for_a_guard_that_is_ended_in_another_thread(
     del guard
     world.server.wait_for("commit")
 
-    def sleep(seconds: float) -> None:
+    def sleep(_: float) -> None:
         go_on.set()
-        time.sleep(seconds)
+        until(lambda: world.server.charged == 7)
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
     monkeypatch.setattr("cycles._drivers.live_guards.time", clock)
@@ -369,6 +369,29 @@ def test_a_guard_that_ends_while_its_first_spend_is_written_leaves_no_entry(
         monkeypatch.setattr(SpendLog, "open_slot", open_and_end)
         guard.spend(cycles.tokens(5))
         assert len(opened) == 1
+        assert entries(world) == 0
+    assert world.server.charged == 7
+
+
+def test_a_spend_during_the_write_of_another_one_leaves_one_entry(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_slot = list[int](), SpendLog.open_slot
+
+    def open_and_spend(log: SpendLog, length: int) -> Slot | None:
+        slot = open_slot(log, length)
+        opened.append(length)
+        if len(opened) == 1:
+            guard.spend(cycles.tokens(2))  # by a signal handler, for example
+        return slot
+
+    monkeypatch.setattr("cycles._drivers.write_ahead.INTERVAL_S", 0.0)
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        monkeypatch.setattr(SpendLog, "open_slot", open_and_spend)
+        guard.spend(cycles.tokens(5))
+        assert (len(opened), entries(world)) == (2, 1)
+        guard.commit()
         assert entries(world) == 0
     assert world.server.charged == 7
 

@@ -171,11 +171,6 @@ class TaskIo(BaseIo):
         """Cancel the running task when the lease of `guard` is lost, until `guard.cancellation` is ended."""
         BlockCancellation(guard, self._loop)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Wait for the tasks that continue without their callers."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
-
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task of the client and keep it: the loop keeps only weak references."""
         task = self._loop.create_task(work)
