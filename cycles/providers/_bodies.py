@@ -70,12 +70,12 @@ def _with_causes(error: BaseException) -> list[BaseException]:
 
 
 def parsed_json(content: str | bytes | bytearray) -> Any:
-    """Return the JSON of a body; None if it is none, or too large to keep."""
+    """Return the JSON of a body; None if it is none, or too large or too deep to keep."""
     if len(content) > _LARGEST_BODY:
         return None
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -332,8 +332,11 @@ def behind_proxy(base_url: str) -> bool:
     proxy = os.environ.get("CYCLES_PROXY_URL")
     if not proxy:
         return False
-    there, client = urlsplit(proxy), urlsplit(base_url)
-    if (there.scheme, there.hostname, there.port) != (client.scheme, client.hostname, client.port):
+    try:
+        there, client = urlsplit(proxy), urlsplit(base_url)
+        if (there.scheme, there.hostname, there.port) != (client.scheme, client.hostname, client.port):
+            return False
+    except ValueError:  # one of them is no address
         return False
     prefix = [part for part in there.path.split("/") if part]
     return [part for part in client.path.split("/") if part][: len(prefix)] == prefix

@@ -191,7 +191,7 @@ def parsed(event: bytes) -> Any:
     data = [part[5:] for part in event.splitlines() if part.startswith(b"data:")]
     try:
         return json.loads(b"\n".join(data) if data else event)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

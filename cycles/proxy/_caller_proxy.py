@@ -59,16 +59,16 @@ def caller_proxy(environ: Mapping[str, str]) -> CallerProxy | None:
 
 
 def _checked(name: str, value: str) -> SplitResult:
-    parts = urlsplit(value if "://" in value else f"http://{value}")
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or half of an IPv6 address
+        parts, usable = urlsplit("http:"), False
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
             f"{name} is a {parts.scheme}:// proxy, which is not supported: set it to an http:// or https:// proxy, or "
             "unset it"
         )
-    try:
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
     if not usable:
         raise ConfigurationError(f"{name} is not the address of a proxy: write http://HOST:PORT, or unset it")
     return parts

@@ -151,8 +151,10 @@ class Shares:
                 )
                 raise ShareError(409, f"the share {path} has the limit {limit}: use it, or another name")
             return known
-        if len(path) > MOST_PATH or len(self._by_path) >= MOST_SHARES:
-            raise ShareError(400, f"there can be {MOST_SHARES} shares with paths of {MOST_PATH} characters")
+        if len(path) > MOST_PATH:
+            raise ShareError(400, f"the path {path!r:.80} has more than {MOST_PATH} characters: use shorter names")
+        if len(self._by_path) >= MOST_SHARES:
+            raise ShareError(400, f"the run has {MOST_SHARES} shares, which is the most: use one that exists")
         amount = self._amount(parent, asked)
         context = copy_context() if parent is None else parent.context.copy()
         share = Share(path, name, secrets.token_urlsafe(18), asked, cycles.limit(amount), parent, context)

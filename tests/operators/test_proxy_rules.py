@@ -478,6 +478,18 @@ def test_a_share_that_cannot_be_made(limit: Any, name: Any, status: int, says: s
     assert says in str(raised.value)
 
 
+def test_the_most_shares_and_the_longest_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, parent = shares(), None
+    for _ in range(4):
+        parent = make(of, "1USD", "a" * 63, parent)
+    with pytest.raises(ShareError, match=r"the path 'a+/a.* has more than 256 characters: use shorter names"):
+        make(of, "1USD", "b", parent)
+    monkeypatch.setattr("cycles.proxy._shares.MOST_SHARES", 4)
+    with pytest.raises(ShareError, match="the run has 4 shares, which is the most: use one that exists"):
+        make(of, "1USD", "c")
+    assert make(of, "1USD", "a" * 63).path == "a" * 63
+
+
 def test_a_part_of_nothing() -> None:
     with pytest.raises(ShareError, match="limit 20% is a part of nothing: the run has no --budget"):
         make(shares(None), "20%")

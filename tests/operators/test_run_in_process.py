@@ -326,6 +326,18 @@ def test_a_wrong_option_starts_nothing(runs: Runs, options: tuple[str, ...], say
     assert says in " ".join(ran.err.split())
 
 
+@pytest.mark.parametrize("address", ["http://[x", "http://h:99999", "http://h:port", "http://:80", "h:0"])
+def test_an_address_of_the_callers_proxy_that_is_none(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    ran = runs(calls(0), "--budget", "1USD")
+    assert (ran.status, runs.command) == (2, [])
+    assert "HTTPS_PROXY is not the address of a proxy: write http://HOST:PORT, or unset it" in ran.err
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://h:1080")
+    assert "HTTPS_PROXY is a socks5:// proxy, which is not supported" in runs(calls(0), "--budget", "1USD").err
+
+
 # --- coding agents
 
 

@@ -503,6 +503,9 @@ def test_free_hosts(ledger: Ledger, host: str, url: str, free: bool) -> None:
 def test_requests_to_the_proxy_are_metered_there(monkeypatch: pytest.MonkeyPatch, base_url: str, inside: bool) -> None:
     monkeypatch.setenv("CYCLES_PROXY_URL", "http://127.0.0.1:1234/s")
     assert behind_proxy(base_url) is inside
+    for proxy in ("http://[x", "http://127.0.0.1:port/s", "garbage"):
+        monkeypatch.setenv("CYCLES_PROXY_URL", proxy)
+        assert behind_proxy(base_url) is False
     monkeypatch.delenv("CYCLES_PROXY_URL")
     assert behind_proxy(base_url) is False
 
@@ -642,7 +645,26 @@ def test_what_is_no_cost(value: Any) -> None:
     assert exact(value) is None
 
 
+DEEP = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+
+
+def test_a_response_that_is_nested_too_deeply_is_charged_its_estimate(ledger: Ledger) -> None:
+    call = ledger.sent()
+    call.whole(DEEP)
+    end_call(call)
+    assert ledger.commits == [(ledger.reserved[0], ESTIMATED)]
+
+
+def test_an_event_that_is_nested_too_deeply_is_skipped(ledger: Ledger) -> None:
+    call = ledger.sent(body={**CHAT, "stream": True})
+    deep = b'data: {"usage":%s}\n\n' % DEEP
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":100}}\n\n'
+    end_call(call, pump(call, [deep, usage, b"data: [DONE]\n\n"]).outcome)
+    assert ledger.commits == [(EXACT, {})]
+
+
 def test_a_body_that_is_no_json() -> None:
+    assert parsed_json(DEEP) is None
     assert parsed_json(b"{") is None
     assert parsed_json("[1]") == [1]
 
