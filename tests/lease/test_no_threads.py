@@ -57,6 +57,22 @@ def test_the_warning_names_the_reservation(
         guard.release()
 
 
+def test_leases_are_not_reported_once_there_are_threads_again(
+    client_of: Make, still: StillTime, server_responded: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LeaseServer() as server, client_of(server) as client:
+        with monkeypatch.context() as patch:
+            refuse_threads(patch, "timer")
+            guard = reserve(client).acquire()
+        assert guard.state == "active"  # which starts the thread
+        still.beat(guard)
+        server_responded.wait_for("LeaseExtended")
+        another = reserve(client).acquire()
+        assert [notice.reservation_id for notice in server_responded.of("LeaseNotice")] == [guard.reservation_id]
+        guard.release()
+        another.release()
+
+
 def raise_if_lost(guard: cycles.Guard) -> None:
     with pytest.raises(cycles.LeaseLostError):
         guard.raise_if_lost()

@@ -15,7 +15,7 @@ import cycles
 from tests.lease.conftest import Events, reserve
 from tests.lease.server import LeaseServer, gated, grant, refuse
 from tests.support.still_time import StillTime
-from tests.support.waiting import forever, set_by
+from tests.support.waiting import PATIENCE_S, forever, set_by
 
 Make = Callable[..., cycles.Cycles]
 LOSING = (refuse(404, "NOT_FOUND"),)
@@ -125,17 +125,21 @@ def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: E
 def test_a_block_is_cancelled_if_the_lease_of_its_guard_is_lost_already(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
+    go_on, ran_to_its_end = threading.Event(), list[bool]()
+
     async def main() -> None:
         guard = await reserve(client, lease_policy="cancel")
         still.beat(guard)
         await asyncio.to_thread(server_responded.wait_for, "LeaseLost")
         with pytest.raises(cycles.LeaseLostError):
             async with guard:
-                await forever()
+                ran_to_its_end.append(await asyncio.to_thread(go_on.wait, PATIENCE_S))
+        go_on.set()
 
     with LeaseServer(refuse(404, "NOT_FOUND")) as server:
         client = client_of(server)
-        run(main)
+        asyncio.run(main())
+    assert ran_to_its_end == []
 
 
 def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:

@@ -138,6 +138,22 @@ def test_a_reservation_waits_for_no_bound_while_the_server_fails(desk: Desk, mon
     assert desk.spent == cycles.usd("0.60").amount
 
 
+def test_a_reservation_waits_no_longer_than_until_the_bound_is_committed(desk: Desk) -> None:
+    desk.send()
+    desk.kill()
+    client, guards = desk.connect(flush_timeout=3_600.0), list[cycles.Guard]()
+    reserving = threading.Thread(
+        target=lambda: guards.append(client.reserve(cycles.usd("0.10"), action=ACTION).acquire()), daemon=True
+    )
+    reserving.start()
+    reserving.join(PATIENCE_S)
+    for guard in guards:
+        guard.release()
+    client.close()
+    assert not reserving.is_alive()
+    assert desk.spent == BOUND.amount
+
+
 def test_a_task_reserves_only_after_the_bound_is_committed(desk: Desk) -> None:
     desk.send()
     desk.kill()
