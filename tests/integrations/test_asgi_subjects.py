@@ -1,0 +1,81 @@
+"""Where the subject of an ASGI request comes from, and which source wins; no framework is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.integrations.asgi import SubjectMiddleware
+
+
+def subject_of(scope: dict[str, Any] | None = None, **options: Any) -> Any:
+    """The subject that the application sees; the status of the response if it does not run."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(cycles.current_subject())
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            seen.append(message["status"])
+
+    made: Any = SubjectMiddleware(app, **options)
+    asyncio.run(made({"type": "http", "headers": [], **(scope or {})}, receive, send))
+    [found] = seen
+    return found if isinstance(found, int) else {name: value for name, value in found.to_dict().items() if value}
+
+
+HEADERS = {"headers": [(b"x-agent", b"from-header"), (b"X-Flow", b"flow")]}
+NAMES = {"X-Agent": "agent", "x-flow": "workflow"}
+CLAIMS = {"state": {"claims": {"sub": "from-claim", "team": "t"}}}
+FROM_CLAIMS = {"sub": "agent", "team": "dimensions.team"}
+
+
+@pytest.mark.parametrize(
+    ("options", "subject"),
+    [
+        ({"headers": NAMES}, {"agent": "from-header", "workflow": "flow"}),
+        ({"claims": FROM_CLAIMS}, {"agent": "from-claim", "dimensions": {"team": "t"}}),
+        (
+            {"headers": NAMES, "claims": FROM_CLAIMS},
+            {"agent": "from-claim", "workflow": "flow", "dimensions": {"team": "t"}},
+        ),
+        (
+            {"headers": NAMES, "subject": lambda scope: {"workspace": "w"}},
+            {"agent": "from-header", "workflow": "flow", "workspace": "w"},
+        ),
+        (
+            {"headers": NAMES, "subject": lambda scope: cycles.Subject(agent="own")},
+            {"agent": "own", "workflow": "flow"},
+        ),
+        ({"headers": NAMES, "subject": lambda scope: None}, {"agent": "from-header", "workflow": "flow"}),
+    ],
+)
+def test_sources_add_up_and_the_callable_wins(options: dict[str, Any], subject: dict[str, Any]) -> None:
+    assert subject_of({**HEADERS, **CLAIMS}, **options) == subject
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"x-agent", b"a"), (b"X-AGENT", b"b")],
+        [(b"x-agent", b"")],
+        [(b"x-agent", b"a b")],
+        [(b"x-agent", b"x" * 129)],
+        [(b"x-agent", "ä".encode())],
+    ],
+)
+def test_a_header_that_is_missing_or_no_name_is_400(headers: list[tuple[bytes, bytes]]) -> None:
+    assert subject_of({"headers": headers}, headers={"x-agent": "agent"}, required=["agent"]) == 400
+
+
+def test_the_longest_name_passes() -> None:
+    longest = [(b"x-agent", b"x" * 128)]
+    assert subject_of({"headers": longest}, headers={"x-agent": "agent"}) == {"agent": "x" * 128}

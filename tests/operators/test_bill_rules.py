@@ -1,0 +1,233 @@
+"""The rules of `cycles reconcile` without a server: what is compared with what, and which causes a difference has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cycles.billing._anthropic import _day as day_of_anthropic
+from cycles.billing._compare import compare, sums
+from cycles.billing._items import items_of
+from cycles.billing._ledger import Imported, LedgerSide, Names, Spent, aliases_of, read
+from cycles.billing._openai import _day as day_of_openai
+from cycles.billing._rows import BillRow, ReportError, merged, model_name, tiers
+
+DAY, NEXT = "2026-11-24", "2026-11-25"
+TENTH = Fraction(1, 1000)
+
+
+def bill(amount: int, day: str = DAY, model: str = "m", **members: Any) -> BillRow:
+    return BillRow(day=day, model=model, amount=Fraction(amount), **members)
+
+
+def side(**amounts: int) -> LedgerSide:
+    made = LedgerSide()
+    for name, amount in amounts.items():
+        made.spent[{"today": DAY, "next_day": NEXT}[name], "m"] = Spent(amount=amount, calls=1)
+    return made
+
+
+def causes(rows: Any) -> list[list[tuple[str, int | None]]]:
+    return [[(cause.cause, cause.amount) for cause in row.causes] for row in rows]
+
+
+def test_the_edge_of_a_day_may_differ_by_the_tolerance() -> None:
+    billed = [bill(100_000, calls=1), bill(50_000, NEXT, calls=1)]
+    rows = compare(billed, side(today=90_000, next_day=60_100), TENTH)
+    assert causes(rows) == [[("day_edge", 10_000)], [("day_edge", -10_100)]]
+    assert [row.may_be_imported for row in rows] == [False, False]
+    rows = compare(billed, side(today=90_000, next_day=60_101), TENTH)
+    assert causes(rows) == [[("price", None)], [("price", None)]]
+    assert [row.may_be_imported for row in rows] == [True, False]
+
+
+def test_names_of_the_bill_that_are_one_model_are_one_row() -> None:
+    same = {"a": "m", "b": "m"}
+    lines = [bill(10, model="a", calls=1, listed=Fraction(15)), bill(20, model="b", calls=2, listed=Fraction(20))]
+    [row] = compare(lines, side(today=0), Fraction(0), same)
+    assert (row.model, row.bill, row.bill_calls, row.listed) == ("m", 30, 3, 35)
+    [row] = compare([lines[0], bill(20, model="b")], side(today=0), Fraction(0), same)
+    assert (row.bill, row.bill_calls, row.listed) == (30, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "spent", "found"),
+    [
+        (bill(100, calls=3), Spent(amount=40, calls=1), [("outside_guard", None)]),
+        (bill(100, calls=3), Spent(), [("outside_guard", 100)]),
+        (bill(100), Spent(), [("outside_guard", 100)]),
+        (bill(100), Spent(amount=40, calls=1), [("price", None)]),
+        (bill(100, calls=1), Spent(amount=40, calls=1, expired=1, expired_amount=9), [("expired", 9)]),
+        (bill(100, calls=1), Spent(amount=40, calls=1, estimates=1, estimated=8), [("estimate", 8)]),
+        (bill(100, calls=1), Spent(amount=40, calls=1, unpriced=1), [("unpriced", None)]),
+        (bill(100, calls=1), Spent(amount=40, calls=1, fallbacks=1, fallback=7), [("fallback_price", 7)]),
+        (bill(100, calls=1, tiers=frozenset(["flex"])), Spent(amount=40, calls=1), [("tier", None)]),
+        (bill(100, calls=1, listed=Fraction(120)), Spent(amount=120, calls=1), [("discount", 20)]),
+        (bill(100, is_model=False), Spent(), [("not_a_model", 100)]),
+        (bill(100, calls=1), Spent(amount=100, calls=1), []),
+    ],
+)
+def test_causes(line: BillRow, spent: Spent, found: list[tuple[str, int | None]]) -> None:
+    ledger = LedgerSide()
+    if spent != Spent():
+        ledger.spent[DAY, "m"] = spent
+    [row] = compare([line], ledger, Fraction(0))
+    assert causes([row]) == [found]
+    assert row.ok is (not found)
+
+
+def test_what_was_imported_counts() -> None:
+    ledger = side(today=40)
+    ledger.imported[DAY, "m"] = Imported(amount=60, done=1)
+    rows = compare([bill(100, calls=1)], ledger, Fraction(0))
+    assert (rows[0].ok, rows[0].difference) == (True, 0)
+    assert sums(rows) == {"bill": 100, "ledger": 40, "imported": 60, "difference": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o"),
+        ("claude-x-20250929", "claude-x"),
+        ("claude-x@20250929", "claude-x"),
+        ("models/gemini", "gemini"),
+        ("gpt-4o", "gpt-4o"),
+    ],
+)
+def test_dates_of_names_are_left_out(name: str, plain: str) -> None:
+    assert model_name(name) == plain
+    assert [row.model for row in merged([bill(1, model=plain), bill(2, model=model_name(name))])] == [plain]
+
+
+def test_standard_tiers_are_none() -> None:
+    assert tiers("default", "standard", None) == frozenset()
+    assert tiers("flex", "batch") == {"flex", "batch"}
+
+
+def test_of_several_names_for_one_the_first_counts() -> None:
+    of_ledger, of_bill = aliases_of([("a-2024-01-01", "mine"), ("b", "mine")])
+    assert (of_ledger, of_bill) == ({"mine": "a"}, {"a": "a", "b": "a"})
+
+
+# --- the ledger's side
+
+
+def reserved(amount: int, status: str = "COMMITTED", at: str = DAY, **members: Any) -> Any:
+    given: dict[str, Any] = {
+        "status": status,
+        "reserved": SimpleNamespace(unit="USD_MICROCENTS", amount=50),
+        "action": SimpleNamespace(kind="llm.completion", name="gpt-4o"),
+        "created_at_ms": int(datetime.fromisoformat(f"{at}T23:59:59+00:00").timestamp() * 1000),
+        "committed": SimpleNamespace(amount=amount),
+        "metadata": {},
+        "committed_metadata": {},
+    }
+    return SimpleNamespace(**given | members)
+
+
+def of_ledger(*rows: Any, provider: str = "openai", billed: tuple[str, ...] = ("gpt-4o",)) -> LedgerSide:
+    def reservations(status: str, **_: Any) -> Iterator[Any]:
+        return (row for row in rows if row.status == status)
+
+    client: Any = SimpleNamespace(reservations=reservations)
+    names = Names(provider, frozenset(billed), {})
+    return read(client, names, date.fromisoformat(DAY), date.fromisoformat(NEXT))
+
+
+def spent_of(*rows: Any, **options: Any) -> Spent:
+    return of_ledger(*rows, **options).spent[DAY, "gpt-4o"]
+
+
+@pytest.mark.parametrize(
+    ("row", "spent"),
+    [
+        (reserved(10), Spent(amount=10, calls=1)),
+        (reserved(10, committed_metadata={"attempts": 3}), Spent(amount=10, calls=3)),
+        (reserved(10, committed_metadata={"attempts": True}), Spent(amount=10, calls=1)),
+        (
+            reserved(10, committed_metadata={"actual_source": "estimate"}),
+            Spent(amount=10, calls=1, estimates=1, estimated=10),
+        ),
+        (reserved(10, committed_metadata={"unpriced": ["x"]}), Spent(amount=10, calls=1, unpriced=1)),
+        (
+            reserved(10, committed_metadata={"price_source": "fallback"}),
+            Spent(amount=10, calls=1, fallbacks=1, fallback=10),
+        ),
+        (reserved(0, "EXPIRED"), Spent(calls=1, expired=1, expired_amount=50)),
+        (reserved(10, at=NEXT), Spent()),
+        (reserved(10, metadata={"provider": "azure"}), Spent()),
+        (reserved(10, metadata={"provider": "my-gateway"}), Spent(amount=10, calls=1)),
+        (reserved(10, action=SimpleNamespace(kind="tool.call", name="gpt-4o")), Spent()),
+        (reserved(10, reserved=SimpleNamespace(unit="TOKENS", amount=5)), Spent()),
+        (
+            reserved(10, metadata={"pool_chunk": 1}, committed_metadata={"attempts": 3, "pool_calls": 4}),
+            Spent(amount=10, calls=4),
+        ),
+    ],
+)
+def test_what_a_reservation_is_of_a_model(row: Any, spent: Spent) -> None:
+    assert spent_of(row) == spent
+
+
+def test_the_model_of_the_response_joins_a_name_that_is_not_on_the_bill() -> None:
+    row = reserved(
+        10,
+        action=SimpleNamespace(kind="llm.completion", name="my-alias"),
+        metadata={"provider": "openai"},
+        committed_metadata={"response_model": "gpt-4o-2024-08-06"},
+    )
+    assert spent_of(row) == Spent(amount=10, calls=1)
+    assert of_ledger(row, billed=()).spent[DAY, "my-alias"] == Spent(amount=10, calls=1)
+
+
+@pytest.mark.parametrize(
+    ("actions", "charged", "pool_calls", "items"),
+    [
+        ({"a": [2, 30], "b": [1, 10]}, 40, 3, [("a", 2, 30), ("b", 1, 10)]),
+        ({"a": [2, 30]}, 40, 3, [("a", 2, 30), ("chunk", 1, 10)]),
+        ({"a": [2, 50]}, 40, 2, [("chunk", 2, 40)]),
+        ({"a": [2, "x"]}, 40, 2, [("a", 2, 0), ("chunk", 0, 40)]),
+        ({"a": "x"}, 40, 2, [("chunk", 2, 40)]),
+        (None, 40, None, [("chunk", 0, 40)]),
+    ],
+)
+def test_what_a_chunk_itemises(actions: Any, charged: int, pool_calls: Any, items: list[Any]) -> None:
+    action = SimpleNamespace(kind="llm.completion", name="chunk")
+    metadata = {"pool_chunk": 1, "pool_calls": pool_calls, "actions": actions}
+    found = items_of(reserved(charged, action=action, committed_metadata=metadata))
+    assert [(item.name, item.calls, item.amount) for item in found] == items
+
+
+# --- times
+
+
+@pytest.fixture
+def west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "moment", [f"{DAY}T00:00:00", f"{DAY}T00:00:00Z", f"{DAY}T02:00:00+02:00", f"{DAY}T23:59:59", f"{DAY}"]
+)
+def test_a_time_of_a_bill_without_an_offset_is_utc(west: None, moment: str) -> None:
+    assert day_of_anthropic(moment) == DAY
+
+
+def test_days_of_bills(west: None) -> None:
+    assert day_of_openai(int(datetime(2026, 11, 24, tzinfo=UTC).timestamp())) == DAY
+    for wrong in (None, "1", True, 1.5, 10**20):
+        with pytest.raises(ReportError, match="is no time"):
+            day_of_openai(wrong)
+    for text in (None, 5, "yesterday"):
+        with pytest.raises(ReportError, match="is no time"):
+            day_of_anthropic(text)
