@@ -57,6 +57,12 @@ def test_a_program_has_its_own_files_variables_folder_and_exit(tmp_path: Path) -
         ("raise SystemExit", 0, ""),
         ("raise SystemExit('no')", 1, "no\n"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
+        (
+            "import logging.handlers as h; a = h.MemoryHandler(9, target=h.logging.StreamHandler());"
+            " a.emit(h.logging.makeLogRecord({'msg': 'kept', 'levelno': 20}))",
+            0,
+            "kept\n",
+        ),
         ("import os; os._exit(9)", 9, ""),
     ],
 )
@@ -68,6 +74,11 @@ def test_each_exit_has_its_status(code: str, status: int, said: str) -> None:
 def test_an_exception_is_printed() -> None:
     ran = warm.run(code="1 / 0")
     assert (ran.returncode, ran.stderr.splitlines()[-1]) == (1, "ZeroDivisionError: division by zero")
+
+
+def test_an_interrupt_ends_a_program_as_the_signal() -> None:
+    ran = warm.run(code="raise KeyboardInterrupt")
+    assert (ran.returncode, ran.stderr.splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")
 
 
 def test_programs_run_at_the_same_time() -> None:

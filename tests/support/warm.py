@@ -101,7 +101,7 @@ def start(
         code: As in `python -c CODE`, if there is no module.
         environment: The variables; by default those of this process.
         folder: The working folder.
-        warnings: As in `python -W`.
+        warnings: As in `python -W`: an action, or an action, two colons and a built-in category.
         modules: What to load before the fork besides this package, such as a large SDK.
     """
     environment = dict(os.environ if environment is None else environment)

@@ -6,6 +6,7 @@ Has no threads of its own, so that forking is safe.
 from __future__ import annotations
 
 import atexit
+import builtins
 import gc
 import importlib
 import json
@@ -19,17 +20,26 @@ import struct
 import sys
 import threading
 import time
-import traceback
 import types
 import warnings
-from typing import Any, NoReturn
-
-import cycles
+from typing import Any
 
 LENGTH = struct.Struct("!I")
+status: int | None = None
+"""With which a program ends; None if the interpreter decides."""
+
+
+def leave() -> None:
+    """End a program without clearing all modules, which takes longer than most programs."""
+    if status is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def load_everything() -> None:
+    import cycles
+
     without_extras = ("cycles.integrations", "cycles.cli._mcp_server")
     for module in pkgutil.walk_packages(cycles.__path__, "cycles."):
         if not module.name.startswith(without_extras) and not module.name.endswith("__main__"):
@@ -60,7 +70,8 @@ def become(order: dict[str, Any], files: list[int]) -> None:
     time.tzset()
     os.chdir(order["folder"])
     for option in order["warnings"]:
-        warnings._processoptions([option])  # type: ignore[attr-defined]
+        action, _, category = option.partition("::")
+        warnings.simplefilter(action, getattr(builtins, category or "Warning"))
     sys.argv = ["-c", *order["arguments"]]
     sys.path[0] = order["folder"]
 
@@ -112,37 +123,28 @@ def report_ended(running: dict[int, int]) -> None:
             os.close(file)
 
 
-def run(module: str | None, code: str) -> NoReturn:
-    """Run a module or code as a program, and end this process as the interpreter does, which also clears modules."""
+def run(module: str | None, code: str) -> None:
+    """Run a module or code as a program."""
+    global status
+    status = 1
     try:
         if module is not None:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:
             sys.modules["__main__"] = main = types.ModuleType("__main__")
             exec(compile(code, "<string>", "exec"), vars(main))
-    except SystemExit as ended:
-        status = exit_status(ended.code)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    else:
         status = 0
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    os._exit(status)
-
-
-def exit_status(code: object) -> int:
-    """Return the status of an exit, and print what is not a number."""
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    print(code, file=sys.stderr)
-    return 1
+    except SystemExit as ended:
+        status = ended.code & 0xFF if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+    except KeyboardInterrupt:
+        status = None  # the interpreter ends itself by the signal
+        raise
 
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a test that starts this server may block signals
+    atexit.register(leave)  # the first, so it runs last, when all threads have ended
     load_everything()
     if (command := serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         run(command["module"], command["code"])
