@@ -106,7 +106,8 @@ class MeteredCall(Call):
     ) -> None:
         """Read a response, or a part of a stream, as `ReportedCall` says."""
         if not self._inside.requests:  # guarded clients have reported more
-            value: dict[str, Any] = {"candidates": list(texts), "counts": counts, "model": model, "context": context}
+            made = [{"text": text} for text in texts]
+            value: dict[str, Any] = {"candidates": made, "counts": counts, "model": model, "context": context}
             value["complete"] = complete
             self._whole = None if self.request.stream else value
             self.chunk(value)
