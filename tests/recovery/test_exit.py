@@ -396,6 +396,15 @@ def test_a_spend_during_the_write_of_another_one_leaves_one_entry(
     assert world.server.charged == 7
 
 
+def test_a_request_that_is_sent_after_its_guard_has_ended_leaves_no_entry(world: Setup) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.commit(cycles.tokens(7))
+        runtime_of(client).ahead.sent(state_of(guard), 5)
+        assert entries(world) == 0
+    assert world.server.charged == 7
+
+
 def test_the_log_is_removed_when_its_last_guard_ends_after_the_close(world: Setup) -> None:
     client = world.client()
     guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]

@@ -154,6 +154,23 @@ def test_a_reservation_waits_no_longer_than_until_the_bound_is_committed(desk: D
     assert desk.spent == BOUND.amount
 
 
+def test_a_bound_that_another_process_could_not_commit_is_committed_first(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.send()
+    desk.kill()
+    desk.server.faults.status("commit", 401, times=None)
+    with desk.connect(flush_timeout=0.0) as client:
+        assert client.flush(PATIENCE_S).pending == 1  # early: another attempt would not help
+    desk.server.faults.clear()
+    desk.kill()
+    desk.clock.advance(200_000)  # the server holds nothing for it any more
+    refuse_threads_of_schedulers(monkeypatch)
+    with desk.connect() as client, pytest.raises(cycles.BudgetExceededError):
+        client.reserve(cycles.usd("0.50"), action=ACTION).acquire()
+    assert desk.spent == BOUND.amount
+
+
 def test_a_task_reserves_only_after_the_bound_is_committed(desk: Desk) -> None:
     desk.send()
     desk.kill()
