@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -33,6 +34,7 @@ class StoreFaults:
     loses_responses: float = 0.0
     emptied: bool = False
     has_failed: bool = False
+    failed_s: float = -math.inf  # when it failed last
 
 
 class SimStore(MemoryStore):
@@ -120,7 +122,7 @@ class SimStore(MemoryStore):
     def _happens(self, feature: str, chance: float) -> bool:
         if chance and self._random.random() < chance:
             self._swarm.matters(feature)
-            self.faults.has_failed = True
+            self.faults.has_failed, self.faults.failed_s = True, self._hub.now_s
             return True
         return False
 

@@ -14,7 +14,7 @@ from cycles._core.messages.outcome import Reply
 from cycles._core.messages.requests import Prepared
 from cycles._http.exchange import ExchangeError, FailureKind, Limits
 from cycles.embedded.http import Request, Response
-from tests.simulation.hub import Waiter
+from tests.simulation.hub import Process, Waiter
 
 if TYPE_CHECKING:
     from tests.simulation.server import SimServer
@@ -51,7 +51,8 @@ NETWORK: Final = (
 _PAGE: Final = b"<!doctype html><html><body>not available</body></html>"
 PAGES: Final = tuple((status, _PAGE) for status in (403, 404, 409, 410, 413, 422, 429, 502, 503))
 """Pages of a gateway, which say nothing about the request."""
-RETRY_AFTER: Final = (b"2", b"Fri, 15 Jan 2027 08:00:30 GMT", b"soon", b"-7", b"1e9", b"")
+WAIT: Final = b"2"
+RETRY_AFTER: Final = (WAIT, b"Fri, 15 Jan 2027 08:00:30 GMT", b"soon", b"-7", b"1e9", b"")
 
 
 @define
@@ -76,7 +77,7 @@ class HasServer(Protocol):
 
     server: SimServer
 
-    def before_sending(self, target: str, body: bytes) -> None:
+    def before_sending(self, target: str, body: bytes, process: Process | None) -> None:
         """Check what must be true before a request is sent."""
         ...
 
@@ -88,10 +89,11 @@ class HasServer(Protocol):
 class Exchange:
     """One attempt of a client: a request on its way, and who waits for the response."""
 
-    def __init__(self, server: SimServer, request: Request, what: str) -> None:
+    def __init__(self, server: SimServer, request: Request, process: Process | None) -> None:
         self.server = server
+        self.process = process
         self.request = request
-        self.what = what
+        self.what = f"{'-' if process is None else process.name} {request.method} {request.target}"
         self.reply: Reply | None = None
         self.error: ExchangeError | None = None
         self.over = False
@@ -166,7 +168,7 @@ class Exchange:
         if status != response.status:
             headers = [(b"Content-Type", b"application/json")]
             if status == 429:
-                headers.append((b"Retry-After", b"2"))
+                headers.append((b"Retry-After", WAIT))
         if self.page is not None:
             status, body, headers = self.page
         delay_s = faults.delay_s * (0.5 + hub.random.random())
@@ -188,6 +190,8 @@ class Exchange:
         if self.reply is None:
             self.server.hub.trace(f"{self.what}: timeout")
             raise ExchangeError(FailureKind.TIMEOUT, "timed out", request_sent=True)
+        if self.reply.status == 429 and (b"retry-after", WAIT) in self.reply.headers:
+            self.server.defer(self.request, self.process, float(WAIT))
         return self.reply
 
     def _arrive(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, *, confirms: bool) -> None:
@@ -197,7 +201,10 @@ class Exchange:
                 self.server.confirm(self.request)
             self.over = True
             self.server.hub.trace(f"{self.what}: {status}")
-            self.reply = Reply(status, headers, body, self.sent_s, self.server.hub.now_s)
+            lower = tuple(
+                (name.lower(), value) for name, value in headers
+            )  # as each way to read a response returns them
+            self.reply = Reply(status, lower, body, self.sent_s, self.server.hub.now_s)
             self.notify()
 
 
@@ -224,13 +231,12 @@ class _Connections:
 
     def _exchange(self, prepared: Prepared) -> Exchange:
         method, target, body = prepared.method, prepared.target, prepared.content
-        self._simulated.before_sending(target, body)
+        self._simulated.before_sending(target, body, self.process)
         named = {name.decode().lower(): value.decode() for name, value in prepared.headers}
         request = Request(method=method, target=target, headers=named, body=body)
         if self.closed:
             self._server.hub.problems.append(f"a request on closed connections: {method} {target}")
-        name = "-" if self.process is None else self.process.name
-        return Exchange(self._server, request, f"{name} {method} {target}")
+        return Exchange(self._server, request, self.process)
 
 
 class SimBlocking(_Connections):

@@ -184,4 +184,18 @@ FEATURE_FAULTS: Final = (
         "        lost = self._is_lost(raised) and isinstance(raised, Exception)\n",
         most=1_000,
     ),
+    Fault(
+        "the heartbeat of a guard continues after its settlement",
+        "cycles/_flows/settle.py",
+        "    if guard.own_heartbeat is not None:\n"
+        "        guard.own_heartbeat.end()\n"
+        "    if isinstance(result, Settled):\n",
+        "    if isinstance(result, Settled):\n",
+    ),
+    Fault(
+        "the queue tries a settlement before its Retry-After is over",
+        "cycles/_drivers/work/queue.py",
+        "        floor = time.monotonic() + wait_s if wait_s > 0 else 0.0\n",
+        "        floor = 0.0\n",
+    ),
 )

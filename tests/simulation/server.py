@@ -15,7 +15,7 @@ from cycles.embedded import server as embedded
 from cycles.embedded.http import Request, Response
 from cycles.embedded.records import KINDS, Budget, Record, Reservation, StoredResponse
 from tests.simulation.accounts import ESTIMATE, LARGE, TENANTS, Account, records
-from tests.simulation.hub import START_WALL_S, Hub
+from tests.simulation.hub import START_WALL_S, Hub, Process
 from tests.simulation.network import Faults
 from tests.simulation.swarm import Swarm
 
@@ -56,6 +56,14 @@ class Charge:
     requested: int
     charged: int
     owner: str
+
+
+def settlement_of(target: str, body: bytes | None) -> str | None:
+    """Return what a request settles: the address of a commit or the key of an event; None if it is another request."""
+    if target == EVENTS:
+        key: str = json.loads(body or b"{}")["idempotency_key"]
+        return key
+    return target if COMMIT.fullmatch(target) else None
 
 
 class MemoryStore:
@@ -178,6 +186,7 @@ class SimServer:
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
         self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
         self.refused: set[str] = set()  # reservations whose next commit finds no connection
+        self.deferred_s: dict[tuple[Process | None, str], float] = {}  # by sender and settlement: not to be sent before
         self._on_charge = on_charge
         self.clock = ServerClock(hub)
         self._process = hub.process("server")
@@ -237,6 +246,11 @@ class SimServer:
         elif status >= 300 and (match := COMMIT.fullmatch(request.target)):
             self.answers[match[1]] += 1
 
+    def defer(self, request: Request, process: Process | None, wait_s: float) -> None:
+        """Note that a client has read that a settlement is not to be sent again for some seconds."""
+        if (settlement := settlement_of(request.target, request.body)) is not None:
+            self.deferred_s[process, settlement] = self.hub.now_s + wait_s
+
     def refuse_commit(self, account: Account, reservation_id: str | None) -> None:
         """Refuse the connection of the first commit of a reservation, for some accounts, if the network has faults."""
         if reservation_id is not None and self.faults.refused and int(account.agent.removeprefix("op")) % 2 == 0:
@@ -253,6 +267,12 @@ class SimServer:
         """Return the reservations of an agent."""
         rows = self._tables.reservations.values()
         return {row.reservation_id for row in rows if row.subject.get("agent") == agent}
+
+    def unended(self, agent: str) -> set[str]:
+        """Return the reservations of an agent that are neither committed nor released."""
+        rows = self._tables.reservations.values()
+        ended = ("COMMITTED", "RELEASED")
+        return {row.reservation_id for row in rows if row.subject.get("agent") == agent and row.status not in ended}
 
     def watch_holds(self) -> None:
         """Check of each lease that its hold is released when its grace period is over. Nobody extends it any more."""

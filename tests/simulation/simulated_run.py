@@ -25,7 +25,7 @@ from tests.simulation.machines import Machine, Machines
 from tests.simulation.mapped import MappedSteps
 from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.patching import patched
-from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
+from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer, settlement_of
 from tests.simulation.swarm import Swarm
 from tests.simulation.threads import SimThread
 from tests.simulation.uses_async import ASYNC
@@ -43,6 +43,7 @@ QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything m
 UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
 PLAIN_USES: Final = 8  # of each thread at most, in a run without faults
 STORE_FAILS: Final = ("store outage", "store stalls", "store loses responses")
+MOVES_S: Final = 3.0  # in which a record moves from a disk into a store that responds again
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -74,6 +75,7 @@ class SimulatedRun:
         self._has_ended = False  # none starts any more before the journal is opened again
         self._cannot_put: list[Program] = []  # lived without threads when the store lost its records
         self._durable = False
+        self._is_fast = True
         self._faults: SeededFaults
 
     def run(self) -> None:
@@ -96,6 +98,9 @@ class SimulatedRun:
             self._faults.begin(durable=self._durable, lossy=later)
             self._faults.has_faults |= self._machines.plan(self._faults.at, self._lose_machine, self._note_emptied)
             self._plan_freezes()
+            self._is_fast = self.server.faults.delay_s < MOMENT_S  # else a lease may end before its extension arrives
+            if self._machines.store is not None:
+                self._watch_disks()
             for _ in range(random.choice((1, 1, 2, 3))):
                 self._start_program()
             hub.run(self._programs_ended, deadline_s=hub.now_s + 900)
@@ -115,10 +120,30 @@ class SimulatedRun:
                         self._sweep(tenant, machine)
             self._check_books()
 
+    def _watch_disks(self) -> None:
+        """Check now and then that what a living client has saved on its disk is in the store, which responds again."""
+        store = self._machines.store
+        assert store is not None
+        is_late = self.hub.now_s - store.faults.failed_s > MOVES_S and store.faults.has_failed
+        if is_late and not (self._faults.lacked_threads or self._faults.was_suspended or store.faults.emptied):
+            in_store = self._agents_in_store()
+            for program in self._running():
+                if program.process in self._machines.paused or program.closed:
+                    continue
+                own = {op.agent for op in self.ops if op.process is program.process}
+                folder = self._machines.of(program.process).folder
+                on_disk = {agent_of(record) for path, record in files(folder, "v2-*.json") if self._is_saved(path)}
+                for agent in sorted(own & on_disk - in_store):
+                    self.problems.append(f"{agent}: its record stays on a disk, and the store has it not")
+        if not self._mapped.calm:
+            self.hub.at(self.hub.now_s + 1.0, self._watch_disks)
+
     # --- what happens to programs -----------------------------------------------------------------------------
 
     def _let_other_versions_write(self) -> None:
-        self._versions.rewrite({op.agent for op in self.ops if op.process.alive})
+        store = self._machines.store
+        in_use = {op.agent for op in self.ops if op.process.alive}
+        self._versions.rewrite(in_use, lambda known: store is not None and store.has(key_of(known)))
 
     def _start_program(self) -> None:
         random = self.hub.random
@@ -269,24 +294,30 @@ class SimulatedRun:
             if program.closed or not program.process.alive:
                 self._note_lost(program.process)
             else:
-                self._note_taken(program)
+                self._note_taken(program, lost)
                 if self._faults.no_threads:
                     self._cannot_put.append(program)
 
-    def _note_taken(self, program: Program) -> None:
+    def _note_taken(self, program: Program, lost: set[str]) -> None:
         """Note that the store may have lost what another client has taken from a program, which may be closed now."""
         runtime = program.runtime
+        left = (
+            set() if runtime is None else lost - self._agents_in_memory(runtime)
+        )  # it has noticed, and left the record
         for op in self.ops if runtime is not None else ():
             events = {name for name, agent in self._events.items() if agent == op.agent}
             is_taken = any(runtime.records.taken_by_another(name) for name in op.reservations | events)
-            op.may_be_lost |= op.process is program.process and is_taken
+            op.may_be_lost |= op.process is program.process and (is_taken or op.agent in left)
+
+    def _agents_in_memory(self, runtime: Any) -> set[str]:
+        bodies = [record.event_fallback_body or {} for record in runtime.records.in_memory()]
+        return {body["subject"].get("agent") for body in bodies if "subject" in body}
 
     def _note_not_put(self, program: Program) -> None:
         """Note what a program without threads has not put again since the store lost it, and has not settled either."""
         runtime = program.runtime
         if runtime is not None and program.process.alive and not program.closed:
-            bodies = [record.event_fallback_body or {} for record in runtime.records.in_memory()]
-            agents = {body["subject"].get("agent") for body in bodies if "subject" in body}
+            agents = self._agents_in_memory(runtime)
             for op in self.ops:
                 op.may_be_lost |= op.process is program.process and op.agent in agents
 
@@ -411,10 +442,16 @@ class SimulatedRun:
 
     # --- what must hold ---------------------------------------------------------------------------------------
 
-    def before_sending(self, target: str, body: bytes) -> None:
+    def before_sending(self, target: str, body: bytes, process: Process | None) -> None:
         """Check that a commit is saved before it is sent, and that an event has replaced its commit in the journal."""
+        settlement = settlement_of(target, body)
+        early_s = self.server.deferred_s.get((process, settlement or ""), 0.0) - self.hub.now_s
+        if early_s > MOMENT_S and process not in self.hub.interrupted:
+            self.problems.append(f"{target} is sent {early_s:.1f} s before its Retry-After is over")
         if target == EVENTS:
             event = json.loads(body)
+            if f"event:{event['idempotency_key']}" not in self._events:
+                self._check_saved(event["idempotency_key"], event["subject"]["agent"])
             self._events[f"event:{event['idempotency_key']}"] = event["subject"]["agent"]
             if (
                 self._machines.store is None
@@ -431,6 +468,17 @@ class SimulatedRun:
             return  # it may have been there, and the store has lost it since
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
             self.problems.append(f"{target} is sent before its record is saved")
+
+    def _check_saved(self, key: str, agent: str) -> None:
+        """Check before the first request of an event that the journal has it, or the commit that it replaces."""
+        store = self._machines.store
+        if self._has_failed(key) or (store is not None and store.has_lost):
+            return
+        saved = [record for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)]
+        saved += [] if store is None else store.records()
+        bodies = [record.get("event_fallback_body") or {} for record in saved if "reservation_id" in record]
+        if key not in {body.get("idempotency_key", "").removesuffix(RESERVED) for body in bodies}:
+            self.problems.append(f"an event of {agent} is sent before its record is saved")
 
     def _saved_commits(self) -> set[str]:
         """Return the keys of the commits in the journal, as their events have them."""
@@ -521,6 +569,10 @@ class SimulatedRun:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
         if not program.process.alive:
             return
+        if self._is_fast and not self._faults.has_faults and not program.held and program.left_pending == 0:
+            for op in self.ops:
+                if op.process is program.process and (unended := self.server.unended(op.agent) - program.lost):
+                    self.problems.append(f"{op.kind} {op.agent}: nothing has released {sorted(unended)}")
         if self._machines.keeps_in_memory and program.left_pending:  # else it has settled each amount
             self._note_lost(program.process)
         if program.left_pending == 0:

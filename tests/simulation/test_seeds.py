@@ -85,4 +85,4 @@ def test_a_planted_fault_is_found() -> None:
     fault = next(fault for fault in FAULTS if fault.name == "each attempt of an event has another key")
     seeds, found = planted.seeds_until_found(evolve(fault, most=60))
     assert seeds is not None
-    assert "charged" in found
+    assert "is sent before its record is saved" in found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -32,11 +32,13 @@ class OtherVersions:
         self._random = Random(f"versions {hub.seed}")
         self._newer: set[str] = set()  # the reservations of records that have the members
 
-    def rewrite(self, in_use: set[str]) -> None:
+    def rewrite(self, in_use: set[str], has_another: Callable[[str], bool]) -> None:
         """Rewrite records that dead processes have left.
 
         Args:
             in_use: The agents of guards of living processes, whose records stay.
+            has_another: Returns whether a store has the record of a reservation, too: a client that never sees the file
+                may settle that one, which has no members.
         """
         if FEATURE not in self._swarm:
             return
@@ -48,7 +50,8 @@ class OtherVersions:
                 check = {CHECK: check_of(members)} if has_check else {}
                 new.write_bytes(json.dumps(check | members).encode())
                 os.replace(new, path)  # noqa: PTH105 - as the other process does
-                self._newer.add(record["reservation_id"])
+                if not has_another(record["reservation_id"]):
+                    self._newer.add(record["reservation_id"])
                 self._swarm.matters(FEATURE)
 
     def changed(self, kept: Iterable[dict[str, Any]]) -> Iterator[str]:

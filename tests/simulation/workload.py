@@ -120,6 +120,10 @@ def check_unreserved(op: Op, guard: Any) -> None:
         op.problems.append("a guard without a reservation was detached")
 
 
+LATE: Final = ("RESERVATION_EXPIRED", "no safe retry")  # why a lease is lost that was not extended in time
+REPEATS: Final = ("own key",)  # reserves again under a key that it has used
+
+
 class Program:
     """One simulated program: a client, some threads and one event loop.
 
@@ -157,6 +161,8 @@ class Program:
         self.killed = False
         self.left_pending = 0
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
+        self.lost: set[str] = set()  # reservations whose lease was reported as lost
+        self._over_s: dict[str, float] = {}  # by reservation, when it was reported as settled or released
         self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
         self._proxy: Any = None
         self.limit = cycles.limit(amount(LIMIT)) if "run limit" in server.swarm else None  # of all threads and tasks
@@ -245,6 +251,23 @@ class Program:
             self.rejected[event.reservation_id or ""] = event.actual.amount
             self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
             self._check_rejected(event)
+        elif isinstance(event, cycles.events.Settled | cycles.events.Released):
+            self._over_s.setdefault(event.reservation_id or "", self.hub.now_s)
+        elif isinstance(event, cycles.events.LeaseLost | cycles.events.LeaseExtended | cycles.events.LeaseRetrying):
+            self._check_lease(event.reservation_id or "")
+            if isinstance(event, cycles.events.LeaseLost):
+                self.lost.add(event.reservation_id or "")
+                is_late = any(text in event.detail for text in LATE)
+                if is_late and self.server.swarm.plain and self.server.faults.delay_s < MOMENT_S:
+                    self.hub.problems.append(f"nothing fails, and a lease is lost: {event.text()}")
+
+    def _check_lease(self, reservation_id: str) -> None:
+        """Check that no lease is renewed whose reservation is over. A repeated reserve has another guard of it."""
+        over_s, ops = self._over_s.get(reservation_id), [op for op in self.ops if reservation_id in op.reservations]
+        if over_s is not None and self.hub.now_s > over_s + MOMENT_S and not any(op.kind in REPEATS for op in ops):
+            self.hub.problems.append(
+                f"the lease of {reservation_id} is renewed {self.hub.now_s - over_s:.1f} s too late"
+            )
 
     def _check_rejected(self, event: Any) -> None:
         """Check that an amount is given up for its age only if a request was sent, and that it is where it says."""
@@ -284,10 +307,12 @@ class Program:
         delays = [random.random() * 5 for _ in kinds]
         if Random(f"together {self.hub.seed}").random() < TOGETHER:  # drawn apart, as other seeds stay as they are
             kinds, delays = kinds[:1] * len(kinds), delays[:1] * len(kinds)
+        # Also in runs without any fault, in which everything is settled and released at the end.
+        is_cancelled = self.server.swarm.plain and Random(f"cancellation {self.hub.seed}").random() < 0.4
         tasks = [asyncio.ensure_future(self._in_task(*each)) for each in zip(kinds, delays, strict=True)]
         for task in tasks:
             how = random.random()
-            if "cancellation" not in self.server.swarm:
+            if "cancellation" not in self.server.swarm and not is_cancelled:
                 continue
             if how < 0.2:  # at a moment
                 self.server.swarm.matters("cancellation")
