@@ -92,6 +92,7 @@ def _retrieve(program: Program, op: Op, call: Call) -> None:
     retrieval.whole(ENDED)
     if call.end is None:  # otherwise the time for it has passed, and its estimate is settled
         program.commits(op, MADE)
+        op.reaching = ESTIMATE  # the time may pass before the retrieval has claimed the call
     with program.settles(op, "retrieve"):
         end_call(retrieval)
     ending = call.ending
