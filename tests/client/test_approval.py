@@ -13,7 +13,8 @@ import pytest
 import cycles
 from tests.client.soft_limits import ACTION, SCOPE, spend
 from tests.support.inside import runtime_of
-from tests.support.waiting import Arrivals, set_by
+from tests.support.points import run_at
+from tests.support.waiting import PATIENCE_S, Arrivals, set_by, until
 
 
 @pytest.fixture
@@ -395,3 +396,38 @@ def test_the_fraction_comes_from_the_environment_and_the_function_does_not(monke
     monkeypatch.setenv("CYCLES_APPROVE", "x")
     config = cycles.Config.from_env()
     assert (config.approve, config.approve_above) == (None, 0.7)
+
+
+@pytest.mark.parametrize(("file", "points"), [("approval", 40), ("signal", 5)])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_caller_that_is_interrupted_at_any_point_lets_the_next_one_ask(
+    server: cycles.EmbeddedServer, file: str, points: int
+) -> None:
+    """The other one waits for its reply, which does not come."""
+    others: list[threading.Thread] = []
+
+    def reserve() -> None:
+        client.reserve(cycles.usd("0.01"), action=ACTION).acquire().release()
+
+    def approve(request: cycles.ApprovalRequest) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            others.append(threading.Thread(target=reserve, daemon=True))
+            others[-1].start()
+            until(lambda: request.waiting.count)
+        return True
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with server.client(approve=approve, approve_above=0.5, flush_timeout=0.0) as client:
+        spend(client, 60)
+        number, more = 0, True
+        while more:
+            with contextlib.suppress(KeyboardInterrupt):
+                more = run_at(f"/cycles/_flows/{file}", number, interrupt, reserve)
+            for other in others:
+                other.join(PATIENCE_S)
+                assert not other.is_alive(), f"point {number}"
+            others.clear()
+            number += 1
+    assert number > points

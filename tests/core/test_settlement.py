@@ -159,7 +159,7 @@ def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference(code: s
     assert record.body["metadata"] == {"actual_amount": 7}
     step = classify_settlement(record, COMMITTED, NOW)
     assert isinstance(step, Rejected)
-    assert (step.response.code, step.reason) == (code, code)
+    assert (step.response.status, step.response.code, step.reason) == (409, code, code)
     assert step.charged is not None
     assert step.charged.charged == Amount("TOKENS", 5)
     assert step.kept is not None

@@ -234,3 +234,23 @@ def test_a_file_that_is_made_while_another_thread_forks_is_made_again(
     forking.add(-1)
     locked_file.make(f"{tmp_path}/a", b"1", temporary=f"{tmp_path}/a.new", sync=False).remove()
     assert made == [f"{tmp_path}/a"] * 2
+
+
+def test_a_file_that_another_start_has_replaced_before_it_was_locked_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the name now is another file, and perhaps of a live process."""
+    path, new = tmp_path / "spend-1.log", tmp_path / "other"
+    path.write_bytes(b"left")
+    new.write_bytes(b"of a live process")
+    flock = fcntl.flock
+
+    def replaced(descriptor: int, how: int) -> None:
+        if new.exists():
+            new.replace(path)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with pytest.raises(FileNotFoundError, match="another process has removed it"):
+        locked_file.lock(str(path))
+    locked_file.lock(str(path)).close()

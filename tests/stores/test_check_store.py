@@ -82,6 +82,16 @@ class _ReplacesWithoutFence(_IgnoresFences):
         return result
 
 
+class _SavesTheLastOfOneKey(_Broken):
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        results = super().put(items)
+        for item in items:
+            row = self._tables.rows.get((self._partition, item.key))
+            if row is not None and len(items) == 2 and items[0].key == items[1].key:
+                row.record = item.record
+        return results
+
+
 class _UsesFencesAgain(_Broken):
     """Its fences are digests of the bytes."""
 
@@ -170,6 +180,7 @@ class _NeverQuarantines(_Broken):
         (_Reencodes, "bytes of a record unchanged"),
         (_IgnoresFences, "put returns None"),
         (_ReplacesWithoutFence, "put returns None if the store has a record"),
+        (_SavesTheLastOfOneKey, "first item of a put with one key twice"),
         (_UsesFencesAgain, "fence is not used again|over the fence of a deleted record|old fence|new fence"),
         (_DeletesWithoutFence, "delete with another fence deletes nothing"),
         (_DeletesOne, "delete with the fence of a record deletes it|deleted record"),

@@ -626,3 +626,22 @@ def test_no_other_worker_takes_a_record_before_the_end_of_its_rate_limit(
         clock.now += waited_ms
         found.append(len(other.claim(9)))
     assert found == [0, 0, 1]
+
+
+def test_a_record_that_many_workers_have_tried_during_an_outage_is_no_poison(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    """Each of them ended its attempt: only a record that ends its workers is taken ten times without a put."""
+
+    def has_tried() -> bool:
+        return any(each.last_outcome for each in client.pending())
+
+    leave_pending(worker(), server)
+    for _ in range(11):
+        clock.now += 30_001
+        client = worker(retry_initial_delay=600.0, retry_max_delay=600.0)
+        until(has_tried)
+        client.close()
+    server.faults.clear()
+    assert worker().flush(PATIENCE_S).pending == 0
+    assert (spent(server), rows_of(store)) == (3, {})
