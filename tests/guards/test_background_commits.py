@@ -344,3 +344,15 @@ async def test_a_close_whose_journal_has_what_is_pending_reports_nothing_as_lost
     client.close()
     assert "SettlementsLeftPending" in seen
     assert "SettlementsLost" not in seen
+
+
+async def test_a_close_ends_the_thread_that_saves_records_of_tasks(shop: Shop) -> None:
+    def of_journals() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "cycles-journal"}
+
+    before, client = of_journals(), shop.client()
+    guard = await client.reserve(T(100), action=ACTION)
+    await guard.commit(T(7))
+    (thread,) = of_journals() - before
+    await client.aclose()
+    assert not thread.is_alive()
