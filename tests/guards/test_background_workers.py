@@ -271,6 +271,25 @@ def test_a_flush_limits_no_later_request(client: cycles.Cycles) -> None:
     assert client.decide(T(1), action=ACTION).allowed
 
 
+def test_a_cancelled_caller_waits_only_until_its_amount_is_settled(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0)
+    monkeypatch.setattr("cycles._drivers.io.tasks.SETTLE_WAIT_S", 3_600.0)
+    shop.faults.delay("commit", 1.0)
+
+    async def main() -> None:
+        guard = await client.reserve(T(100), action=ACTION)
+        committing = asyncio.ensure_future(guard.commit(T(7)))
+        await shop.arrivals.arrives("commit", 1)
+        committing.cancel()
+        await asyncio.wait([committing])
+        assert committing.cancelled()
+        assert guard.state == "committed"
+
+    assert within_patience(lambda: asyncio.run(main()))
+    go_on.set()
+    assert shop.money() == (7, 0)
+
+
 def test_a_flush_ends_its_own_request_in_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0, max_retries=0, flush_timeout=0.0)
     refuse_threads_of_schedulers(monkeypatch)

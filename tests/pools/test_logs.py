@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
 from typing import Any
@@ -91,6 +92,25 @@ def test_a_commit_during_the_sync_of_another_one_waits_for_its_own(shop: Shop, m
     assert max(found) == 15, "the second commit has returned"
     pool.close()
     assert shop.money() == (15, 0)
+
+
+def test_a_commit_of_a_task_returns_when_the_disk_has_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk, sync = [0], LockedFile.sync
+
+    def note(file: LockedFile) -> None:
+        sync(file)
+        on_disk.append(sum_in(shop))
+
+    async def main() -> None:
+        async with pool.reserve(cycles.tokens(10)) as guard:
+            await guard.commit(cycles.tokens(5))
+            assert on_disk[-1] == 5
+
+    client = shop.client(durability="disk")
+    pool = pool_of(client)
+    monkeypatch.setattr(LockedFile, "sync", note)
+    asyncio.run(main())
+    pool.close()
 
 
 def sum_in(shop: Shop) -> int:
