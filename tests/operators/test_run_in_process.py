@@ -267,6 +267,18 @@ def test_unmetered_paths_are_named(runs: Runs, provider: FakeProvider) -> None:
     assert "cycles: not metered: 1 to /v1/fine_tuning/jobs" in ran.err.splitlines()
 
 
+def test_a_websocket_is_to_be_sent_as_a_request(runs: Runs, provider: FakeProvider) -> None:
+    seen: list[int] = []
+
+    def program(environment: dict[str, str]) -> int:
+        seen.append(post(environment, CHAT, Connection="Upgrade", Upgrade="websocket").status_code)
+        return 0
+
+    ran = runs(program, "--budget", "1USD", *upstreams(provider))
+    assert (seen, provider.requests) == ([426], [])
+    assert "0 calls, $0.00 of $1.00 spent, 0 denied" in ran.err
+
+
 # --- shares
 
 
