@@ -90,6 +90,7 @@ def test_built_in_kinds_and_tools() -> None:
         {"path_prefix": "relative"},
         {"custom": {str(n): "" for n in range(9)}},
         {"custom": {"a": "b" * 257}},
+        {"custom": 5},
         {"resource_type": 5},
     ],
 )
