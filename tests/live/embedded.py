@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import cycles
 from cycles.embedded import EmbeddedServer, SystemClock
 from tests.stores.servers import free_port
+from tests.support import warm
 
-ROOT = Path(__file__).parents[2]
 TENANT = "acme"
 KEY = "cyc_live_fault_run"
 BUDGET = 100_000
@@ -42,7 +41,7 @@ class EmbeddedProcess:
         self._folder = folder
         self._file = folder / "ledger.db"
         self._shift_ms = 0
-        self._process: subprocess.Popen[str] | None = None
+        self._process: warm.Started | None = None
         self._port = free_port()
         with EmbeddedServer(path=self._file, api_keys={KEY: TENANT}) as server:
             for number in range(guards):
@@ -54,8 +53,8 @@ class EmbeddedProcess:
     def start(self, *, later_ms: int = 0) -> None:
         """Start the server; its clock moves forward by `later_ms`."""
         self._shift_ms += later_ms
-        command = [sys.executable, "-W", "error", "-m", __name__, str(self._file), str(self._port), str(self._shift_ms)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        arguments = (str(self._file), str(self._port), str(self._shift_ms))
+        self._process = warm.start(__name__, *arguments, warnings=["error"])
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n", "the server did not start"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from typing import Any
@@ -142,7 +143,9 @@ def test_a_request_without_a_status_costs_its_bound(sdk: Sdk) -> None:
     assert amount == sdk.desk.reserved[0]
 
 
-def test_a_connection_that_is_refused_is_released(sdk: Sdk) -> None:
+def test_a_connection_that_is_refused_is_released(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pause = asyncio.sleep  # google-genai retries after 1 to 10 s
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *args: pause(0, *args))
     sdk.desk.provider.stop()
     with pytest.raises(Exception) as raised:
         sdk.complete()

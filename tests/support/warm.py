@@ -42,12 +42,15 @@ class Program:
         self.pid = int(self._status.readline())
         self.returncode: int | None = None
 
-    def kill(self) -> None:
+    def send_signal(self, number: int) -> None:
         if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def communicate(self, text: str = "", timeout: float = 60.0) -> tuple[str, str]:
-        """Write a text that fits into a pipe, read what the program prints, and wait for its end."""
+        """Write a text that fits into a pipe, read what the program prints, wait for its end, and close all files."""
         kill = threading.Timer(timeout, self.kill)
         kill.start()
         said: list[str] = []
@@ -62,11 +65,14 @@ class Program:
         reading.join()
         self.wait()
         kill.cancel()
+        self.stdout.close()
+        self.stderr.close()
         return printed, said[0]
 
     def wait(self) -> int:
         if self.returncode is None:
-            self.returncode = int(self._status.read())
+            with self._status:
+                self.returncode = int(self._status.read())
         return self.returncode
 
     def __enter__(self) -> Program:
@@ -78,7 +84,6 @@ class Program:
         for file in (self.stdout, self.stderr, self.stdin):
             file.close()
         self.wait()
-        self._status.close()
 
 
 Started = Program | subprocess.Popen[str]
