@@ -16,8 +16,8 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal.files.file_calls import move_to_free_name
-from cycles._journal.files.locked_file import fcntl, is_supported
+from cycles._journal.files.file_calls import move_to_free_name, write_whole
+from cycles._journal.files.locked_file import fcntl, is_supported, make_in
 from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
 from cycles._journal.stores.memory import MemoryStore
@@ -421,3 +421,17 @@ def test_spend_of_a_dead_process_that_cannot_be_saved_waits_for_the_next_start(j
     assert journal.recover_spend() == [a_record()]
     assert not left.exists()
     assert settle_all(journal) == [a_record()]
+
+
+@pytest.mark.skipif(not is_supported(), reason="logs need file locks")
+def test_a_name_survives_a_loss_of_power_with_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = list[bool](), os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_whole(f"{tmp_path}/a", f"{tmp_path}/a.tmp", b"1", sync=True)
+    make_in(f"{tmp_path}/", "b", b"1", sync=True).remove()
+    assert synced == [False, True] * 2
