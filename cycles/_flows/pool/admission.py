@@ -53,8 +53,11 @@ class _Admission:
 
     async def run(self, wait_s: float | None) -> GuardState:
         """Try until the guard is admitted or the time is over."""
-        self.place.catch_up()
+        # Only what was interrupted: the requests that wait in `pool.work` may take longer than this one.
+        is_inside = self.pool.is_inside()
         with self.pool.lock:
+            if not is_inside:
+                self.pool.catch_up()
             over = self.pool.over_limit(self.place.held)
         if over is not None:  # without asking the user to approve it
             raise self._denied(over)

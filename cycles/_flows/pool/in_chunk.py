@@ -130,7 +130,7 @@ class InChunk(Place):
                 pool.carry_out(chunk, after)
         # The amount may be in the sums already. Then the end is carried out here, and the interrupt continues.
         except BaseException:
-            self.catch_up()
+            self._catch_up()
             raise
         if pool.work or pool.io.is_enabled_for(logging.DEBUG):
             self._report(guard, actual, None, None)
@@ -162,7 +162,7 @@ class InChunk(Place):
         except CyclesError:
             raise
         except BaseException:  # interrupted or cancelled: what was counted is carried out, the rest is settled
-            self.catch_up()
+            self._catch_up()
             if ending.separate is not None:
                 _finish_separately(io, guard, ending.separate)
             raise
@@ -344,7 +344,7 @@ class InChunk(Place):
         """Free the place of a guard; if this thread is inside, the frame that it interrupted frees it."""
         pool = self.pool
         pool.freed.append((guard, self))
-        self.catch_up()
+        self._catch_up()
 
     def _end_shadow(self, io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
         self.leave(guard)
@@ -357,7 +357,7 @@ class InChunk(Place):
             if guard.claim("commit", known if actual is None else ANY_AMOUNT):
                 return amount
 
-    def catch_up(self) -> None:
+    def _catch_up(self) -> None:
         """Carry out what was interrupted in the pool, unless this thread is inside."""
         pool = self.pool
         if not pool.is_inside():
