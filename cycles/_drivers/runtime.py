@@ -128,7 +128,7 @@ class Runtime:
 
         return await call_in_thread(call)
 
-    def close(self) -> FlushReport:
+    def close(self, flush_timeout_s: float | None = None) -> FlushReport:
         """Flush with a bounded wait, report what is left, end the threads. Idempotent.
 
         A settlement in progress in another thread is part of the flush, but not in a thread whose event loop waits.
@@ -147,8 +147,9 @@ class Runtime:
             self.pools.close(lambda record, lease: self.background.keep(Settle(record, lease)))
         # From here on a caller with `wait=False` sends its amount itself: no worker may be left to do it.
         self.background.decline()
+        timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         # In an event loop a caller of the same thread cannot continue while this waits for it.
-        report = self.background.flush(self._config.flush_timeout, await_callers=not in_event_loop())
+        report = self.background.flush(timeout_s, await_callers=not in_event_loop())
         if "pools" in self.__dict__:
             self.pools.closed()
         left = self.background.pending(0.0) if report.pending else []
@@ -190,7 +191,10 @@ class Runtime:
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""
-        report = await self.in_thread(self.close)
+        ends_at_s = time.monotonic() + self._config.flush_timeout
+        # Tasks of this loop first: a thread cannot finish what they have begun, while this loop runs.
+        await self.tasks().drain(self._config.flush_timeout)
+        report = await self.in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
         await self.channel.aclose(running_loop())
         return report
 

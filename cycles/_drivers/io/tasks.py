@@ -171,6 +171,11 @@ class TaskIo(BaseIo):
         """Cancel the running task when the lease of `guard` is lost, until `guard.cancellation` is ended."""
         BlockCancellation(guard, self._loop)
 
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the tasks that settle without their callers. Heartbeats are none: the close ends them."""
+        if self._workers.running:
+            await asyncio.wait(set(self._workers.running), timeout=timeout_s)
+
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task of the client and keep it: the loop keeps only weak references."""
         task = self._loop.create_task(work)

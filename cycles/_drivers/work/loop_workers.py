@@ -37,7 +37,7 @@ class LoopWorkers:
         self._io = io
         self._loop = loop
         self._start = start
-        self._workers = 0
+        self.running: set[asyncio.Task[None]] = set()
         self._is_watched = False  # a call of `_check` is scheduled
         self._awaited: dict[str, asyncio.Future[None]] = {}  # by the key of the work
 
@@ -46,7 +46,7 @@ class LoopWorkers:
         # The queue decides first: during an outage it gives the work to the threads, which wait at the gate.
         if not self._queue.hand_over(work, now=True, loop=self._loop):
             return False
-        if not self._workers:
+        if not self.running:
             self._start_if_wanted()
         elif not self._is_watched:
             self._watch()
@@ -57,14 +57,14 @@ class LoopWorkers:
         return self._awaited.setdefault(key_of(work), self._loop.create_future())
 
     def _start_if_wanted(self) -> None:
-        if self._queue.is_worker_wanted(self._workers, self._loop):
-            self._workers += 1
+        if self._queue.is_worker_wanted(len(self.running), self._loop):
             work = self._work()
-            self._start(work).add_done_callback(lambda _: self._ended(work))
+            self.running.add(worker := self._start(work))
+            worker.add_done_callback(lambda worker: self._ended(worker, work))
 
     def _watch(self) -> None:
         """Look for the need of one more worker later: those that run may wait for one response."""
-        if not self._is_watched and self._queue.is_worker_possible(self._workers, self._loop):
+        if not self._is_watched and self._queue.is_worker_possible(len(self.running), self._loop):
             self._is_watched = True
             self._loop.call_later(queue.SLOW_S, self._check)
 
@@ -73,13 +73,13 @@ class LoopWorkers:
         self._start_if_wanted()
         self._watch()
 
-    def _ended(self, work: Coroutine[Any, Any, None]) -> None:
-        """Count a worker that has ended, also one that was cancelled before its first step."""
-        # A task that is cancelled before its first step never runs `_work`, so it is counted here.
+    def _ended(self, worker: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+        """Forget a worker that has ended, also one that was cancelled before its first step."""
+        # A task that is cancelled before its first step never runs `_work`, so it is closed here.
         work.close()
-        self._workers -= 1
+        self.running.discard(worker)
         # No task of this loop is left to look at the queue, so the threads take over.
-        if not self._workers:
+        if not self.running:
             self._queue.leave(self._loop)
 
     async def _work(self) -> None:
