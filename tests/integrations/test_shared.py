@@ -146,7 +146,7 @@ def broken(error: httpx.TransportError) -> RuntimeError:
     """Return the error of a library that hides the error of a connection, as LiteLLM and the SDKs below it do."""
     hidden = RuntimeError("APIConnectionError")
     hidden.status_code = 500  # type: ignore[attr-defined]  # LiteLLM gives each error a status
-    hidden.__context__ = error
+    hidden.__cause__ = error
     return hidden
 
 
