@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
 import gc
 import importlib
 import json
@@ -40,12 +41,12 @@ def leave() -> None:
 def load_everything() -> None:
     import cycles
 
-    without_extras = ("cycles.integrations", "cycles.cli._mcp_server")
-    for module in pkgutil.walk_packages(cycles.__path__, "cycles."):
-        if not module.name.startswith(without_extras) and not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for late in ("cycles_client.protocol", "platformdirs", "uuid", "httpx", "uvicorn", "starlette.applications"):
-        importlib.import_module(late)
+    others = ("cycles_client.protocol", "platformdirs", "uuid", "httpx", "uvicorn", "starlette.applications")
+    found = [module.name for module in pkgutil.walk_packages(cycles.__path__, "cycles.")]
+    for name in (*found, *others):
+        if not name.startswith("cycles.integrations") and not name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # an extra is not installed
+                importlib.import_module(name)
     "localhost".encode("idna")
     assert threading.active_count() == 1
     gc.collect()
