@@ -162,6 +162,7 @@ class Program:
         self.left_pending = 0
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
         self.lost: set[str] = set()  # reservations whose lease was reported as lost
+        self._is_fast = self.server.faults.delay_s < MOMENT_S  # else a lease may end before its extension arrives
         self._over_s: dict[str, float] = {}  # by reservation, when it was reported as settled or released
         self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
         self._proxy: Any = None
@@ -258,7 +259,7 @@ class Program:
             if isinstance(event, cycles.events.LeaseLost):
                 self.lost.add(event.reservation_id or "")
                 is_late = any(text in event.detail for text in LATE)
-                if is_late and self.server.swarm.plain and self.server.faults.delay_s < MOMENT_S:
+                if is_late and self.server.swarm.plain and self._is_fast:
                     self.hub.problems.append(f"nothing fails, and a lease is lost: {event.text()}")
 
     def _check_lease(self, reservation_id: str) -> None:
