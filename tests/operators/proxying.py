@@ -14,6 +14,7 @@ from cycles.proxy._routes import ROUTES
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from cycles.testing import FakeProvider
+from tests.support.requests import Requests
 from tests.support.waiting import Arrivals
 
 BOOK = cycles.PriceBook({"m": cycles.Price("1", "10")})
@@ -24,7 +25,7 @@ KEY = "s3cret-key"
 CHAT_PATH = "/openai/v1/chat/completions"
 
 
-class Place:
+class Place(Requests):
     """One test's world: provider, proxy and ledger."""
 
     def __init__(self, provider: FakeProvider, server: cycles.EmbeddedServer, proxy: ProxyServer, url: str) -> None:
@@ -55,16 +56,6 @@ class Place:
         reserved = self.server.ledger.balance("tenant:run").reserved
         assert reserved is not None
         return reserved.amount
-
-    @property
-    def commits(self) -> list[tuple[int, dict[str, Any]]]:
-        """Amount and metadata of each commit."""
-        bodies = [request.json for request in self.server.requests.of("commit")]
-        return [(body["actual"]["amount"], body.get("metadata", {})) for body in bodies]
-
-    @property
-    def releases(self) -> list[str]:
-        return [request.json["reason"] for request in self.server.requests.of("release")]
 
     def post(self, path: str = CHAT_PATH, *, key: str | None = KEY, **options: Any) -> httpx.Response:
         """Send a request as a program without an SDK would."""

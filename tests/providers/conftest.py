@@ -14,6 +14,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
+from tests.support.requests import Requests
 
 BOOK = cycles.PriceBook({"m": cycles.Price("1", "10", cached_input="0.1"), "dear": cycles.Price("100", "1000")})
 """A token that is read costs 100 microcents, one that is written 1,000."""
@@ -29,7 +30,7 @@ SDK_WARNINGS = (
 )
 
 
-class Desk:
+class Desk(Requests):
     """One test's world: what was reserved, sent and settled."""
 
     def __init__(self, provider: FakeProvider) -> None:
@@ -51,20 +52,6 @@ class Desk:
         from cycles.providers import guard
 
         return guard(llm, **{"client": self.client, "prices": BOOK, **options})
-
-    @property
-    def reserved(self) -> list[int]:
-        return [request.json["estimate"]["amount"] for request in self.server.requests.of("reserve")]
-
-    @property
-    def commits(self) -> list[tuple[int, dict[str, Any]]]:
-        """Amount and metadata of each commit."""
-        bodies = [request.json for request in self.server.requests.of("commit")]
-        return [(body["actual"]["amount"], body.get("metadata", {})) for body in bodies]
-
-    @property
-    def releases(self) -> list[str]:
-        return [request.json["reason"] for request in self.server.requests.of("release")]
 
     @property
     def held(self) -> int:

@@ -24,6 +24,7 @@ from cycles.providers._pump import Pump
 from cycles.providers._settle import end_call, open_call
 from cycles.testing._reply import Reply
 from tests.providers.conftest import BOOK, EXACT, USED
+from tests.support.requests import Requests
 
 ESTIMATED = {"actual_source": "estimate"}
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -48,7 +49,7 @@ IDS = [f"{name} {path}" for name, path, _ in ENDPOINTS]
 
 
 @attrs.define
-class Ledger:
+class Ledger(Requests):
     """One client, and what its server was sent."""
 
     server: cycles.EmbeddedServer
@@ -75,23 +76,10 @@ class Ledger:
         return call
 
     @property
-    def reserved(self) -> list[int]:
-        return [request.json["estimate"]["amount"] for request in self.server.requests.of("reserve")]
-
-    @property
-    def commits(self) -> list[tuple[int, dict[str, Any]]]:
-        bodies = [request.json for request in self.server.requests.of("commit")]
-        return [(body["actual"]["amount"], body.get("metadata", {})) for body in bodies]
-
-    @property
     def metadata(self) -> dict[str, Any]:
         """Of the only commit."""
         [(_, metadata)] = self.commits
         return metadata
-
-    @property
-    def releases(self) -> list[str]:
-        return [request.json["reason"] for request in self.server.requests.of("release")]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from cycles import providers
 from cycles.testing import _mistral
 from cycles.testing._reply import Reply
 from tests.providers.conftest import BOOK, EXACT, USED
+from tests.support.requests import Requests
 
 ESTIMATED = {"actual_source": "estimate"}
 URL = "https://api.mistral.ai/v1/chat/completions"
@@ -86,7 +87,7 @@ class Mistral:
 Mistral.__module__ = "mistralai.sdk"
 
 
-class World:
+class World(Requests):
     def __init__(self, client: cycles.Cycles, server: cycles.EmbeddedServer) -> None:
         self.client = client
         self.server = server
@@ -94,19 +95,6 @@ class World:
 
     def llm(self, **options: Any) -> Mistral:
         return providers.guard(Mistral(self.upstream), **{"client": self.client, "prices": BOOK, **options})
-
-    @property
-    def commits(self) -> list[tuple[int, dict[str, Any]]]:
-        bodies = [request.json for request in self.server.requests.of("commit")]
-        return [(body["actual"]["amount"], body.get("metadata", {})) for body in bodies]
-
-    @property
-    def releases(self) -> list[str]:
-        return [request.json["reason"] for request in self.server.requests.of("release")]
-
-    @property
-    def reserved(self) -> list[int]:
-        return [request.json["estimate"]["amount"] for request in self.server.requests.of("reserve")]
 
 
 @pytest.fixture
