@@ -344,6 +344,41 @@ def test_the_two_forms_of_an_event_do_not_alternate_for_ever(unknown: bool) -> N
     assert len(bodies) == 4
 
 
+def mismatches(record: Record) -> tuple[list[dict[str, object]], object]:
+    """Return the bodies that are sent while the server reports the key as used by another one, and the last step."""
+    bodies: list[dict[str, object]] = []
+    for _ in range(10):
+        bodies.append(record.body)
+        step = classify_settlement(record, refusal(409, "IDEMPOTENCY_MISMATCH"), NOW, found=True)
+        if not isinstance(step, Resend):
+            return bodies, step
+        record = decode(encode(step.record))
+    return bodies, None
+
+
+def test_an_event_is_sent_in_each_form_that_another_process_may_have_sent_before_it_is_kept() -> None:
+    """Another process has found the record, and a proxy or a small budget has made it change the body: seed 1008781."""
+    labelled = EVENT.with_body({**EVENT.body, "metadata": {"task": "t"}, "metrics": {"tokens_input": 1}})
+    bodies, step = mismatches(labelled)
+    affordable = {**labelled.body, "overage_policy": "ALLOW_IF_AVAILABLE"}
+    assert bodies == [labelled.body, EVENT.body, affordable]
+    assert isinstance(step, Rejected)
+    assert step.reason == MAY_BE_CHARGED
+
+
+def test_an_event_that_another_process_has_sent_without_its_labels_is_settled_by_the_replay() -> None:
+    labelled = EVENT.with_body({**EVENT.body, "metadata": {"task": "t"}})
+    step = classify_settlement(labelled, refusal(409, "IDEMPOTENCY_MISMATCH"), NOW, found=True)
+    assert isinstance(step, Resend)
+    assert isinstance(classify_settlement(step.record, APPLIED, NOW, found=True), Settled)
+
+
+def test_an_upper_bound_whose_cost_its_process_has_recorded_is_sent_in_no_other_form() -> None:
+    bodies, step = mismatches(evolve(EVENT, sent=True))
+    assert len(bodies) == 1
+    assert isinstance(step, Settled)
+
+
 # Old records
 
 

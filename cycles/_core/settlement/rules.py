@@ -34,8 +34,8 @@ LOST_RESERVATION_MS: Final = _DAY_MS  # a server keeps ended reservations for 30
 EVENT_KEY_MS: Final = 6 * _DAY_MS  # a server keeps the keys of events for 7 days
 COMMIT_KEY_MS: Final = 29 * _DAY_MS  # a server keeps ended reservations for 30 days
 
-BOTH_SENT: Final[dict[str, Any]] = {}
-"""The earlier body of a record whose earlier form was sent again: the forms must not alternate for ever."""
+ALL_SENT: Final[dict[str, Any]] = {}
+"""The earlier body of a record whose earlier forms were sent again: the forms must not alternate for ever."""
 
 _OPTIONAL: Final = ("metrics", "metadata")
 _OURS: Final = {"latency_ms", RECOVERED_ID, RECOVERY_REASON}  # added by this SDK: never why a request is invalid
@@ -109,7 +109,9 @@ def classify_settlement(
     # The key is known to the server: an earlier attempt may have been received, and only its response was lost.
     if outcome.understood and outcome.code in _ANOTHER_REQUEST and _sent_before(record, found):
         return _earlier_attempt(record, outcome)
-    if outcome.understood and outcome.code == RESERVATION_FINALIZED and _may_be_reduced(record):
+    # Another process that has found the record may have committed its estimate, under another key.
+    may_be_reduced = record.mode == "commit" and record.estimate is not None and record.excess is None
+    if outcome.understood and outcome.code == RESERVATION_FINALIZED and may_be_reduced:
         return Lookup(outcome, sent_before=False)
     # Labels are given up before the amount is.
     if (reduced := _without_optional(record, outcome)) is not None:
@@ -204,7 +206,7 @@ def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
 
 def _remembering(record: Record, changed: Record) -> Record:
     """Keep the earlier body: the server may have received it, even if its response was an error."""
-    if record.previous_body == BOTH_SENT or (record.previous_body is not None and not record.attempt_unknown):
+    if record.previous_body == ALL_SENT or (record.previous_body is not None and not record.attempt_unknown):
         return changed
     return evolve(changed, previous_body=record.body)
 
@@ -216,20 +218,28 @@ def _sent_before(record: Record, found: bool) -> bool:
     return found or is_known or is_commit_of_chunk
 
 
-def _may_be_reduced(record: Record) -> bool:
-    """Return whether another process that has found the record may have committed its estimate, under another key."""
-    return record.mode == "commit" and record.estimate is not None and record.excess is None
-
-
 def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
     if record.mode == "commit":
         return Lookup(response)
-    # The server knows one of the two bodies: the earlier one is sent once more, and then no other.
-    if record.previous_body:
-        return Resend(evolve(record.with_body(record.previous_body), previous_body=BOTH_SENT))
+    # The server knows another body: each that it may have is sent once more, and then no other.
+    if forms := _earlier_forms(record):
+        return Resend(evolve(record.with_body(forms[0]), previous_body=forms[1] if forms[1:] else ALL_SENT))
     if record.sent:  # its process has recorded what the request cost, under the same key
         return Settled(Settlement(status="recorded_as_event", actual=record.actual, request_id=response.request_id))
     return Rejected(response, MAY_BE_CHARGED)
+
+
+def _earlier_forms(record: Record) -> list[dict[str, Any]]:
+    """Return the bodies of an event that the server may have: this process has sent one, or another process has."""
+    if record.previous_body is not None or record.sent:
+        return [record.previous_body] if record.previous_body else []
+    forms = _bare(record.body), {**record.body, "overage_policy": ALLOW_IF_AVAILABLE}
+    return [form for form in forms if form != record.body]
+
+
+def _bare(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body without metrics and metadata."""
+    return {name: value for name, value in body.items() if name not in _OPTIONAL}
 
 
 def _without_optional(record: Record, response: RejectedResponse) -> Resend | None:
@@ -244,8 +254,7 @@ def _without_optional(record: Record, response: RejectedResponse) -> Resend | No
     if response.status not in _TOO_LARGE_OR_INVALID or is_final_otherwise or not of_the_caller:
         return None
     omitted = tuple(name for name in _OPTIONAL if name in body)
-    reduced = {name: value for name, value in body.items() if name not in _OPTIONAL}
-    return Resend(_remembering(record, record.with_body(reduced)), omitted)
+    return Resend(_remembering(record, record.with_body(_bare(body))), omitted)
 
 
 def after_lookup(
