@@ -143,7 +143,12 @@ class SimulatedRun:
     def _let_other_versions_write(self) -> None:
         store = self._machines.store
         in_use = {op.agent for op in self.ops if op.process.alive}
-        self._versions.rewrite(in_use, lambda known: store is not None and store.has(key_of(known)))
+        rejected = {kept["record"]["reservation_id"] for kept in self._kept_records()}
+
+        def has_another(known: str) -> bool:
+            return known in rejected or (store is not None and store.has(key_of(known)))
+
+        self._versions.rewrite(in_use, has_another)
 
     def _start_program(self) -> None:
         random = self.hub.random

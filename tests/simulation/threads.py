@@ -185,6 +185,7 @@ class SimThread:
         assert hub.current is not None
         if self.name.startswith(OF_THE_SDK) and SimThread.refuse_to_start():
             hub.current.refused += 1
+            hub.current.process.refused += 1
             raise RuntimeError("can't start new thread")
         self.thread = hub.start(hub.current.process, lambda: self._target(*self._args, **self._kwargs), self.name)
         self.thread.proxy = self

@@ -55,27 +55,39 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
     A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over. A pool that
     holds all that it may hold first waits for the settlement of a chunk that it is sending. One that cannot
     make the log of a chunk releases it with one attempt: the guard, reserved directly, may need its budget. Pools whose
-    chunks are opened at the same time get their threads one after the other.
+    chunks are opened at the same time get their threads one after the other. If no more threads can be started, the one
+    that there is first settles the chunks that it has begun.
     """
     decisions, before = program.server.decisions, program.server.decisions[op.agent]
+    refused, state = program.process.refused, _state(pool)
+    chunks = 1 if state is None else max(1, len(state.book.chunks))
     answers, waits, direct_until = program.answers(op), _holds_all(pool), _direct_until(pool)
 
     def limit_s() -> float:
         settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S) if waits else 0.0
         release_s = TIMEOUT_S if _direct_until(pool) != direct_until else 0.0
+        if program.process.refused != refused:
+            settle_s += SETTLE_S * chunks
         return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s + release_s + GROW_AFTER_S * (WORKERS - 1)
 
     return program.within(op, "reserve", limit_s)
 
 
+def _state(pool: Any) -> Any:
+    """Return the state of a pool in this process; None before its first guard. A method would switch threads."""
+    return None if pool._current is None else pool._current[1]
+
+
 def _holds_all(pool: Any) -> bool:
-    allotments = [] if pool._current is None else [sub.allotment for sub in pool._current[1].subs.values()]
+    state = _state(pool)
+    allotments = [] if state is None else [sub.allotment for sub in state.subs.values()]
     return any(each.held + each.size > each.max_held for each in allotments)
 
 
 def _direct_until(pool: Any) -> float:
     """Return a time that changes whenever the log of a chunk could not be made."""
-    subs = [] if pool._current is None else pool._current[1].subs.values()
+    state = _state(pool)
+    subs = [] if state is None else state.subs.values()
     return max((sub.direct_until_ms for sub in subs), default=0.0)
 
 
