@@ -29,7 +29,7 @@ from cycles._flows.block_end import DROPPED, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Settle
 from cycles._http.first_use import first_use, loading
-from cycles._http.running_loop import in_event_loop, no_event_loop, running_loop
+from cycles._http.running_loop import in_event_loop, running_loop
 from cycles._journal.open import open_journal
 from cycles._journal.records import Records
 
@@ -101,13 +101,9 @@ class Runtime:
         import asyncio  # late, everywhere here: scripts without an event loop start a tenth faster without it
 
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise no_event_loop() from None
-        try:
-            return self._loops[loop]
-        except KeyError:
-            return self._add_loop(loop)
+            return self._loops[asyncio.get_running_loop()]
+        except (KeyError, RuntimeError):  # a new loop, or none, for which this raises
+            return self._add_loop(running_loop())
 
     def drop_after_close(self, guard: GuardState) -> None:
         """Settle a guard that was garbage-collected after the close, in another thread and without the background."""

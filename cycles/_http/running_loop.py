@@ -17,14 +17,6 @@ class NoEventLoopError(InvalidRequestError, RuntimeError):
     """Async code was awaited where no event loop of asyncio runs. A RuntimeError too, which asyncio raises for it."""
 
 
-def no_event_loop() -> NoEventLoopError:
-    """Return the error."""
-    return NoEventLoopError(
-        "no event loop of asyncio is running here, and trio is not supported, so nothing was sent: run async code "
-        "with asyncio.run(...), or use the sync methods, under trio in threads (trio.to_thread.run_sync)"
-    )
-
-
 def in_event_loop() -> bool:
     """Return whether this thread runs an event loop. It does not while the garbage collector closes a coroutine."""
     asyncio = sys.modules.get("asyncio")  # not imported: scripts without an event loop start a tenth faster without it
@@ -37,12 +29,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
     Raises:
         NoEventLoopError: There is none. Nothing was sent.
     """
-    import asyncio
+    import asyncio  # late: scripts without an event loop start a tenth faster without it
 
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise no_event_loop() from None
+        raise NoEventLoopError(
+            "no event loop of asyncio is running here, and trio is not supported, so nothing was sent: run async code "
+            "with asyncio.run(...), or use the sync methods, under trio in threads (trio.to_thread.run_sync)"
+        ) from None
 
 
 def set_once(future: asyncio.Future[Any], result: object = None) -> None:
