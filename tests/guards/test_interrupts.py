@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cycles
+from cycles._core.settlement.record import file_name
 from cycles._flows.heartbeat_state import Heartbeat
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
@@ -192,3 +193,31 @@ def test_no_point_of_an_attach_leaves_a_lease_that_is_renewed_without_a_guard(ti
         assert till.money() == (0, 0), f"point {number}"
         number += 1
     assert number > 20
+
+
+@pytest.mark.parametrize(("folder", "step"), [("_flows", 1), ("_drivers", 1), ("_journal", 3)])
+@ignore_dropped
+def test_a_commit_that_is_interrupted_in_an_outage_is_on_disk(tmp_path: Path, folder: str, step: int) -> None:
+    """A kill would lose it otherwise: the background saves an amount when it tries it, half an hour later."""
+    with (
+        cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(10**9)}) as server,
+        server.client(tenant="acme", journal_dir=tmp_path, retry_initial_delay=3600.0, flush_timeout=0.0) as client,
+    ):
+        first, *guards = [client.reserve(SPENT, action=ACTION).acquire() for _ in range(160)]
+        server.faults.status("commit", 503, times=None)
+        first.commit(SPENT)
+        client.flush(0.1)
+        number, interrupted, more = 0, 0, True
+        while more:
+            guard = guards.pop()
+            try:
+                more = run_at(f"/cycles/{folder}/", number, interrupt, partial(guard.commit, SPENT))
+            except KeyboardInterrupt:
+                if guard.state != "active":
+                    interrupted += 1
+                    saved = list(tmp_path.rglob(file_name(str(guard.reservation_id))))
+                    assert len(saved) == 1, f"point {number} loses the amount"
+            number += 2 * step if IS_SHORT else step
+        assert interrupted > 10
+        for guard in guards:
+            guard.release()

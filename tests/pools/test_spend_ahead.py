@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,34 @@ def test_a_kill_in_an_outage_loses_nothing_of_a_dropped_guard_that_its_chunk_has
     del guard
     runtime_of(client).background.ends.run()
     assert after_a_kill(shop, tmp_path) == 120 + 7
+
+
+@ignore_dropped
+def test_a_kill_in_an_outage_loses_nothing_of_an_interrupted_commit_that_its_chunk_has_no_space_for(
+    shop: Shop, tmp_path: Path
+) -> None:
+    client = shop.client(retry_initial_delay=3600.0, flush_timeout=0.0)
+    pool = pool_of(client, max_held=4_000)
+    guards = [pool.reserve(T(1)).acquire() for _ in range(160)]
+    first = client.reserve(T(10), action=ACTION).acquire()
+    for operation in ("commit", "event", "reserve"):
+        shop.faults.status(operation, 503, times=None)
+    first.commit(T(7))
+    while shop.count("commit") < 2:
+        client.flush(0.1)  # after this attempt no worker tries anything for half an hour
+    number, interrupted, more = 0, 0, True
+    while more:
+        guard = guards[number]
+        try:
+            more = run_at("/cycles/_flows/pool/", number, interrupt, partial(guard.commit, T(2_000)))
+        except KeyboardInterrupt:
+            if guard.state == "active":
+                guard.commit(T(2_000))
+            else:
+                interrupted += 1
+        number += 1
+        assert after_a_kill(shop, tmp_path) == 7 + 2_000 * number
+    assert interrupted > 10
 
 
 def test_a_log_that_returns_after_a_loss_of_power_charges_nothing_again(

@@ -29,7 +29,8 @@ from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.scheduler import Handle, WorkerPool
 from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundWork, Clock, Settings, Syncs, run
+from cycles._flows.io import BackgroundWork, Clock, Settings, Settle, Syncs, run
+from cycles._flows.settle import put
 from cycles._flows.signal import Signal
 from cycles._journal.records import Records
 
@@ -89,10 +90,6 @@ class BaseIo:
         """End a record in a thread of the client; its caller was interrupted while it was ended."""
         self._queue.ends.add(lambda _: self._records.finish(record, result))
 
-    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
-        """Continue some work in a thread of the client."""
-        return self._queue.hand_over(work, now=now)
-
 
 class BlockingIo(BaseIo):
     """`Io` for one client in one process; any number of threads use it at the same time.
@@ -118,6 +115,16 @@ class BlockingIo(BaseIo):
     async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         """End the record in this thread."""
         self._records.finish(record, result)
+
+    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
+        """Continue some work in a thread of the client. What an interrupted caller has not saved is saved here."""
+        try:
+            # In an outage it may be long until a worker saves it.
+            if isinstance(work, Settle) and not work.is_saved and work.detail is None:
+                run(put(self, self._records.latest(work.record), work.guard))
+        finally:
+            is_taken = self._queue.hand_over(work, now=now)
+        return is_taken
 
     async def ensure_journal(self) -> None:
         """Settle what is to be charged first, and check the journal's store, in this thread."""

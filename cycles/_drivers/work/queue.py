@@ -293,13 +293,9 @@ class WorkQueue:
 
     def unfinished(self) -> set[str]:
         """Return the ids of reservations whose release or settlement is pending."""
-        found = set()
-        for item in self._schedule:
-            if isinstance(item.value, Release):
-                found.add(item.value.reservation_id)
-            elif isinstance(item.value, Settle):
-                found.add(item.value.record.reservation_id)
-        return found
+        works = [item.value for item in self._schedule]
+        settling = {work.record.reservation_id for work in works if isinstance(work, Settle)}
+        return settling | {work.reservation_id for work in works if isinstance(work, Release)}
 
     def pending(self, wait_s: float | None = None) -> list[PendingSettlement]:
         """Return the pending settlements, oldest first. Waits until the journal is read, `flush_timeout` at most."""

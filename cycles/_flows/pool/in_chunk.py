@@ -23,7 +23,7 @@ from cycles._core.settlement.settlement import Settlement, commit_body, event_bo
 from cycles._core.values.usage import Metrics
 from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
-from cycles._flows.io import Io, Settle, run
+from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
 from cycles._flows.pool.pool import PoolState
@@ -193,8 +193,6 @@ class InChunk(Place):
             separate = self._end(io, guard, _Ending(amount, None, settlement_metadata, outcome, is_claimed=True))
             self._report(guard, amount, None, settlement_metadata)
             if separate is not None:
-                # During an outage it may be long until a worker saves it.
-                run(put(io, separate.record, separate.guard))
                 _finish_separately(io, guard, separate)
         guard.end_trace()
 
