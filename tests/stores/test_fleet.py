@@ -166,12 +166,16 @@ def test_a_record_that_the_store_lost_is_put_again(
 
 
 def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
-    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("cycles._drivers.work.claims.TICKS_PER_CLAIM", 0.001)  # no tick renews its records
     client = worker(flush_timeout=0.2)
     reservation_id = leave_pending(client, server)
     rows_of(store).clear()
-    client.close()  # before it renews its records again
+    client.close()
     assert [record.reservation_id for record in records(store)] == [reservation_id]
     server.faults.clear()
     assert [pending.reservation_id for pending in worker().pending()] == [
