@@ -52,11 +52,17 @@ STOPPED_BY: Final[dict[PutResult, Taken | Unresolved]] = {
 
 def finish_in_background(io: Io, guard: GuardState) -> None:
     """Finish the guard's commit or release in the background after its caller was interrupted."""
-    # Taken out first: a second interrupt must not hand it over twice. Both would have the same key anyway.
-    unfinished, guard.unfinished = guard.unfinished, None
-    # It was interrupted before it claimed the guard: the caller, or the end of the block, ends it.
-    if unfinished is None or not guard.finalized:
-        return
+    # Else it was interrupted before it claimed the guard: the caller, or the end of the block, ends it.
+    if guard.unfinished is not None and guard.finalized:
+        try:
+            _finish_in_background(io, guard, guard.unfinished)
+        except BaseException:  # a second signal: what is handed over twice has one key
+            _finish_in_background(io, guard, guard.unfinished)
+            raise
+    guard.unfinished = None
+
+
+def _finish_in_background(io: Io, guard: GuardState, unfinished: Record | Release | Ended) -> None:
     if isinstance(unfinished, Ended):
         # Its outcome is known and reported already; only the journal has to learn of it.
         io.finish_later(unfinished.record, unfinished.result)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cycles
 from cycles._core.settlement.record import file_name
+from cycles._core.settlement.schedule import RetrySchedule
+from cycles._drivers.channel import Channel
+from cycles._drivers.work.queue import WorkQueue
+from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._journal.records import Records
 from tests.support.inside import runtime_of
 from tests.support.points import run_at
 from tests.support.short import IS_SHORT
@@ -221,3 +227,47 @@ def test_a_commit_that_is_interrupted_in_an_outage_is_on_disk(tmp_path: Path, fo
         assert interrupted > 10
         for guard in guards:
             guard.release()
+
+
+SECOND: dict[str, tuple[Any, str]] = {
+    "before the record is saved again": (Records, "put"),
+    "before it is queued": (WorkQueue, "hand_over"),
+    "in the queue": (RetrySchedule, "add"),
+    "after it is queued": (GuardState, "end_trace"),
+}
+
+
+@pytest.mark.parametrize("second", SECOND)
+@pytest.mark.parametrize("journal", [True, False])
+@ignore_dropped
+def test_a_second_signal_loses_no_amount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, journal: bool
+) -> None:
+    """A parent that forwards the Ctrl-C that its child has got from the terminal too sends two within a millisecond."""
+    options: Any = {"journal_dir": tmp_path} if journal else {"journal": False}
+    with (
+        cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(10**9)}) as server,
+        server.client(tenant="acme", retry_initial_delay=0.001, **options) as client,
+    ):
+        till = Till(server, client)
+        guard = client.reserve(SPENT, action=ACTION).acquire()
+        signals: list[str] = []
+
+        def signal_at(name: str, owner: Any, method: str) -> None:
+            original = getattr(owner, method)
+
+            def signalled(*args: Any, **options: Any) -> Any:
+                if name not in signals and (name == "first" or "first" in signals):
+                    signals.append(name)
+                    raise KeyboardInterrupt
+                return original(*args, **options)
+
+            monkeypatch.setattr(owner, method, signalled)
+
+        signal_at("first", Channel, "send")
+        signal_at("second", *SECOND[second])
+        with pytest.raises(KeyboardInterrupt):
+            guard.commit(SPENT)
+        assert signals == ["first", "second"]
+        assert client.flush(5).pending == 0
+        assert till.money() == (SPENT.amount, 0)

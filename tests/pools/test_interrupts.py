@@ -17,6 +17,7 @@ from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
 from cycles._flows.pool.chunks import carry_out
+from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import Place, Waiter
 from tests.support.points import run_at
 from tests.support.short import IS_SHORT
@@ -97,7 +98,7 @@ class Till:
             loop.close()
 
 
-def interrupt() -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -342,6 +343,24 @@ def test_a_kill_in_the_middle_of_a_copy_leaves_the_state_before(client: cycles.C
         assert till.pool.stats().spent == T(SPENT * calls), "the process lives: the next caller finishes the end"
         assert (left_in(shop), guard.state) == (SPENT * calls, "pooled")
         settled(shop, till)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@ignore_dropped
+def test_a_second_signal_loses_nothing_that_a_chunk_has_no_space_for(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch, twice: bool
+) -> None:
+    pool = pool_of(client)
+    guard: Any = pool.reserve(T(5)).acquire()
+    monkeypatch.setattr(InChunk, "_follow", interrupt)
+    if twice:
+        monkeypatch.setattr(InChunk, "_catch_up", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        guard.commit(T(2_000))
+    monkeypatch.undo()
+    pool.close()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (2_000, 0)
 
 
 def test_the_place_of_a_guard_that_a_handler_has_released_is_free_for_one_that_waits(client: cycles.Cycles) -> None:

@@ -256,8 +256,7 @@ class WorkQueue:
                 break
             if not self._work(io):
                 with self._changed:
-                    if self._sent:
-                        self._changed.wait(LOOK_AGAIN_S)
+                    self._changed.wait_for(lambda: not self._sent, LOOK_AGAIN_S)
         self._may_reserve = True
 
     def _take_claimed(self, entries: list[Entry]) -> None:

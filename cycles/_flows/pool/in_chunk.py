@@ -162,9 +162,11 @@ class InChunk(Place):
         except CyclesError:
             raise
         except BaseException:  # interrupted or cancelled: what was counted is carried out, the rest is settled
-            self._catch_up()
-            if ending.separate is not None:
-                _finish_separately(io, guard, ending.separate)
+            try:
+                self._catch_up()
+            finally:  # also if a second signal comes
+                if ending.separate is not None:
+                    _finish_separately(io, guard, ending.separate)
             raise
         finally:
             if separate is None or separate.guard is None or guard.trace is None:
