@@ -93,7 +93,7 @@ simulate-calls: $(STAMP)  ## run the simulation of calls that wait for budget, a
 mutate: $(STAMP)  ## plant random faults, and print which the tests find (MODULES="_core _http" SAMPLE=200 FIRST=n CHANGED=commits MINUTES=m)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'
 	@$(PY) -m tests.mutation.run $(MODULES) --sample $(or $(SAMPLE),200) --first $(or $(FIRST),0) \
-	  $(if $(CHANGED),--changed $(CHANGED)) $(if $(MINUTES),--minutes $(MINUTES))
+	  $(if $(CHANGED),--changed $(CHANGED),--stores) $(if $(MINUTES),--minutes $(MINUTES))
 
 test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server, PostgreSQL and PgBouncer
 	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'

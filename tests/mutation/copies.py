@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +37,29 @@ def temporary_folder() -> Iterator[Path]:
             time.sleep(0.1)
 
 
-class Copy:
-    """A copy of the tracked files, in which one process of pytest runs at a time."""
+@contextlib.contextmanager
+def servers_of_stores(are_wanted: bool) -> Iterator[dict[str, str]]:
+    """Run the servers of the journal's stores, if wanted, and yield the environment variables of their tests."""
+    if not are_wanted:
+        yield {}
+        return
+    from tests.stores import servers  # late: without them, none of their code is needed
 
-    def __init__(self, folder: Path) -> None:
+    with servers.running() as urls:
+        yield urls
+
+
+class Copy:
+    """A copy of the tracked files, in which one process of pytest runs at a time.
+
+    Args:
+        folder: Where it is made.
+        environment: Further environment variables of the tests.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
         for name in filter(None, listed.stdout.split("\0")):
@@ -80,7 +98,11 @@ class Copy:
         # What tests that are killed leave behind is removed with the copy.
         temporary = self._folder / "t"
         temporary.mkdir(exist_ok=True)
-        environment = os.environ | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
+        environment = (
+            os.environ
+            | self._environment
+            | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
+        )
         with (self._folder / "output").open("w+", encoding="utf-8") as output:
             self._process = process = subprocess.Popen(
                 command, cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.mutation.copies import servers_of_stores
 from tests.mutation.mutants import Mutant
 from tests.mutation.plugin import MAP_FILES, MAP_FOLDER
 
@@ -131,7 +132,13 @@ def _best(numbers: list[int], tests: list[str]) -> list[int]:
 
 
 def measure(
-    path: Path, workers: int, tests: list[str], arguments: list[str] | None = None, files: Iterable[Path] = ()
+    path: Path,
+    workers: int,
+    tests: list[str],
+    arguments: list[str] | None = None,
+    files: Iterable[Path] = (),
+    *,
+    stores: bool = False,
 ) -> int:
     """Run the tests, and save the map of those that pass. Return the exit code of pytest.
 
@@ -141,11 +148,16 @@ def measure(
         tests: Folders or files of tests.
         arguments: Further arguments of pytest.
         files: Whose lines are measured; by default those of all files.
+        stores: Whether the tests of the journal's stores run once more, with their servers.
     """
     with tempfile.TemporaryDirectory(prefix="cycles-map-") as folder:
         environment = os.environ | {MAP_FOLDER: folder, MAP_FILES: os.pathsep.join(map(str, files))}
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "worksteal"]
         command += ["-p", "tests.mutation.plugin", *(arguments or ()), *tests]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        if stores:
+            with servers_of_stores(stores) as urls:
+                command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "tests.mutation.plugin"]
+                subprocess.run([*command, "tests/stores"], cwd=ROOT, env=environment | urls, check=False)
         joined([json.loads(each.read_text("utf-8")) for each in sorted(Path(folder).iterdir())]).save(path)
     return code

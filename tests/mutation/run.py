@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.mutation import copies, coverage_map
-from tests.mutation.copies import Copy
+from tests.mutation.copies import Copy, servers_of_stores
 from tests.mutation.coverage_map import CoverageMap
 from tests.mutation.mutants import Mutant, mutants_of
 
@@ -128,10 +128,14 @@ class Runner:
         known: Which tests run which line.
         ends_s: When no further fault is begun (monotonic seconds).
         say: Prints a line.
+        stores: Whether each copy has its own servers of the journal's stores.
     """
 
-    def __init__(self, known: CoverageMap, ends_s: float, say: Callable[[str], object]) -> None:
+    def __init__(
+        self, known: CoverageMap, ends_s: float, say: Callable[[str], object], *, stores: bool = False
+    ) -> None:
         self._known = known
+        self._stores = stores
         self._ends_s = ends_s
         self._say = say
         self._passes: dict[str, bool] = {}  # whether a test passes without a fault
@@ -149,8 +153,8 @@ class Runner:
 
         def work() -> None:
             try:
-                with copies.temporary_folder() as folder:
-                    self._copies.append(copy := Copy(folder))
+                with copies.temporary_folder() as folder, servers_of_stores(self._stores) as urls:
+                    self._copies.append(copy := Copy(folder, urls))
                     while not self._stopped and time.monotonic() < self._ends_s:
                         number, mutant = waiting.get_nowait()
                         results.append(self._result(copy, number, mutant))
@@ -227,6 +231,16 @@ def _row(lines: list[str], name: str, results: list[Result], bar: float, fewest:
     return share >= bar or len(results) < fewest
 
 
+def _can_run_stores() -> bool:
+    from tests.stores import servers  # late: without --stores, none of their code is needed
+
+    can_run = servers.are_installed()
+    if not can_run:
+        missing = "redis-server, PostgreSQL, PgBouncer or their packages are missing (`make test-stores` installs them)"
+        print(f"mutate: {missing}, so no test runs most lines of these stores")
+    return can_run
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Return 0 if each share reaches its bar, 1 if not, and 2 for wrong arguments or a changed working tree."""
     parser = argparse.ArgumentParser(prog="make mutate", description=__doc__)
@@ -238,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many faults at the same time")
     parser.add_argument("--tests", nargs="+", default=[], help="measure lines with these tests only")
     parser.add_argument("--map", type=Path, help="a saved map of lines to tests")
+    parser.add_argument("--stores", action="store_true", help="run servers of the journal's stores for their tests")
     options = parser.parse_args(arguments)
     ends_s = time.monotonic() + options.minutes * 60
     try:
@@ -253,13 +268,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not faults:
         print("mutate: there is nothing to change in these files")
         return 0
+    stores = options.stores and _can_run_stores()
     path = options.map or coverage_map.path_of_this_state(options.changed)
     if not path.exists() and options.map is None:
         path = coverage_map.path_of_this_state()
     if not path.exists():
         print("mutate: running the tests once, to see which lines they run", flush=True)
-        coverage_map.measure(path, options.workers, options.tests)
-    runner = Runner(coverage_map.load(path), ends_s, lambda line: print(line, flush=True))
+        coverage_map.measure(path, options.workers, options.tests, stores=stores)
+    runner = Runner(coverage_map.load(path), ends_s, lambda line: print(line, flush=True), stores=stores)
     results = runner.run(faults, options.workers)
     if len(results) < len(faults):
         print(f"mutate: {len(results)} of {len(faults)} faults ran within {options.minutes:g} minutes")

@@ -103,6 +103,36 @@ def number_of(old: str, new: str) -> int:
     return next(n for n in range(1000) if random.Random(n).choice(range(len(every))) == position)
 
 
+SERVERS = """import contextlib
+
+
+def are_installed():
+    return {installed}
+
+
+@contextlib.contextmanager
+def running():
+    yield {{"PRICE_SERVER": "there"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [(True, "found by tests/test_server.py::test_server"), (False, "PgBouncer or their packages")],
+)
+def test_a_fault_that_only_a_test_with_a_server_finds(project: Path, installed: bool, said: str) -> None:
+    (project / "tests" / "stores").mkdir()
+    (project / "tests" / "stores" / "servers.py").write_text(SERVERS.format(installed=installed))
+    test = "import os\nfrom cycles._core.price import price\ndef test_server():\n    assert price(20) == 7"
+    (project / "tests" / "test_server.py").write_text(f"{test} or 'PRICE_SERVER' not in os.environ\n")
+    commit(project)
+    lines = {"cycles/_core/price.py": {"3": [0]}}
+    CoverageMap(["tests/test_server.py::test_server"], [0.01], lines).save(project.parent / "map.json.gz")
+    ran = mutate(project, "--stores", "--sample", "1", "--first", str(number_of("return 7", "return 8")))
+    assert said in ran.stdout, ran
+    assert ("survived" in ran.stdout) == (not installed)
+
+
 def test_a_fault_that_a_test_finds(project: Path) -> None:
     number = number_of("return 7", "return 8")
     ran = mutate(project, "--sample", "1", "--first", str(number))

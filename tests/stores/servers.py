@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -187,13 +188,25 @@ max_prepared_statements = 0
             process.wait()
 
 
+def are_installed() -> bool:
+    """Return whether the programs of all servers are installed, and the packages that connect to them."""
+    return all(program(name) for name in _PACKAGES) and all(find_spec(name) for name in ("redis", "psycopg"))
+
+
+@contextlib.contextmanager
+def running() -> Iterator[dict[str, str]]:
+    """Run all servers, and yield the environment variables with their URLs."""
+    with redis() as redis_url, postgres() as postgres_url, pgbouncer(postgres_url) as pgbouncer_url:
+        yield {REDIS: redis_url, POSTGRES: postgres_url, PGBOUNCER: pgbouncer_url}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run pytest on the tests of the stores with all servers. Return its exit status."""
     install()
     given = list(sys.argv[1:] if arguments is None else arguments) or ["-q", "tests/stores"]
-    with redis() as redis_url, postgres() as postgres_url, pgbouncer(postgres_url) as pgbouncer_url:
-        environment = {**os.environ, REDIS: redis_url, POSTGRES: postgres_url, PGBOUNCER: pgbouncer_url}
-        return subprocess.run([sys.executable, "-m", "pytest", "-p", "no:xdist", *given], env=environment).returncode
+    with running() as urls:
+        command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *given]
+        return subprocess.run(command, env=os.environ | urls).returncode
 
 
 if __name__ == "__main__":
