@@ -390,6 +390,8 @@ class SimulatedRun:
         for program in self._programs:
             # What these guards spent is in the log of spend only, and without a journal an open pool is in memory only.
             is_open = not program.closed and any(op.is_open for op in self.ops if op.process is program.process)
+            # Without threads, an idle program did not try again what the outage of a store has left in its memory.
+            is_open |= not program.closed and self._machines.keeps_in_memory and self._faults.lacked_threads
             if program.process.alive and (program.held or is_open or not (self._journaled or program.closed)):
                 self._kill(program)
             program.process.end()
