@@ -40,12 +40,12 @@ class _Parts(Generic[G]):
     @property
     def settlements(self) -> list[Settlement]:
         """The settlements of the parts that have ended, in order. A part without spend has none."""
-        return list(self._settlements)
+        return [*self._settlements, *filter(None, [self._guard.settlement if self._guard is not None else None])]
 
     @property
     def spent(self) -> Amount | None:
         """The total that all parts have spent; None if nothing."""
-        amounts = [each.actual for each in self._settlements]
+        amounts = [each.actual for each in self.settlements]
         if self._guard is not None and self._guard.spent is not None and not self._guard._state.finalized:
             amounts.append(self._guard.spent)
         return sum(amounts[1:], amounts[0]) if amounts else None

@@ -68,9 +68,10 @@ def test_a_part_that_is_old_enough_is_followed_by_another(client: cycles.Cycles)
 
 def test_a_part_that_was_settled_by_hand_is_followed_by_another(client: cycles.Cycles) -> None:
     with client.lease_series(cycles.tokens(100), action=ACTION) as series:
-        series.next().commit(cycles.tokens(7))
+        settlement = series.next().commit(cycles.tokens(7))
+        assert (series.settlements, series.spent) == ([settlement], cycles.tokens(7))
         series.next().commit(cycles.tokens(8))
-    assert series.spent == cycles.tokens(15)
+    assert (len(series.settlements), series.spent) == (2, cycles.tokens(15))
 
 
 def test_a_series_that_raises_commits_what_is_spent(server: EmbeddedServer, client: cycles.Cycles) -> None:
