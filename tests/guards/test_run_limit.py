@@ -248,6 +248,15 @@ def test_a_limit_that_is_entered_twice_counts_each_reservation_once(client: cycl
     assert limit.spent == cycles.usd(2)
 
 
+def test_a_limit_that_is_entered_again_inside_its_block_applies_after_the_inner_block(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(2)) as limit:
+        with limit:
+            spend(client, 1)
+        denied(client, 2)
+    spend(client, 2)
+    assert limit.spent == cycles.usd(1)
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_guard_that_is_attached_again_counts_once_and_until_its_end(client: cycles.Cycles, is_async: bool) -> None:
     async def attach_async(token: str) -> None:

@@ -110,6 +110,21 @@ def test_the_bytes_of_a_request_are_those_of_h11() -> None:
         assert sent == quick._start_h11(request_sent=False)
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://cycles.example:443/p", b"cycles.example"),
+        ("http://cycles.example", b"cycles.example"),
+        ("http://cycles.example:443", b"cycles.example:443"),
+        ("http://[::1]", b"[::1]"),
+        ("https://[::1]:8443", b"[::1]:8443"),
+    ],
+)
+def test_the_host_has_the_port_unless_it_is_that_of_the_scheme(url: str, host: bytes) -> None:
+    sent = Http11(Endpoint(url), 1_000).request(Prepared("GET", "/v1/balances", HEADERS, b""))
+    assert b"\r\nHost: %b\r\n" % host in sent
+
+
 def test_one_connection_sends_each_request_with_its_own_headers() -> None:
     trace, other = (b"traceparent", b"00-1"), (b"traceparent", b"00-2")
     connection = Http11(ENDPOINT, 1_000)

@@ -160,6 +160,18 @@ def test_a_client_that_follows_redirects_does_not_follow_ours() -> None:
         assert elsewhere.connections == 0
 
 
+def test_an_async_client_that_follows_redirects_does_not_follow_ours() -> None:
+    async def main(stub: Stub) -> int:
+        async with httpx.AsyncClient(follow_redirects=True) as client:
+            connections = AsyncClient(Endpoint(stub.url), client, connect_timeout_s=60, max_connections=4)
+            request = Prepared("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}")
+            return (await connections.send(request, Limits(60.0))).status
+
+    with Stub() as elsewhere, Stub(ok(b"", 302, [("Location", elsewhere.url)])) as stub:
+        assert asyncio.run(main(stub)) == 302
+        assert elsewhere.connections == 0
+
+
 def test_a_transport_that_responds_from_memory_works() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(201, json={"path": request.url.path, "key": request.headers["x-cycles-api-key"]})

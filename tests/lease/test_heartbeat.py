@@ -17,7 +17,7 @@ import cycles
 from cycles._core.messages.requests import Prepared
 from cycles._drivers.work import scheduler
 from cycles._http.blocking import BlockingConnections
-from cycles._http.exchange import Limits
+from cycles._http.exchange import QUEUE_TIMEOUT_S, Limits
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.inside import runtime_of, state_of
@@ -439,8 +439,13 @@ def test_calls_that_use_all_connections_delay_no_heartbeat(
         committing.join()
 
 
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
 def test_a_heartbeat_waits_for_a_connection_no_longer_than_for_its_response(
-    client_of: Make, server_responded: Events, still: StillTime, monkeypatch: pytest.MonkeyPatch
+    client_of: Make,
+    server_responded: Events,
+    still: StillTime,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout_s: float | None,
 ) -> None:
     limits, send = dict[str, Limits](), BlockingConnections.send
 
@@ -450,13 +455,14 @@ def test_a_heartbeat_waits_for_a_connection_no_longer_than_for_its_response(
 
     monkeypatch.setattr(BlockingConnections, "send", note)
     with LeaseServer() as server, client_of(server) as client:
-        guard = reserve(client).acquire()
+        guard = reserve(client, timeout=timeout_s).acquire()
         still.beat(guard)
         server_responded.wait_for("LeaseExtended")
         guard.commit(cycles.tokens(1))
+        assert limits["commit"].timeout_s == (client.config.timeout if timeout_s is None else timeout_s)
     assert limits["extend"].timeout_s < TTL_MS / 1000
     assert limits["extend"].queue_timeout_s == limits["extend"].timeout_s
-    assert limits["commit"].queue_timeout_s > limits["commit"].timeout_s
+    assert limits["commit"].queue_timeout_s == QUEUE_TIMEOUT_S > limits["extend"].queue_timeout_s
 
 
 def test_an_async_close_waits_for_no_heartbeat(still: StillTime) -> None:

@@ -185,6 +185,8 @@ def test_spend_is_that_of_seven_days_by_the_day_of_the_commit(run: Cycles, monke
             (_format.moment(midnight_ms)[:10], "USD_MICROCENTS", 200_000_000),
         ]
         assert [line.split()[-1] for line in run("spend").out.splitlines()[1:]] == ["#" * 12] * 2
+        since = datetime.fromtimestamp(midnight_ms // 1000, UTC).isoformat()  # both were reserved before it
+        assert run("spend", "--by", "day", "--since", since, "--json").document["spend"] == rows
 
 
 @pytest.mark.parametrize(

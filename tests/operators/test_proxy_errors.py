@@ -409,6 +409,17 @@ def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
         assert place.spent == EXACT
 
 
+def test_a_settlement_that_the_ledger_does_not_confirm_is_pending_in_the_summary() -> None:
+    with proxied() as place:
+        place.server.faults.status("commit", 503, times=None)
+        place.provider.reply(usage=USED, text="one")
+        assert place.post("/openai/v1/chat/completions", json=CHAT).status_code == 200
+        totals = place.proxy.app.totals
+        assert (totals.calls, totals.spent, totals.document(1.0, 0)["pending"]) == (1, EXACT, 1)
+        assert ", 1 pending, " in totals.line(1.0, None)
+        place.server.faults.clear()
+
+
 def test_a_program_that_leaves_while_it_waits_pays_exactly() -> None:
     with proxied() as place:
         gate = threading.Event()

@@ -289,8 +289,10 @@ def test_delegate_returns_a_copy_of_the_environment_with_the_share(monkeypatch: 
     with proxied() as place:
         monkeypatch.setenv("CYCLES_PROXY_URL", _root(place))
         monkeypatch.setenv("MINE", "1")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{_root(place)}/openai/v1")  # as for every program in the run
         with cycles.delegate("researcher", cycles.usd(1)) as share:
             assert share.environment["MINE"] == "1"
+            assert share.environment["CYCLES_PROXY_URL"] == share.proxy_url != _root(place)
             assert share.environment["OPENAI_BASE_URL"] == f"{share.proxy_url}/openai/v1"
             assert share.proxy_url not in repr(share)
         assert cycles.delegate("researcher", "1USD") == share

@@ -308,17 +308,18 @@ def _caller(requests: list[str], status: str = "200 OK", first: str = "") -> Any
     return serve
 
 
-def test_tunnels_go_through_the_proxy_of_the_caller() -> None:
+@pytest.mark.parametrize("target", ["far.example:443", "[2001:db8::1]:443"])
+def test_tunnels_go_through_the_proxy_of_the_caller(target: str) -> None:
     requests: list[str] = []
     with listening(_caller(requests, first="r")) as port:
         caller = caller_proxy({"HTTPS_PROXY": f"http://me:p%40ss@127.0.0.1:{port}", "NO_PROXY": "127.0.0.1"})
         with proxied(tunnel=True, caller=caller) as place, opened(place) as connection:
-            line, first = send_connect(connection, "far.example:443")
+            line, first = send_connect(connection, target)
             assert line.startswith("HTTP/1.1 200")
             assert (first or connection.recv(1)) == b"r"
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
-    assert requests[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
+    assert requests[0].startswith(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n")
     assert "Proxy-Authorization: Basic bWU6cEBzcw==" in requests[0]
 
 

@@ -318,6 +318,14 @@ def test_a_flush_waits_no_longer_than_its_timeout(client: cycles.Cycles, shop: S
     shop.faults.clear()
 
 
+def test_a_chunk_that_was_released_is_not_pending(client: cycles.Cycles, shop: Shop) -> None:
+    pool = pool_of(client)
+    with pool.reserve(T(10)) as guard:
+        guard.release()
+    assert pool.flush(PATIENCE_S) == cycles.FlushReport()
+    assert len(shop.bodies("release")) == 1
+
+
 def test_a_settled_chunk_is_freed(client: cycles.Cycles) -> None:
     """A pool may live for weeks, and settles a chunk every half minute."""
     pool = pool_of(client)

