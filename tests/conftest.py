@@ -102,6 +102,14 @@ def _servers_end_quickly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _patient_disks() -> Iterator[None]:
+    """Take no disk for one that hangs because the machine is busy: a thread may need more than 2 s to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cycles._journal.files.bounded.DEADLINE_S", 60.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_root() -> Iterator[None]:
     """Let clients that trust the usual roots trust one of them: reading all of them takes longer than a call.
 

@@ -14,11 +14,10 @@ import pytest
 from cycles._core.pool.chunk_record import PREFIX, ChunkHeader
 from cycles._core.pool.sums import Totals
 from cycles._core.subjects import Action, Subject
-from cycles._journal.files import bounded, chunk_cells as pool_log, locked_file, record_files, spend as spend_log
+from cycles._journal.files import chunk_cells as pool_log, locked_file, record_files, spend as spend_log
 from cycles._journal.files.locked_file import fcntl, left
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record
-from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")
 
@@ -58,8 +57,7 @@ class Child:
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Child]]:
-    monkeypatch.setattr(bounded, "DEADLINE_S", PATIENCE_S)  # five forks of a large process may take more than 2 s
+def children() -> Iterator[list[Child]]:
     children: list[Child] = []
     yield children
     for child in children:
