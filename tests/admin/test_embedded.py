@@ -212,6 +212,20 @@ def test_the_audit_log_names_calls_and_errors(target: AdminTarget) -> None:
     assert (funded.resource_type, funded.resource_id, funded.status) == ("budget", f"{target.scope}:TOKENS", 200)
 
 
+def test_the_audit_log_tells_calls_without_a_valid_key_from_those_of_the_operator() -> None:
+    with (
+        EmbeddedServer(admin_api_key="k") as server,
+        httpx.Client(transport=server.transport()) as http,
+    ):
+        other = Admin("http://embedded.test", "wrong", http_client=http)
+        with pytest.raises(cycles.UnauthorizedError):
+            other.create_tenant("acme", "Acme")
+        admin = Admin("http://embedded.test", "k", http_client=http)
+        wrong = http.post("http://embedded.test/v1/admin/tenants", headers={"X-Admin-API-Key": "k"}, json={"name": "x"})
+        assert wrong.status_code == 400
+        assert [(row.status, row.tenant_id) for row in admin.audit()] == [(400, "__admin__"), (401, "__unauth__")]
+
+
 def test_budgets_that_are_used_alike_are_listed_by_scope() -> None:
     scopes = [f"tenant:acme/agent:{name}" for name in ("c", "a", "b")]
     with (

@@ -198,6 +198,7 @@ def test_a_rotated_key_has_the_properties_of_the_old_one() -> None:
 
 
 Wrong = Callable[[Admin], Any]
+POLICY = {"name": "p", "scope_pattern": "tenant:acme"}
 
 
 @pytest.mark.parametrize(
@@ -221,6 +222,11 @@ Wrong = Callable[[Admin], Any]
         (lambda admin: admin.create_webhook("https://a.test", []), "event_types"),
         (lambda admin: admin.onboard("acme", "A", budgets={"tenant:b": FIVE}, key_name="k"), "not a scope of tenant"),
         (lambda admin: admin.raw("nope"), "no 'nope'"),
+        (
+            lambda admin: admin.raw("createPolicy", body=POLICY | {"caps": {"a": float("nan")}}),
+            "cannot be encoded as JSON",
+        ),
+        (lambda admin: admin.raw("createPolicy", body=POLICY | {"caps": {"a": {1}}}), "cannot be encoded as JSON"),
         (lambda admin: admin.fund("tenant:a", 5, operation="RESET_SPENT", spent=FIVE), "amount must be an amount"),
         (lambda admin: admin.create_tenant("acme\n", "x"), "tenant_id: must match"),
         (lambda admin: admin.create_tenant("acme", "x", metadata=["a"]), "metadata must be a mapping"),

@@ -35,7 +35,7 @@ from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.journal.kit import BASE, a_record
-from tests.support.inside import runtime_of
+from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
 
@@ -72,6 +72,32 @@ def at_each_point(folder: str, make: Callable[[], tuple[Callable[[], object], Ca
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")
+def test_of_two_threads_that_change_a_guard_none_overwrites_the_other() -> None:
+    """A lease that is lost while another thread ends the guard does not make it active again."""
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}) as server,
+        server.client(tenant="acme", journal=False) as client,
+    ):
+
+        def make() -> tuple[Callable[[], object], Callable[[], object]]:
+            guards.append(client.reserve(cycles.tokens(1), action=("a", "b")).acquire())
+            state = state_of(guards[-1])
+            threads.append(threading.Thread(target=partial(state.apply, "release_started")))
+
+            def begin() -> None:
+                threads[-1].start()
+                threads[-1].join(0.002)  # it comes as far as the lock of this one lets it
+
+            return begin, partial(state.apply, "lease_lost", if_accepted=True)
+
+        guards, threads = list[cycles.Guard](), list[threading.Thread]()
+        assert at_each_point("/cycles/_flows/", make) > 3
+        for thread in threads[:-1]:  # the call has fewer points than it has runs
+            thread.join(PATIENCE_S)
+        assert {guard.state for guard in guards[:-1]} == {"released"}
 
 
 def test_an_interrupted_set_wakes_every_caller_that_waits() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import queue
+import select
 import socket
 import threading
 import time
@@ -58,6 +59,33 @@ def joins_of(pool: Any) -> threading.Semaphore:
 
     pool.join = note
     return joined
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="sockets have a timeout there")
+def test_a_connection_is_used_again_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait of a millisecond for the end of an idle connection would be added to each request."""
+    waits: list[float] = []
+
+    class Poll:
+        def __init__(self) -> None:
+            self._poll = usual()
+            self.register = self._poll.register
+
+        def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+            waits.append(timeout_ms)
+            return self._poll.poll(timeout_ms)
+
+    usual = select.poll
+    monkeypatch.setattr(select, "poll", Poll)
+    with Stub() as stub:
+        connections = threads(stub.url)
+        post(connections)
+        first = len(waits)
+        post(connections)
+        connections.close()
+        assert stub.connections == 1
+    assert first > 0
+    assert waits[first] == 0
 
 
 def test_sixteen_threads_share_four_connections_and_each_gets_its_own_response() -> None:

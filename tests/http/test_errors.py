@@ -146,6 +146,8 @@ def test_a_key_that_the_server_echoes_is_redacted(call: Caller, caplog: pytest.L
         (["test"], "the latest test-key: test", "the latest [api key]-key: [api key]"),
         (["a.c"], "abc a.c", "abc [api key]"),
         (["longer-key"], "xlonger-keyx", "x[api key]x"),
+        (["12345678"], "x12345678x", "x[api key]x"),
+        (["1234567"], "x1234567x", "x1234567x"),
         (["key-1234-and-more", "key-1234"], "key-1234-and-more", "[api key]"),
     ],
 )

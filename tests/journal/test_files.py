@@ -324,6 +324,24 @@ def test_a_record_that_is_saved_after_the_close_leaves_no_file(journal: Journal)
     assert all_files(journal) == set()
 
 
+def test_a_record_that_is_deleted_during_the_close_leaves_no_file(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close comes after the file has got its other name."""
+    journal.save(a_record())
+    usual = os.stat
+
+    def close_before(path: Any, **options: Any) -> os.stat_result:
+        monkeypatch.undo()
+        journal.close()
+        return usual(path, **options)
+
+    monkeypatch.setattr(os, "stat", close_before)
+    journal.delete(a_record())
+    assert os.stat is usual
+    assert all_files(journal) == set()
+
+
 def test_a_file_is_used_again_for_records_of_any_length(
     journal: Journal, open_journal: Callable[..., Journal], told: Told
 ) -> None:

@@ -37,6 +37,10 @@ def test_the_rate_is_that_of_the_last_15_minutes_or_since_the_first_commit() -> 
     assert forecast([*commits, (15.1, 10_000)]) == Forecast(*PLACE, 1_200, NOW + 30 * MINUTE)
 
 
+def test_the_last_unit_of_a_budget_has_a_forecast() -> None:
+    assert forecast([(10, 100), (5, 100), (1, 100)], remaining=1) == Forecast(*PLACE, 1_800, NOW + 2_000)
+
+
 @pytest.mark.parametrize(
     ("commits", "remaining"),
     [

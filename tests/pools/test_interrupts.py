@@ -16,9 +16,12 @@ from cycles._core.pool.allotment import Move
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
+from cycles._drivers.io.threads import BlockingIo
+from cycles._flows.pool import in_chunk
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import Place, Waiter
+from cycles._flows.pool.pool import PoolState
 from tests.support.points import run_at
 from tests.support.short import IS_SHORT
 
@@ -358,6 +361,53 @@ def test_a_second_signal_loses_nothing_that_a_chunk_has_no_space_for(
     with pytest.raises(KeyboardInterrupt):
         guard.commit(T(2_000))
     monkeypatch.undo()
+    pool.close()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (2_000, 0)
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Interrupt the first call of a function; later ones run."""
+    usual = getattr(owner, name)
+
+    def first(*_: object) -> None:
+        monkeypatch.setattr(owner, name, usual)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, first)
+
+
+@ignore_dropped
+def test_a_signal_after_an_amount_is_counted_loses_nothing_that_a_chunk_has_no_space_for(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(client)
+    guard: Any = pool.reserve(T(5)).acquire()
+    interrupt_once(monkeypatch, PoolState, "carry_out")
+    with pytest.raises(KeyboardInterrupt):
+        guard.commit(T(2_000))
+    pool.close()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (2_000, 0)
+
+
+@ignore_dropped
+def test_a_signal_while_a_caller_sends_what_no_worker_takes_loses_nothing(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is full, so the caller sends what the chunk has no space for."""
+    pool = pool_of(client)
+    guard: Any = pool.reserve(T(5)).acquire()
+    hand_over, declined = BlockingIo.hand_over, list[object]()
+
+    def decline_once(io: BlockingIo, work: Any, **how: Any) -> bool:
+        declined.append(work)
+        return len(declined) > 1 and hand_over(io, work, **how)
+
+    monkeypatch.setattr(BlockingIo, "hand_over", decline_once)
+    interrupt_once(monkeypatch, in_chunk, "settle_queued")
+    with pytest.raises(KeyboardInterrupt):
+        guard.commit(T(2_000))
     pool.close()
     assert client.flush(5).pending == 0
     assert shop.money() == (2_000, 0)

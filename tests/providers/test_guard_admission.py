@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles.providers._queue import Admissions
 from cycles.providers._settle import TASK, end_call, open_call
 from tests.providers.admissions import TOKEN, Line, dollars
 from tests.support.short import fewer
@@ -170,6 +171,13 @@ def test_a_call_that_can_never_fit_is_denied_also_while_others_run(make: Make) -
     assert "requested" not in str(error)
     assert [event.estimate for event in line.events_of("Denied")] == [dollars(9)]
     line.end(running, 1)
+
+
+def test_a_denial_names_the_highest_output_limit_that_fits(make: Make) -> None:
+    line = make(10)
+    line.end(line.open(6), 6)
+    error = line.start(line.call(9, min_output_tokens=5)).error()
+    assert "an output limit of at most 4 tokens or cycles fund " in str(error)
 
 
 def test_a_call_that_can_never_fit_is_denied_also_behind_a_queue(make: Make) -> None:
@@ -492,6 +500,27 @@ def test_an_interrupted_thread_leaves_the_queue(make: Make, monkeypatch: pytest.
     line.end(running, 1)
     assert second.tokens == 9
     assert line.reserves() == [10, 10, 10, 9]
+
+
+def test_a_thread_that_is_interrupted_as_it_joins_leaves_the_queue(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = make(10)
+    if line.is_async:
+        pytest.skip("a task is not cancelled there")
+    running = line.open(10)
+
+    def join_and_interrupt(admissions: Admissions, *given: Any) -> None:
+        with monkeypatch.context() as before:
+            before.setattr(Admissions, "join", join)
+            admissions.join(*given)
+        raise KeyboardInterrupt
+
+    join = Admissions.join
+    with monkeypatch.context() as during:
+        during.setattr(Admissions, "join", join_and_interrupt)
+        assert isinstance(line.start(line.call(10)).error(), KeyboardInterrupt)
+    second = line.waiting(10)
+    line.end(running, 1)
+    assert second.tokens == 9
 
 
 def test_a_call_whose_event_loop_has_stopped_holds_up_nothing(make: Make) -> None:

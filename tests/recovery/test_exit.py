@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +27,8 @@ from tests.support.deadlines import Unanswered, no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 from tests.support.waiting import hold_responses, until
+
+ROOT = Path(__file__).parents[2]
 
 
 def reserved(world: Setup) -> int:
@@ -250,6 +254,26 @@ def test_guards_for_which_no_time_is_left_after_the_close_are_named(
     (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
     assert f"{guard.reservation_id} (7 tokens)" in warning
     guard.commit()
+
+
+@pytest.mark.parametrize("end", ["client.close()", "del client"])
+def test_a_guard_that_outlives_its_client_is_settled_when_the_interpreter_ends(end: str) -> None:
+    program = f"""
+import atexit, gc
+import cycles
+server = cycles.EmbeddedServer({{"tenant:acme": cycles.tokens(100)}})
+atexit.register(lambda: print(server.spent("tenant:acme").amount))  # it runs after the hooks of the clients
+reserving = dict(estimate=cycles.tokens(5), action=("a", "b"))
+server.client(tenant="acme", journal=False).decide(**reserving)  # of this client, nothing is left at the exit
+client = server.client(tenant="acme", journal=False)
+guard = client.reserve(**reserving).acquire()
+guard.spend(cycles.tokens(3))
+{end}
+gc.collect()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "3\n"
+    assert "Traceback" not in done.stderr
 
 
 def test_a_client_that_is_closed_without_guards_is_done_at_exit(world: Setup) -> None:

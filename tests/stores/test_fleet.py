@@ -7,7 +7,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import file_name
 from cycles._errors import StoreError
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
@@ -568,6 +569,26 @@ async def test_the_commits_of_many_tasks_are_put_together(
     assert records(store) == []
 
 
+def test_a_commit_is_put_into_the_store_once(
+    worker: Callable[..., cycles.Cycles], server: cycles.EmbeddedServer
+) -> None:
+    puts: list[int] = []
+
+    class Store(MemoryStore):
+        def bind(self, *_: Any, **__: Any) -> MemoryStore:
+            return self
+
+        def put(self, items: Sequence[Put]) -> list[str | None]:
+            puts.append(len(items))
+            return super().put(items)
+
+    client = worker(journal_store=Store())
+    with client.reserve(FIVE, action=ACTION) as guard:
+        guard.commit(THREE)
+    assert puts == [1]
+    assert spent(server) == 3
+
+
 def test_a_record_that_json_cannot_express_stops_no_other_one_of_its_round_trip(
     worker: Callable[..., cycles.Cycles], store: MemoryStore
 ) -> None:
@@ -575,6 +596,18 @@ def test_a_record_that_json_cannot_express_stops_no_other_one_of_its_round_trip(
     results = shared(worker()).put_many([a_record("first"), a_record("second"), bad, a_record("last")])
     assert results == [PutResult.SAVED, PutResult.SAVED, PutResult.FAILED, PutResult.SAVED]
     assert {record.reservation_id for record in records(store)} == {"first", "second", "last"}
+
+
+def test_files_that_the_store_does_not_take_are_known_as_requests_of_unknown_cost(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore
+) -> None:
+    """A client charges these first. Of the two, the store is asked only for one while it fails."""
+    journal = shared(worker())
+    for name in ("first", "second"):
+        assert journal.local.save(a_record(name, sent=True))
+    store.fails = "it is down"
+    found = journal.pending()
+    assert journal.sent(found) == {file_name("first"), file_name("second")}
 
 
 def test_a_client_says_at_its_start_what_a_store_may_lose(

@@ -113,6 +113,16 @@ def test_changes_by_the_operator_are_events(server: cycles.EmbeddedServer, hook:
     assert funded.tenant_id == "new"
 
 
+def test_an_operator_who_leaves_nothing_of_a_budget_exhausts_it(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    secret = server.webhooks.subscribe(hook.url, ["budget.exhausted"]).secret
+    for amount in (5, 0):
+        server.ledger.set_budget("tenant:new", cycles.tokens(amount))
+    assert server.webhooks.deliver() == 1
+    (event,) = hook.events(secret)
+    amounts = {name: event.data[name] for name in ("allocated", "remaining", "spent", "reserved", "threshold")}
+    assert amounts == {"allocated": 0, "remaining": 0, "spent": 0, "reserved": 0, "threshold": 1.0}
+
+
 def test_the_admin_operations_name_what_they_do(server: cycles.EmbeddedServer, hook: Hook) -> None:
     types_of_funding = ["funded", "debited", "reset", "reset_spent", "debt_repaid", "frozen", "unfrozen", "created"]
     secret = server.webhooks.subscribe(hook.url, [f"budget.{name}" for name in types_of_funding]).secret
@@ -125,8 +135,8 @@ def test_the_admin_operations_name_what_they_do(server: cycles.EmbeddedServer, h
         body = {"operation": operation, "amount": {"unit": "TOKENS", "amount": amount}, "reason": "why"}
         status, response = api("POST", path, body)
         assert status == 200, response
-    for change in ("freeze", "unfreeze"):
-        assert api("POST", f"/v1/admin/budgets/{change}?scope=tenant:acme&unit=TOKENS", {})[0] == 200
+    for change, reason in (("freeze", {}), ("unfreeze", None)):  # its body is optional
+        assert api("POST", f"/v1/admin/budgets/{change}?scope=tenant:acme&unit=TOKENS", reason)[0] == 200
     server.webhooks.deliver()
     events = [event for event in hook.events(secret) if event.request_id is not None]
     names = ["funded", "debited", "reset", "debt_repaid", "reset_spent", "frozen", "unfrozen"]
