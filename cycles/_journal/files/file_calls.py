@@ -57,9 +57,7 @@ def discard(temporary: str) -> None:
     """Remove a file that is not complete; if that is not possible, empty it."""
     try:
         os.unlink(temporary)
-    except FileNotFoundError:
-        pass  # it has its final name
-    except OSError:  # it stays: a start must not take what is in it for a record that was saved
+    except OSError:  # it has its final name, or stays: a start must not take what is in it for a record that was saved
         with contextlib.suppress(OSError):
             os.truncate(temporary, 0)
 
