@@ -142,6 +142,22 @@ def test_keys_and_permissions(
     assert (response.status_code, response.json().get("error")) == (status, code)
 
 
+def test_a_tenant_key_reads_the_budgets_of_its_tenant_only(target: AdminTarget) -> None:
+    target.onboarded()
+    other = f"{target.tenant}-2"
+    target.admin.onboard(other, "Other", budgets={f"tenant:{other}": TEN}, key_name="other")
+    secret = target.admin.create_api_key(target.tenant, "b", permissions=["budgets:read"]).secret
+    statuses = [
+        target.send(
+            "GET",
+            f"/v1/admin/budgets/lookup?scope=tenant:{tenant}&unit=TOKENS",
+            headers={"X-Cycles-API-Key": secret},
+        ).status_code
+        for tenant in (target.tenant, other)
+    ]
+    assert statuses == [200, 403]
+
+
 def test_a_lost_response_of_the_embedded_server_is_repeated() -> None:
     with EmbeddedServer(admin_api_key="k") as server, httpx.Client(transport=server.transport()) as http:
         admin = Admin("http://embedded.test", "k", http_client=http)

@@ -1,4 +1,4 @@
-"""A read that is repeated takes no longer than one timeout."""
+"""A read that is repeated takes no longer than one timeout. A write is repeated a number of times."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from attrs import evolve
 
 from cycles._core.messages.outcome import Outcome, Unreachable
 from cycles._core.messages.requests import Call, CallOptions
-from cycles._core.protocol import GET_BALANCES
+from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES
 from cycles._drivers.io.threads import CLOCK
 from cycles._flows.io import Settings, run
-from cycles._flows.retry import send_read
+from cycles._flows.retry import send_read, send_write
 
 
 class Silent:
@@ -21,6 +21,7 @@ class Silent:
     def __init__(self) -> None:
         self.now_ms = 0.0
         self.timeouts: list[float | None] = []
+        self.pauses: list[float | None] = []
         self.settings = Settings("http://localhost", 10.0, 1)
         self.clock = evolve(CLOCK, now_ms=lambda: self.now_ms, random=lambda: 0.5)
 
@@ -30,6 +31,7 @@ class Silent:
         return Unreachable("no response")
 
     async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
+        self.pauses.append(timeout_s)
         self.now_ms += (timeout_s or 0.0) * 1000
         return False
 
@@ -41,3 +43,11 @@ def test_each_attempt_has_what_is_left_of_the_timeout(own: float | None, timeout
     assert isinstance(outcome, Unreachable)
     assert client.timeouts == pytest.approx(timeouts)
     assert client.now_ms <= (own or 10.0) * 1000
+
+
+def test_a_write_is_sent_again_immediately_and_then_after_pauses_that_grow() -> None:
+    client: Any = Silent()
+    outcome = run(send_write(client, Call(CREATE_RESERVATION, options=CallOptions(max_retries=4))))
+    assert isinstance(outcome, Unreachable)
+    assert len(client.timeouts) == 5
+    assert client.pauses == pytest.approx([0.1, 0.2, 0.4])

@@ -82,8 +82,14 @@ class TestTime:
         assert second.reservation_id != first.reservation_id
         shop.until(lambda: first.state == "committed")
 
+    @pytest.mark.parametrize("is_denied", [False, True])
     def test_a_chunk_that_is_opened_while_its_pool_closes_is_released(
-        self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: cycles.Cycles,
+        shop: Shop,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        is_denied: bool,
     ) -> None:
         arrived, respond, errors = threading.Event(), threading.Event(), list[str]()
         pool, handle = pool_of(client, settle_ms=3_600_000), shop.server.handle
@@ -92,6 +98,8 @@ class TestTime:
             if request.target == "/v1/reservations":
                 arrived.set()
                 assert respond.wait(PATIENCE_S)
+                if is_denied:
+                    shop.server.faults.status("reserve", 403)
             return handle(request)
 
         def wait_for_the_chunk() -> None:
@@ -111,6 +119,8 @@ class TestTime:
         waiter.join()
         assert errors == ["this pool is closed: make a new one with client.pool(...)"]
         shop.until(lambda: shop.money() == (0, 0))
+        client.close()
+        assert "Traceback" not in caplog.text
 
 
 class TestLostLeases:
