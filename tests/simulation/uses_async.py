@@ -167,8 +167,10 @@ async def dropped_async(program: Program, op: Op) -> None:
 
 async def transfer_async(program: Program, op: Op) -> None:
     guard = await program.reserve(op)
-    token = guard.detach()
+    token, reservation_id = guard.detach(), str(guard.reservation_id)
+    program.lost.add(reservation_id)  # a task that is cancelled before it has the guard leaves it to the token
     async with program.client.attach(token) as continued:
+        program.lost.discard(reservation_id)
         program.entered(op, continued)
         await commit(program, op, continued, 55)
 
