@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
 from cycles._core.settlement.put import PutResult
@@ -596,14 +597,15 @@ def test_a_close_leaves_no_log_of_a_chunk_that_another_client_has_settled(
     assert spent(server) == 7
 
 
+def a_chunk(amount: int) -> Record:
+    metadata = {"pool_chunk": 1, "pool_calls": 1}
+    body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": amount}, "metadata": metadata}
+    return a_record(commit_body=body, event_fallback_body=body, base_url="")
+
+
 def test_a_settled_sum_replaces_no_larger_one_if_its_put_had_no_response(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def a_chunk(amount: int) -> Record:
-        metadata = {"pool_chunk": 1, "pool_calls": 1}
-        body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": amount}, "metadata": metadata}
-        return a_record(commit_body=body, event_fallback_body=body, base_url="")
-
     owner = Owner(worker())
     journal, other = shared(owner.client), shared(worker())
     put = owner.store.put
@@ -620,3 +622,21 @@ def test_a_settled_sum_replaces_no_larger_one_if_its_put_had_no_response(
     journal.delete(a_chunk(7))
     journal.tick(0)
     assert sums(store) == [12]
+
+
+@pytest.mark.parametrize("left", [7, 5])
+def test_the_file_of_a_chunk_goes_once_the_store_has_all_of_it(
+    worker: Callable[..., cycles.Cycles], clock: StoreClock, left: int
+) -> None:
+    """A process that was killed in an outage left it, and another one had recovered the chunk and made it an event."""
+    client, other = worker(), shared(worker())
+    journal = shared(client)
+    assert other.put(evolve(a_chunk(7), mode="event")) is PutResult.SAVED
+    assert journal.local.save(a_chunk(left))
+    clock.now += CLAIM_MS
+    (entry,) = set(journal.pending())
+    record = journal.load(entry)
+    assert (record.mode, record.actual) == ("event", T(7))
+    journal.delete(record)
+    journal.tick(0)
+    assert files(client) == []

@@ -307,8 +307,7 @@ class WorkQueue:
     def in_other_threads(self, listed: list[PendingSettlement]) -> list[PendingSettlement]:
         """Return what callers, or threads of pools, are settling at this moment, without what is listed already."""
         known = {each.reservation_id for each in listed}
-        found = [record for record in self._records.in_memory() if record.reservation_id not in known]
-        return self._shown([(record, None) for record in found])
+        return self._shown([(each, None) for each in self._records.in_memory() if each.reservation_id not in known])
 
     def rejected(self) -> list[PendingSettlement]:
         """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""

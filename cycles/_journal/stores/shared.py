@@ -278,7 +278,7 @@ class StoreJournal:
 
     def _lose(self, key: str, stored: Stored, raw: bytes, held: Held | None) -> bool:
         """Leave a record to the client that has it. A new record with another amount is sent without being saved."""
-        record = decode(raw)
+        record, theirs = decode(raw), decoded(stored.record)
         is_chunk = guards_of(record) is not None
         with self._lock:
             if held is None and not is_chunk:  # two settlements of one reservation, which the server decides
@@ -287,7 +287,8 @@ class StoreJournal:
             self._held.pop(key, None)
             if is_chunk:
                 self._watched.add(key)
-        if held is not None and held.place in _HAS_FILE and not is_chunk:  # the store has it
+        has_all = not is_chunk or (theirs is not None and sum_of(theirs) >= sum_of(record))
+        if held is not None and held.place in _HAS_FILE and has_all:
             self.local.delete(record)
         return False
 
