@@ -468,3 +468,18 @@ def test_a_failing_store_does_not_end_the_claims(caplog: pytest.LogCaptureFixtur
         with pytest.raises(ZeroDivisionError):  # its worker logs it
             jobs.pop()()
         assert jobs == [next_tick]
+
+
+def test_no_worker_is_looked_for_while_nothing_is_due_or_all_run(shop: Shop) -> None:
+    """A loop would be woken twenty times a second for ever."""
+    client = shop.client(retry_initial_delay=600.0)
+    background = runtime_of(client).background
+    assert not background.is_worker_possible(0)
+    shop.faults.status("commit", 503, times=None)
+    guard = client.reserve(T(5), action=ACTION).acquire()
+    assert guard.commit(T(3)).status == "pending"
+    assert background.is_worker_possible(0)
+    assert not background.is_worker_possible(work_queue.WORKERS)
+    shop.faults.clear()
+    assert client.flush(PATIENCE_S).pending == 0
+    assert not background.is_worker_possible(0)

@@ -243,6 +243,12 @@ def test_calls_of_hosted_tools_are_reserved(body: dict[str, Any], searches: dict
     assert dict(shape_of(body).searches) == searches
 
 
+@pytest.mark.parametrize("body", [{"input": "x"}, ["x"]])
+def test_an_embedding_has_no_output(body: Any) -> None:
+    assert shape_of(body, kind="embedding", output_tokens=5).output_tokens == 0
+    assert shape_of(body, output_tokens=5).output_tokens == 5
+
+
 @pytest.mark.parametrize("name", ["guardrailConfig", "guardrailIdentifier"])
 def test_a_guardrail_is_reserved_for_each_thousand_characters(name: str) -> None:
     body = {name: "", "messages": ["x" * 1001]}

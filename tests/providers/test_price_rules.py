@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 import cycles
 from cycles._core.values.counts import PART_OF
-from cycles._usage.tool_prices import FACTORS, TOOL_PRICES
+from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete
 from cycles.prices import Origin
 from cycles.usage import Usage, google, openai
 from tests.providers.bodies import gemini, responses
@@ -256,3 +257,12 @@ def test_output_without_details_has_the_modality_of_the_response() -> None:
 def test_partial_usage_is_completed_from_its_total(usage: dict[str, Any], counts: tuple[int, int | None]) -> None:
     seen = openai({"id": "r", "model": "m", "usage": usage}).responses()[0].counts
     assert (seen["tokens_input"], seen.get("tokens_output")) == counts
+
+
+def test_a_price_that_is_the_makers_has_its_other_rates_too() -> None:
+    of_maker = cycles.Price("1", "2", cached_input="0.1", cache_write="1.25")
+    price, rules = complete(cycles.Price("1", "2", cached_input="0.5"), [], "m", "openai", of_maker, {})
+    assert (price.cached_input, price.cache_write) == (Decimal("0.5"), Decimal("1.25"))
+    assert (rules.get("tokens_cached_input"), rules.get("tokens_cache_write")) == (None, "maker")
+    price, rules = complete(cycles.Price("1", "3"), [], "m", "openai", of_maker, {})
+    assert (price.cached_input, price.cache_write) == (None, None)

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from attrs import evolve
@@ -601,6 +601,16 @@ def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: 
     problem = problem_of_two_guards(world)
     assert "is not written ahead" in problem.detail
     assert "bytes" in problem.detail
+
+
+def test_a_log_of_spend_that_cannot_be_written_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Entry, "write", fail)
+    problem = problem_of_two_guards(world)
+    assert "spend is not written ahead (the disk is full)" in problem.detail
+    assert world.server.charged == 14
 
 
 def test_a_system_without_file_locks_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
