@@ -20,7 +20,7 @@ from tests.mutation.plugin import MAP_FILES, MAP_FOLDER
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "mutation"
 MOST_TESTS: Final = 200  # kept for a line: the quick ones that run few other lines
-MOST_CASES: Final = 2  # of the same test function among them: its other cases would find the same
+MOST_CASES: Final = 2  # of the same test function come first: its other cases often find the same
 NEAR: Final = 5  # lines above and below a fault; a test that runs a rare one of them is likely to see the fault
 
 
@@ -120,15 +120,14 @@ def joined(notes: list[dict[str, Any]]) -> CoverageMap:
 
 
 def _best(numbers: list[int], tests: list[str]) -> list[int]:
-    """Return the first tests, with few cases of each test function."""
+    """Return the first tests: few cases of each test function, and further cases if there are not enough tests."""
     cases: Counter[str] = Counter()
-    kept = []
+    kept, further = list[int](), list[int]()
     for number in numbers:
         function = tests[number].partition("[")[0]
         cases[function] += 1
-        if cases[function] <= MOST_CASES:
-            kept.append(number)
-    return kept[:MOST_TESTS]
+        (kept if cases[function] <= MOST_CASES else further).append(number)
+    return [*kept, *further][:MOST_TESTS]
 
 
 def measure(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.mutation import random_order, run
-from tests.mutation.coverage_map import CoverageMap, joined, load, path_of_this_state
+from tests.mutation.coverage_map import MOST_TESTS, CoverageMap, joined, load, path_of_this_state
 from tests.mutation.mutants import mutants_of
 from tests.support.waiting import until
 
@@ -244,7 +244,11 @@ def test_a_line_keeps_few_cases_of_a_test_and_prefers_tests_that_run_rare_lines_
     mutant = mutants_of("cycles/_core/price.py", "def f():\n    if a:\n        b = c\n")[0]
     assert mutant.first == 2
     found = joined([{"tests": ids, "seconds": seconds, "files": files}]).tests_of(mutant)
-    assert found == ["tests/test_b.py::test_rare", *ids[:2]]
+    assert found == ["tests/test_b.py::test_rare", *ids[: MOST_TESTS - 1]]  # a line may be the only one of its case
+    others = [f"tests/test_c.py::test_{number}" for number in range(MOST_TESTS)]
+    note = {"tests": [*ids[:300], *others], "seconds": [0.01] * 500, "files": {mutant.path: {"2": list(range(500))}}}
+    found = joined([note]).tests_of(mutant)
+    assert found == [*ids[:2], *others[:-2]]
 
 
 def test_the_share_of_a_package_below_its_bar_fails() -> None:
