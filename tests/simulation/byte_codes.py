@@ -36,6 +36,7 @@ SWITCHES: Final = 0.002  # how often another thread runs before a byte code
 _PACKAGE: Final = str(Path(cycles.__file__).parent)
 _POOL: Final = ("_flows/pool/", "_core/pool/", "_client/pool.py", "_client/reservation.py", "_flows/block_end.py")
 _INSIDE: Final = (None, "_admit", "commit_quickly", "_end_in", "carry_out", "free")
+_LATE: Final = "fail_waiters"  # of a chunk whose lease is over when it arrives
 _DEPTH: Final = 4
 # Python looks for signals after calls, at the start of functions and at the end of loops; see tests/support/points.py.
 _CHECKED: Final = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "FOR_ITER")
@@ -111,6 +112,8 @@ class _PoolTracer:
         raises, uses = (swarm.weight(name) for name in (POOL_RAISES, POOL_USES))
         acts = random.choices((POOL_RAISES, POOL_USES), (raises, uses), k=2)
         self._inside = random.choice(_INSIDE)
+        if swarm.late_chunks and Random(f"late {hub.seed} {number}").random() < 0.7:
+            self._inside = _LATE
         most = MOST_POINTS if self._inside is None else MOST_POINTS_INSIDE
         self._acts = sorted((int(most ** random.random()), act) for act in acts)
         self._points = 0

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ from attrs import define, field
 
 from cycles._core.pool.sums import SECTOR
 from cycles._core.settlement import record as records
+from cycles._journal.files.locked_file import NEW
 from tests.simulation.hub import Hub, Process
 from tests.simulation.swarm import Swarm
 
@@ -33,6 +34,8 @@ CALLS: Final = {
 """The features with which a call of the disk fails, and its error."""
 HANGS: Final = "disk hangs"
 HANGS_S: Final = (0.5, 3.0, 20.0)
+KILL: Final = "kill at a new log"
+MOST_CALLS: Final = 6  # of logs that are made, before the one at which their process is killed
 GIVEN_UP_S: Final = 1.9  # the journal gives a call up after 2 s, so what it writes may be missing
 
 
@@ -60,10 +63,18 @@ class SimOs:
     """The module `os` as the journal sees it. Calls that it does not replace go to the real module.
 
     What was not fsynced may be lost by `lose_power`: the content of a file, and the change of a name in a folder.
+
+    Args:
+        hub: The machine.
+        swarm: The features of the run.
+        kill: Kills a process that makes a log.
     """
 
-    def __init__(self, hub: Hub, swarm: Swarm) -> None:
+    def __init__(self, hub: Hub, swarm: Swarm, kill: Callable[[Process], None]) -> None:
         self._hub = hub
+        self._kill = kill
+        kills = Random(f"new logs {hub.seed}")
+        self.until_kill = kills.randrange(1, MOST_CALLS) if KILL in swarm and kills.random() < 0.7 else 0
         self._swarm = swarm
         self.faults = DiskFaults()
         self.was_read_only = False  # or it did not take a file of which nothing is known
@@ -99,6 +110,7 @@ class SimOs:
 
     def write(self, handle: int, content: bytes) -> int:
         self._step()
+        self._at_new_log(self._open[handle].path)
         if self._hub.random.random() < self.faults.full:
             self._note_failed(handle, content)
             raise OSError(errno.ENOSPC, "no space left on device")
@@ -145,6 +157,7 @@ class SimOs:
 
     def replace(self, source: Any, target: Any) -> None:
         self._step()
+        self._at_new_log(str(source))
         if self._fails("rename fails", source):
             raise self._error("rename fails", source)
         self._rename(str(source), str(target))
@@ -287,6 +300,17 @@ class SimOs:
         if Path(path).name.startswith(("spend-", "pool-")) or Path(path).is_dir():
             self.was_read_only |= feature not in ("read fails", "stat fails")
         return True
+
+    def _at_new_log(self, path: str) -> None:
+        """Kill the process that makes a log before one of the calls that complete it, if the seed chooses this one."""
+        thread = self._hub.current
+        if thread is None or not self.until_kill or not path.endswith(NEW):
+            return
+        self.until_kill -= 1
+        if not self.until_kill:
+            self._swarm.matters(KILL)
+            self._hub.after(0, lambda: self._kill(thread.process))
+            self._hub.preempt_now()
 
     @staticmethod
     def _error(feature: str, path: Any) -> OSError:

@@ -132,6 +132,10 @@ class SeededFaults:
             self.at(begin_s + apart.random() * 20, self._set_clock)
             self._hub.at(self._hub.now_s + begin_s + 30.0, self._start_server)
 
+        if self._swarm.late_chunks:
+            self.has_faults = True
+            self._set_no_threads(on=True)
+            self._hub.at(self._hub.now_s + 60.0, lambda: self._set_no_threads(on=False))
         if "closed tenant" in self._swarm:
             self.has_faults = True
             self.at(Random(f"closed tenant {self._hub.seed}").random() * 30, self._server.close_tenant)

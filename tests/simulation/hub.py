@@ -52,6 +52,7 @@ class Process:
         self.threads: list[Thread] = []
         self.shared: dict[HasHolder, None] = {}  # the locks of modules that it holds
         self.wall_offset_s = 0.0  # of the clock of its machine
+        self.began_s = hub.now_s
         self.refused = 0  # how many threads of the SDK could not be started
         self.paused = 0  # how many pauses are not over
         self.parked: list[Thread] = []  # what could run if it was not paused

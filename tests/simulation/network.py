@@ -51,6 +51,11 @@ NETWORK: Final = (
 _PAGE: Final = b"<!doctype html><html><body>not available</body></html>"
 PAGES: Final = tuple((status, _PAGE) for status in (403, 404, 409, 410, 413, 422, 429, 502, 503))
 """Pages of a gateway, which say nothing about the request."""
+NO_ROUTE: Final = (403, 404, 410)
+"""The status of the page of a gateway that does not know where a request belongs."""
+EXTEND: Final = "/extend"
+SHORT_TTL_MS: Final = 1_000
+LATE_S: Final = 1.5  # more than such a lease lasts
 WAIT: Final = b"2"
 RETRY_AFTER: Final = (WAIT, b"Fri, 15 Jan 2027 08:00:30 GMT", b"soon", b"-7", b"1e9", b"")
 
@@ -97,6 +102,7 @@ class Exchange:
         self.reply: Reply | None = None
         self.error: ExchangeError | None = None
         self.over = False
+        self.confirms = False  # the reply is the undamaged success of the server
         self.page: tuple[int, bytes, list[tuple[bytes, bytes]]] | None = None  # what a gateway sends instead
         self.sent_s = server.hub.now_s
         self.notify: Any = lambda: None
@@ -110,6 +116,11 @@ class Exchange:
             return
         self.server.note_sent(self.request)
         delay_s = faults.delay_s * (0.5 + hub.random.random())
+        if self.server.is_without_route(self.request):
+            status = self.server.apart.choice(NO_ROUTE)
+            headers = [(b"Content-Type", b"text/html")]
+            hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), _PAGE, confirms=False))
+            return
         if faults.pages and self.server.apart.random() < faults.pages:
             self.server.swarm.matters("pages")
             status, body = self.server.apart.choice(PAGES)
@@ -149,6 +160,8 @@ class Exchange:
         """Send the server's response back, or lose or damage it."""
         hub, faults = self.server.hub, self.server.faults
         status, body = response.status, response.body
+        if status < 300 and self.process is not None and self.server.kills(self.request, self.process):
+            return
         if self._happens("lost_response"):
             hub.trace(f"{self.what}: {status}, the response is lost")
             if hub.random.random() < 0.5:
@@ -172,8 +185,15 @@ class Exchange:
         if self.page is not None:
             status, body, headers = self.page
         delay_s = faults.delay_s * (0.5 + hub.random.random())
+        if self.server.swarm.late_chunks and self._is_short_lease() and self.server.apart.random() < 0.5:
+            self.server.swarm.matters("late chunks")
+            delay_s += LATE_S
         confirms = status == response.status < 300 and body == whole
         hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), body, confirms=confirms))
+
+    def _is_short_lease(self) -> bool:
+        is_reserve = self.what.endswith("POST /v1/reservations")
+        return is_reserve and json.loads(self.request.body or b"{}").get("ttl_ms") == SHORT_TTL_MS
 
     def fail(self, kind: FailureKind, message: str, *, request_sent: bool) -> None:
         """End the attempt without a response."""
@@ -192,13 +212,16 @@ class Exchange:
             raise ExchangeError(FailureKind.TIMEOUT, "timed out", request_sent=True)
         if self.reply.status == 429 and (b"retry-after", WAIT) in self.reply.headers:
             self.server.defer(self.request, self.process, float(WAIT))
+        if self.confirms and self.request.target.endswith(EXTEND):
+            self.server.extended.add(key_in(self.request.body))
         return self.reply
 
     def _arrive(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, *, confirms: bool) -> None:
         if not self.over:
             self.server.note_answer(self.request, status)
+            self.confirms = confirms
             if confirms:
-                self.server.confirm(self.request)
+                self.server.confirm(self.request, self.process)
             self.over = True
             self.server.hub.trace(f"{self.what}: {status}")
             lower = tuple(
@@ -206,6 +229,12 @@ class Exchange:
             )  # as each way to read a response returns them
             self.reply = Reply(status, lower, body, self.sent_s, self.server.hub.now_s)
             self.notify()
+
+
+def key_in(body: bytes | None) -> str:
+    """Return the idempotency key of a request."""
+    key: str = json.loads(body or b"{}").get("idempotency_key", "")
+    return key
 
 
 def _denial(body: bytes) -> bytes:

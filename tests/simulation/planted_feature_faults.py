@@ -198,4 +198,23 @@ FEATURE_FAULTS: Final = (
         "        floor = time.monotonic() + wait_s if wait_s > 0 else 0.0\n",
         "        floor = 0.0\n",
     ),
+    Fault(
+        "an extend has the key of one that has succeeded",
+        "cycles/_flows/heartbeat_state.py",
+        "            if step.fresh_key or not self.key:\n",
+        "            if not self.key:\n",
+    ),
+    Fault(
+        "a pool denies a guard that its limit has exactly the space for",
+        "cycles/_flows/pool/pool.py",
+        "        if used + estimate <= limit:\n",
+        "        if used + estimate < limit:\n",
+    ),
+    Fault(
+        "a commit that does not wait is sent when it would be sent again",
+        "cycles/_drivers/work/queue.py",
+        "        due = time.monotonic() + (0.0 if now else self._config.retry_initial_delay)\n",
+        "        due = time.monotonic() + self._config.retry_initial_delay\n",
+        most=1_000,
+    ),
 )

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -16,7 +17,7 @@ from cycles.embedded.http import Request, Response
 from cycles.embedded.records import KINDS, Budget, Record, Reservation, StoredResponse
 from tests.simulation.accounts import ESTIMATE, LARGE, TENANTS, Account, records
 from tests.simulation.hub import START_WALL_S, Hub, Process
-from tests.simulation.network import Faults
+from tests.simulation.network import Faults, key_in
 from tests.simulation.swarm import Swarm
 
 COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
@@ -27,6 +28,8 @@ LONGEST_LEASE_MS: Final = 2 * 60_000  # the longest ttl, extended once before it
 SOON_S: Final = 0.01
 JSON: Final = {"Content-Type": "application/json"}
 REVOKED: Final = b'{"error": "UNAUTHORIZED", "message": "Invalid API key", "request_id": "r"}'
+KILL: Final = "kill after a charge"
+MOST_CHARGES: Final = 8  # before the one after which its process is killed
 RESERVED: Final = ":reserved"  # ends the key of a commit of the estimate, after the server rejected the whole amount
 
 
@@ -166,12 +169,23 @@ class SimServer:
         swarm: The features of the run.
         accounts: Its budgets.
         on_charge: Called with the agent after each commit and event that it accepted.
+        kill: Kills a process that has sent one of them.
     """
 
     def __init__(
-        self, hub: Hub, swarm: Swarm, accounts: dict[str, list[Account]], on_charge: Callable[[str], None]
+        self,
+        hub: Hub,
+        swarm: Swarm,
+        accounts: dict[str, list[Account]],
+        on_charge: Callable[[str], None],
+        kill: Callable[[Process], None],
     ) -> None:
         self.hub = hub
+        self._kill = kill
+        kills = Random(f"charges {hub.seed}")
+        self.until_kill = kills.randrange(1, MOST_CHARGES) if KILL in swarm and kills.random() < 0.7 else 0
+        self._without_route: set[str] = set()  # settlements whose next request gets a page
+        self.settlers: dict[str, Process] = {}  # the processes that have read the success of a settlement
         self.swarm = swarm
         self.apart = Random(f"server {hub.seed}")  # of later features; other seeds keep their runs
         self.revoked_until_s = 0.0
@@ -183,6 +197,7 @@ class SimServer:
         self.answers: Counter[str] = Counter()  # see `note_answer`
         self.on_their_way: set[str] = set()  # reservations whose commit may arrive; agents and ids of events
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
+        self.extended: set[str] = set()  # keys of extends whose success a client has read
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
         self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
         self.refused: set[str] = set()  # reservations whose next commit finds no connection
@@ -256,10 +271,37 @@ class SimServer:
         if reservation_id is not None and self.faults.refused and int(account.agent.removeprefix("op")) % 2 == 0:
             self.refused.add(reservation_id)
 
-    def confirm(self, request: Request) -> None:
+    def kills(self, request: Request, process: Process) -> bool:
+        """Return whether a process is killed before it reads that it has charged something, as the seed chooses.
+
+        The next request of that settlement gets a page: who sends it does not know that it is charged.
+        """
+        settlement = settlement_of(request.target, request.body)
+        if settlement is None or not self.until_kill:
+            return False
+        self.until_kill -= 1
+        if self.until_kill:
+            return False
+        self.swarm.matters(KILL)
+        self._without_route.add(settlement)
+        self.hub.after(0, partial(self._kill, process))
+        return True
+
+    def is_without_route(self, request: Request) -> bool:
+        """Return whether a request gets a page instead of a response, and only once."""
+        settlement = settlement_of(request.target, request.body) if self._without_route else None
+        if settlement is None or settlement not in self._without_route:
+            return False
+        self._without_route.discard(settlement)
+        return True
+
+    def confirm(self, request: Request, process: Process | None) -> None:
         """Note that an undamaged success response to a request has reached its client."""
+        settlement = settlement_of(request.target, request.body)
+        if settlement is not None and process is not None:
+            self.settlers[settlement] = process
         if request.method == "POST":
-            self.confirmed.add(json.loads(request.body or b"{}").get("idempotency_key", ""))
+            self.confirmed.add(key_in(request.body))
         else:
             self.confirmed.add(request.target.rpartition("/")[2])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,8 @@ QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything m
 UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
 PLAIN_USES: Final = 8  # of each thread at most, in a run without faults
 STORE_FAILS: Final = ("store outage", "store stalls", "store loses responses")
+MAY_KEEP: Final = {"disk fails", "disk hangs", *(set(disks.CALLS) - {"stat fails"})}
+"""The features with which the file of a settled record may stay."""
 MOVES_S: Final = 3.0  # in which a record moves from a disk into a store that responds again
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
@@ -65,11 +68,13 @@ class SimulatedRun:
         self._journal = folder / "journal"
         self._machines: Machines
         self._programs: list[Program] = []
-        self._disk = disks.SimOs(self.hub, self.swarm)
+        self._disk = disks.SimOs(self.hub, self.swarm, self._kill_process)
         self._accounts = make_accounts(self.hub.random)
         self._unused = {tenant: iter(accounts) for tenant, accounts in self._accounts.items()}
         self._connections: list[SimBlocking | SimAsync] = []
         self._sent: set[str] = set()  # reservations whose commit was sent
+        self._senders: defaultdict[str, set[Process]] = defaultdict(set)  # by settlement
+        self._closed_s: dict[Process, float] = {}  # when a client was closed with nothing pending
         self._events: dict[str, str] = {}  # agents, by the id of the record of an event
         self._restarts = 0  # programs that start again soon
         self._has_ended = False  # none starts any more before the journal is opened again
@@ -88,7 +93,7 @@ class SimulatedRun:
         with patched(patches):
             self._machines = Machines(hub, self.swarm, self._journal)
             self._versions = OtherVersions(hub, self.swarm, self._journal)
-            self.server = SimServer(hub, self.swarm, self._accounts, self._check_charge)
+            self.server = SimServer(hub, self.swarm, self._accounts, self._check_charge, self._kill_process)
             actions = Actions(self._kill_one, self._fork_one, self._lose_power)
             self._faults = SeededFaults(hub, self.swarm, self.server, self._disk, actions)
             self._durable = self._happens("durability disk", 0.15)
@@ -109,6 +114,7 @@ class SimulatedRun:
             self._faults.end()
             self._machines.end_faults()
             self._mapped.calm = True
+            self._disk.until_kill = self.server.until_kill = 0
             self._check_close(later=later)
             self._exit_all()
             self._let_other_versions_write()
@@ -194,7 +200,7 @@ class SimulatedRun:
         return settings | {"most_queued": commits, "flush_timeout": flush_s}
 
     def _has_no_threads(self) -> bool:
-        if self._faults.no_threads:
+        if self._faults.no_threads and "no threads" in self.swarm:  # else the chunks of the run are late
             self.swarm.matters("no threads")
         return self._faults.no_threads
 
@@ -452,6 +458,10 @@ class SimulatedRun:
     def before_sending(self, target: str, body: bytes, process: Process | None) -> None:
         """Check that a commit is saved before it is sent, and that an event has replaced its commit in the journal."""
         settlement = settlement_of(target, body)
+        if settlement is not None and process is not None:
+            self._check_not_again(settlement, process)
+        if target.endswith(network.EXTEND) and network.key_in(body) in self.server.extended:
+            self.problems.append(f"{target} has the key of an extend that has succeeded")
         early_s = self.server.deferred_s.get((process, settlement or ""), 0.0) - self.hub.now_s
         if early_s > MOMENT_S and process not in self.hub.interrupted:
             self.problems.append(f"{target} is sent {early_s:.1f} s before its Retry-After is over")
@@ -475,6 +485,19 @@ class SimulatedRun:
             return  # it may have been there, and the store has lost it since
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
             self.problems.append(f"{target} is sent before its record is saved")
+
+    def _check_not_again(self, settlement: str, process: Process) -> None:
+        """Check that what a client has settled and deleted is not found and sent again by a process that starts later.
+
+        Another client that had the record at that time may have saved it once more.
+        """
+        settler, senders = self.server.settlers.get(settlement), self._senders[settlement]
+        may_stay = self._machines.store is not None or self._disk.has_lost_power or settler in self.hub.interrupted
+        may_stay |= not MAY_KEEP.isdisjoint(self.swarm.mattered)
+        is_later = settler is not None and process.began_s > self._closed_s.get(settler, math.inf)
+        if settler is not None and senders == {settler} and is_later and not may_stay:
+            self.problems.append(f"{process.name} sends {settlement} again, which {settler.name} has settled")
+        senders.add(process)
 
     def _check_saved(self, key: str, agent: str) -> None:
         """Check before the first request of an event that the journal has it, or the commit that it replaces."""
@@ -576,6 +599,8 @@ class SimulatedRun:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
         if not program.process.alive:
             return
+        if not program.left_pending and not program.held:
+            self._closed_s.setdefault(program.process, self.hub.now_s)
         if self._is_fast and not self._faults.has_faults and not program.held and program.left_pending == 0:
             for op in self.ops:
                 if op.process is program.process and (unended := self.server.unended(op.agent) - program.lost):

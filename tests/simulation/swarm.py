@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tests.simulation.network import NETWORK
 
+LATE_CHUNKS: Final = "late chunks"
 FIRST_FEATURES: Final = (
     *NETWORK,
     "disk fails",
@@ -74,6 +75,9 @@ LATER_FEATURES: Final = (
     "SDK calls",
     "SDK calls in loops",
     "SDK calls in guards",
+    "kill at a new log",
+    "kill after a charge",
+    LATE_CHUNKS,
 )
 """The features that only swarms have: they are on in some seeds and off in the others."""
 FAILING_DISKS: Final = (
@@ -134,6 +138,11 @@ class Swarm:
     def matters(self, name: str) -> None:
         """Note that a feature has changed what happens in this run."""
         self._mattered.add(name)
+
+    @property
+    def late_chunks(self) -> bool:
+        """Whether leases of a second are over when they arrive, while their callers open the chunks of their pools."""
+        return LATE_CHUNKS in self and "handlers use pools" in self  # else no thread could start in too many seeds
 
     @property
     def on(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from attrs import evolve
 
 import cycles
+from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._drivers.pools import WORKERS
 from cycles._drivers.work.scheduler import GROW_AFTER_S
 from tests.simulation.byte_codes import POOL_RAISES, POOL_USES
@@ -91,6 +92,14 @@ def _direct_until(pool: Any) -> float:
     return max((sub.direct_until_ms for sub in subs), default=0.0)
 
 
+def check_denial(op: Op, error: cycles.CyclesError) -> None:
+    """Check that no guard is denied for lack of budget where the budget is large."""
+    account, code = op.account, getattr(error, "code", None) or getattr(error, "reason_code", None)
+    is_large = not (account.is_tight or account.closes or account.freezes_s is not None)
+    if is_large and code == BUDGET_EXCEEDED:
+        op.problems.append(f"a guard is denied although its budget is large: {error}")
+
+
 def entered(op: Op, guard: Any) -> None:
     """Note that a guard of the pool runs."""
     op.ran = True
@@ -121,7 +130,8 @@ def pool_sync(program: Program, op: Op) -> None:
         try:
             with admits(program, op, pool):
                 guard = pool.reserve(amount(10)).acquire()
-        except (cycles.TransportError, cycles.ProtocolError):
+        except (cycles.TransportError, cycles.ProtocolError) as error:
+            check_denial(op, error)
             break
         entered(op, guard)
         program.hub.sleep(program.work_s() / 2)
@@ -228,7 +238,10 @@ def pool_limited_sync(program: Program, op: Op) -> None:
     for _ in range(GUARDS):
         try:
             guard = pool.reserve(amount(DIRECT)).acquire()
-        except (cycles.TransportError, cycles.ProtocolError):
+        except (cycles.TransportError, cycles.ProtocolError) as error:
+            if getattr(error, "code", None) == "POOL_LIMIT" and op.known + DIRECT <= RUN:
+                op.problems.append(f"a pool with a limit of {RUN} denies a guard of {DIRECT} after {op.known}")
+            check_denial(op, error)
             break
         if op.known + DIRECT > RUN:
             op.problems.append(f"a pool with a limit of {RUN} admits a guard of {DIRECT} after {op.known}")
@@ -250,7 +263,8 @@ async def pool_async(program: Program, op: Op) -> None:
         try:
             with admits(program, op, pool):
                 guard = await pool.reserve(amount(10))
-        except (cycles.TransportError, cycles.ProtocolError):
+        except (cycles.TransportError, cycles.ProtocolError) as error:
+            check_denial(op, error)
             break
         entered(op, guard)
         try:
@@ -290,6 +304,7 @@ def unwaited_sync(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             guard.commit(amount(60), wait=False)
+        program.queued(guard)
         committed(program, op, guard)
     if program.hub.random.random() < 0.3:
         with program.within(op, "settled", SETTLE_S):
@@ -307,6 +322,7 @@ def burst_sync(program: Program, op: Op) -> None:
         op.reaching = op.known + value
         with commits_unwaited(program, op):
             guard.commit(amount(value), wait=False)
+        program.queued(guard)
         committed(program, op, guard)
         program.spent(op, value)
         guards.append(guard)
@@ -323,6 +339,7 @@ async def unwaited_async(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             await guard.commit(amount(60), wait=False)
+        program.queued(guard)
         committed(program, op, guard)
 
 
@@ -338,6 +355,7 @@ async def burst_async(program: Program, op: Op) -> None:
             op.reaching = op.known + value
             with commits_unwaited(program, op):
                 await guard.commit(amount(value), wait=False)
+            program.queued(guard)
             committed(program, op, guard)
         finally:
             if guard.state != "active":

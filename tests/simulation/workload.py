@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import math
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -32,6 +33,9 @@ CLOSES_S: Final = 0.8  # of a client with nothing to settle
 LIMIT: Final = 1_000_000  # of a `cycles.limit` around all uses of a program: never reached
 TOGETHER: Final = 0.25  # the share of runs in which all tasks of a loop do the same at the same time
 MOMENT_S: Final = 0.1  # what needs no request
+REQUESTS: Final = 8  # so many times the delay of the network a call takes at most if nothing fails
+ENDS: Final = ("flush", "close", "the exit of the interpreter")  # which settle what all others have left
+REQUESTS_OF_ENDS: Final = 24
 TOO_OLD: Final = "days old"
 IN_JOURNAL: Final = "client.pending(rejected=True)"
 ACTION: Final = ("llm.completion", "small-model")
@@ -163,6 +167,7 @@ class Program:
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
         self.lost: set[str] = set()  # reservations whose lease was reported as lost
         self._is_fast = self.server.faults.delay_s < MOMENT_S  # else a lease may end before its extension arrives
+        self._queued_s: dict[str, float] = {}  # by reservation, when its commit was queued
         self._over_s: dict[str, float] = {}  # by reservation, when it was reported as settled or released
         self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
         self._proxy: Any = None
@@ -254,6 +259,7 @@ class Program:
             self._check_rejected(event)
         elif isinstance(event, cycles.events.Settled | cycles.events.Released):
             self._over_s.setdefault(event.reservation_id or "", self.hub.now_s)
+            self._check_queued(event.reservation_id or "")
         elif isinstance(event, cycles.events.LeaseLost | cycles.events.LeaseExtended | cycles.events.LeaseRetrying):
             self._check_lease(event.reservation_id or "")
             if isinstance(event, cycles.events.LeaseLost):
@@ -424,10 +430,28 @@ class Program:
             yield
         finally:
             took_s = self.hub.now_s - loop.blocked_by_others_s() - began_s
-            limit_s = (limit() if callable(limit) else limit) + (CANCEL_S if _is_cancelled() else 0.0) + self.hub.slow_s
+            limit_s = min(limit() if callable(limit) else limit, self._quick_s(what))
+            limit_s += (CANCEL_S if _is_cancelled() else 0.0) + self.hub.slow_s
             if took_s > limit_s + MOMENT_S and self.process.alive and self.hub.suspended == suspended:
                 text = f"{what} took {took_s:.2f} s, more than {limit_s:g} s"
                 (self.hub.problems if op is None else op.problems).append(text)
+
+    def _quick_s(self, what: str) -> float:
+        """Return how long a call may take in a run in which nothing fails."""
+        if not (self.server.swarm.plain and self._is_fast):
+            return math.inf
+        return (REQUESTS_OF_ENDS if what in ENDS else REQUESTS) * self.server.faults.delay_s
+
+    def queued(self, guard: Any) -> None:
+        """Note that a commit has returned that the background sends."""
+        self._queued_s[guard.reservation_id] = self.hub.now_s
+
+    def _check_queued(self, reservation_id: str) -> None:
+        took_s = self.hub.now_s - self._queued_s.pop(reservation_id, self.hub.now_s)
+        if took_s > self._quick_s("settled") + MOMENT_S:
+            self.hub.problems.append(
+                f"nothing fails, and the commit of {reservation_id} is confirmed after {took_s:.2f} s"
+            )
 
     def reserve(self, op: Op, **options: Any) -> TimedReservation:
         """Describe the reservation of a use."""
