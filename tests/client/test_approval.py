@@ -292,8 +292,9 @@ def test_a_coroutine_function_does_not_take_away_the_event_loop_of_a_sync_progra
 
 
 @pytest.mark.parametrize("reply", [True, False])
+@pytest.mark.parametrize("is_wrapped", [False, True])
 def test_approve_may_be_a_coroutine_function_in_async_and_in_sync_code(
-    server: cycles.EmbeddedServer, reply: bool
+    server: cycles.EmbeddedServer, reply: bool, is_wrapped: bool
 ) -> None:
     async def review(request: cycles.ApprovalRequest) -> bool:
         await asyncio.sleep(0)
@@ -303,7 +304,8 @@ def test_approve_may_be_a_coroutine_function_in_async_and_in_sync_code(
         async with client.reserve(cycles.usd(1), action=ACTION) as guard:
             await guard.commit(cycles.usd(1))
 
-    with server.client(approve=review, approve_above=0.5) as client:
+    approve: Any = (lambda request: review(request)) if is_wrapped else review
+    with server.client(approve=approve, approve_above=0.5) as client:
         spend(client, 50)
         with contextlib.nullcontext() if reply else pytest.raises(cycles.ApprovalDeniedError):
             spend(client, 1)

@@ -199,6 +199,23 @@ async def test_a_later_caller_does_not_wait_for_the_settlement_of_an_earlier_one
     assert shop.money() == (7, 0)
 
 
+async def test_a_reservation_whose_entry_was_cancelled_can_be_entered_again(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.delay("reserve", LATE_S)
+    reservation = reserve(client)
+
+    async def enter() -> None:
+        async with reservation:
+            raise AssertionError("nobody is there to run this")
+
+    task = asyncio.create_task(enter())
+    await arrives(shop, "reserve")
+    await cancel(task, 1)
+    async with reservation as guard:
+        await guard.commit(T(7))
+    await client.aio.flush(PATIENCE_S)
+    assert shop.money() == (7, 0)
+
+
 @pytest.mark.parametrize("times", [1, 2, 5])
 @pytest.mark.parametrize("entered", [True, False])
 async def test_with_the_reserve_in_flight(client: cycles.Cycles, shop: Shop, times: int, entered: bool) -> None:

@@ -99,6 +99,16 @@ def test_a_flush_settles_what_an_earlier_process_left(shop: Shop) -> None:
     assert shop.money() == (7, 0)
 
 
+def test_what_an_earlier_process_left_is_listed_before_anything_else_happens(shop: Shop) -> None:
+    shop.faults.status("commit", 503, times=None)
+    with shop.client(flush_timeout=0.0) as earlier:
+        guard_of(earlier).commit(T(7))
+    shop.faults.clear()
+    client = shop.client()
+    assert [each.amount for each in client.pending()] == [T(7)]
+    assert client.flush(PATIENCE_S).settled == 1
+
+
 def test_an_interrupted_commit_is_settled_by_the_next_flush(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     client = shop.client()
     guard = guard_of(client)

@@ -172,6 +172,31 @@ def test_an_async_client_that_follows_redirects_does_not_follow_ours() -> None:
         assert elsewhere.connections == 0
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_connect_timeout_limits_a_users_client(is_async: bool) -> None:
+    seen: list[float] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["connect"])
+        return httpx.Response(200, json={})
+
+    async def main(endpoint: Endpoint, request: Prepared) -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
+            tasks = AsyncClient(endpoint, client, connect_timeout_s=2.5, max_connections=4)
+            for timeout_s in (60.0, 1.5):
+                await tasks.send(request, Limits(timeout_s))
+
+    where, what = Endpoint("http://in.memory"), Prepared("GET", "/v1/x", [], b"")
+    if is_async:
+        asyncio.run(main(where, what))
+    else:
+        with httpx.Client(transport=httpx.MockTransport(handler)) as client:
+            connections = BlockingClient(where, client, connect_timeout_s=2.5, max_connections=4)
+            for timeout_s in (60.0, 1.5):
+                connections.send(what, Limits(timeout_s))
+    assert seen == [2.5, 1.5]
+
+
 def test_a_transport_that_responds_from_memory_works() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(201, json={"path": request.url.path, "key": request.headers["x-cycles-api-key"]})

@@ -284,7 +284,8 @@ def test_redirects_are_not_followed() -> None:
     with proxied() as place:
         place.provider.reply(status=302, headers={"location": "http://127.0.0.1:1/"})
         assert place.post().status_code == 502
-        assert place.held == 0
+        totals = place.proxy.app.totals
+        assert (totals.calls, dict(totals.failed_by), place.held) == (1, {}, 0)
 
 
 def test_a_redirect_leaves_no_connection_open() -> None:

@@ -289,6 +289,7 @@ def test_delegate_returns_a_copy_of_the_environment_with_the_share(monkeypatch: 
     with proxied() as place:
         monkeypatch.setenv("CYCLES_PROXY_URL", _root(place))
         monkeypatch.setenv("MINE", "1")
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # which has no part in this
         monkeypatch.setenv("OPENAI_BASE_URL", f"{_root(place)}/openai/v1")  # as for every program in the run
         with cycles.delegate("researcher", cycles.usd(1)) as share:
             assert share.environment["MINE"] == "1"

@@ -51,6 +51,9 @@ def test_a_tier_has_its_price_from_the_day_on_which_it_is_known() -> None:
     used = openai({"model": "gpt-5", "service_tier": "flex", "usage": {"prompt_tokens": 1_000_000}})
     assert before.priced(used).unpriced == ("service_tier:flex",)
     assert before.cost(used) == cycles.usd("1.25")
+    # A guarded client knows when it has sent a request; the time of the book wins.
+    assert before.priced(used, Origin(provider="openai", at=AT)).unpriced == ("service_tier:flex",)
+    assert cycles.PriceBook.genai().priced(used, Origin(provider="openai", at=AT)).unpriced == ()
 
 
 def test_overrides_win_and_aliases_lead_to_models() -> None:

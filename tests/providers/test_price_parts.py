@@ -278,6 +278,13 @@ def test_uploads(kind: Any, size: int, member: str, value: int) -> None:
     assert medium_of(bytes(size), "audio/mp3").seconds == -(-size // 750)
 
 
+def test_a_transcription_is_bounded_by_the_rate_of_audio() -> None:
+    book = cycles.PriceBook({"m": Price(input="1", output="10", input_audio="7")})
+    shape = shape_of({}, kind="transcription", output_tokens=0, files=Files(1, 750))
+    costs = book.bounds("m", {}, shape, tokens_input=1_000)
+    assert costs(0).amount == (1_000 + 20) * 700  # and one second of audio
+
+
 BASE = {"input": "1", "output": "10"}
 TEXT = {"type": "text", "text": "x"}
 

@@ -69,6 +69,17 @@ def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: Se
     assert (world.server.charged, reserved(world)) == (7, 0)
 
 
+def test_an_unreserved_guard_that_is_dropped_has_its_event(world: Setup) -> None:
+    world.server.faults.drop_response("reserve", times=2)
+    with world.client() as client:
+        guard: Any = client.reserve(cycles.tokens(100), action=ACTION, on_unavailable="allow").acquire()
+        guard.spend(cycles.tokens(7))
+        with pytest.warns(ResourceWarning, match="its known spend of 7 tokens is committed"):
+            guard = None
+        assert client.flush(PATIENCE_S).pending == 0
+    assert world.server.charged == 7
+
+
 def test_the_reservation_of_a_callers_key_stays_for_the_next_run(world: Setup) -> None:
     world.server.faults.drop_response("reserve", times=2)
     with world.client() as client:
