@@ -146,3 +146,11 @@ def test_the_request_of_the_last_amount_is_kept() -> None:
     assert changed is not None
     assert changed.estimate == twice
     assert kept.find(("gpt-4o",), ESTIMATE + ESTIMATE, None) is changed
+
+
+def test_a_client_keeps_a_limited_number_of_requests(ours: cycles.Cycles) -> None:
+    request, kept = _request(ours, ESTIMATE), RequestCache()
+    for number in range(MOST + 1):
+        kept.keep((number,), request)
+    found = [kept.find((number,), ESTIMATE, None) for number in range(MOST + 1)]
+    assert found == [None] * MOST + [request]

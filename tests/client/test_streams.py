@@ -95,6 +95,15 @@ async def test_a_stream_needs_no_block(world: World, server: Any) -> None:
     assert spent(server) == 13
 
 
+def test_a_built_in_function_may_read_the_usage(client: cycles.Cycles) -> None:
+    """Python does not know the parameters of `dict`."""
+    guard = client.reserve(cycles.tokens(100), action=ACTION, actual=total).acquire()
+    for _ in guard.wrap(iter([{"tokens_output": 3}, {"tokens_output": 4}]), usage=dict):
+        pass
+    assert guard.usage.tokens_output == 7
+    assert guard.state == "committed"
+
+
 @pytest.mark.parametrize("taken", [0, 2])
 async def test_a_stream_closed_early_settles_what_is_known(world: World, server: Any, taken: int) -> None:
     source = Source(world)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._journal.open import open_store
 from cycles._journal.operators.inspect_store import view_of
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
@@ -133,3 +134,9 @@ def test_a_store_without_bind_is_used_as_it_is(tmp_path: Path) -> None:
 def test_a_view_names_the_store_without_its_password() -> None:
     pytest.importorskip("redis", reason="make test-stores installs redis")
     assert view_of(f"redis://:{SECRET}@127.0.0.1:9/0", "p", 0.5).name == "redis://[hidden]@127.0.0.1:9/0"
+
+
+@pytest.mark.parametrize("url", ["mysql://host/x", "postgresql:host", "redis", "rediss:/host"])
+def test_a_store_of_an_unknown_scheme_is_named_before_a_package_is_loaded(url: str) -> None:
+    with pytest.raises(cycles.ConfigurationError, match="journal_store has an unknown scheme"):
+        open_store(url)
