@@ -680,6 +680,17 @@ def test_the_cost_that_is_written_ahead_ends_no_request_in_flight(client: cycles
         assert cost.paid() == (cycles.tokens(14), {})
 
 
+def test_what_guarded_clients_have_sent_is_not_read_from_the_framework_too(client: cycles.Cycles) -> None:
+    def read(event: Any, usage: cycles.Usage) -> None:
+        usage.add(tokens_input=7)
+
+    cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price, read=read)
+    with client.reserve(cost.estimate, action=cost.action, actual=cycles.tokens(7)) as guard:
+        cost.bind(_Request())
+        cost.see({}, guard)
+        assert guard.usage.tokens_input == 0
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"), [("on_deniedd", "on_denied"), ("subjects", "subject"), ("model_actuals", "model_actual")]
 )

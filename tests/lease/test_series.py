@@ -66,6 +66,17 @@ def test_a_part_that_is_old_enough_is_followed_by_another(client: cycles.Cycles)
     assert {first.state, second.state} == {"committed"}
 
 
+def test_a_part_lasts_four_ttls_by_default(client: cycles.Cycles, still: StillTime) -> None:
+    with client.lease_series(cycles.tokens(100), action=ACTION, ttl_ms=10_000) as series:
+        first = series.next()
+        first.spend(cycles.tokens(1))
+        still.move(39.0)
+        assert series.next() is first
+        still.move(1.0)
+        assert series.next() is not first
+        series.next().spend(cycles.tokens(1))
+
+
 def test_a_part_that_was_settled_by_hand_is_followed_by_another(client: cycles.Cycles) -> None:
     with client.lease_series(cycles.tokens(100), action=ACTION) as series:
         settlement = series.next().commit(cycles.tokens(7))

@@ -42,6 +42,17 @@ def test_one_view(run: Cycles, busy: cycles.EmbeddedServer) -> None:
     assert run("top", "--interval", "0").status == 2
 
 
+def test_a_view_has_no_more_reservations_than_it_reads(
+    run_here: Cycles, busy: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.cli.top.LIVE", 2)
+    client = busy.client(tenant="acme", journal=False)
+    for _ in range(2):
+        reserve(client)
+    rows = run_here("top", "--once", "--json").document["reservations"]
+    assert [row["status"] for row in rows].count("ACTIVE") == 2  # of three
+
+
 def test_denials_of_the_built_in_server_are_counted_by_scope(
     run: Cycles, busy: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,13 +52,17 @@ def test_a_lost_reservation_after_a_lost_response_is_kept(world: Setup) -> None:
 
 
 def test_a_rejected_excess_charges_the_estimate(world: Setup) -> None:
+    events: list[Any] = []
     with world.client() as client:
+        client.on_event(events.append)
         guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
         with pytest.raises(cycles.BudgetExceededError) as caught:
             guard.commit(cycles.tokens(5_000_000))
     assert caught.value.request_id
     assert guard.state == "rejected"
     assert world.server.charged == 100
+    amounts = [event.charged for event in events if isinstance(event, cycles.events.Settled)]
+    assert amounts == [cycles.tokens(100)]
     first, second = bodies(world, "commit")
     assert second["idempotency_key"] == first["idempotency_key"] + ":reserved"
     assert second["metadata"]["actual_amount"] == 5_000_000
