@@ -119,3 +119,15 @@ def test_wrong_arguments() -> None:
         EmbeddedServer(protocol="x")
     with pytest.raises(ValueError, match="a clock cannot move backwards: -1 ms; pass 0 or more"):
         cycles.ManualClock(0).advance(-1)
+
+
+def test_a_commit_over_a_debt_whose_limit_was_taken_away_is_capped() -> None:
+    """A budget without an overdraft limit makes no debt, also if it has some, so it denies no commit for that."""
+    with EmbeddedServer({"tenant:acme": cycles.tokens(10)}) as server, server.client(journal=False) as client:
+        guard = client.reserve(cycles.tokens(5), action=("a", "b"), overage_policy="ALLOW_WITH_OVERDRAFT").acquire()
+        server.ledger.set_budget("tenant:acme", cycles.tokens(10), debt=20, reserved=5)
+        settlement = guard.commit(cycles.tokens(8))
+        assert (settlement.status, settlement.charged) == ("committed", cycles.tokens(5))
+        balance = server.ledger.balance("tenant:acme", unit="TOKENS")
+        assert balance is not None
+        assert (balance.debt, balance.spent) == (cycles.tokens(20), cycles.tokens(5))

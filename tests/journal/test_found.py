@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 
 from cycles._core.settlement.record import encode, file_name
+from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.journal import Entry, Journal
 from tests.journal.kit import BASE, Told, a_record, all_files, failing, files, open_files, put, settle_all
 
@@ -170,6 +171,25 @@ def test_a_temporary_file_beside_its_record_goes(journal: Journal) -> None:
     put(journal, a_temporary_name("rsv_1"), encode(a_record().to_event_mode()))
     assert settle_all(journal) == [a_record()]
     assert files(journal) == set()
+
+
+def test_a_file_with_another_name_is_pending_if_another_process_frees_its_own(
+    journal: Journal, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name was there when the file was to be renamed, and is free now."""
+    put(journal, "v2-other.json", encode(a_record()))
+    rename, refused = RecordFiles.rename, list[object]()
+
+    def exists_once(files: RecordFiles, *names: Any) -> None:
+        refused.append(names)
+        if len(refused) == 1:
+            raise FileExistsError
+        rename(files, *names)
+
+    monkeypatch.setattr(RecordFiles, "rename", exists_once)
+    assert journal.load(Entry("v2-other.json")) == a_record()
+    assert len(refused) == 2
+    assert not told
 
 
 @pytest.mark.parametrize("content", [b"", encode(a_record())[:-1], encode(a_record("another id"))])
