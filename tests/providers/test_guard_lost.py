@@ -28,6 +28,11 @@ from tests.providers.conftest import (
     bedrock_client,
 )
 
+LIMIT_OF: dict[str, dict[str, Any]] = {
+    "bedrock": {"inferenceConfig": {"maxTokens": 500}},
+    "google": {"config": {"max_output_tokens": 500}},
+}
+NAMES_OF_LIMIT = ("max_tokens", "maxTokens", "maxOutputTokens")
 LOST = {"actual_source": "estimate", "outcome": "error", "attempts": 1}
 RETRYING = (OpenAI, Responses, Anthropic, Gemini, Bedrock, AsyncOpenAI, AsyncAnthropic, AsyncGemini)
 
@@ -96,16 +101,17 @@ def test_a_retry_that_does_not_fit_is_denied_and_the_lost_attempt_stays_charged(
     assert desk.held == 0
 
 
-@pytest.mark.parametrize("make", [OpenAI, Anthropic, Bedrock, AsyncOpenAI, AsyncAnthropic])
+@pytest.mark.parametrize("make", [OpenAI, Anthropic, Bedrock, AsyncOpenAI, AsyncAnthropic, Gemini, AsyncGemini])
 def test_a_retry_gets_the_output_limit_that_it_has_reserved(
     make: type[Sdk], desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdk = with_retries(make(desk), monkeypatch, min_output_tokens=10)
     desk.server.ledger.set_budget("tenant:acme", cycles.Amount("USD_MICROCENTS", 900_000))
     desk.provider.reply(drop_after=0).reply(usage={"tokens_input": 10, "tokens_output": 10})
-    sdk.complete(**({"inferenceConfig": {"maxTokens": 500}} if sdk.name == "bedrock" else {"max_tokens": 500}))
-    bodies = [request.body.get("inferenceConfig", request.body) for request in desk.provider.requests]
-    first, second = [body.get("maxTokens", body.get("max_tokens")) for body in bodies]
+    sdk.complete(**LIMIT_OF.get(sdk.name, {"max_tokens": 500}))
+    bodies: list[Any] = [request.body for request in desk.provider.requests]
+    places = [body.get("inferenceConfig") or body.get("generationConfig") or body for body in bodies]
+    first, second = [next(place[name] for name in NAMES_OF_LIMIT if name in place) for place in places]
     assert first == 500
     assert 10 <= second < 500
     lost, last = desk.commits
