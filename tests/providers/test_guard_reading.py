@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
@@ -121,7 +120,6 @@ def test_a_stream_in_a_reference_cycle_is_settled(desk: Desk) -> None:
     cycle: dict[str, Any] = {"stream": stream}
     cycle["self"] = cycle
     del stream, cycle
-    gc.collect()
     desk.settle_dropped()
     assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed"]
 
