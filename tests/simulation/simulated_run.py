@@ -150,9 +150,11 @@ class SimulatedRun:
         store = self._machines.store
         in_use = {op.agent for op in self.ops if op.process.alive}
         rejected = {kept["record"]["reservation_id"] for kept in self._kept_records()}
+        runtimes = [program.runtime for program in self._programs if program.process.alive]
+        read = {name for runtime in runtimes if runtime is not None for name in [*runtime.background._schedule.items]}
 
         def has_another(known: str) -> bool:
-            return known in rejected or (store is not None and store.has(key_of(known)))
+            return known in rejected or file_name(known) in read or (store is not None and store.has(key_of(known)))
 
         self._versions.rewrite(in_use, has_another)
 

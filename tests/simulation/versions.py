@@ -37,9 +37,9 @@ class OtherVersions:
 
         Args:
             in_use: The agents of guards of living processes, whose records stay.
-            has_another: Returns whether a store or `rejected/` has the record of a reservation, too, without members: a
-                client that never sees the file may settle that of a store, and a loss of power may bring the file of a
-                rejected one back.
+            has_another: Returns whether a store, `rejected/` or a living process has the record of a reservation, too,
+                without members: a client that never sees the file may settle that of a store, and a loss of power may
+                bring the file of a rejected one back.
         """
         if FEATURE not in self._swarm:
             return
