@@ -40,7 +40,9 @@ class _Parts(Generic[G]):
     @property
     def settlements(self) -> list[Settlement]:
         """The settlements of the parts that have ended, in order. A part without spend has none."""
-        return [*self._settlements, *filter(None, [self._guard.settlement if self._guard is not None else None])]
+        # That of a part that its caller has committed, too.
+        current: Settlement | None = None if self._guard is None else self._guard.settlement
+        return [*self._settlements, *([] if current is None else [current])]
 
     @property
     def spent(self) -> Amount | None:

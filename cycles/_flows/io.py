@@ -155,7 +155,9 @@ class Io(Sender, Protocol):
         """Make the next extend attempt of this heartbeat when it is due."""
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
-        """Continue some work without its caller. Any thread may call this, and it returns immediately.
+        """Continue some work without its caller. Any thread may call this, and it sends nothing.
+
+        It returns immediately, but in a thread it saves first what an interrupted caller has not saved.
 
         Args:
             work: What to do.
