@@ -155,7 +155,7 @@ def measure(
         command += ["-p", "tests.mutation.plugin", *(arguments or ()), *tests]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if stores:
-            with servers_of_stores(stores) as urls:
+            with servers_of_stores(are_wanted=True) as urls:
                 command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "tests.mutation.plugin"]
                 subprocess.run([*command, "tests/stores"], cwd=ROOT, env=environment | urls, check=False)
         joined([json.loads(each.read_text("utf-8")) for each in sorted(Path(folder).iterdir())]).save(path)
