@@ -44,7 +44,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import define, evolve
 
 from cycles._config import JournalOutage
-from cycles._core.settlement.late import guards_of, sum_of
+from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent
 from cycles._core.settlement.rules import MAY_BE_CHARGED
@@ -212,13 +212,11 @@ class StoreJournal:
         """Put a form of a record as `_put`. None: the store does not respond."""
         if self._health.is_open:
             return None
-        try:
+        with self._outages_noted():
             saved = self._put(key, raw, due_ms, kept)
-        except StoreError as error:
-            self._health.failed(error)
-            return None
-        self._health.succeeded()
-        return saved
+            self._health.succeeded()
+            return saved
+        return None
 
     def _put(self, key: str, raw: bytes, due_ms: int, kept: KeptState | None = None) -> bool:
         """Put a form of a record. False: another client has it, or another amount is under its key.
@@ -430,23 +428,27 @@ class StoreJournal:
         self._health.report_problems(self._store)
         # Files first: what is moved belongs to this client then, and is not claimed below as well.
         files = self.local.pending()
-        self._move(files)
-        return [*files, *self.claim(TAKE_BATCH)]
+        return [*files, *self._move(files), *self.claim(TAKE_BATCH)]
 
-    def _move(self, entries: Iterable[Entry]) -> None:
+    def _move(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Put the records of local files into the store, then remove the files. What cannot be moved stays a file.
 
-        So does a chunk that another client has: its task charges what that client does not, as any task of one.
+        Yields:
+            Each new record: what another client, which has the record of a chunk, does not charge of it.
         """
         with self._outages_noted():
             for entry in entries:
                 record = self._load_file(entry)
                 if record is None or self._put(key_of(record.reservation_id), encode(record), self.claim_ms):
                     continue
-                if guards_of(record) is not None:
-                    continue
                 theirs = self.taken_by_another(record.reservation_id)
-                if theirs is None or theirs.actual.amount != record.actual.amount:
+                if guards_of(record) is not None:
+                    rest = theirs and late_record(record, sum_of(theirs), self._wall_ms())
+                    if rest is None or self.put(rest) is not PutResult.SAVED:
+                        continue
+                    # Saved here: this client may claim the other record next, and one task settles only that.
+                    yield Entry(file_name(rest.reservation_id))
+                elif theirs is None or theirs.actual.amount != record.actual.amount:
                     # What the other client settles, and what of it is charged, cannot be known.
                     self.local.reject(record, MAY_BE_CHARGED)
                 self.local.delete(record)
