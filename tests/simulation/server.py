@@ -200,6 +200,7 @@ class SimServer:
         self.extended: set[str] = set()  # keys of extends whose success a client has read
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
         self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
+        self._granted: defaultdict[str, set[str]] = defaultdict(set)
         self.refused: set[str] = set()  # reservations whose next commit finds no connection
         self.deferred_s: dict[tuple[Process | None, str], float] = {}  # by sender and settlement: not to be sent before
         self._on_charge = on_charge
@@ -306,9 +307,8 @@ class SimServer:
             self.confirmed.add(request.target.rpartition("/")[2])
 
     def reservations_of(self, agent: str) -> set[str]:
-        """Return the reservations of an agent."""
-        rows = self._tables.reservations.values()
-        return {row.reservation_id for row in rows if row.subject.get("agent") == agent}
+        """Return the reservations that an agent was ever granted, also those that a restore of the ledger lost."""
+        return self._granted[agent]
 
     def unended(self, agent: str) -> set[str]:
         """Return the reservations of an agent that are neither committed nor released."""
@@ -435,9 +435,16 @@ class SimServer:
             if response is not None:
                 if response.status < 300 and (agent := self._charged(server, exchange.request)):
                     self._on_charge(agent)
+                if response.status < 300 and exchange.request.target == RESERVATIONS:
+                    self._note_granted(exchange.request, response)
                 exchange.handled(response)
 
         self.hub.start(self._process, handle, "request")
+
+    def _note_granted(self, request: Request, response: Response) -> None:
+        reservation_id = json.loads(response.body).get("reservation_id")  # a dry run has none
+        if request.method == "POST" and reservation_id is not None:
+            self._granted[json.loads(request.body)["subject"].get("agent", "")].add(reservation_id)
 
     def _note_requested(self, request: Request) -> None:
         if request.target == EVENTS or COMMIT.fullmatch(request.target):

@@ -250,15 +250,19 @@ class SimulatedRun:
         saved = self._agents_on_disk() | self._agents_in_store()
         may_fail = any(name in self.swarm for name in STORE_FAILS)
         only_in_store = self._agents_in_store() - self._agents_on_disk() if may_fail else set()
-        keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
-        keeps_spend = keeps_spend and program.process not in self._machines.paused
+        has_log = self._journaled and self._disk.keeps_spend(program.process)
+        keeps_spend = keeps_spend and has_log and program.process not in self._machines.paused
         keeps_spend = keeps_spend and not self._faults.lacked_threads  # a thread writes ahead what has grown
         for op in self.ops:
             if op.process is not program.process:
                 continue
-            is_lost = op.dropped and not keeps_spend and not self._is_recorded(op)
+            # A call of a provider that was interrupted has its bound in the log of spend, and waits for a thread.
+            in_memory = (op.dropped and not keeps_spend) or (op.interrupted and bool(op.exact) and not has_log)
+            is_lost = in_memory and not self._is_recorded(op)
             is_kept = op.is_open or (op.kind == HELD and not op.ends_after_close)
-            if not op.ended or is_lost or (is_kept and not (op.is_open and program.closed)):
+            # The guard of a commit that was interrupted at its start is dropped: its amount goes in two parts, too.
+            in_parts = op.interrupted and op.in_chunk is not None and self.hub.awake_s < op.steps[-1][0] + MOMENT_S
+            if not op.ended or is_lost or in_parts or (is_kept and not (op.is_open and program.closed)):
                 op.killed_s = self.hub.awake_s
                 # A call of a provider that was interrupted has saved its bound, or what it knew of its cost.
                 has_bound = op.kind in (PROVIDER, SDK_CALL) and program.process in self.hub.interrupted
@@ -585,7 +589,9 @@ class SimulatedRun:
         saved += [each for each in elsewhere if each["reservation_id"] == record_id]
         agents = {agent_of(record) for record in saved}
         own = [op for op in self.ops if record_id in op.reservations or op.agent in agents]
+        # Of a record that the store has lost, and a client has claimed, nothing says who has made it.
         is_read = any(op.process is not program.process for op in own)
+        is_read |= not own and store is not None and store.has_lost
         return is_read or bool({record_id, *(op.agent for op in own)} & self.server.on_their_way)
 
     def has_settled(self, program: Program) -> bool:
