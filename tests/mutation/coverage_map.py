@@ -5,22 +5,27 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from tests.mutation.copies import servers_of_stores
 from tests.mutation.mutants import Mutant
 from tests.mutation.plugin import MAP_FILES, MAP_FOLDER
+from tests.mutation.uses import uses_of
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "mutation"
-MOST_TESTS: Final = 200  # kept for a line: the quick ones that run few other lines
+MOST_TESTS: Final = 400  # kept for a line: the quick ones that run few other lines, of all files
 MOST_CASES: Final = 2  # of the same test function come first: its other cases often find the same
+TURN: Final = 3  # tests of one file, before the next ones of the other files
+AROUND: Final = 30  # lines above and below a fault of a line that no test runs in its own process
 NEAR: Final = 5  # lines above and below a fault; a test that runs a rare one of them is likely to see the fault
 
 
@@ -39,15 +44,43 @@ class CoverageMap:
         self._files = files
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run the changed lines, or else the statement; the file for code that runs at import."""
+        """Return the tests that run the changed lines, or else the statement; of a name, those that run its uses."""
         lines = self._files.get(mutant.path, {})
         if not mutant.in_function:
-            return [self.tests[number] for number in self._ranked(lines.values())]
+            uses = [
+                self._files.get(path, {}).get(str(line), ())
+                for path, line in uses_of(mutant.path, mutant.source, mutant.first)
+            ]
+            # A test that compares a table with a page runs no line of the package.
+            files = importers(ROOT, frozenset({module_of(mutant.path)}))
+            files |= importers(ROOT, frozenset(map(module_of, files)))  # by a helper in `tests`
+            comparing = [number for number in range(len(self.tests)) if self._file(number) in files]
+            found = [
+                *_best(comparing, self.tests)[: MOST_TESTS // 4],
+                *(self._ranked(uses) or self._ranked(lines.values())),
+            ]
+            return [self.tests[number] for number in dict.fromkeys(found)][:MOST_TESTS]
         for first, last in ((mutant.first, mutant.last), mutant.statement):
             if found := self._ranked(lines.get(str(line), []) for line in range(first, last + 1)):
                 near: list[Sequence[int]] = [lines.get(str(line), []) for line in range(first - NEAR, last + NEAR + 1)]
-                return self._rarest_first(found, near)
+                return self._named_first(mutant, self._rarest_first(found, near))
         return []
+
+    def tests_near(self, mutant: Mutant) -> list[str]:
+        """Return the tests that run lines around it: one of their processes or forks may run the changed line."""
+        lines = self._files.get(mutant.path, {})
+        near = range(mutant.first - AROUND, mutant.last + AROUND + 1)
+        return self._named_first(mutant, self._ranked(lines.get(str(line), ()) for line in near))
+
+    def _named_first(self, mutant: Mutant, found: list[int]) -> list[str]:
+        """Return the tests: those whose file imports the module come first."""
+        imports = {
+            file: f" {module_of(mutant.path)} import" in _text(ROOT / file) for file in {self._file(n) for n in found}
+        }
+        return [self.tests[n] for n in sorted(found, key=lambda number: not imports[self._file(number)])]
+
+    def _file(self, number: int) -> str:
+        return self.tests[number].partition("::")[0]
 
     def _ranked(self, of_lines: Iterable[Sequence[int]]) -> list[int]:
         """Return the tests of some lines: those that are high in the lists of many lines first."""
@@ -57,13 +90,13 @@ class CoverageMap:
                 ranks[number] += MOST_TESTS - rank
         return [number for number, _ in ranks.most_common(MOST_TESTS)]
 
-    def _rarest_first(self, found: list[int], near: list[Sequence[int]]) -> list[str]:
+    def _rarest_first(self, found: list[int], near: list[Sequence[int]]) -> list[int]:
         """Return the tests in the order of how rare the lines near the fault are that they run."""
         rarest: dict[int, int] = {}  # how many tests run the rarest line that this test runs
         for numbers in near:
             for number in numbers:
                 rarest[number] = min(len(numbers), rarest.get(number, MOST_TESTS))
-        return [self.tests[number] for number in sorted(found, key=lambda number: rarest.get(number, MOST_TESTS))]
+        return sorted(found, key=lambda number: rarest.get(number, MOST_TESTS))
 
     def save(self, path: Path) -> None:
         """Write the map."""
@@ -120,14 +153,35 @@ def joined(notes: list[dict[str, Any]]) -> CoverageMap:
 
 
 def _best(numbers: list[int], tests: list[str]) -> list[int]:
-    """Return the first tests: few cases of each test function, and further cases if there are not enough tests."""
-    cases: Counter[str] = Counter()
-    kept, further = list[int](), list[int]()
-    for number in numbers:
+    """Return the first tests: the best ones of each file in turn, and few cases of each test function before others."""
+    cases, of_file = Counter[str](), Counter[tuple[bool, str]]()
+    turns: list[tuple[bool, int, int]] = []
+    for position, number in enumerate(numbers):
         function = tests[number].partition("[")[0]
         cases[function] += 1
-        (kept if cases[function] <= MOST_CASES else further).append(number)
-    return [*kept, *further][:MOST_TESTS]
+        group = (cases[function] > MOST_CASES, function.partition("::")[0])
+        of_file[group] += 1
+        turns.append((group[0], of_file[group] // TURN, position))
+    return [numbers[position] for _, _, position in sorted(turns)[:MOST_TESTS]]
+
+
+def module_of(path: str) -> str:
+    """Return the dotted name of a module."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@cache
+def importers(root: Path, modules: frozenset[str]) -> set[str]:
+    """Return the files of tests that import one of some modules."""
+    names = (module.rpartition(".") for module in sorted(modules))
+    pattern = re.compile("|".join(rf"from {a}(?:\.{b} import| import [^()\n]*\b{b}\b)" for a, _, b in names) or "$.")
+    paths = sorted((root / "tests").rglob("*.py"))
+    return {path.relative_to(root).as_posix() for path in paths if pattern.search(_text(path))}
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def measure(

@@ -34,6 +34,7 @@ _OPERATORS: Final = {
     ast.Mod: ("%", "*"),
 }
 _LOCK: Final = re.compile(r"lock|mutex|condition|sooner|more\b", re.IGNORECASE)
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SIMPLE: Final = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete)  # statements that may be exchanged
 
 
@@ -124,7 +125,10 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
             except SyntaxError:
                 continue
             first, last = text.line(edit.start), text.line(edit.end)
-            found.append(Mutant(path, edit.kind, first, last, source, mutated, statement, in_function))
+            # Exchanged statements are found at the statement around them, which may be the head of their function.
+            is_inside = isinstance(node, _FUNCTIONS) and edit.start >= text.start(node.body[0])
+            around = (first, last) if is_inside else statement
+            found.append(Mutant(path, edit.kind, first, last, source, mutated, around, in_function or is_inside))
     return sorted(found, key=lambda mutant: (mutant.first, mutant.last, mutant.kind, mutant.mutated))
 
 
@@ -141,7 +145,7 @@ def _nodes(
             node, ast.Call
         ):
             continue
-        is_body = name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        is_body = name == "body" and isinstance(node, _FUNCTIONS)
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _stays(child):
                 yield from _nodes(child, statement, in_function or is_body)

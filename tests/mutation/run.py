@@ -29,8 +29,11 @@ BARS: Final = {
     **dict.fromkeys(("_drivers", "_http", "_client", "_wire", "providers", "embedded"), 0.85),
 }
 """The packages, and the share of their faults that must be found."""
+ENGINE: Final = ("_core", "_flows", "_journal", "_drivers", "_http", "_client", "_wire")
+SIMULATION: Final = "tests/simulation/test_simulation.py::"
+"""Tests that run all of the engine, in processes of their own: they come last, because they take seconds each."""
 FEWEST: Final = 20  # faults of one package; with fewer, its share says nothing, so only the shares of all count
-TESTS_S: Final = 15.0  # seconds of the tests that run for one fault
+TESTS_S: Final = 45.0  # seconds of the tests that run for one fault, as measured while lines are noted: a third without
 DRAWS: Final = 100  # of one number, until a fault is drawn that is not listed
 START_S: Final = 30.0  # and what the start of their process may take on a busy machine
 
@@ -183,17 +186,23 @@ class Runner:
         return sorted(results)
 
     def _result(self, copy: Copy, number: int, mutant: Mutant) -> Result:
-        passing = (test for test in self._known.tests_of(mutant) if self._passes.get(test, True))
-        tests = affordable(passing, self._known.seconds)
+        of_line = self._known.tests_of(mutant)
+        tests = affordable(filter(self._may_pass, of_line or self._known.tests_near(mutant)), self._known.seconds)
+        if mutant.path.split("/")[1] in ENGINE:
+            tests += [test for test in self._known.seconds if test.startswith(SIMULATION) and self._may_pass(test)]
         found_by = self._found_by(copy, mutant, tests)
-        how = f"found by {found_by}" if found_by else f"survived {len(tests)} tests"
+        number_of_tests = len(tests) if of_line else 0
+        how = f"found by {found_by}" if found_by else f"survived {number_of_tests} tests"
         self._say(f"{number}  {mutant.path}:{mutant.first}  {mutant.kind}  {how}")
-        return Result(number, mutant, found_by, len(tests))
+        return Result(number, mutant, found_by, number_of_tests)
+
+    def _may_pass(self, test: str) -> bool:
+        return self._passes.get(test, True)
 
     def _found_by(self, copy: Copy, mutant: Mutant, tests: list[str]) -> str | None:
         """Return what finds the fault. Removes tests from the list that fail without it."""
         while tests:
-            limit_s = START_S + 4 * sum(self._known.seconds[test] for test in tests)
+            limit_s = START_S + 2 * sum(self._known.seconds[test] for test in tests)
             failed = copy.first_failure(tests, limit_s, mutant)
             if failed is None or self._stopped:
                 return None

@@ -77,6 +77,11 @@ def test_a_fault_knows_its_lines_and_its_statement() -> None:
     assert (comparison.first, comparison.last, comparison.statement) == (7, 7, (5, 8))
     assert constant.diff.splitlines()[-2:] == ["-        return 1", "+        return 2"]
     assert not mutants_of("cycles/x.py", "a = 1\n")[0].in_function
+    (exchanged,) = [
+        each for each in mutants_of("cycles/x.py", "def f(g):\n    g.a()\n    g.b()\n") if each.kind == "order"
+    ]
+    assert (exchanged.first, exchanged.last, exchanged.statement, exchanged.in_function) == (2, 3, (2, 3), True)
+    assert not mutants_of("cycles/x.py", "def f(\n    a=1\n):\n    return a\n")[0].in_function
 
 
 def test_every_fault_of_a_file_changes_few_lines() -> None:

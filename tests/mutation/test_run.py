@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation import random_order, run
+from tests.mutation import coverage_map, random_order, run, uses
 from tests.mutation.coverage_map import MOST_TESTS, CoverageMap, joined, load, path_of_this_state
 from tests.mutation.mutants import mutants_of
 from tests.support.waiting import until
@@ -142,6 +142,19 @@ def test_a_fault_that_a_test_finds(project: Path) -> None:
     assert is_untouched(project)
 
 
+def test_a_fault_of_the_engine_that_only_the_simulation_finds(project: Path) -> None:
+    """Its runs are processes of their own, so the map does not know which lines they run."""
+    (project / "tests" / "simulation").mkdir()
+    test = "from cycles._core.price import price\ndef test_seeds():\n    assert price(20) == 7\n"
+    (project / "tests" / "simulation" / "test_simulation.py").write_text(test)
+    commit(project)
+    seeds = "tests/simulation/test_simulation.py::test_seeds"
+    lines = {"cycles/_core/price.py": {"3": [0]}}
+    CoverageMap([IDS[0], seeds], [0.01, 1.0], lines).save(project.parent / "map.json.gz")
+    ran = mutate(project, "--sample", "1", "--first", str(number_of("return 7", "return 8")))
+    assert f"found by {seeds}" in ran.stdout, ran
+
+
 def test_a_fault_that_ends_pytest_itself_is_found(project: Path) -> None:
     """Exit code 3, an internal error: a late interrupt of its thread, for example."""
     few = "import os\n\nfrom cycles._core.price import price\n\n\ndef test_few():\n    price(11) == 7 or os._exit(3)\n"
@@ -238,17 +251,85 @@ def test_the_best_tests_of_a_line_are_those_that_run_little_else(tmp_path: Path)
 
 
 def test_a_line_keeps_few_cases_of_a_test_and_prefers_tests_that_run_rare_lines_near_it() -> None:
-    ids = [f"tests/test_a.py::test_many[{number}]" for number in range(300)] + ["tests/test_b.py::test_rare"]
-    seconds = [0.01] * 300 + [2.0]
-    files = {"cycles/_core/price.py": {"2": list(range(301)), "3": [300]}}
+    many = MOST_TESTS + 100
+    ids = [f"tests/test_a.py::test_many[{number}]" for number in range(many)] + ["tests/test_b.py::test_rare"]
+    seconds = [0.01] * many + [2.0]
+    files = {"cycles/_core/price.py": {"2": list(range(many + 1)), "3": [many]}}
     mutant = mutants_of("cycles/_core/price.py", "def f():\n    if a:\n        b = c\n")[0]
     assert mutant.first == 2
     found = joined([{"tests": ids, "seconds": seconds, "files": files}]).tests_of(mutant)
     assert found == ["tests/test_b.py::test_rare", *ids[: MOST_TESTS - 1]]  # a line may be the only one of its case
     others = [f"tests/test_c.py::test_{number}" for number in range(MOST_TESTS)]
-    note = {"tests": [*ids[:300], *others], "seconds": [0.01] * 500, "files": {mutant.path: {"2": list(range(500))}}}
+    every = range(2 * MOST_TESTS)
+    note = {
+        "tests": [*ids[:MOST_TESTS], *others],
+        "seconds": [0.01 for _ in every],
+        "files": {mutant.path: {"2": list(every)}},
+    }
     found = joined([note]).tests_of(mutant)
     assert found == [*ids[:2], *others[:-2]]
+
+
+def test_the_tests_of_a_line_are_of_all_files() -> None:
+    quick = [f"tests/test_a.py::test_{number}" for number in range(2 * MOST_TESTS)]
+    tests = [*quick, "tests/test_b.py::test_slow", "tests/test_c.py::test_slow"]
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
+    note = {
+        "tests": tests,
+        "seconds": [0.01 for _ in quick] + [1.0, 1.0],
+        "files": {mutant.path: {"2": list(range(len(tests)))}},
+    }
+    assert set(tests[-2:]) < set(joined([note]).tests_of(mutant))
+
+
+def test_the_tests_of_a_module_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("import cycles\n")
+    (tmp_path / "tests" / "test_b.py").write_text("from cycles._core.price import price\n")
+    monkeypatch.setattr(coverage_map, "ROOT", tmp_path)
+    tests = ["tests/test_a.py::test_quick", "tests/test_b.py::test_slow"]
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
+    known = joined([{"tests": tests, "seconds": [0.01, 1.0], "files": {mutant.path: {"2": [0, 1]}}}])
+    assert known.tests_of(mutant) == tests[::-1]
+
+
+def test_a_fault_in_a_table_is_found_by_the_tests_that_compare_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tests").mkdir()
+    for name, text in (
+        ("kit.py", "from cycles._core import amounts, price\n"),
+        ("test_page.py", "from tests.kit import price\n"),
+        ("test_price.py", "from cycles._core.price import TABLE\n"),
+        ("test_other.py", "from cycles._core.prices import TABLE\n"),
+    ):
+        (tmp_path / "tests" / name).write_text(text)
+    monkeypatch.setattr(coverage_map, "ROOT", tmp_path)
+    tests = [f"tests/test_{name}.py::test_table" for name in ("other", "page", "price")]
+    known = CoverageMap(tests, [0.1] * 3, {})
+    assert known.tests_of(mutants_of("cycles/_core/price.py", "TABLE = {1: 2}\n")[0]) == tests[1:]
+
+
+def test_a_fault_in_a_table_is_found_by_the_tests_that_run_its_uses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = "LIMIT = 7\nTABLE = {1: LIMIT}\n\n\ndef f(key, other=8):\n    return (\n        TABLE[key])\n"
+    other = (
+        "from cycles._core.price import TABLE\nclass A:\n    def g(self):\n        if TABLE:\n            return 3\n"
+    )
+    folder = tmp_path / "cycles" / "_core"
+    folder.mkdir(parents=True)
+    for name, text in (("price", table), ("b", other), ("c", "def g():\n    TABLE\n")):
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setattr(uses, "ROOT", tmp_path)
+    tests = ["tests/test_a.py::test_uses", "tests/test_a.py::test_uses_elsewhere", "tests/test_a.py::test_imports"]
+    lines = {"cycles/_core/price.py": {"7": [0], "1": [2]}, "cycles/_core/b.py": {"4": [1]}}
+    known = CoverageMap(tests, [0.1] * 3, lines)
+    constant, *_, default = mutants_of("cycles/_core/price.py", table)
+    assert set(known.tests_of(constant)) == set(tests[:2])
+    assert known.tests_of(default) == tests[:1]
+    unused = mutants_of("cycles/_core/price.py", "A = 1\n")[0]
+    assert set(known.tests_of(unused)) == {tests[0], tests[2]}
 
 
 def test_the_share_of_a_package_below_its_bar_fails() -> None:
@@ -282,7 +363,8 @@ def test_a_random_order_keeps_the_tests_of_a_file_together_and_repeats() -> None
 
 
 def test_a_slow_test_does_not_keep_quick_ones_from_running() -> None:
-    seconds = {"slow": 100.0, "quick": 1.0, "half": 8.0, "other half": 7.0}
+    half = run.TESTS_S / 2
+    seconds = {"slow": 100.0, "quick": 1.0, "half": half, "other half": half}
     assert run.affordable(seconds, seconds) == ["quick", "half"]
     assert run.affordable(["half", "other half"], seconds) == ["half", "other half"]
 
