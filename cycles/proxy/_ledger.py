@@ -139,8 +139,9 @@ class RunLedger:
         if scope in self._shared:
             ledger.fund(scope, limit)
         elif _has_budget(self._own, scope, self.unit):
-            spent = ledger.balance(scope, self.unit).spent
-            ledger.set_allocated(scope, limit if spent is None else limit + spent)
+            spent = ledger.balance(scope, self.unit).spent or Amount(self.unit, 0)
+            # Replaced and not changed: one that was overspent would admit no call.
+            ledger.set_budget(scope, limit + spent, spent=spent.amount)
         else:
             ledger.set_budget(scope, limit)
         self._shared.add(scope)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -403,6 +404,21 @@ def test_the_limits_of_shares_of_one_name_add_up_in_the_ledger_of_the_run() -> N
         "b": "$2.00",
         "helper": "$1.50",
     }
+
+
+def test_a_share_that_was_overspent_in_an_earlier_run_has_its_limit_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def charged() -> str:
+        ledger = open_ledger(cycles.Config(), cycles.usd(5), embedded=True, keep="job")
+        shares = Shares(ledger.left, lambda share: ledger.add_share(share, share.subject({})), ledger.unit)
+        with contextlib.closing(ledger):
+            shares.make(None, json.dumps({"name": "helper", "limit": "1USD"}).encode())
+            call = ledger.client.reserve(cycles.usd(1), action=("llm.completion", "m"), subject={"agent": "helper"})
+            return str(call.acquire().commit(cycles.usd(3)).charged)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert [charged(), charged()] == ["$1.00", "$1.00"]
 
 
 @processes
