@@ -148,7 +148,8 @@ def _read(path: Path) -> list[KeptRun]:
 
 def _last_use_ms(path: Path) -> int:
     files = [path.stat(), *([_log_of(path).stat()] if _log_of(path).exists() else [])]
-    return max(file.st_mtime_ns // 1_000_000 for file in files if file.st_size)
+    written = [file for file in files if file.st_size] or files  # a full disk leaves an empty ledger
+    return max(file.st_mtime_ns // 1_000_000 for file in written)
 
 
 def _log_of(path: Path) -> Path:

@@ -68,8 +68,10 @@ def test_what_was_spent_has_the_debt(run: Cycles) -> None:
     assert kept["spent"] == {"unit": "TOKENS", "amount": 430}
 
 
-def test_a_file_of_another_program_is_listed_without_amounts(run: Cycles) -> None:
-    kept_file("odd").write_text("no database")
+@pytest.mark.parametrize("content", ["no database", ""], ids=["of another program", "empty"])
+def test_a_file_that_is_no_ledger_is_listed_without_amounts(run: Cycles, content: str) -> None:
+    """A full disk leaves an empty one."""
+    kept_file("odd").write_text(content)
     [odd] = run("runs", "--json").document["runs"]
     assert (odd["budget"], odd["spent"], odd["in_use"]) == (None, None, False)
 
