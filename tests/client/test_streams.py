@@ -181,6 +181,36 @@ async def test_a_cancelled_reader_settles_what_is_known(client: cycles.Cycles, s
     assert (spent(server), held(server)) == (12, 0)
 
 
+async def test_a_reader_that_is_cancelled_again_while_its_stream_closes_settles(
+    client: cycles.Cycles, server: Any
+) -> None:
+    reading, closing = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def __aiter__(self) -> Any:
+            yield {"usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+            reading.set()
+            await asyncio.Event().wait()
+
+        async def aclose(self) -> None:
+            closing.set()
+            await asyncio.Event().wait()
+
+    guard = await reserve(World("async", client))
+
+    async def read() -> None:
+        async for _ in guard.wrap(Slow(), usage=cycles.usage.openai):
+            pass
+
+    task = asyncio.create_task(read())
+    for moment in (reading, closing):
+        await set_by(task, moment)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (spent(server), held(server)) == (12, 0)
+
+
 @pytest.mark.parametrize(
     "reader",
     [

@@ -130,6 +130,23 @@ def test_a_commit_that_its_caller_sends_takes_no_place_in_the_queue(
     assert second.settled(PATIENCE_S).status == "committed"
 
 
+def test_a_settlement_that_has_failed_takes_no_place_in_the_queue(shop: Shop) -> None:
+    """Otherwise an outage would make each later `commit(wait=False)` wait for the server."""
+    unlisted = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
+    shop.faults.status("commit", 409, body=unlisted, times=None)
+    client = shop.client(retry_initial_delay=3_600.0)
+    runtime_of(client).background.most_queued = 1
+    failed = client.reserve(T(100), action=ACTION).acquire()
+    assert failed.commit(T(1), wait=False).status == "pending"
+    assert client.flush(PATIENCE_S).pending == 1  # in this thread, so what follows an attempt has been done
+    shop.faults.clear()
+    queued = client.reserve(T(100), action=ACTION).acquire()
+    assert queued.commit(T(2), wait=False).status == "pending"
+    assert queued.settled(PATIENCE_S).status == "committed"
+    assert client.flush(PATIENCE_S).pending == 0
+    assert shop.money() == (3, 0)
+
+
 async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
     guards = [await commit_unsettled(world, amount) for amount in range(1, 21)]
     for guard in guards:
