@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -17,6 +18,7 @@ from cycles.billing._items import items_of
 from cycles.billing._ledger import Imported, LedgerSide, Names, Spent, aliases_of, read
 from cycles.billing._openai import _day as day_of_openai
 from cycles.billing._rows import BillRow, ReportError, merged, model_name, tiers
+from cycles.cli._format import moment as moment_shown
 
 DAY, NEXT = "2026-11-24", "2026-11-25"
 TENTH = Fraction(1, 1000)
@@ -207,13 +209,29 @@ def test_what_a_chunk_itemises(actions: Any, charged: int, pool_calls: Any, item
 # --- times
 
 
-@pytest.fixture
-def west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "America/New_York")
+@contextlib.contextmanager
+def zone(name: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", name)
         time.tzset()
         yield
     time.tzset()
+
+
+@pytest.fixture
+def west() -> Iterator[None]:
+    with zone("America/New_York"):
+        yield
+
+
+@pytest.mark.parametrize("name", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("moment", [f"{DAY}T00:00:00+00:00", f"{DAY}T23:59:59+00:00"])
+def test_days_are_those_of_utc_on_each_machine(name: str, moment: str) -> None:
+    at_ms = int(datetime.fromisoformat(moment).timestamp() * 1000)
+    with zone(name):
+        days = [day_of_openai(at_ms // 1000), day_of_anthropic(moment), moment_shown(at_ms)[:10]]
+        assert days == [DAY, DAY, DAY]
+        assert spent_of(reserved(10, created_at_ms=at_ms)) == Spent(amount=10, calls=1)
 
 
 @pytest.mark.parametrize(
