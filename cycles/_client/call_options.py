@@ -8,7 +8,7 @@ from typing import Any, Final, TypedDict
 
 from attrs import Factory, evolve, field, frozen
 
-from cycles._client.options import checked_choice, checked_timeout
+from cycles._client.options import check_timeout, checked_choice
 from cycles._config import MOST_RETRIES, Config, LeasePolicy
 from cycles._core.messages.requests import CallOptions
 from cycles._core.subjects import Subject, as_subject
@@ -110,20 +110,19 @@ def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[
     return given
 
 
-def checked_retries(value: Any) -> int:
-    """Return a number of retries.
+def check_retries(value: Any) -> None:
+    """Check a number of retries.
 
     Raises:
         InvalidRequestError: if it is no integer from 0 to 10.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise InvalidRequestError(f"max_retries must be an integer from 0 to {MOST_RETRIES}, got {value!r:.80}")
-    return value
 
 
 _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
-    "timeout": checked_timeout,
+    "timeout": check_timeout,
     "overage_policy": partial(checked_choice, "overage_policy"),
     "lease_policy": partial(checked_choice, "lease_policy"),
-    "max_retries": checked_retries,
+    "max_retries": check_retries,
 }

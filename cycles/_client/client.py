@@ -22,7 +22,6 @@ from cycles._client.options import (
     check_http_clients,
     checked_actual,
     checked_amount,
-    checked_choice,
     checked_seconds,
     checked_watcher,
     merged,
@@ -328,14 +327,14 @@ class Cycles(ClosedByItsBlock):
         with first_use, loading:
             from cycles._flows import transfer
 
-        policy = None if lease_policy is None else checked_choice("lease_policy", lease_policy)
+        given = {"lease_policy": lease_policy, "timeout": timeout, "extra_headers": extra_headers}
+        options = self._options.over(given).of_request(self._config)
         if isinstance(token, ReservationSummary):
-            serialized = transfer.found(token, actual, policy or self._options.of_request(self._config)["lease_policy"])
+            serialized = transfer.found(token, actual, options["lease_policy"])
         else:
-            serialized = transfer.deserialize(token, actual, policy)
+            serialized = transfer.deserialize(token, actual, lease_policy)
         checked_actual(actual, serialized.request.estimate)
-        options = self._options.over({"timeout": timeout, "extra_headers": extra_headers})
-        request = evolve(serialized.request, timeout=options.timeout, extra_headers=options.extra_headers)
+        request = evolve(serialized.request, **{**options, "lease_policy": serialized.request.lease_policy})
         continued = evolve(serialized, request=request)
         return Reservation(self._runtime, request, lambda io, _, take: transfer.attach(io, continued, take))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 from cycles._client.context import _current
 from cycles._client.generator_frames import generator_dropped, in_async_generator
 from cycles._client.guard_properties import GuardProperties
-from cycles._client.options import checked_flag, checked_seconds
+from cycles._client.options import checked_flag, optional_seconds
 from cycles._core.amounts import Amount
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement.lifecycle import Dropped
@@ -239,7 +239,7 @@ class Guard(GuardBase):
             ProtocolError: The server rejected the amount: what `commit` raises if it waits.
         """
         self._check_process()
-        timeout_s = None if timeout is None else checked_seconds("timeout", timeout)
+        timeout_s = optional_seconds("timeout", timeout)
         return run(committing.settled(self._runtime.blocking, self._state, timeout_s))
 
     def release(self, reason: str | None = None) -> ReleaseResponse | None:
@@ -347,7 +347,7 @@ class AsyncGuard(GuardBase):
     async def settled(self, timeout: float | None = None) -> Settlement:
         """As `Guard.settled`."""
         self._check_process()
-        timeout_s = None if timeout is None else checked_seconds("timeout", timeout)
+        timeout_s = optional_seconds("timeout", timeout)
         return await committing.settled(self._runtime.tasks(), self._state, timeout_s)
 
     async def release(self, reason: str | None = None) -> ReleaseResponse | None:

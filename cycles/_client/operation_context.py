@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 
 from cycles._client.call_options import ViewOptions
 from cycles._client.context import current_subject
-from cycles._client.options import AnySubject, checked_choice, checked_flag, checked_wait
+from cycles._client.options import AnySubject, checked_choice, checked_flag, optional_seconds
 from cycles._config import Config
 from cycles._core.amounts import Amount
 from cycles._core.messages.paging import Cursors
@@ -99,7 +99,7 @@ class OperationContext:
             idempotency_key=None if key is None else check_key(key),
             actual=given.get("actual"),
             shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
-            wait=checked_wait(given.get("wait")),
+            wait=optional_seconds("wait", given.get("wait")),
             observe=checked_flag("observe", given.get("observe", False)),
             **options.of_request(config),
             **{"on_observed": config.on_observed, **chosen},

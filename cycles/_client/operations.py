@@ -15,6 +15,7 @@ from cycles._core.amounts import Amount
 from cycles._core.messages.requests import Call, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.protocol import (
     COMMIT_RESERVATION,
+    CREATE_EVENT,
     CREATE_RESERVATION,
     GET_ACTION_KIND,
     GET_EVIDENCE,
@@ -40,9 +41,9 @@ from cycles._core.subjects import as_action
 from cycles._core.values.action_kinds import ActionKind
 from cycles._core.values.json_values import clean_object
 from cycles._core.values.usage import Metrics, Usage
-from cycles._flows.commit import record_event, settle_record
+from cycles._flows.commit import settle_record
 from cycles._flows.retry import read, send_read, send_write, success_of
-from cycles._flows.settle import usable_values
+from cycles._flows.settle import event_record, usable_values
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
@@ -124,7 +125,7 @@ async def record(
         overage_policy=overage_policy or context.options.overage_policy,
         metrics=_metrics(context, event_record_id(body["idempotency_key"]), metrics),
     )
-    settlement = await record_event(context.io, body, context.traced())
+    settlement = await settle_record(context.io, event_record(context.io, body), context.traced(), CREATE_EVENT)
     # Without a response the amount is pending, not lost: an exception would make callers record it a second time.
     if isinstance(settlement.response, EventCreateResponse):
         return settlement.response

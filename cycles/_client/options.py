@@ -138,15 +138,6 @@ def checked_choice(name: str, value: Any) -> Any:
     return value
 
 
-def checked_wait(wait: Any) -> float | None:
-    """Return the seconds to wait for budget, or None.
-
-    Raises:
-        InvalidRequestError: It is not a number of seconds from 0 to one day.
-    """
-    return None if wait is None else checked_seconds("wait", wait)
-
-
 def checked_seconds(name: str, value: Any) -> float:
     """Return a time in seconds.
 
@@ -157,6 +148,15 @@ def checked_seconds(name: str, value: Any) -> float:
         raise InvalidRequestError(f"{name} must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {value!r:.80}")
     seconds: float = value
     return seconds
+
+
+def optional_seconds(name: str, value: Any) -> float | None:
+    """Return a time in seconds, or None.
+
+    Raises:
+        InvalidRequestError: It is neither None nor a number from 0 to one day.
+    """
+    return None if value is None else checked_seconds(name, value)
 
 
 def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWatcher:
@@ -181,8 +181,8 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
     return ThresholdWatcher(tuple(float(value) for value in values), callback, watched)
 
 
-def checked_timeout(value: Any) -> float:
-    """Return the timeout of an attempt in seconds.
+def check_timeout(value: Any) -> None:
+    """Check the timeout of an attempt in seconds.
 
     Raises:
         InvalidRequestError: It is not a number of more than 0, at most one day.
@@ -191,8 +191,6 @@ def checked_timeout(value: Any) -> float:
         raise InvalidRequestError(
             f"timeout must be seconds, more than 0 and at most {LONGEST_WAIT_S:.0f}, got {value!r:.80}"
         )
-    seconds: float = value
-    return seconds
 
 
 def checked_flag(name: str, value: Any) -> bool:

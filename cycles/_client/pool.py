@@ -21,7 +21,7 @@ from cycles._client.options import (
     checked_amount,
     checked_choice,
     checked_seconds,
-    checked_wait,
+    optional_seconds,
 )
 from cycles._client.reservation import Reservation
 from cycles._config import LeasePolicy
@@ -291,8 +291,9 @@ class Pool(ClosedByItsBlock):
                 "idempotency_key is not possible in a pool, whose guards the server never sees: "
                 "use client.reserve(...) for it"
             )
-        if estimate.__class__ is not Amount or estimate.unit != self._options.unit:
-            _check_estimate(estimate, self._options.unit)
+        if checked_amount(estimate).unit != self._options.unit:
+            unit = self._options.unit
+            raise InvalidRequestError(f"estimate must be in the unit of the pool: {estimate} is not in {unit}")
         runtime = self._client._runtime()
         state = self._state(runtime)
         given = (action, subject, actual, metadata, lease_policy)
@@ -301,7 +302,7 @@ class Pool(ClosedByItsBlock):
             usual = self._usual
             if usual is None or usual[0] is not state or usual[1].sub is None or not usual[1].sub.has_place:
                 usual = self._usual = (state, self._options_of(runtime, state, self._request, None))
-            return PooledReservation(runtime, state, estimate, usual[1], wait and checked_wait(wait))
+            return PooledReservation(runtime, state, estimate, usual[1], optional_seconds("wait", wait))
         request = evolve(
             self._request,
             action=self._request.action if action is None else as_action(action),
@@ -312,7 +313,7 @@ class Pool(ClosedByItsBlock):
             else checked_choice("lease_policy", lease_policy),
         )
         options = self._options_of(runtime, state, request, subject)
-        return PooledReservation(runtime, state, estimate, options, checked_wait(wait))
+        return PooledReservation(runtime, state, estimate, options, optional_seconds("wait", wait))
 
     def guarded(self, estimate: AmountOption, *, actual: ActualOption = None, **options: Any) -> Callable[[F], F]:
         """Guard every call of a function with a guard of this pool, as `Cycles.guarded` does with a reservation.
@@ -441,12 +442,6 @@ class AsyncPool:
     async def close(self) -> None:
         """As `Pool.aclose`."""
         await self._pool.aclose()
-
-
-def _check_estimate(estimate: Any, unit: str) -> None:
-    checked_amount(estimate)
-    if estimate.unit != unit:
-        raise InvalidRequestError(f"estimate must be in the unit of the pool: {estimate} is not in {unit}")
 
 
 def make_pool(client: Owner, given: dict[str, Any]) -> Pool:

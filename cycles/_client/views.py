@@ -25,10 +25,7 @@ def describe(config: Config, options: ViewOptions, *, http_client: str | None, c
     """
     # Only attributes that are no secret; a new one appears without an edit here.
     settings = {name: getattr(config, name) for name in fields_dict(Config) if name not in _SHOWN_ELSEWHERE}
-    for name in ("timeout", "lease_policy", "max_retries", "overage_policy"):
-        value = getattr(options, name)
-        if value is not None:
-            settings[name] = value
+    settings |= _changed(options)
     return {
         "base_url": config.base_url,
         "api_key": "a callable" if callable(config.api_key) else "a str",
@@ -45,9 +42,13 @@ def describe(config: Config, options: ViewOptions, *, http_client: str | None, c
 def short(config: Config, options: ViewOptions) -> str:
     """Return the repr of a client."""
     subject = ", ".join(f"{name} {value}" for name, value in subject_of(config, options).to_dict().items())
-    changed = [name for name in ("timeout", "lease_policy", "max_retries", "overage_policy") if getattr(options, name)]
-    more = "".join(f", {name}={getattr(options, name)}" for name in changed)
+    more = "".join(f", {name}={value}" for name, value in _changed(options).items())
     return f"<Cycles {config.base_url}{', ' if subject else ''}{subject}{more}>"
+
+
+def _changed(options: ViewOptions) -> dict[str, Any]:
+    names = ("timeout", "lease_policy", "max_retries", "overage_policy")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def subject_of(config: Config, options: ViewOptions) -> Subject:

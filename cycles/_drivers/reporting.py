@@ -60,7 +60,7 @@ class Reporter:
         trace = None if self.trace is None else self.trace.begin(request)
         given = None if trace is None else trace.trace_id
         trace_id = given or known or new_trace_id()
-        return CallOptions(trace_id, request.timeout, request.extra_headers or {}, trace=trace)
+        return CallOptions(trace_id, request.timeout, request.extra_headers or {}, request.max_retries, trace)
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Add an observer; the returned callable removes it."""

@@ -11,7 +11,7 @@ from attrs import evolve
 from cycles._core.amounts import Amount
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.requests import CallOptions, new_key
-from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
+from cycles._core.protocol import COMMIT_RESERVATION, IDEMPOTENCY_MISMATCH
 from cycles._core.settlement.lifecycle import ESTIMATED
 from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.rules import rejected_excess
@@ -199,15 +199,6 @@ async def settled(io: Io, guard: GuardState, timeout_s: float | None) -> Settlem
     return guard.settlement
 
 
-async def record_event(io: Io, body: dict[str, Any], options: CallOptions) -> Settlement:
-    """Record an actual that has no reservation. It is saved and retried like a commit.
-
-    Raises:
-        ProtocolError: a final error response.
-    """
-    return await settle_record(io, event_record(io, body), options, CREATE_EVENT)
-
-
 async def settle_record(io: Io, record: Record, options: CallOptions, operation: str) -> Settlement:
     """Settle a record that has no guard: the same steps, without a lease.
 
@@ -221,13 +212,13 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
     try:
         record, result = await attempt(io, record, None, options=options, is_saved=False)
     except BaseException:
-        io.hand_over(Settle(record, None, is_saved=False), now=True)
+        io.hand_over(Settle(record, None, is_saved=False, options=options), now=True)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
         # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.
         await io.finish(record, None)
         raise error_of(result.outcome, operation)
-    conclude(io, record, result, None)
+    conclude(io, record, result, None, options=options)
     await io.finish(record, result)
     if isinstance(result, Rejected):
         raise error_of(result.response, operation)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from attrs import frozen
 
 from cycles._core.messages.outcome import Outcome
-from cycles._core.messages.requests import Call, CallOptions
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
@@ -34,12 +34,14 @@ class Settle:
         guard: Its guard, or None.
         detail: Why it is pending, for the report of it. None: no caller waits, and nothing has failed yet.
         is_saved: Whether `put` has had its result; otherwise it comes before the first request.
+        options: Options of the requests of a record without a guard.
     """
 
     record: Record
     guard: GuardState | None
     detail: str | None = None
     is_saved: bool = True
+    options: CallOptions = NO_OPTIONS
 
 
 @frozen

@@ -74,7 +74,13 @@ def _finish_in_background(io: Io, guard: GuardState, unfinished: Record | Releas
 
 
 def conclude(
-    io: Io, record: Record, result: SettlementOutcome, guard: GuardState | None, *, recovered: bool = False
+    io: Io,
+    record: Record,
+    result: SettlementOutcome,
+    guard: GuardState | None,
+    *,
+    recovered: bool = False,
+    options: CallOptions = NO_OPTIONS,
 ) -> None:
     """Store the result of an attempt in the guard and report it. If it is open, pass it to the background."""
     if isinstance(result, Unresolved):
@@ -82,7 +88,7 @@ def conclude(
             pending = pending_settlement(record, guard.trace_id, result.outcome)
             guard.apply("unresolved", pending, if_accepted=True)
         # Not now: an attempt has just failed, so the next one comes after the pause of a retry.
-        io.hand_over(Settle(record, guard, describe(result.outcome), result.is_saved), now=False)
+        io.hand_over(Settle(record, guard, describe(result.outcome), result.is_saved, options), now=False)
         return
     if guard is not None:
         _conclude_guard(io, record, result, guard)

@@ -81,6 +81,7 @@ def serialize(guard: GuardState) -> str:
             "subject": request.subject.to_dict(),
             "action": request.action.to_dict(),
             "ttl_ms": request.ttl_ms,
+            "overage_policy": request.overage_policy,
             "lease_policy": request.lease_policy,
             "shadow": request.shadow,
             "created": None if created is None else {n: v for n, v in created.raw.items() if n not in _LATER},
@@ -103,6 +104,7 @@ def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) ->
             action=Action(**members["action"]),
             subject=Subject(**members["subject"]),
             ttl_ms=members["ttl_ms"],
+            overage_policy=members.get("overage_policy"),  # a token of an earlier version has none
             actual=actual,
             lease_policy=lease_policy or members["lease_policy"],
             shadow=members["shadow"],

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from attrs import define, evolve
 
-from cycles._client.options import checked_timeout
+from cycles._client.options import check_timeout
 from cycles._config import Config
 from cycles._core.messages.outcome import NoSuccess, Outcome, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
@@ -115,7 +115,7 @@ class Channel:
             InvalidRequestError: One of them is wrong; nothing was sent.
         """
         if timeout is not None:
-            checked_timeout(timeout)
+            check_timeout(timeout)
         headers = checked_headers("extra_headers", extra_headers)
         for name, value in headers.items():
             checked_header("extra_headers", name, value, _KEY_HEADER)

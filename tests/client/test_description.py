@@ -50,6 +50,14 @@ def test_a_view_describes_its_own_options(described: cycles.Cycles) -> None:
     assert described.describe()["closed"] is True
 
 
+def test_a_view_shows_each_option_also_if_it_is_zero(described: cycles.Cycles) -> None:
+    options: dict[str, Any] = {"timeout": 1.5, "lease_policy": "warn", "max_retries": 0, "overage_policy": "REJECT"}
+    view = described.with_options(**options)
+    assert {name: view.describe()["settings"][name] for name in options} == options
+    shown = ", timeout=1.5, lease_policy=warn, max_retries=0, overage_policy=REJECT>"
+    assert repr(view) == repr(described).removesuffix(">") + shown
+
+
 @pytest.mark.parametrize("level", ["info", "debug", "INFO"])
 async def test_each_request_is_one_readable_line(
     server: cycles.EmbeddedServer,

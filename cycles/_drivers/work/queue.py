@@ -173,7 +173,7 @@ class WorkQueue:
         if not work.is_saved and work.detail is None:  # its caller was interrupted
             record = record.interrupted()
         if record is not work.record:
-            work = Settle(record, work.guard, work.detail, work.is_saved)
+            work = evolve(work, record=record)
         wait_s = 0.0 if record.not_before_ms is None else record.wait_ms(self._io.clock.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         item = self._schedule.add(key, work, due, floor=floor, loop=loop)

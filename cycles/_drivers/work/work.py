@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve, frozen
 
 from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
-from cycles._core.messages.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS
+from cycles._core.messages.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS, NO_OPTIONS
 from cycles._core.protocol import CREATE_RESERVATION, KEY_REJECTED, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
 from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.schedule import Item
@@ -111,7 +111,8 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     record = work.record if isinstance(work, Settle) else records.left.load(work.entry)
     if record is None:
         return None
-    guard, was_read = (None, True) if isinstance(work, Found) else (work.guard, False)
+    guard, options = (None, NO_OPTIONS) if isinstance(work, Found) else (work.guard, work.options)
+    was_read = isinstance(work, Found)
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
     # A client that was stopped for longer than its claim must not send what another one has.
     if records.is_taken(record):
@@ -124,7 +125,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     # again before it is sent.
     found = was_read or (work.is_saved and not is_first and records.journaled)
     is_saved = work.is_saved and not (was_read and record.replaces_commit)
-    record, result = await attempt_settlement(io, record, guard, found=found, is_saved=is_saved)
+    record, result = await attempt_settlement(io, record, guard, options=options, found=found, is_saved=is_saved)
     if isinstance(result, Taken):
         return _leave(io, record, guard)
     # Also for a guard whose caller has left: those that wait for its settlement are woken.
@@ -133,7 +134,8 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
         await io.finish(record, result)
         return Done(settled=isinstance(result, Settled))
     if is_first:
-        conclude(io, record, result, guard)  # replaces the value of the item, and reports that it is pending
+        # Replaces the value of the item, and reports that it is pending.
+        conclude(io, record, result, guard, options=options)
     elif isinstance(work, Settle):
         item.value = evolve(work, record=record, is_saved=result.is_saved)
         if record.mode == "event" and guard is not None and guard.own_heartbeat is not None:
