@@ -210,8 +210,7 @@ class Relay:
             message = f"the provider broke off its response ({cause}); send the request again"
             raise RejectedError(502, message, target.provider) from error
         finally:
-            await response.aclose()
-            await self._ended(call, outcome)
+            await self._ended(call, response, outcome)
         headers = _headers(response, call, changed=True)
         await exchange.start(response.status_code, [*headers, (b"content-length", str(len(content)).encode())])
         await exchange.finish(content)
@@ -242,16 +241,19 @@ class Relay:
             outcome = "error"
             raise BrokenUpstreamError("the provider broke off its response; send the request again") from error
         finally:
-            with contextlib.suppress(httpx.HTTPError):
-                await response.aclose()
-            await self._ended(call, outcome)
+            await self._ended(call, response, outcome)
         await exchange.finish(rest)
 
-    async def _ended(self, call: Call | Retrieval, outcome: Outcome) -> None:
+    async def _ended(self, call: Call | Retrieval, response: httpx.Response, outcome: Outcome) -> None:
+        # The program may leave at each point; if it does so last, the client continues with the settlement.
         try:
-            await TASK.end(call, outcome)
-        finally:  # if the program leaves now, the client continues with the settlement
-            self._count(call)
+            with contextlib.suppress(httpx.HTTPError):
+                await response.aclose()
+        finally:
+            try:
+                await TASK.end(call, outcome)
+            finally:
+                self._count(call)
 
     def _count(self, ended: Call | Retrieval) -> None:
         """Count a call that has ended, once. One whose response is made in the background is counted at its end."""

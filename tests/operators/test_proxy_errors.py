@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +16,13 @@ import pytest
 
 import cycles
 from cycles.providers._hosts import FreeHost
+from cycles.proxy._app import App
+from cycles.proxy._clients import LedgerClient
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
 from tests.support.stub import Stub, after, ok
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S, forever, set_by, until
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -408,6 +412,67 @@ def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
         totals = place.proxy.app.totals
         assert (totals.calls, totals.spent, totals.pending) == (1, EXACT, 0)
         assert place.spent == EXACT
+
+
+class _Stuck(httpx.AsyncByteStream):
+    """A response whose next part never comes, and whose connection never closes."""
+
+    def __init__(self) -> None:
+        self.reading, self.closing = asyncio.Event(), asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
+        self.reading.set()
+        await forever()
+
+    async def aclose(self) -> None:
+        self.closing.set()
+        await forever()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_call_that_is_cancelled_again_while_its_response_closes_is_settled(streams: bool) -> None:
+    async def main(server: cycles.EmbeddedServer) -> App:
+        body = _Stuck()
+        kind = {"content-type": "text/event-stream" if streams else "application/json"}
+        upstream = httpx.AsyncClient(
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, headers=kind, stream=body))
+        )
+        client = server.client(tenant="run", async_http_client=LedgerClient(server))
+        settings = ProxySettings(upstreams={"openai": "http://provider.test"}, prices=BOOK)
+        ignored: Any = lambda *_: None  # noqa: E731
+        app = App(
+            settings,
+            client,
+            upstream,
+            on_denied=ignored,
+            on_no_decision=ignored,
+            on_settled=ignored,
+            forwarding=None,
+        )
+        messages = [{"type": "http.request", "body": json.dumps({**CHAT, "stream": streams}).encode()}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await forever()
+
+        async def send(_: object) -> None:
+            pass
+
+        path = "/openai/v1/chat/completions"
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+        call = asyncio.create_task(app({**scope, "headers": [(b"host", b"127.0.0.1")]}, receive, send))
+        for moment in (body.reading, body.closing):
+            await set_by(call, moment)
+            call.cancel()
+        await asyncio.wait([call])
+        await client.aclose()
+        return app
+
+    with cycles.EmbeddedServer({"tenant:run": cycles.usd(1000)}) as server:
+        app = asyncio.run(main(server))
+        assert (app.totals.calls, app.totals.pending) == (1, 0)
+        assert app.totals.spent == server.spent("tenant:run").amount > 0
+        assert server.ledger.balance("tenant:run").reserved == cycles.usd(0)
 
 
 def test_a_settlement_that_the_ledger_does_not_confirm_is_pending_in_the_summary() -> None:
