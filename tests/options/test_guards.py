@@ -52,7 +52,7 @@ async def test_the_parameters_of_commit(place: Place) -> None:
     settlement = await use.world.get(guard.commit(SPENT, metrics={"tokens_input": 5}, metadata={"run": 1}, wait=False))
     assert settlement.status == "pending"
     assert (await use.world.get(guard.settled(timeout=PATIENCE_S))).status == "committed"
-    body = use.body("commit")
+    body = use.content("commit")
     assert (body["actual"], body["metrics"], body["metadata"]) == (SPENT.to_dict(), {"tokens_input": 5}, {"run": 1})
     assert not use.of("commit")[0].is_foreground
 
@@ -64,7 +64,16 @@ async def test_the_parameters_of_release_and_extend(place: Place) -> None:
     await use.world.get(guard.extend(extend_by_ms=9_000))
     await use.world.get(guard.release(reason="no longer needed"))
     assert [each.body["extend_by_ms"] for each in use.of("extend")] == [20_000, 9_000]
-    assert use.body("release")["reason"] == "no longer needed"
+    assert use.content("release")["reason"] == "no longer needed"
+
+
+@pytest.mark.parametrize("raised", [None, KeyError("mine")])
+async def test_the_parameter_of_end(place: Place, raised: Any) -> None:
+    use = place.use()
+    guard = await guard_of(use)
+    guard.spend(SPENT)
+    await use.world.get(guard.end(raised=raised))
+    assert use.content("commit").get("metadata", {}).get("outcome") == (None if raised is None else "error")
 
 
 @pytest.mark.parametrize("settle", [True, False])
@@ -76,7 +85,7 @@ async def test_the_parameters_of_wrap(place: Place, settle: bool) -> None:
     assert await use.world.all(wrapped) == [3, 4]
     assert guard.state == ("committed" if settle else "active")
     await use.world.get(guard.end())
-    assert use.body("commit")["actual"] == T(7).to_dict()
+    assert use.content("commit")["actual"] == T(7).to_dict()
 
 
 @pytest.mark.parametrize("giver", ["client", "view"])
@@ -110,7 +119,7 @@ async def test_the_options_of_attach(place: Place) -> None:
     async with use.world.enter(client.attach(token, actual=T(9), **OPTIONS)):
         pass
     assert has_options(use, "extend", "commit")
-    assert use.body("commit")["actual"] == T(9).to_dict()
+    assert use.content("commit")["actual"] == T(9).to_dict()
     use = place.use(client)
     async with use.world.enter(client.attach((await guard_of(use)).detach(), actual=T(9))):
         pass
@@ -136,11 +145,20 @@ async def test_the_options_of_a_view_are_those_of_its_attached_guards(place: Pla
     assert has_options(use, "extend", "commit")
 
 
-@pytest.mark.parametrize(("kept", "given"), [("fail_on_finalize", None), ("warn", "fail_on_finalize")])
-async def test_the_lease_policy_of_an_attached_guard(place: Place, kept: Any, given: Any) -> None:
+@pytest.mark.parametrize(
+    ("source", "kept", "given"),
+    [
+        ("token", "fail_on_finalize", None),
+        ("token", "warn", "fail_on_finalize"),
+        ("row", "warn", "fail_on_finalize"),
+    ],
+)
+async def test_the_lease_policy_of_an_attached_guard(place: Place, source: str, kept: Any, given: Any) -> None:
     use = place.use()
-    token = (await guard_of(use, lease_policy=kept)).detach()
-    attached = await use.world.acquire(use.world.client.attach(token, lease_policy=given))
+    guard = await guard_of(use, lease_policy=kept)
+    row = await use.world.get(use.world.operations.reservation(guard.reservation_id))
+    token = guard.detach()
+    attached = await use.world.acquire(use.world.client.attach(token if source == "token" else row, lease_policy=given))
     use.lose(attached)
     with pytest.raises(cycles.LeaseLostError):
         await use.world.get(attached.commit())
@@ -152,7 +170,7 @@ async def test_an_attached_guard_has_the_overage_policy_of_its_reservation(place
     attached = await use.world.acquire(use.world.client.attach(token))
     use.server.faults.status("commit", 410, body=EXPIRED)
     await use.world.get(attached.commit(SPENT))
-    assert use.body("event")["overage_policy"] == "ALLOW_WITH_OVERDRAFT"
+    assert use.content("event")["overage_policy"] == "ALLOW_WITH_OVERDRAFT"
 
 
 @pytest.mark.parametrize("giver", ["call", "view"])
@@ -160,19 +178,30 @@ async def test_an_attached_guard_has_the_overage_policy_of_its_reservation(place
 async def test_a_pending_settlement_is_sent_again_with_the_options_of_its_call(
     place: Place, name: str, giver: str
 ) -> None:
-    client = place.client(retry_initial_delay=0.001)
+    client = place.client(retry_initial_delay=60.0)
     use = place.use(client.with_options(**OPTIONS) if giver == "view" else client)
     of_call = OPTIONS if giver == "call" else {}
     operation = "event" if name == "record" else "commit"
-    use.server.faults.status(operation, 503)
+    use.server.faults.status(operation, 503, headers={"X-Request-ID": "r-9"})
     guard = await guard_of(place.use(client))
     if name == "record":
         made = use.world.operations.record(SPENT, action=ACTION, **of_call)
     else:
         made = use.world.operations.commit_reservation(guard.reservation_id, SPENT, **of_call)
-    assert (await use.world.get(made)).status == "PENDING"
+    result = await use.world.get(made)
+    assert (result.status, result.request_id, result.http.status) == ("PENDING", "r-9", 503)
     assert (await use.world.get(use.world.operations.flush(timeout=PATIENCE_S))).pending == 0
     assert [each.headers.get("x-team") for each in use.of(operation)] == ["red", "red"]
     assert [each.timeout["read"] for each in use.of(operation)] == [TIMEOUT_S] * 2
-    assert len({each.headers["traceparent"].split("-")[1] for each in use.of(operation)}) == 1
+    traces = [each.headers["traceparent"].split("-")[1] for each in use.of(operation)]
+    assert traces == [result.trace_id] * 2
     guard.detach()
+
+
+async def test_the_reader_of_the_names_of_tools(place: Place) -> None:
+    scope = "tenant:acme/agent:tools"
+    place.server.ledger.set_budget(scope, T(10**9), caps={"tool_allowlist": ["web"]})
+    use = place.use()
+    guard = await guard_of(use, subject={"agent": "tools"})
+    assert guard.filter_tools([("web", 1), ("shell", 2)], name=lambda tool: tool[0]) == [("web", 1)]
+    await use.world.get(guard.release())

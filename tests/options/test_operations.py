@@ -181,3 +181,9 @@ async def test_max_retries_counts_for_each_write(place: Place, name: str, giver:
     assert len(use.of(operation)) == before + 1
     use.server.faults.clear()
     await use.world.get(guard.release())
+
+
+async def test_one_member_to_include_may_be_a_string(place: Place) -> None:
+    use = place.use()
+    await use.world.all(use.world.operations.reservations(include="metadata", limit=1, status="EXPIRED"))
+    assert use.sent[-1].query["include"] == "metadata"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -44,15 +45,15 @@ async def test_the_options_of_a_pool_are_those_of_its_chunks(place: Place) -> No
     use = place.use()
     await used(use, action=("tool.call", "x"), subject={"agent": "bot"}, **IN_CHUNK, **OPTIONS)
     assert has_options(use, "reserve", "commit")
-    body = use.body("reserve")
+    body = use.content("reserve")
     assert {name: body[name] for name in IN_CHUNK} == IN_CHUNK
     assert (body["estimate"], body["action"]) == (T(150).to_dict(), {"kind": "tool.call", "name": "x"})
     assert body["subject"] == {"tenant": "acme", "agent": "bot"}
-    assert use.body("commit")["actual"] == SPENT.to_dict()
+    assert use.content("commit")["actual"] == SPENT.to_dict()
     use = place.use()
     await used(use, chunk=None)  # a quarter of what is held
-    assert use.body("reserve").keys() == {"idempotency_key", "subject", "action", "estimate", "ttl_ms"}
-    assert (use.body("reserve")["estimate"], use.body("reserve")["ttl_ms"]) == (T(100).to_dict(), 60_000)
+    assert use.content("reserve").keys() == {"idempotency_key", "subject", "action", "estimate", "ttl_ms"}
+    assert (use.content("reserve")["estimate"], use.content("reserve")["ttl_ms"]) == (T(100).to_dict(), 60_000)
 
 
 async def test_the_options_of_a_pool_are_those_of_what_no_chunk_has_space_for(place: Place) -> None:
@@ -61,7 +62,7 @@ async def test_the_options_of_a_pool_are_those_of_what_no_chunk_has_space_for(pl
     await used(use, **OPTIONS)
     assert {each.operation for each in use.sent} == {"reserve", "commit", "event"}
     assert has_options(use, *[str(each.operation) for each in use.sent])
-    assert use.body("event")["actual"] == T(350).to_dict()
+    assert use.content("event")["actual"] == T(350).to_dict()
     use = place.use()
     await used(use, 399, **OPTIONS)
     assert {each.operation for each in use.sent} >= {"reserve", "commit"}
@@ -78,15 +79,15 @@ async def test_the_options_of_a_view_are_those_of_its_pools(place: Place) -> Non
     use.work = use.lose
     with pytest.raises(cycles.LeaseLostError):
         await used(use)
-    assert use.body("reserve")["subject"] == {"tenant": "acme", "agent": "bot"}
-    assert use.body("reserve")["overage_policy"] == policy
+    assert use.content("reserve")["subject"] == {"tenant": "acme", "agent": "bot"}
+    assert use.content("reserve")["overage_policy"] == policy
     assert has_options(use, *[str(each.operation) for each in use.sent])
 
 
 async def test_the_shadow_of_a_pool(place: Place) -> None:
     use = place.use()
     await used(use, shadow=True)
-    assert use.body("reserve")["dry_run"] is True
+    assert use.content("reserve")["dry_run"] is True
     assert [each.operation for each in use.sent] == ["reserve"]
 
 
@@ -95,7 +96,7 @@ async def test_a_pool_that_may_run_without_a_server(place: Place) -> None:
     use.server.faults.refuse("reserve", times=None)
     await used(use, on_unavailable="allow")
     assert use.state == "unreserved"
-    assert use.body("event")["actual"] == SPENT.to_dict()
+    assert use.content("event")["actual"] == SPENT.to_dict()
 
 
 async def test_the_limit_of_a_pool(place: Place) -> None:
@@ -105,13 +106,19 @@ async def test_the_limit_of_a_pool(place: Place) -> None:
     assert (raised.value.code, use.sent) == ("POOL_LIMIT", [])
 
 
-@pytest.mark.parametrize("giver", ["pool", "guard"])
-async def test_the_lease_policy_of_a_guard_of_a_pool(place: Place, giver: str) -> None:
+@pytest.mark.parametrize(
+    ("of_pool", "of_guard"), [("fail_on_finalize", None), ("warn", "fail_on_finalize"), ("fail_on_finalize", "warn")]
+)
+async def test_the_lease_policy_of_a_guard_of_a_pool(place: Place, of_pool: Any, of_guard: Any) -> None:
     use = place.use()
-    policy: dict[str, Any] = {"lease_policy": "fail_on_finalize"}
     use.work = use.lose
-    with pytest.raises(cycles.LeaseLostError):
-        await used(use, of_guard=policy if giver == "guard" else {}, **(policy if giver == "pool" else {}))
+    given = {"lease_policy": of_guard, "metadata": {"run": 1}}
+    if of_guard == "warn":
+        await used(use, of_guard=given, lease_policy=of_pool)
+    else:
+        with pytest.raises(cycles.LeaseLostError):
+            await used(use, of_guard=given, lease_policy=of_pool)
+    assert use.guard.lease_error is not None
 
 
 @pytest.mark.parametrize("way", ["block", "function"])
@@ -131,8 +138,8 @@ async def test_the_options_of_a_guard_of_a_pool(place: Place, way: str) -> None:
     (event,) = events
     assert (event.actual, event.estimate, event.metadata) == (T(9), T(10), {"run": 1})
     assert (event.action, event.subject.agent) == (cycles.Action("tool.call", "x"), "bot")
-    assert use.body("reserve")["subject"]["agent"] == "bot"
-    assert use.body("commit")["actual"] == T(9).to_dict()
+    assert use.content("reserve")["subject"]["agent"] == "bot"
+    assert use.content("commit")["actual"] == T(9).to_dict()
 
 
 @pytest.mark.parametrize("way", ["block", "function"])
@@ -149,3 +156,34 @@ async def test_a_guard_of_a_pool_that_waits(place: Place, way: str, monkeypatch:
         await close(use, pool)
     assert len(use.of("reserve")) == 2
     assert use.state == "active"
+
+
+async def test_the_nearest_subject_of_a_guard_of_a_pool_wins(place: Place) -> None:
+    use = place.use(place.client().with_options(subject={"agent": "of-view", "app": "of-view"}))
+    pool = use.world.client.pool(T(400), action=ACTION, subject={"agent": "of-pool", "workflow": "of-pool"})
+    agents = list[Any]()
+    for around, own in ((None, None), ("around", None), ("around", "own")):
+        with cycles.subject(agent=around) if around else contextlib.nullcontext():
+            reservation = pool.reserve(T(10), subject={"agent": own} if own else None)
+        async with use.world.enter(reservation) as guard:
+            agents.append(guard.subject.agent)
+            assert (guard.subject.workflow, guard.subject.app) == ("of-pool", "of-view")
+            use.do(guard)
+    await close(use, pool)
+    assert agents == ["of-pool", "around", "own"]
+    assert [each.body["subject"]["agent"] for each in use.of("reserve")] == agents
+
+
+async def test_the_time_of_a_flush_of_a_pool(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    use, times = place.use(), list[float]()
+
+    async def flush(io: Any, state: Any, timeout_s: float, **_: Any) -> None:
+        times.append(timeout_s)
+
+    monkeypatch.setattr("cycles._client.pool.flush", flush)
+    pool = use.world.client.pool(T(400), action=ACTION)
+    operations = pool.aio if place.is_async else pool
+    await use.world.get(operations.flush())
+    await use.world.get(operations.flush(timeout=1.5))
+    await use.world.get(operations.close())
+    assert times == [10.0, 1.5, 0.0]  # the last one is the flush_timeout of the client

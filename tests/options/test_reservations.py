@@ -14,6 +14,7 @@ import pytest
 import cycles
 from tests.options.ways import SPENT, WAYS, Place, T, Use
 from tests.support.waiting import PATIENCE_S
+from tests.support.worlds import ACTION
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ def in_requests(**wanted: Any) -> Check:
 
     async def check(use: Use, run: Run) -> None:
         await run()
-        body = use.body("reserve")
+        body = use.content("reserve")
         assert {name: body.get(name) for name in wanted} == wanted
         assert [each.operation for each in use.sent] == ["reserve", "commit"]
         assert [each.timeout["read"] for each in use.sent] == [TIMEOUT_S] * 2
@@ -47,19 +48,19 @@ def in_requests(**wanted: Any) -> Check:
 async def commits_the_actual(use: Use, run: Run) -> None:
     use.work = lambda guard: None
     await run()
-    assert use.body("commit")["actual"] == T(9).to_dict()
+    assert use.content("commit")["actual"] == T(9).to_dict()
 
 
 async def raises_the_loss(use: Use, run: Run) -> None:
     use.work = use.lose
     with pytest.raises(cycles.LeaseLostError):
         await run()
-    assert use.body("commit")["actual"] == SPENT.to_dict()
+    assert use.content("commit")["actual"] == SPENT.to_dict()
 
 
 async def holds_nothing(use: Use, run: Run) -> None:
     await run()
-    assert use.body("reserve")["dry_run"] is True
+    assert use.content("reserve")["dry_run"] is True
     assert [each.operation for each in use.sent] == ["reserve"]
 
 
@@ -67,7 +68,7 @@ async def runs_without_a_server(use: Use, run: Run) -> None:
     use.server.faults.refuse("reserve", times=None)
     await run()
     assert use.state == "unreserved"
-    assert use.body("event")["actual"] == SPENT.to_dict()
+    assert use.content("event")["actual"] == SPENT.to_dict()
 
 
 async def reserves_after_a_429(use: Use, run: Run) -> None:
@@ -84,13 +85,13 @@ async def runs_observed(use: Use, run: Run) -> None:
     finally:
         use.server.ledger.set_tenant("acme", observe_mode="ENFORCE")
     assert use.state == "observed"
-    assert "observe_mode" not in use.body("reserve")
+    assert "observe_mode" not in use.content("reserve")
 
 
 async def requests_to_be_observed(use: Use, run: Run) -> None:
     await run()
     assert use.state == "observed"
-    assert use.body("reserve")["observe_mode"] == "OBSERVE"
+    assert use.content("reserve")["observe_mode"] == "OBSERVE"
 
 
 async def settles_in_the_background(use: Use, run: Run) -> None:
@@ -165,6 +166,7 @@ CASES = [(name, way) for name in OF_CALL for way in WAYS if (name, way) != ("act
 @pytest.mark.parametrize(("name", "way"), CASES)
 async def test_options_of_a_call_have_their_effect_in_each_way_to_use_it(place: Place, name: str, way: str) -> None:
     use, given = place.use(), OF_CALL[name]
+    use.world.client.reserve(T(100), action=ACTION)  # a request that is kept must not replace one with options
     options = dict(given.options)
     if "idempotency_key" in options:  # the server has those of other tests
         key = options["idempotency_key"] = secrets.token_hex(8)
@@ -177,7 +179,7 @@ async def test_options_of_a_call_have_their_effect_in_each_way_to_use_it(place: 
     assert {each.is_async for each in use.sent if each.is_foreground} == {place.is_async}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["block", "default_client", "generator", "series"])
 @pytest.mark.parametrize("name", OF_VIEW)
 async def test_options_of_a_view_have_their_effect_in_each_way_to_use_it(place: Place, name: str, way: str) -> None:
     options, check = OF_VIEW[name]
@@ -198,7 +200,18 @@ async def test_without_options_there_is_none_of_their_effects(place: Place, way:
     use = place.use()
     await use.run(WAYS[way])
     assert [(each.operation, each.is_foreground) for each in use.sent] == [("reserve", True), ("commit", True)]
-    assert use.body("reserve").keys() == {"idempotency_key", "subject", "action", "estimate", "ttl_ms"}
-    assert use.body("reserve")["ttl_ms"] == 60_000
+    assert use.content("reserve").keys() == {"idempotency_key", "subject", "action", "estimate", "ttl_ms"}
+    assert use.content("reserve")["ttl_ms"] == 60_000
     assert [each.timeout["read"] for each in use.sent] == [5.0, 5.0]
     assert (use.state, use.guard.state) == ("active", "committed")
+
+
+@pytest.mark.parametrize(("part_ms", "parts"), [(None, 1), (0, 2)])
+async def test_the_age_of_a_part_of_a_series(place: Place, part_ms: int | None, parts: int) -> None:
+    use = place.use()
+    async with use.world.enter(use.world.client.lease_series(T(100), action=ACTION, part_ms=part_ms)) as series:
+        for _ in range(2):
+            use.do(await use.world.get(series.next()))
+    assert len(use.of("commit")) == parts
+    assert len(series.settlements) == parts
+    assert (series.spent, series.guard) == (T(14), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,7 @@ GIVEN = "given"
 
 
 def seen(guard: Any) -> dict[str, Any]:
-    """Return every property of a guard, without what differs from run to run."""
+    """Return every property of a guard and its repr, without what differs from run to run."""
     names = [name for name, value in inspect.getmembers(type(guard)) if isinstance(value, property)]
     values = {name: getattr(guard, name) for name in names}
     if values["expires_at"] is not None:
@@ -40,7 +41,8 @@ def seen(guard: Any) -> dict[str, Any]:
     values["settlement"] = settled(values["settlement"], guard)
     if "chunk" in values:
         values["chunk"] = (values["chunk"].reserved, values["chunk"].spent, values["chunk"].guards)
-    return values
+    shown = re.sub(r"(, \d+ s left|[0-9a-f]{8}…)", "", repr(guard)).split(" ", 1)[1]
+    return {**values, "repr": " ".join(shown.split())}
 
 
 def settled(settlement: Any, guard: Any) -> dict[str, Any] | None:
@@ -197,6 +199,7 @@ ACTIVE: dict[str, Any] = {
     "request_id": GIVEN,
     "trace_id": GIVEN,
     "idempotency_key": GIVEN,
+    "repr": "active 100 tokens reserved>",
 }
 """Every property of a guard that is in use."""
 NOTHING_HELD = dict.fromkeys(("reservation_id", "expires_at", "expires_at_ms", "reserved"))
@@ -207,6 +210,7 @@ UNRESERVED: dict[str, Any] = {
     "affected_scopes": [],
     "balances": [],
     "state": "unreserved",
+    "repr": "without reservation unreserved 100 tokens estimated>",
 }
 CHARGED = {"actual": SPENT, "charged": SPENT, "undercharged": False}
 IDS = {"request_id": GIVEN, "trace_id": GIVEN}
@@ -219,6 +223,7 @@ STATES: dict[Callable[[Use], Awaitable[Any]], Mapping[str, Any]] = {
     spent: {"spent": SPENT, "usage": 5},
     committed: {
         "state": "committed",
+        "repr": "committed 7 tokens charged>",
         "settlement": {
             **CHARGED,
             **IDS,
@@ -228,37 +233,56 @@ STATES: dict[Callable[[Use], Awaitable[Any]], Mapping[str, Any]] = {
             "response": "COMMITTED",
         },
     },
-    recorded_as_event: {"state": "committed", "settlement": AS_EVENT},
+    recorded_as_event: {"state": "committed", "settlement": AS_EVENT, "repr": "committed 7 tokens charged>"},
     pending: {
         "state": "pending",
+        "repr": "pending 7 tokens>",
         "settlement": {"status": "pending", "actual": SPENT, "trace_id": GIVEN, "http": 503, "undercharged": False},
     },
-    rejected: {"state": "rejected"},
-    released: {"state": "released"},
-    detached: {"state": "detached"},
-    lost: {"state": "lost", "spent": SPENT, "lease_error": "LeaseLostError"},
+    rejected: {"state": "rejected", "repr": "rejected 100 tokens reserved>"},
+    released: {"state": "released", "repr": "released 100 tokens>"},
+    detached: {"state": "detached", "repr": "detached 100 tokens reserved>"},
+    lost: {"state": "lost", "spent": SPENT, "lease_error": "LeaseLostError", "repr": "lost 100 tokens reserved>"},
     unreserved: UNRESERVED,
     unreserved_and_committed: {
         **UNRESERVED,
         "balances": ["tenant:acme", SCOPE],
         "state": "committed",
         "settlement": AS_EVENT,
+        "repr": "without reservation committed 7 tokens charged>",
     },
-    shadow: NOTHING_HELD,
+    shadow: {**NOTHING_HELD, "repr": "without reservation active 100 tokens estimated>"},
     shadow_denied: {
         **NOTHING_HELD,
         "estimate": T(10**15),
+        "repr": "without reservation active 1000000000000000 tokens estimated>",
         "decision": "DENY",
         "reason_code": "BUDGET_EXCEEDED",
         "caps": None,
         "is_capped": False,
         "balances": [],
     },
-    shadow_committed: {**NOTHING_HELD, "state": "committed", "settlement": AS_SHADOW},
-    observed: {**NOTHING_HELD, "state": "observed"},
-    observed_and_committed: {**NOTHING_HELD, "state": "observed", "settlement": AS_SHADOW},
+    shadow_committed: {
+        **NOTHING_HELD,
+        "state": "committed",
+        "settlement": AS_SHADOW,
+        "repr": "without reservation committed 7 tokens spent>",
+    },
+    observed: {**NOTHING_HELD, "state": "observed", "repr": "without reservation observed 100 tokens estimated>"},
+    observed_and_committed: {
+        **NOTHING_HELD,
+        "state": "observed",
+        "settlement": AS_SHADOW,
+        "repr": "without reservation observed 7 tokens spent>",
+    },
     pooled: POOLED,
-    pooled_and_committed: {**POOLED, "chunk": (T(400), SPENT, 1), "state": "pooled", "settlement": IN_CHUNK},
+    pooled_and_committed: {
+        **POOLED,
+        "chunk": (T(400), SPENT, 1),
+        "state": "pooled",
+        "settlement": IN_CHUNK,
+        "repr": "pooled 7 tokens spent>",
+    },
 }
 """How a guard gets into each state, and the properties that differ then from those of an active one."""
 

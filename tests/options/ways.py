@@ -123,7 +123,7 @@ class Use:
         """Return the requests of one operation, by the server's short name."""
         return [each for each in self.sent if each.operation == operation]
 
-    def body(self, operation: str) -> Any:
+    def content(self, operation: str) -> Any:
         """Return the body of the only request of an operation."""
         (sent,) = self.of(operation)
         return sent.body
@@ -132,6 +132,20 @@ class Use:
         """Do the work."""
         self.guard, self.state = guard, guard.state
         self.work(guard)
+
+    def body(self, first: int, *, second: int) -> None:
+        """Do the work with the current guard: the body of decorated functions."""
+        assert (first, second) == (1, 2)
+        self.do(cycles.current_guard())
+
+    def after(self, value: Any) -> Callable[[int], Any]:
+        """Return a callable of the arguments of `body` that returns a value."""
+
+        def given(second: int) -> Any:
+            assert second == 2
+            return value
+
+        return given
 
     def lose(self, guard: Any) -> None:
         """Lose the lease of a guard that has spent something."""
@@ -161,34 +175,34 @@ async def by_hand(use: Use, estimate: Any, options: dict[str, Any]) -> None:
 
 
 async def function(use: Use, estimate: Any, options: dict[str, Any]) -> None:
-    call = use.world.client.guarded(estimate, **options)(use.world.function(lambda: use.do(cycles.current_guard())))
-    await use.world.get(call())
+    call = use.world.client.guarded(estimate, **options)(use.world.function(use.body))
+    await use.world.get(call(1, second=2))
 
 
 async def default_client(use: Use, estimate: Any, options: dict[str, Any]) -> None:
-    call = cycles.guarded(estimate, **options)(use.world.function(lambda: use.do(cycles.current_guard())))
+    call = cycles.guarded(estimate, **options)(use.world.function(use.body))
     cycles.set_default_client(use.world.client)
     try:
-        await use.world.get(call())
+        await use.world.get(call(1, second=2))
     finally:
         cycles.set_default_client(None)
 
 
 async def generator(use: Use, estimate: Any, options: dict[str, Any]) -> None:
-    def steps() -> Iterator[int]:
-        use.do(cycles.current_guard())
+    def steps(first: int, *, second: int) -> Iterator[int]:
+        use.body(first, second=second)
         yield 1
 
     call = use.world.client.guarded(estimate, **options)(use.world.generator(steps))
-    assert await use.world.all(call()) == [1]
+    assert await use.world.all(call(1, second=2)) == [1]
 
 
 async def computed(use: Use, estimate: Any, options: dict[str, Any]) -> None:
     """As `function`, with each option that may be one as a callable of the call's arguments."""
     fixed = {name: options.pop(name) for name in FIXED if name in options}
-    made: dict[str, Any] = {name: lambda value=value: value for name, value in options.items()}
-    call = use.world.client.guarded(lambda: estimate, **made, **fixed)
-    await use.world.get(call(use.world.function(lambda: use.do(cycles.current_guard())))())
+    made: dict[str, Any] = {name: use.after(value) for name, value in {"estimate": estimate, **options}.items()}
+    call = use.world.client.guarded(**made, **fixed)(use.world.function(use.body))
+    await use.world.get(call(1, second=2))
 
 
 async def series(use: Use, estimate: Any, options: dict[str, Any]) -> None:

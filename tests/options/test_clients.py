@@ -1,0 +1,217 @@
+"""Parameters of the methods of the client itself, and what its settings do to its connections and its close."""
+
+from __future__ import annotations
+
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.settlement.settlement import FlushReport
+from cycles.journal import MemoryStore
+from tests.options.test_guards import EXPIRED
+from tests.options.ways import SPENT, Place, T
+from tests.support.inside import runtime_of
+from tests.support.stub import Stub, ok
+from tests.support.worlds import ACTION, World
+
+pytestmark = pytest.mark.anyio
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, path: str) -> list[Any]:
+    """Return the arguments and keywords of each call of a class or function from now on."""
+    module, _, name = path.rpartition(".")
+    real, made = getattr(importlib.import_module(module), name), list[Any]()
+
+    def note(*arguments: Any, **keywords: Any) -> Any:
+        made.append((arguments, keywords))
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(path, note)
+    return made
+
+
+async def close(client: cycles.Cycles, kind: str) -> None:
+    """Close a client from sync or async code."""
+    if kind == "async":
+        await client.aclose()
+    else:
+        client.close()
+
+
+async def test_the_timeout_of_a_flush(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    use, times = place.use(), list[float]()
+
+    def flush(timeout_s: float, **_: Any) -> FlushReport:
+        times.append(timeout_s)
+        return FlushReport()
+
+    monkeypatch.setattr(runtime_of(use.world.client).background, "flush", flush)
+    await use.world.get(use.world.operations.flush())
+    await use.world.get(use.world.operations.flush(timeout=1.5))
+    assert times == [10.0, 1.5]
+
+
+async def test_pending_lists_what_is_open_or_what_was_rejected(place: Place, tmp_path: Any) -> None:
+    use = place.use(place.client(journal_dir=tmp_path))
+    left, wrong = [await use.world.acquire(use.world.client.reserve(T(100), action=ACTION)) for _ in range(2)]
+    use.server.faults.status("commit", 503)
+    await use.world.get(left.commit(SPENT))
+    use.server.faults.status("commit", 400, body={**EXPIRED, "error": "UNIT_MISMATCH"})
+    with pytest.raises(cycles.UnitMismatchError):
+        await use.world.get(wrong.commit(SPENT))
+    for rejected, guard in ((False, left), (True, wrong)):
+        found = await use.world.get(use.world.operations.pending(rejected=rejected))
+        assert [each.reservation_id for each in found] == [guard.reservation_id]
+
+
+async def test_the_parameters_of_on_threshold(place: Place) -> None:
+    use, called = place.use(), list[Any]()
+    scopes = {name: f"tenant:acme/agent:{name}-{place.kind}" for name in ("watched", "other")}
+    for scope in scopes.values():
+        place.server.ledger.set_budget(scope, T(100))
+    remove = use.world.client.on_threshold((0.5, 0.9), called.append, scopes=[scopes["watched"].upper()])
+    for name in ("other", "watched"):
+        subject = {"agent": f"{name}-{place.kind}"}
+        for amount in (60, 35):
+            guard = await use.world.acquire(use.world.client.reserve(T(amount), action=ACTION, subject=subject))
+            await use.world.get(guard.commit(T(amount)))
+    assert [(each.scope, each.threshold) for each in called] == [(scopes["watched"], 0.5), (scopes["watched"], 0.9)]
+    remove()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_the_parameters_of_embedded(kind: str) -> None:
+    budgets = {"tenant:first": T(1_000), "tenant:second": T(2_000)}
+    for tenant, most in ((None, 1_000), ("second", 2_000)):
+        with cycles.Cycles.embedded(budgets, tenant, timeout=7.5) as client:
+            world = World(kind, client)
+            (balance,) = await world.all(world.operations.balances())
+            assert (balance.allocated, client.config.timeout) == (T(most), 7.5)
+            assert client.config.tenant == (tenant or "first")
+
+
+def test_what_a_client_describes_of_the_users_clients(place: Place) -> None:
+    assert place.client().describe()["http_client"] == "Client, AsyncClient"
+    with cycles.Cycles(base_url="http://localhost:1", api_key="k", journal=False) as client:
+        assert client.describe()["http_client"] is None
+
+
+class Pool(ThreadPoolExecutor):
+    """A pool that notes how it is shut down."""
+
+    ended: Any = None
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.ended = (wait, cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.mark.parametrize(
+    ("given", "ended"), [({}, (True, False)), ({"wait": False, "cancel_futures": True}, (False, True))]
+)
+def test_the_parameters_of_an_executor_with_a_context(given: Any, ended: Any) -> None:
+    pool = Pool(1)
+    executor = cycles.copy_context_to(pool)
+    assert executor.submit(lambda *args, **kwargs: (args, kwargs), 1, second=2).result(60) == ((1,), {"second": 2})
+    executor.shutdown(**given)
+    assert pool.ended == ended
+    pool.shutdown()
+
+
+async def test_an_actual_that_needs_the_result_is_not_called_without_one(place: Place) -> None:
+    """The usage that was counted is no result: what the call has cost is unknown, so its estimate is charged."""
+    use = place.use()
+
+    def body() -> None:
+        guard: Any = cycles.current_guard()
+        guard.usage.add(tokens_output=3)
+        raise KeyError("mine")
+
+    call = use.world.client.guarded(T(100), action=ACTION, actual=lambda result: T(3))(use.world.function(body))
+    with pytest.raises(KeyError):
+        await use.world.get(call())
+    assert use.content("commit")["actual"] == T(100).to_dict()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_the_limits_of_the_connections(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a client that makes its own connections: those of calls, and those of heartbeats."""
+    made = calls_of(monkeypatch, f"cycles._drivers.channel.{'asynchronous' if kind == 'async' else 'blocking'}")
+    extended = {"status": "ACTIVE", "expires_at_ms": 1_700_000_120_000, "remaining_ttl_ms": 60_000}
+    for given, connect_s in ((1.5, 1.5), (60.0, 30.0)):
+        settings: dict[str, Any] = {"connect_timeout": given, "timeout": 30.0, "max_connections": 3}
+        with Stub(ok({"decision": "ALLOW"}), ok(extended)) as stub:
+            client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, **settings)
+            world = World(kind, client)
+            await world.get(world.operations.decide(T(1), action=ACTION))
+            await world.get(world.operations.extend_reservation("r-1", 1_000))
+            await close(client, kind)
+        assert [arguments[0].name for arguments, _ in made] == [stub.url, stub.url]
+        limits = {"client": None, "connect_timeout_s": connect_s}
+        assert [keywords for _, keywords in made] == [
+            {**limits, "max_connections": 3},
+            {**limits, "max_connections": 32},
+        ]
+        made.clear()
+
+
+async def test_the_times_of_a_users_client(place: Place) -> None:
+    client = place.client(connect_timeout=1.5, timeout=20.0)
+    seen = {}
+    for name, view in (("client", client), ("quick", client.with_options(timeout=0.75)), ("slow", client)):
+        use = place.use(view)
+        guard = await use.world.acquire(use.world.client.reserve(T(9), action=ACTION))
+        await use.world.get(guard.extend())
+        await use.world.get(guard.release())
+        seen[name] = [(each.operation, each.timeout) for each in use.sent]
+    slow = {"connect": 1.5, "read": 20.0, "write": 20.0, "pool": 30.0}
+    quick = {"connect": 0.75, "read": 0.75, "write": 0.75, "pool": 30.0}
+    assert seen["client"] == [("reserve", slow), ("extend", {**slow, "pool": 20.0}), ("release", slow)]
+    assert seen["quick"] == [("reserve", quick), ("extend", {**quick, "pool": 0.75}), ("release", quick)]
+
+
+async def test_the_time_of_a_close(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, times = place.client(flush_timeout=50.0), list[float]()
+
+    def flush(timeout_s: float, **_: Any) -> FlushReport:
+        times.append(timeout_s)
+        return FlushReport()
+
+    monkeypatch.setattr(runtime_of(client).background, "flush", flush)
+    await close(client, place.kind)
+    assert len(times) == 1
+    assert 5.0 < times[0] <= 50.0  # what the close has used of it before
+
+
+def test_the_pauses_between_the_attempts_of_a_settlement(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = calls_of(monkeypatch, "cycles._drivers.work.queue.RetrySchedule")
+    runtime_of(place.client(retry_initial_delay=7.0, retry_max_delay=70.0))
+    assert [arguments[:2] for arguments, _ in made] == [(7.0, 70.0)]
+
+
+class Store(MemoryStore):
+    """A store that notes how it is bound."""
+
+    bound: Any = None
+
+    def bind(self, partition: str, *, durability: Any = None, timeout_s: float = 0.0) -> Any:
+        self.bound = (durability, timeout_s)
+        return self
+
+
+def test_the_journal_has_its_settings(place: Place, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, shared = (calls_of(monkeypatch, f"cycles._journal.open.{name}") for name in ("Journal", "StoreJournal"))
+    checkpoints = calls_of(monkeypatch, "cycles._drivers.pools.Checkpoints")
+    store = Store()
+    settings: dict[str, Any] = {"journal_store": store, "journal_claim_ms": 7_000, "journal_store_timeout": 1.25}
+    settings |= {"journal_outage": "memory", "journal_checkpoint_ms": 70, "durability": "disk", "journal_dir": tmp_path}
+    client = place.client(**settings)
+    assert runtime_of(client).pools
+    assert store.bound == ("disk", 1.25)
+    assert (files[0][0][0], files[0][1]["durability"]) == (tmp_path, "disk")
+    of_store = shared[0][1]
+    assert (of_store["claim_ms"], of_store["timeout_s"], of_store["outage"]) == (7_000, 1.25, "memory")
+    assert checkpoints[0][0][2] == 70
