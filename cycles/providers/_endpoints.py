@@ -68,9 +68,7 @@ def find(provider: str, method: str, path: str) -> Endpoint | Literal["free", "u
 def _found(provider: str, path: str) -> Endpoint | Literal["free", "unmetered"]:
     of = provider_named(provider)
     name = of.path(path)
-    endpoint = of.metered.get(name)
-    if endpoint is None and ":" in name:
-        endpoint = of.metered.get(f":{name.rpartition(':')[2]}")
+    endpoint = of.metered.get(name) or of.metered.get("".join(name.rpartition(":")[1:]))  # `:verb` of Google's paths
     if endpoint is not None:
         return endpoint
     return "free" if any(pattern.fullmatch(name) for pattern in _patterns(of.free)) else "unmetered"

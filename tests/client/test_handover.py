@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.messages.guard_token import members_of, token_of
 from tests.support.inside import state_of
 
 from .conftest import ACTION, World, held, spent
@@ -60,6 +61,28 @@ async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server
     assert (spent(server), held(server)) == (0, 100)
     attached = await world.acquire(world.client.attach(token, actual=cycles.tokens(2)))
     await world.get(attached.commit(cycles.tokens(2)))
+    assert (spent(server), held(server)) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"estimate": {"unit": "TOKENS"}},
+        {"estimate": 5},
+        {"action": {"kind": "llm.completion", "name": "m", "colour": "blue"}},
+        {"subject": None},
+        {"spent": {"amount": 5}},
+        {"created": "res_1"},
+    ],
+)
+async def test_a_token_with_other_members_is_an_error_that_says_so(
+    world: World, server: Any, changed: dict[str, Any]
+) -> None:
+    token = (await world.acquire(reserve(world))).detach()
+    bad = token_of({**members_of(token), **changed})
+    with pytest.raises(cycles.InvalidRequestError, match=r"not a token of guard.detach\(\)"):
+        await world.acquire(world.client.attach(bad))
+    await world.get((await world.acquire(world.client.attach(token))).commit(cycles.tokens(2)))
     assert (spent(server), held(server)) == (2, 0)
 
 

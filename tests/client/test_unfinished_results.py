@@ -54,7 +54,9 @@ def test_a_generator_that_a_function_returns_is_guarded_until_it_is_exhausted(
         return numbers()
 
     items = work()
+    assert cycles.current_guard() is None, "what the caller does between is not guarded"
     assert next(items) == 1
+    assert cycles.current_guard() is None
     assert (spent(server), held(server)) == (0, 100)
     assert list(items) == [2]
     assert (spent(server), held(server)) == (7, 0)
@@ -255,7 +257,9 @@ async def test_an_async_iterator_that_a_coroutine_function_returns_is_guarded_un
         return make()
 
     items = await work()
+    assert cycles.current_guard() is None, "what the caller does between is not guarded"
     assert await anext(items) == 1
+    assert cycles.current_guard() is None
     assert (spent(server), held(server)) == (0, 100)
     assert [item async for item in items] == [2]
     assert (spent(server), held(server)) == (7 if make is async_numbers else 10, 0)

@@ -227,6 +227,21 @@ def test_the_limits_of_metadata(target: Target, metadata: str, outcome: tuple[in
     assert raw(target.api, (body[:-1] + f', "metadata": {metadata}}}').encode()).outcome == outcome
 
 
+@pytest.mark.embedded_only("the reference server has another bound")
+@pytest.mark.parametrize(
+    ("opens", "closes", "outcome"),
+    [
+        ('{"a":' * 498 + "[]", "}" * 498, (201, None)),
+        ('{"a":' * 500 + "[]", "}" * 500, INVALID),
+        ('{"a":' + "[" * 498, "]" * 498 + "}", (201, None)),
+        ('{"a":' + "[" * 500, "]" * 500 + "}", INVALID),
+        ('{"a":' + "[{}," * 497 + "1", "]" * 497 + "}", (201, None)),  # many more brackets than levels
+    ],
+)
+def test_metadata_of_500_levels_and_more(target: Target, opens: str, closes: str, outcome: tuple[int, str]) -> None:
+    test_the_limits_of_metadata(target, opens + closes, outcome)
+
+
 @pytest.mark.embedded_only("the reference server accepts it")
 def test_a_number_beyond_a_float_is_a_400(api: Api) -> None:
     assert raw(api, b'{"idempotency_key": 1e999}').outcome == INVALID

@@ -26,6 +26,8 @@ from cycles._core.messages.outcome import RejectedResponse
         ("createReservation", 401, None, cycles.UnauthorizedError),
         ("getReservation", 410, None, cycles.ReservationExpiredError),
         ("createReservation", 429, None, cycles.RateLimitedError),
+        ("createReservation", 429, "BRAND_NEW", cycles.RateLimitedError),
+        ("commitReservation", 429, "BUDGET_EXCEEDED", cycles.RateLimitedError),
         ("createReservation", 529, None, cycles.ServerError),
     ],
 )

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 import cycles
+from cycles._core.values.counts import CALLS
 from cycles.prices import Origin
 from cycles.providers import guard
 from tests.providers.conftest import (
@@ -169,16 +170,16 @@ def test_a_tag_is_part_of_a_name() -> None:
     assert PRICES.price("ft:gpt-4o-2024-08-06:acme::abc") is not None
 
 
-def spent(model: str, origin: Origin) -> int:
+def spent(model: str, origin: Origin, **calls: int) -> int:
     usage = cycles.Usage()
-    usage.see_response("r", {"tokens_input": 1000, "tokens_output": 100}, model=model)
+    usage.see_response("r", {"tokens_input": 1000, "tokens_output": 100, **calls}, model=model)
     return PRICES.priced(usage, origin).amount.amount
 
 
 def test_variants_of_openrouter() -> None:
     plain = spent("deepseek/deepseek-r1", ROUTER)
     assert plain > 0
-    assert spent("deepseek/deepseek-r1:free", ROUTER) == 0
+    assert spent("deepseek/deepseek-r1:free", ROUTER, **dict.fromkeys(CALLS, 1)) == 0
     assert [spent(f"deepseek/deepseek-r1:{variant}", ROUTER) for variant in ("online", "nitro")] == [plain, plain]
     with pytest.raises(cycles.UnknownModelError):
         spent("openrouter/auto", ROUTER)
