@@ -56,7 +56,7 @@ class Heartbeat:
     ended: bool = False
     adopted: bool = False
     timer: Any = None
-    _attempting: bool = field(default=False, init=False)
+    _attempting: bool = False
     # By a lambda, which looks the class up at each call: the simulation replaces it.
     _lock: AbstractContextManager[bool] = field(factory=lambda: threading.RLock(), init=False)
 

@@ -51,13 +51,13 @@ class MediaTokens:
     """
 
     models: re.Pattern[str] = field(converter=_pattern)
-    image: int | None = field(kw_only=True)
-    source: str = field(kw_only=True)
-    page: int | None = field(default=None, kw_only=True)
-    audio: int | None = field(default=None, kw_only=True)
-    video: int | None = field(default=None, kw_only=True)
-    by_seconds: bool = field(default=False, kw_only=True)
-    checked: str = field(default="2026-11-29", kw_only=True)
+    image: int | None
+    source: str
+    page: int | None = None
+    audio: int | None = None
+    video: int | None = None
+    by_seconds: bool = False
+    checked: str = "2026-11-29"
 
 
 def _openai(models: str, image: int, audio: int | None = None) -> MediaTokens:

@@ -31,7 +31,7 @@ class PriceFile:
     is_older: bool = False
 
 
-def parsed_prices(content: str, where: str, *, is_toml: bool, older: bool = False) -> PriceFile:
+def parsed_prices(content: str, where: str, *, is_toml: bool, older: bool) -> PriceFile:
     """Return the prices of a file.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define
 
 from cycles._errors import InvalidRequestError
 
@@ -52,7 +52,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     _binder: QuickBinder | None = None
-    _named: dict[str, Any] | None = field(default=None, init=False)
+    _named: dict[str, Any] | None = None
 
     @property
     def named(self) -> dict[str, Any]:

@@ -620,9 +620,7 @@ class StoreJournal:
 
     def _move_own(self, claim_ms: int) -> None:
         """Put what this client saved elsewhere during an outage, and what it is unsure of."""
-        with self._lock:
-            held_now = list(self._held.items())
-        for key in [key for key, each in held_now if each.place != "store" or each.is_unsure]:
+        for key in list(self._held):
             held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
             if held is not None and (held.place != "store" or held.is_unsure):
                 self._put(key, held.record, claim_ms)
