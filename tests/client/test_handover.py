@@ -172,6 +172,35 @@ def test_a_damaged_token_is_rejected(client: cycles.Cycles, token: Any) -> None:
         client.attach(token)
 
 
+WRONG: dict[str, list[Any]] = {
+    "estimate": [{"unit": "TOKENS"}, 5, None],
+    "action": [{}, {"kind": "a", "name": "b", "other": 1}, None],
+    "subject": [{"other": "x"}, None],
+    "created": [{}, 5],
+    "spent": [{"amount": 1}, 5],
+    "ttl_ms": [],
+    "lease_policy": [],
+    "shadow": [],
+    "key": [],
+    "trace_id": [],
+    "usage": [],
+}
+"""Values that a member of a token cannot have. Without the member, it is no token either."""
+
+
+@pytest.mark.parametrize("member", WRONG)
+def test_a_token_whose_members_are_wrong_is_rejected(client: cycles.Cycles, member: str) -> None:
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    members = members_of(guard.detach())
+    without = {name: value for name, value in members.items() if name != member}
+    assert members.keys() == WRONG.keys()
+    for wrong in (without, *({**without, member: value} for value in WRONG[member])):
+        with pytest.raises(cycles.InvalidRequestError, match=r"not a token of guard\.detach|pass the returned string"):
+            client.attach(token_of(wrong))
+    client.attach(token_of(members)).acquire().commit()
+
+
 async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
     guard = await world.acquire(reserve(world, idempotency_key="job-7"))
     found = await world.get(world.operations.find(idempotency_key="job-7"))

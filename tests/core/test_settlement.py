@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from cycles._core.amounts import Amount, tokens
+from cycles._core.amounts import INT64_MAX, Amount, tokens
 from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.settlement.late import late_record
 from cycles._core.settlement.record import Record, decode, encode
@@ -32,6 +32,17 @@ COMMIT = Record(
 )
 EVENT = evolve(COMMIT, mode="event")
 UNKNOWN = evolve(COMMIT, attempt_unknown=True)
+
+
+@pytest.mark.parametrize(
+    ("excess", "whole"),
+    [
+        (None, 7), ({}, 7), ({"amount": 0}, 7), ({"amount": -1}, 7), ({"amount": True}, 7), ({"amount": "1"}, 7),
+        ({"amount": 1}, 8), ({"amount": 5}, 12), ({"amount": INT64_MAX - 7}, INT64_MAX), ({"amount": INT64_MAX - 6}, 7),
+    ],
+)  # fmt: skip
+def test_the_whole_amount_of_a_record_counts_a_valid_excess(excess: dict[str, object] | None, whole: int) -> None:
+    assert evolve(COMMIT, excess=excess).whole == tokens(whole)
 
 
 def refusal(

@@ -97,6 +97,22 @@ def test_a_number_is_the_same_double_in_its_canonical_form(number: float) -> Non
     assert float(json.loads(text)) == number
 
 
+# By "Number::toString" of ECMA-262, to which RFC 8785 refers: no exponent from 1e-6 until below 1e21.
+TEXTS = [
+    (0.0, "0"), (-0.0, "0"), (1.0, "1"), (-1.5, "-1.5"), (100.0, "100"), (12.5, "12.5"), (0.1, "0.1"), (0.05, "0.05"),
+    (1e-6, "0.000001"), (1.25e-6, "0.00000125"), (1e-7, "1e-7"), (1.5e-7, "1.5e-7"), (-2e-9, "-2e-9"),
+    (123456789.125, "123456789.125"), (1e20, "100000000000000000000"), (1.25e20, "125000000000000000000"),
+    (-9.5e20, "-950000000000000000000"), (1e21, "1e+21"), (1.25e21, "1.25e+21"), (-1e23, "-1e+23"),
+    (5e-324, "5e-324"), (1.7976931348623157e308, "1.7976931348623157e+308"),
+    (2**53, "9007199254740992"), (2**53 - 1, "9007199254740991"), (2**63, "9223372036854776000"), (-7, "-7"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "text"), TEXTS)
+def test_a_number_is_written_as_ecmascript_writes_it(number: float, text: str) -> None:
+    assert number_text(number) == text
+
+
 @given(st.integers(-(10**25), 10**25))
 def test_an_integer_is_accepted_exactly_if_its_canonical_form_is_the_same_number(number: int) -> None:
     same = Decimal(number_text(number)) == number

@@ -282,6 +282,20 @@ def test_an_option_of_the_wrong_type_is_named(name: str, value: Any) -> None:
         cycles.verify_evidence(sealed(), **{name: value})
 
 
+def test_cryptography_without_ed25519_is_a_wrong_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    exceptions = pytest.importorskip("cryptography.exceptions")
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+
+    class WithoutEd25519:
+        @staticmethod
+        def from_public_bytes(content: bytes) -> None:
+            raise exceptions.UnsupportedAlgorithm(f"no key of {len(content)} bytes")
+
+    monkeypatch.setattr(ed25519, "Ed25519PublicKey", WithoutEd25519)
+    with pytest.raises(cycles.ConfigurationError, match="has no Ed25519; install another build"):
+        cycles.verify_evidence(sealed(), keys=key_set())
+
+
 def test_without_cryptography_only_a_signature_cannot_be_verified() -> None:
     program = (
         "import sys; sys.modules['cryptography'] = None\n"

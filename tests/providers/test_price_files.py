@@ -44,8 +44,9 @@ def test_a_file_wins_over_the_package_and_loses_against_arguments(file: Path, mo
     assert cycles.PriceBook.genai(file=other).cost("gpt-5", tokens_input=1_000_000) == cycles.usd(3)
 
 
-def test_the_rules_apply_to_the_models_of_a_file(file: Path) -> None:
-    book = cycles.PriceBook.genai(file=file)
+@pytest.mark.parametrize("read", [lambda path: cycles.PriceBook.genai(file=path), lambda path: price_book(str(path))])
+def test_the_rules_apply_to_the_models_of_a_file(file: Path, read: Any) -> None:
+    book = read(file)
     usage = cycles.Usage()
     counts = {"tokens_input": 1000, "tokens_output": 100, "file_searches": 1, "other_calls": 1}
     usage.see_response("r", counts, model="gpt-5")
@@ -73,6 +74,7 @@ def test_the_older_form_of_prices_is_complete(tmp_path: Path) -> None:
         ('{"models": {"gpt-9": {"input": "-1", "output": "1"}}}', "gpt-9"),
         ('{"models": {"gpt-9": {"input": "1"}}}', "gpt-9"),
         ('{"models": {"gpt-9": 7}}', "gpt-9"),
+        ('{"models": {"gpt-9": {"input": 1, "output": 1, "above": {"\\u00b2": [2, 2]}}}}', "above must map integers"),
         ('{"models": []}', "models must be"),
         ('{"tools": {"teleports": "1"}}', "teleports"),
         ('{"tools": {"web_searches": "x"}}', "tools"),

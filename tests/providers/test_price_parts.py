@@ -7,12 +7,22 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._usage.estimating import Files, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._usage.media import medium_of
+from cycles._usage.pricing import unpriced
+from cycles._usage.tokens import bound_of
 from cycles._usage.tool_prices import bound_of_count, factor_of, rate_of
 from cycles.prices import Price
 
 INPUTS = ("audio", "image", "video")
+
+
+def test_four_rates_may_be_positional_and_a_price_can_be_a_key() -> None:
+    wider = Price(1, 2, 3, 4, above={9: (5, 6)}, tiers={"flex": (1, 1)}, per_call={"web_searches": 1})
+    assert [wider.input, wider.output, wider.cached_input, wider.cache_write] == [1, 2, 3, 4]
+    assert {wider: 1}[Price(1, 2, 3, 4, above={9: (5, 6)}, tiers={"flex": (1, 1)}, per_call={"web_searches": 1})] == 1
+    with pytest.raises(TypeError):
+        Price(1, 2, 3, 4, 5)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -185,6 +195,44 @@ def test_a_count_without_a_row_costs_the_most_that_it_may(maker: str, count: str
 )
 def test_the_maximum_of_a_model(model: str, most: int) -> None:
     assert output_maximum(model) == most
+
+
+@pytest.mark.parametrize("kind", ["text", "embedding", "image", "transcription", "speech"])
+def test_an_empty_request_has_one_result_and_nothing_else(kind: Any) -> None:
+    limit = 0 if kind == "embedding" else 4_096
+    assert shape_of({}, kind=kind) == Shape(kind, limit, 1, frozenset(), (), 0, (), 0, 0, 0)
+    assert shape_of("messages", kind=kind) == Shape(kind, limit, 1, frozenset(INPUTS), (), 0, (), 0, 0, 0)
+
+
+def test_a_count_without_a_rate_is_named_unless_it_is_part_of_one_with_a_rate() -> None:
+    counts = {
+        "tokens_input": 5,
+        "tokens_cached_input": 2,
+        "tokens_input_audio": 1,
+        "tokens_output": 1,
+        "web_searches": 1,
+    }
+    price = Price(0, 0, cached_input=1, per_call={"file_searches": 1})
+    assert unpriced(price, counts) == ["web_searches"]
+    assert unpriced(price, counts, ["tokens_input"]) == ["tokens_input", "tokens_input_audio", "web_searches"]
+    assert unpriced(price, {**counts, "tokens_input": 0, "file_searches": 1}, ["tokens_output"]) == [
+        "tokens_output",
+        "web_searches",
+    ]
+
+
+def test_what_a_request_only_names_counts_beside_its_text() -> None:
+    file = {"type": "file", "file_data": "data:text/plain;base64,AAAA"}
+    bound = bound_of({"previous_response_id": "r", "prompt": {"id": "p"}, "input": [file, file]})
+    assert (bound.text_bytes_of_files, bound.unseen, bound.media) == (6, 2, [])
+    assert bound.typical("gpt-4o") == 6 + 2 * 8_192
+    assert bound.tokens("gpt-4o") == bound.text_bytes + 6 + 2 * 8_192
+    assert bound.tokens("gpt-4o", 5) == 5 + 6 + 2 * 8_192
+    assert not bound.may_fill_window("gpt-4o")
+    unknown = bound_of({"input": [{"type": "video_url", "data": "AAAA", "media_type": "video/mp4"}, file]})
+    assert unknown.typical("no-model") == 6_000 + 3
+    assert (unknown.tokens("no-model"), unknown.may_fill_window("no-model")) == (1_048_576, True)
+    assert unknown.tokens("no-model", 2_000_000) == 2_000_000
 
 
 @pytest.mark.parametrize(

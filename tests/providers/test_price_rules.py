@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.values.counts import PART_OF
+from cycles._core.values.counts import CALLS, PART_OF
 from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete
 from cycles.prices import Origin
 from cycles.usage import Usage, google, openai
@@ -169,6 +169,37 @@ def test_every_count_of_every_model_has_a_price(provider: str, model: str) -> No
         assert may_cost_nothing >= (priced.amount.amount == 0), count
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "context"),
+    [
+        ("openai", "o3", None),
+        ("openai", "gpt-5", {"service_tier": "flex"}),
+        ("anthropic", "claude-opus-4-5", {"processing": "batch"}),  # all of its variants have a day
+        ("aws", "mistral.voxtral-small-24b-2507", None),  # only the rates that its maker lists change
+        ("quicksilverpro", "kimi-k2.6", None),  # those of its maker do not
+    ],
+)
+def test_each_request_has_the_price_of_its_time(provider: str, model: str, context: dict[str, str] | None) -> None:
+    counts = {"tokens_input": 1000, "tokens_output": 100, "tokens_cached_input": 100, "tokens_cache_write": 100}
+    usage, book = Usage(), cycles.PriceBook.genai()
+    usage.see_response("r", counts, model=model, context=context)
+    if model not in book:
+        return  # older data
+    found = []
+    for at in (datetime(2025, 1, 1, 12, tzinfo=UTC), datetime(2026, 11, 28, 2, tzinfo=UTC)):
+        alone = cycles.PriceBook.genai(at=at).priced(usage, Origin(provider=provider))
+        assert book.priced(usage, Origin(provider=provider, at=at)) == alone
+        found.append((alone.amount, alone.unpriced))
+    assert (found[0] != found[1]) >= (provider in ("openai", "anthropic"))  # the data of the others may be older
+
+
+@pytest.mark.parametrize("count", CALLS)
+def test_a_free_model_of_a_gateway_costs_nothing_for_any_count(count: str) -> None:
+    usage = Usage()
+    usage.see_response("r", {"tokens_input": LARGE, "tokens_output": LARGE, count: LARGE}, model="a/b:free")
+    assert BOOK.priced(usage, Origin(provider="openrouter")).amount == cycles.usd(0)
+
+
 TOOLS = {
     "web_searches": {"type": "web_search"},
     "web_searches_preview": {"type": "web_search_preview"},
@@ -242,6 +273,12 @@ def test_output_without_details_has_the_modality_of_the_response() -> None:
     )
     assert usage.counts["tokens_output_image"] == 1290
     assert BOOK.cost(usage) == cycles.usd_microcents(3_870_300)
+    candidates = [{"content": {"parts": parts}}]
+    for thoughts, counts in ((1289, {"tokens_output_image": 1}), (1290, {}), (None, {"tokens_output_image": 1290})):
+        reported = {"candidatesTokenCount": 1290 - (thoughts or 0), "thoughtsTokenCount": thoughts}
+        found = google(gemini("m", candidates) | {"usageMetadata": {"promptTokenCount": 10, **reported}}).counts
+        assert {name: n for name, n in found.items() if name.startswith("tokens_output_")} == counts
+    assert dict(google({"candidates": candidates}).counts) == {}
 
 
 @pytest.mark.parametrize(

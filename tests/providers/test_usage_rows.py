@@ -332,6 +332,12 @@ def test_an_image_that_a_tool_generated_has_its_own_model() -> None:
     assert BOOK.cost(usage) == cycles.usd_microcents(200_000 + 10 * 10_000 + 20 * 100_000)
 
 
+def test_a_drawing_beside_an_image_has_its_own_model() -> None:
+    usage = openai(responses(svg_usage={"model": "other", "input_tokens": 10, "output_tokens": 20}))
+    assert (usage.tokens_input, usage.tokens_output, usage.model_version) == (1010, 120, "m")
+    assert BOOK.cost(usage) == cycles.usd_microcents(200_000 + 10 * 10_000 + 20 * 100_000)
+
+
 def test_images_without_usage_cost_the_most_that_they_may_cost(caplog: pytest.LogCaptureFixture) -> None:
     """Each has read what the response has read, and has 6,240 tokens of output."""
     images = [{"type": "image_generation_call"}, {"type": "image_generation_call"}]

@@ -16,10 +16,11 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import file_name
+from cycles._core.settlement.record import encode, file_name
 from cycles._errors import StoreError
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
+from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
@@ -79,6 +80,30 @@ def test_another_worker_settles_what_a_dead_one_left(
     until(lambda: records(store) == [])
     keys = {request.idempotency_key for request in server.requests.of("commit")}
     assert len(keys) == 1
+
+
+@pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
+@pytest.mark.parametrize("responds", [True, False])
+def test_spend_written_ahead_is_no_second_record_of_what_the_store_has(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, responds: bool
+) -> None:
+    """A process died after its commit was put, and before the slot of its guard was cleared."""
+    first, second = worker(), worker()
+    leave_pending(first, server)
+    (record,) = records(store)
+    unknown = evolve(record, reservation_id="unknown")
+    log = shared(first).local.spend_log()
+    for each in (record, unknown):
+        assert log.open_slot().write(encode(each))
+    (path,) = Path(shared(first).local.directory).glob("spend-*.log")
+    folder = Path(shared(second).local.directory)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "spend-left.log").write_bytes(path.read_bytes())  # without the lock of a living process
+    store.fails = None if responds else "it is down"
+    found = shared(second).recover_spend()
+    assert {each.reservation_id for each in found} == ({"unknown"} if responds else {record.reservation_id, "unknown"})
+    store.fails = None
+    server.faults.clear()
 
 
 def test_a_living_owner_keeps_its_records(
