@@ -10,10 +10,13 @@ import pytest
 
 import cycles
 from cycles._core.settlement.settlement import FlushReport
+from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.io import run
 from cycles.journal import MemoryStore
 from tests.options.test_guards import EXPIRED
 from tests.options.ways import SPENT, Place, T
-from tests.support.inside import runtime_of
+from tests.support.deadlines import refuse_threads_of_schedulers
+from tests.support.inside import runtime_of, state_of
 from tests.support.stub import Stub, ok
 from tests.support.worlds import ACTION, World
 
@@ -52,6 +55,19 @@ async def test_the_timeout_of_a_flush(place: Place, monkeypatch: pytest.MonkeyPa
     await use.world.get(use.world.operations.flush())
     await use.world.get(use.world.operations.flush(timeout=1.5))
     assert times == [10.0, 1.5]
+
+
+async def test_the_requests_of_a_flush_end_with_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_threads_of_schedulers(monkeypatch)  # so that the flush sends it
+    use = place.use(place.client(retry_initial_delay=60.0))
+    guard = await use.world.acquire(use.world.client.reserve(T(100), action=ACTION))
+    use.server.faults.status("commit", 503)
+    await use.world.get(guard.commit(SPENT))
+    report = await use.world.get(use.world.operations.flush(timeout=2.0))
+    assert (report.settled, report.pending) == (1, 0)
+    first, second = use.of("commit")
+    assert first.timeout["read"] == 5.0
+    assert 0.0 < second.timeout["read"] <= 2.0
 
 
 async def test_pending_lists_what_is_open_or_what_was_rejected(place: Place, tmp_path: Any) -> None:
@@ -159,18 +175,38 @@ async def test_the_limits_of_the_connections(kind: str, monkeypatch: pytest.Monk
 
 
 async def test_the_times_of_a_users_client(place: Place) -> None:
-    client = place.client(connect_timeout=1.5, timeout=20.0)
+    client, patient = place.client(connect_timeout=1.5, timeout=20.0), place.client(timeout=45.0)
     seen = {}
-    for name, view in (("client", client), ("quick", client.with_options(timeout=0.75)), ("slow", client)):
+    for name, view in (("client", client), ("quick", client.with_options(timeout=0.75)), ("patient", patient)):
         use = place.use(view)
         guard = await use.world.acquire(use.world.client.reserve(T(9), action=ACTION))
         await use.world.get(guard.extend())
         await use.world.get(guard.release())
         seen[name] = [(each.operation, each.timeout) for each in use.sent]
-    slow = {"connect": 1.5, "read": 20.0, "write": 20.0, "pool": 30.0}
-    quick = {"connect": 0.75, "read": 0.75, "write": 0.75, "pool": 30.0}
-    assert seen["client"] == [("reserve", slow), ("extend", {**slow, "pool": 20.0}), ("release", slow)]
-    assert seen["quick"] == [("reserve", quick), ("extend", {**quick, "pool": 0.75}), ("release", quick)]
+    for name, connect_s, timeout_s, extend_s in (
+        ("client", 1.5, 20.0, 20.0),
+        ("quick", 0.75, 0.75, 0.75),
+        ("patient", 2.0, 45.0, 30.0),
+    ):
+        times = {"connect": connect_s, "read": timeout_s, "write": timeout_s, "pool": 30.0}
+        extend = {**times, "pool": extend_s}  # it waits for a connection no longer than for its response
+        assert seen[name] == [("reserve", times), ("extend", extend), ("release", times)]
+
+
+async def test_a_heartbeat_has_the_time_that_its_lease_leaves_it(place: Place) -> None:
+    use = place.use(place.client(timeout=50.0))
+    guard = await use.world.acquire(use.world.client.reserve(T(9), action=ACTION, ttl_ms=40_000, timeout=45.0))
+    runtime, heartbeat = runtime_of(use.world.client), state_of(guard).heartbeat
+    if place.is_async:
+        await send_heartbeat(runtime.tasks(), heartbeat)
+    else:
+        run(send_heartbeat(runtime.blocking, heartbeat))
+    (extend,) = use.of("extend")
+    assert extend.is_async is place.is_async
+    assert 4.0 < extend.timeout["read"] <= 5.0  # an eighth of the lease
+    assert extend.timeout["read"] == extend.timeout["write"] == extend.timeout["pool"]
+    assert extend.timeout["connect"] == 2.0
+    await use.world.get(guard.release())
 
 
 async def test_the_time_of_a_close(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,10 +126,14 @@ async def test_the_options_of_attach(place: Place) -> None:
     assert [each.timeout["read"] for each in use.sent] == [5.0] * 3
 
 
+@pytest.mark.parametrize("giver", ["client", "view"])
 @pytest.mark.parametrize("source", ["token", "row"])
-async def test_the_options_of_a_view_are_those_of_its_attached_guards(place: Place, source: str) -> None:
+async def test_the_options_of_a_client_are_those_of_its_attached_guards(place: Place, source: str, giver: str) -> None:
     client = place.client()
     view = client.with_options(**OPTIONS, lease_policy="fail_on_finalize")
+    if giver == "client":
+        settings = {"timeout": OPTIONS["timeout"], "default_headers": OPTIONS["extra_headers"]}
+        view = place.client(**settings, lease_policy="fail_on_finalize")
     use = place.use(client)
     guard = await guard_of(use)
     row = await use.world.get(use.world.operations.reservation(guard.reservation_id))

@@ -84,6 +84,26 @@ async def test_the_options_of_a_view_are_those_of_its_pools(place: Place) -> Non
     assert has_options(use, *[str(each.operation) for each in use.sent])
 
 
+async def test_the_settings_of_a_client_are_those_of_its_pools(place: Place) -> None:
+    settings: dict[str, Any] = {"agent": "bot", "timeout": OPTIONS["timeout"], "lease_policy": "fail_on_finalize"}
+    use = place.use(place.client(**settings, default_headers=OPTIONS["extra_headers"]))
+    use.work = use.lose
+    with pytest.raises(cycles.LeaseLostError):
+        await used(use)
+    assert use.content("reserve")["subject"] == {"tenant": "acme", "agent": "bot"}
+    assert has_options(use, *[str(each.operation) for each in use.sent])
+    use = place.use(place.client(shadow=True))
+    await used(use)
+    assert use.content("reserve")["dry_run"] is True
+    use = place.use(place.client(on_observed="run"))
+    use.server.ledger.set_tenant("acme", observe_mode="OBSERVE")
+    try:
+        await used(use)
+    finally:
+        use.server.ledger.set_tenant("acme", observe_mode="ENFORCE")
+    assert use.state == "observed"
+
+
 async def test_the_shadow_of_a_pool(place: Place) -> None:
     use = place.use()
     await used(use, shadow=True)

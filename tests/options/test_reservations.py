@@ -179,6 +179,19 @@ async def test_options_of_a_call_have_their_effect_in_each_way_to_use_it(place: 
     assert {each.is_async for each in use.sent if each.is_foreground} == {place.is_async}
 
 
+@pytest.mark.parametrize("name", [name for name in SHOWN_BY_REQUESTS if name != "idempotency_key"])
+async def test_a_request_that_is_kept_replaces_none_with_another_option(place: Place, name: str) -> None:
+    client = place.client()
+    client.reserve(T(100), action=ACTION)
+    for _ in range(2):
+        use = place.use(client)
+        await use.run(WAYS["by_hand"], **{name: SHOWN_BY_REQUESTS[name]})
+        assert use.content("reserve")[name] == SENT[name]
+    use = place.use(client)
+    await use.run(WAYS["by_hand"])
+    assert use.content("reserve").get(name) != SENT[name]
+
+
 @pytest.mark.parametrize("way", ["block", "default_client", "generator", "series"])
 @pytest.mark.parametrize("name", OF_VIEW)
 async def test_options_of_a_view_have_their_effect_in_each_way_to_use_it(place: Place, name: str, way: str) -> None:
