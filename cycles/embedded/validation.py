@@ -166,10 +166,10 @@ def _entries(most: int, each: Check) -> Check:
 @frozen
 class _Field:
     check: Check
-    required: bool = False
-    default: Any = _ABSENT
+    required: bool
+    default: Any
     # Null counts as absent, except for two fields whose null is another payload on the reference server.
-    null_stays: bool = False
+    null_stays: bool
 
 
 def _object(fields: Mapping[str, _Field]) -> Check:

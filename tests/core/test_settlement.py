@@ -183,11 +183,12 @@ def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference(code: s
 
 @pytest.mark.parametrize("metadata", [None, {"task": "t"}])
 @pytest.mark.parametrize("response", [(410, "RESERVATION_EXPIRED"), (404, "NOT_FOUND")])
+@pytest.mark.parametrize("estimate", [5, 6])
 def test_the_event_of_a_record_is_the_same_whether_its_excess_was_rejected_before_or_not(
-    metadata: dict[str, str] | None, response: tuple[int, str]
+    metadata: dict[str, str] | None, response: tuple[int, str], estimate: int
 ) -> None:
     """Two processes may settle one record: events under two keys would both be charged."""
-    above = evolve(COMMIT, estimate=5)
+    above = evolve(COMMIT, estimate=estimate)
     if metadata is not None:
         above = evolve(with_body(above, metadata=metadata), event_fallback_body={**EVENT.body, "metadata": metadata})
     reduced = decode(encode(resent(above, refusal(409, "BUDGET_EXCEEDED"))))

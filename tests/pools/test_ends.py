@@ -345,6 +345,23 @@ async def test_the_commit_has_sums_and_the_event_has_the_rest(world: World, shop
     assert (opened.amount, done.spent, done.guards) == (T(100), T(21), 3)
 
 
+@pytest.mark.parametrize("given", ["metrics", "metadata"])
+async def test_a_commit_may_have_metrics_without_metadata_or_the_other_way_around(
+    world: World, shop: Shop, events: list[Any], given: str
+) -> None:
+    pool = pool_of(world)
+    guard = await world.acquire(pool.reserve(T(10)))
+    if given == "metrics":
+        await world.get(guard.commit(T(7), metrics=cycles.Metrics(tokens_input=10)))
+    else:
+        await world.get(guard.commit(T(7), metadata={"x": 1}))
+    await close(world, pool)
+    (settled,) = named(events, "PooledSettled")
+    assert settled.metadata == ({} if given == "metrics" else {"x": 1})
+    (commit,) = shop.bodies("commit")
+    assert commit["metrics"].get("tokens_input") == (10 if given == "metrics" else None)
+
+
 async def test_caps_and_steps_are_those_of_the_chunk(world: World, shop: Shop) -> None:
     shop.ledger.set_budget("tenant:acme", T(1000), caps={"max_tokens": 5, "max_steps_remaining": 1})
     pool = pool_of(world)
