@@ -318,6 +318,18 @@ def test_a_flush_waits_no_longer_than_its_timeout(client: cycles.Cycles, shop: S
     shop.faults.clear()
 
 
+def test_a_flush_settles_no_chunk_with_a_live_guard(client: cycles.Cycles, shop: Shop) -> None:
+    pool = pool_of(client)
+    use(pool, 10, 7)
+    guard = pool.reserve(T(10)).acquire()
+    assert pool.flush(0.01) == cycles.FlushReport(pending=1)
+    assert shop.count("commit") == 0
+    guard.commit(T(5))
+    assert pool.flush(PATIENCE_S).pending == 0
+    assert [body["actual"]["amount"] for body in shop.bodies("commit")] == [12]
+    assert shop.bodies("event") == []
+
+
 def test_a_chunk_that_was_released_is_not_pending(client: cycles.Cycles, shop: Shop) -> None:
     pool = pool_of(client)
     with pool.reserve(T(10)) as guard:

@@ -76,7 +76,12 @@ def bedrock_part(data: bytes, mime: str) -> dict[str, Any]:
     return {kind: {"format": mime.partition("/")[2], "source": {"bytes": data}}}
 
 
-PARTS: list[Any] = [openai_part, anthropic_part, gemini_part, bedrock_part]
+def plain_part(data: bytes, mime: str) -> dict[str, Any]:
+    """As results of MCP tools and Gemini's interactions have it."""
+    return {"type": mime.partition("/")[0], "mimeType": mime, "data": base64.b64encode(data).decode()}
+
+
+PARTS: list[Any] = [openai_part, anthropic_part, gemini_part, bedrock_part, plain_part]
 
 
 def most(model: str, *parts: Any) -> int:

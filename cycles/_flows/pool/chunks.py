@@ -359,7 +359,7 @@ async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = Fals
     carry_out(pool)
     for chunk in chunks:
         # No thread could be started to settle it, so the caller of the flush does.
-        if not chunk.has_thread and chunk.state == "sealed":
+        if not chunk.has_thread:
             await settle(io, pool, chunk)
     while (left_s := (ends_at_ms - io.clock.now_ms()) / 1000) > 0:
         with pool.lock:
