@@ -53,7 +53,7 @@ async def commit(
     metadata: Mapping[str, Any] | None = None,
     settlement_metadata: Mapping[str, str] | None = None,
     *,
-    wait: bool = True,
+    wait: bool,
 ) -> Settlement:
     """Commit an amount, by default the known spend, and end the guard.
 

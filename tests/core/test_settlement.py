@@ -259,6 +259,7 @@ def test_the_state_of_the_reservation_decides(policy: str | None, change: dict[s
     record = evolve(COMMIT, event_fallback_body=event)
     result = after_lookup(record, refusal(409, "RESERVATION_FINALIZED"), success(**{**DETAIL, **change}))
     assert isinstance(result, meaning)
+    assert getattr(result, "reason", "RESERVATION_FINALIZED") == "RESERVATION_FINALIZED"
 
 
 ABOVE = evolve(COMMIT, estimate=5)  # its actual is 7

@@ -19,6 +19,9 @@ def omitted(events: list[Any]) -> set[str]:
     return {name for event in events if type(event).__name__ == "ValuesOmitted" for name in event.names}
 
 
+LARGEST = {"model_version": "m" * 128, "tokens_input": 0, "tokens_output": 2**31 - 1, "latency_ms": 0}
+
+
 @pytest.mark.parametrize(
     ("metrics", "kept", "names"),
     [
@@ -26,7 +29,9 @@ def omitted(events: list[Any]) -> set[str]:
         ({"tokens_input": -1, "tokens_output": 4}, {"tokens_output": 4}, {"metrics.tokens_input"}),
         ({"tokens_output": 4, "tokens_cached": 1}, {"tokens_output": 4}, {"metrics.tokens_cached"}),
         ({"custom": {"good": 1, "bad": b"x"}}, {"custom": {"good": 1}}, {"metrics.custom.bad"}),
+        ({"tokens_input": True, "latency_ms": 2**63}, {}, {"metrics.tokens_input", "metrics.latency_ms"}),
         ("no mapping", None, {"metrics"}),
+        (LARGEST, LARGEST, set()),
     ],
 )
 async def test_metrics(

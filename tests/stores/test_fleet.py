@@ -613,6 +613,28 @@ def test_a_commit_is_put_into_the_store_once(
     assert spent(server) == 3
 
 
+@pytest.mark.parametrize(("ids", "operations"), [(["a"], [1]), (["a", "b"], [2]), (["a", "b", "c"], [3])])
+def test_new_records_are_put_in_one_operation(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: list[str],
+    operations: list[int],
+) -> None:
+    sizes: list[int] = []
+    put = store.put
+    journal = shared(worker())
+
+    def counted(items: Sequence[Put]) -> list[str | None]:
+        sizes.append(len(items))
+        return put(items)
+
+    monkeypatch.setattr(store_of(journal), "put", counted)
+    assert journal.put_many([a_record(each) for each in ids]) == [PutResult.SAVED for _ in ids]
+    assert sizes == operations
+    assert len(records(store)) == len(ids)
+
+
 def test_a_record_that_json_cannot_express_stops_no_other_one_of_its_round_trip(
     worker: Callable[..., cycles.Cycles], store: MemoryStore
 ) -> None:

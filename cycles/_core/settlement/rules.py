@@ -118,8 +118,12 @@ def classify_settlement(
         return reduced
     # Final by the table of error codes. Everything else is tried again, however long it takes.
     if outcome.understood:
-        return Rejected(outcome, outcome.code or str(outcome.status))
+        return _rejected(outcome)
     return Unresolved(outcome, outcome.retry_after_ms if outcome.status == 429 else None)
+
+
+def _rejected(response: RejectedResponse) -> Rejected:
+    return Rejected(response, response.code or str(response.status))
 
 
 def _after_commit(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep | None:
@@ -275,7 +279,7 @@ def after_lookup(
     actual, charged = record.actual, found.committed
     # Nothing was committed: no earlier attempt was received, and the error response holds.
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
-        return Rejected(response, response.code or "")
+        return _rejected(response)
     if guards_of(record) is not None:  # another process has committed an earlier sum of the chunk, or all of it
         rest = late(record, charged.amount, now_ms)
         settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
@@ -287,13 +291,13 @@ def after_lookup(
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
         actual = record.actual
     elif not sent_before:
-        return Rejected(response, response.code or "")
+        return _rejected(response)
     # The same key with a larger amount: the record is an earlier state of what was committed, from the log of spend.
     is_earlier = response.code == IDEMPOTENCY_MISMATCH and record.excess is None and charged.amount > actual.amount
     if charged.amount == actual.amount or is_earlier or (may_cap and charged.amount < actual.amount):
         settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
         return _without_excess(record, settlement)
-    return Rejected(response, response.code or "")
+    return _rejected(response)
 
 
 def _without_excess(record: Record, settlement: Settlement) -> Settled | Rejected:
