@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -13,6 +15,7 @@ from cycles._core.settlement.settlement import FlushReport
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
 from cycles.journal import MemoryStore
+from tests.http.conftest import ANSWERS, CREATED
 from tests.options.test_guards import EXPIRED
 from tests.options.ways import SPENT, Place, T
 from tests.support.deadlines import refuse_threads_of_schedulers
@@ -251,3 +254,55 @@ def test_the_journal_has_its_settings(place: Place, tmp_path: Any, monkeypatch: 
     of_store = shared[0][1]
     assert (of_store["claim_ms"], of_store["timeout_s"], of_store["outage"]) == (7_000, 1.25, "memory")
     assert checkpoints[0][0][2] == 70
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_guard_that_ends_after_the_close_leaves_no_connection_open(kind: str, own: bool) -> None:
+    with Stub(ok(CREATED), ok(ANSWERS["commit"])) as stub:
+        users: dict[str, Any] = {"http_client": httpx.Client(), "async_http_client": httpx.AsyncClient()}
+        given = {} if own else users
+        client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, max_retries=0, **given)
+        world = World(kind, client)
+        guard = await world.acquire(world.reserve())
+        await close(client, kind)
+        assert (await world.get(guard.commit(SPENT))).status == "committed"
+        assert [each.is_closed for each in users.values()] == [False, False]
+        users["http_client"].close()
+        await users["async_http_client"].aclose()
+        await asyncio.to_thread(stub.wait_for, lambda stub: stub.open == 0)
+        assert stub.connections == (2 if own else 1)
+
+
+async def test_a_close_of_threads_leaves_the_connections_of_a_loop_that_runs() -> None:
+    with Stub(ok(CREATED), ok(ANSWERS["commit"])) as stub:
+        client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, max_retries=0)
+        world = World("async", client)
+        guard = await world.acquire(world.reserve())
+        client.close()
+        assert (await guard.commit(SPENT)).status == "committed"
+        assert stub.connections == 1
+        await client.aclose()
+        await asyncio.to_thread(stub.wait_for, lambda stub: stub.open == 0)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("given", ["http_client", "async_http_client"])
+async def test_heartbeats_have_separate_connections_unless_the_users_client_sends_them(
+    kind: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = calls_of(monkeypatch, f"cycles._drivers.channel.{'asynchronous' if kind == 'async' else 'blocking'}")
+    users: dict[str, Any] = {"http_client": httpx.Client(), "async_http_client": httpx.AsyncClient()}
+    own = (given == "http_client") is (kind == "async")
+    with Stub(ok(CREATED), ok(ANSWERS["extend"]), ok(ANSWERS["commit"])) as stub:
+        settings: dict[str, Any] = {given: users[given], "max_connections": 3}
+        client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, **settings)
+        world = World(kind, client)
+        guard = await world.acquire(world.reserve())
+        await world.get(guard.extend())
+        await world.get(guard.commit(SPENT))
+        await close(client, kind)
+        users["http_client"].close()
+        await users["async_http_client"].aclose()
+    assert [keywords["client"] for _, keywords in made] == ([None, None] if own else [users[given]])
+    assert [keywords["max_connections"] for _, keywords in made] == ([3, 32] if own else [3])

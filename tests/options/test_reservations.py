@@ -160,7 +160,11 @@ OF_CLIENT: dict[str, Given] = {
 """The settings of a client that each of its reservations has."""
 
 NOT_OF_SERIES = ("idempotency_key", "actual")
-CASES = [(name, way) for name in OF_CALL for way in WAYS if (name, way) != ("actual", "series")]
+CASES = [
+    *[("requests", way) for way in WAYS],
+    *[("actual", way) for way in WAYS if way != "series"],
+    *[(name, way) for name in list(OF_CALL)[2:] for way in ("block", "by_hand", "function", "generator", "series")],
+]
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)

@@ -95,6 +95,34 @@ async def test_a_request_belongs_to_the_trace_of_its_guard_or_to_the_tracer(plac
     assert "tracestate" not in use.sent[-1].headers
 
 
+async def test_how_an_attempt_ended(place: Place) -> None:
+    use, tracer = place.use(), Trace()
+    use.world.client.trace_with(tracer)
+    scope = f"tenant:acme/agent:poor-{place.kind}"
+    place.server.ledger.set_budget(scope, T(1))
+    poor = {"action": ACTION, "subject": {"agent": f"poor-{place.kind}"}}
+    assert (await use.world.get(use.world.operations.decide(T(5), **poor))).decision == "DENY"
+    shadow = await use.world.acquire(use.world.client.reserve(T(5), shadow=True, **poor))
+    use.server.faults.status("decide", 502)
+    use.server.faults.body("decide", b"<html>")
+    with pytest.raises(cycles.AmbiguousResponseError):
+        await use.world.get(use.world.operations.decide(T(5), **poor))
+    use.server.faults.refuse("decide", times=2)
+    with pytest.raises(cycles.TransportError) as raised:
+        await use.world.get(use.world.operations.decide(T(5), **poor))
+    denied = (200, "DENY", "BUDGET_EXCEEDED")
+    assert [each[:3] for each in tracer.results] == [
+        denied,
+        (502, None, "502"),
+        (200, None, "AmbiguousResponseError"),
+        *[(None, None, "TransportError")] * 2,
+    ]
+    assert [each[:3] for each in tracer.guards[0].results] == [denied]
+    assert shadow.trace_id == tracer.guards[0].trace_id
+    assert raised.value.trace_id == tracer.trace_id  # also without a response: that of the header
+    await use.world.get(shadow.release())
+
+
 async def test_a_key_of_a_callable_is_traced_with_each_of_its_attempts(place: Place) -> None:
     keys = iter(["wrong", place.server.api_key])
 
