@@ -100,7 +100,7 @@ async def test_how_an_attempt_ended(place: Place) -> None:
     use.world.client.trace_with(tracer)
     scope = f"tenant:acme/agent:poor-{place.kind}"
     place.server.ledger.set_budget(scope, T(1))
-    poor = {"action": ACTION, "subject": {"agent": f"poor-{place.kind}"}}
+    poor: dict[str, Any] = {"action": ACTION, "subject": {"agent": f"poor-{place.kind}"}}
     assert (await use.world.get(use.world.operations.decide(T(5), **poor))).decision == "DENY"
     shadow = await use.world.acquire(use.world.client.reserve(T(5), shadow=True, **poor))
     use.server.faults.status("decide", 502)
