@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -318,6 +319,7 @@ async def test_an_undercharged_event_leaves_the_charged_amounts_unknown(world: W
 
 
 async def test_the_commit_has_sums_and_the_event_has_the_rest(world: World, shop: Shop, events: list[Any]) -> None:
+    began_ms = time.time() * 1000
     pool = pool_of(world, metadata={"team": "t"})
     for number in range(3):
         guard = await world.acquire(pool.reserve(T(10), action=("tool", f"n{number % 2}"), metadata={"job": number}))
@@ -335,7 +337,9 @@ async def test_the_commit_has_sums_and_the_event_has_the_rest(world: World, shop
     metadata = commit["metadata"]
     assert metadata["actions"] == {"n0": [2, 14], "n1": [1, 7]}
     assert (metadata["team"], metadata["pool_calls"], metadata["pool_chunk"]) == ("t", 3, 1)
-    assert metadata["first_ms"] <= metadata["last_ms"]
+    hour_ms = 3_600_000  # the clock of the machine may be set while the test runs
+    assert began_ms - hour_ms < metadata["first_ms"] <= metadata["last_ms"] < began_ms + hour_ms
+    assert 0 <= custom["pool_latency_ms"] < hour_ms
     settled = named(events, "PooledSettled")
     assert [(event.actual, event.action.name, event.metadata) for event in settled] == [
         (T(7), f"n{number % 2}", {"job": number, "x": number}) for number in range(3)
