@@ -61,7 +61,9 @@ class CoverageMap:
         for first, last in ((mutant.first, mutant.last), mutant.statement):
             if found := self._ranked(lines.get(str(line), []) for line in range(first, last + 1)):
                 near: list[Sequence[int]] = [lines.get(str(line), []) for line in range(first - NEAR, last + NEAR + 1)]
-                return self._named_first(mutant, self._rarest_first(found, near))
+                # A line that thousands of tests run keeps few of each file; a rare line beside it keeps all.
+                rare = [number for numbers in near if len(numbers) < MOST_TESTS for number in numbers]
+                return self._named_first(mutant, self._rarest_first(list(dict.fromkeys([*found, *rare])), near))
         return []
 
     def tests_near(self, mutant: Mutant) -> list[str]:

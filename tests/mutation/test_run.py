@@ -282,6 +282,18 @@ def test_the_tests_of_a_line_are_of_all_files() -> None:
     assert set(tests[-2:]) < set(joined([note]).tests_of(mutant))
 
 
+def test_the_tests_of_a_rare_line_near_it_run_also_if_the_line_itself_has_too_many() -> None:
+    quick = [f"tests/test_a.py::test_{number}" for number in range(2 * MOST_TESTS)]
+    tests = [*quick, "tests/test_a.py::test_slow"]
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
+    note = {
+        "tests": tests,
+        "seconds": [0.01 for _ in quick] + [1.0],
+        "files": {mutant.path: {"2": list(range(len(tests))), "4": [len(tests) - 1]}},
+    }
+    assert joined([note]).tests_of(mutant)[0] == tests[-1]
+
+
 def test_the_tests_of_a_module_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text("import cycles\n")
