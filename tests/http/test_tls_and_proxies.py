@@ -65,6 +65,35 @@ def test_an_untrusted_certificate_is_a_connection_never_made(connect: Open, secu
 
 
 @pytest.mark.usefixtures("trusted")
+def test_the_certificate_must_be_that_of_the_name_and_not_of_its_address(
+    connect: Open, secure: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more))
+    with Stub(tls=secure) as stub:
+        assert connect(stub.url)().status == 200  # it is that of the address, too
+        with pytest.raises(ExchangeError, match="certificate") as caught:
+            connect(stub.url.replace("127.0.0.1", "server.test"))()
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
+        assert len(stub.requests) == 1
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_server_that_speaks_http2_too_is_asked_for_http11(secure: ssl.SSLContext) -> None:
+    secure.set_alpn_protocols(["h2", "http/1.1"])
+    context = Endpoint("https://localhost").tls
+    assert context is not None
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(back, there, server_hostname="localhost")
+    server = secure.wrap_bio(there, back, server_side=True)
+    for _ in range(4):  # each reads what the other one has written
+        for side in (client, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert (client.selected_alpn_protocol(), server.selected_alpn_protocol()) == ("http/1.1", "http/1.1")
+
+
+@pytest.mark.usefixtures("trusted")
 def test_a_tls_handshake_that_stalls_ends_with_the_connect_timeout(connect: Open) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(ExchangeError) as caught:
         connect(f"https://127.0.0.1:{mute.getsockname()[1]}")(timeout_s=0.2)  # without a timeout it would never end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -99,6 +100,29 @@ async def test_the_parameters_of_on_threshold(place: Place) -> None:
             await use.world.get(guard.commit(T(amount)))
     assert [(each.scope, each.threshold) for each in called] == [(scopes["watched"], 0.5), (scopes["watched"], 0.9)]
     remove()
+
+
+@pytest.mark.parametrize("what", ["events", "thresholds"])
+async def test_an_observer_that_is_removed_leaves_the_others(place: Place, what: str) -> None:
+    use, called = place.use(), list[Any]()
+    scope = f"tenant:acme/agent:observed-{place.kind}"
+    place.server.ledger.set_budget(scope, T(100))
+    client = use.world.client
+    removes = []
+    for name in ("first", "second", "third"):
+        note = partial(lambda name, event: called.append(name), name)
+        removes.append(client.on_event(note) if what == "events" else client.on_threshold(0.5, note, [scope]))
+    for _ in range(2):  # a second call changes nothing
+        removes[1]()
+    subject = {"agent": f"observed-{place.kind}"}
+    guard = await use.world.acquire(use.world.client.reserve(T(60), action=ACTION, subject=subject))
+    assert called == ["first", "third"]
+    await use.world.get(guard.commit(T(60)))
+    seen = len(called)
+    removes[0]()
+    removes[2]()
+    await use.world.get((await use.world.acquire(client.reserve(T(40), action=ACTION, subject=subject))).release())
+    assert len(called) == seen
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
