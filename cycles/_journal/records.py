@@ -132,7 +132,7 @@ class Records:
 
         The record is not kept in memory, and its claims in a shared store are counted from 0 again.
         """
-        self._in_progress[record.reservation_id] = None
+        self._in_progress.pop(record.reservation_id, None)
         if self.shared is not None:
             self.shared.put(record)
 

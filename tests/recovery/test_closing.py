@@ -15,10 +15,10 @@ import pytest
 
 import cycles
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, Setup
+from tests.recovery.kit import PATIENCE_S, Setup, journal_files
 from tests.support.inside import runtime_of
 from tests.support.still_time import StillTime
-from tests.support.waiting import event_of, hold_responses
+from tests.support.waiting import event_of, hold_responses, until
 
 ACTUAL = cycles.tokens(42)
 SOON_S = 30.0  # less than what hangs in these tests
@@ -38,6 +38,21 @@ def test_a_flush_does_not_wait_for_what_the_server_defers_beyond_its_end(world: 
     threading.Thread(target=lambda: reports.put(client.flush(300.0)), daemon=True).start()
     assert reports.get(timeout=PATIENCE_S).pending == 1
     client.close()
+
+
+def test_a_close_does_not_wait_for_what_another_process_has_settled(world: Setup) -> None:
+    world.server.faults.refuse("commit", times=None)
+    with world.client(flush_timeout=0.0) as earlier:
+        assert acquire(earlier).commit(ACTUAL).status == "pending"
+    client = world.client(retry_initial_delay=3_600.0, flush_timeout=3_600.0)
+    until(lambda: any(each.last_outcome for each in client.pending()))
+    for path in journal_files(world.root):
+        path.unlink()
+    assert client.flush(PATIENCE_S).pending == 0
+    closing = threading.Thread(target=client.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
 
 
 def test_a_flush_tries_again_what_the_server_throttled(world: Setup) -> None:
