@@ -137,6 +137,23 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     client.close()
 
 
+def test_after_an_outage_that_was_longer_than_its_lease_no_create_is_sent_again(
+    tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer
+) -> None:
+    """What it may have reserved is over by then, and another create would hold budget again."""
+    with server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL, flush_timeout=0.0) as client:
+        server.faults.drop_response("reserve", times=None)
+        with pytest.raises(cycles.TransportError):
+            client.reserve(cycles.tokens(100), action=("k", "n"), ttl_ms=1_000, grace_period_ms=0).acquire()
+        server.faults.clear()
+        server.faults.refuse("reserve", times=None)
+        scheduler.run_for(DEFAULT_LONGEST_PAUSE_S)
+        server.faults.clear()
+        reserved = len(server.requests.of("reserve"))
+        scheduler.run_for(HOUR_S)
+        assert len(server.requests.of("reserve")) == reserved
+
+
 def test_a_backlog_is_processed_by_few_threads(world: Setup) -> None:
     count = 100
     leave_pending(world.root, world.url, count)

@@ -11,6 +11,7 @@ import pytest
 import cycles
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import StoreClock, scanned
+from tests.support.inside import runtime_of
 
 
 @pytest.fixture
@@ -35,12 +36,16 @@ def worker(
 ) -> Iterator[Callable[..., cycles.Cycles]]:
     """Returns a function that makes a client of the store, with its own files."""
     made: list[cycles.Cycles] = []
+    runtimes: list[Any] = []
 
     def make(**options: Any) -> cycles.Cycles:
         own = {"journal_store": store, "journal_dir": tmp_path / f"disk-{len(made)}"}
-        made.append(server.client(tenant="acme", **{**own, **worker_options, **options}))
-        return scanned(made[-1])
+        made.append(scanned(server.client(tenant="acme", **{**own, **worker_options, **options})))
+        runtimes.append(runtime_of(made[-1]))
+        return made[-1]
 
     yield make
-    for client in made:
+    for client, runtime in zip(made, runtimes, strict=True):
         client.close()
+        # A record that counts as in progress for ever, although another client has it, delays each close.
+        assert runtime.records.in_progress() - runtime.background.unsettled() == set()
