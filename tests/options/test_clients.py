@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 import pytest
 
 import cycles
 from cycles._core.settlement.settlement import FlushReport
+from cycles._drivers.pools import Checkpoints
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
 from cycles.journal import MemoryStore
@@ -243,8 +246,14 @@ async def test_the_time_of_a_close(place: Place, monkeypatch: pytest.MonkeyPatch
         times.append(timeout_s)
         return FlushReport()
 
+    async def drain(self: Any, timeout_s: float) -> None:
+        drained.append(timeout_s)
+
+    drained = list[float]()
+    monkeypatch.setattr("cycles._drivers.io.tasks.TaskIo.drain", drain)
     monkeypatch.setattr(runtime_of(client).background, "flush", flush)
     await close(client, place.kind)
+    assert drained == ([50.0] if place.is_async else [])  # the tasks of the loop first
     assert len(times) == 1
     assert 5.0 < times[0] <= 50.0  # what the close has used of it before
 
@@ -263,6 +272,30 @@ class Store(MemoryStore):
     def bind(self, partition: str, *, durability: Any = None, timeout_s: float = 0.0) -> Any:
         self.bound = (durability, timeout_s)
         return self
+
+
+def test_the_time_between_two_checkpoints() -> None:
+    class Fake:
+        """A scheduler that notes when it is to call."""
+
+        def __init__(self) -> None:
+            self.times = list[float]()
+
+        def worker_pool(self, name: str, size: int) -> None:
+            pass
+
+        def at(self, when_s: float, job: Any, pool: Any) -> object:
+            self.times.append(when_s)
+            return job
+
+    scheduler: Any = Fake()
+    shared: Any = None
+    before = time.monotonic()
+    checkpoints = Checkpoints(scheduler, shared, 7_000, WeakSet())
+    checkpoints.start()
+    checkpoints.start()  # the timer runs
+    (when_s,) = scheduler.times
+    assert before + 7.0 <= when_s <= time.monotonic() + 7.0
 
 
 def test_the_journal_has_its_settings(place: Place, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ NOT_OF_SERIES = ("idempotency_key", "actual")
 CASES = [
     *[("requests", way) for way in WAYS],
     *[("actual", way) for way in WAYS if way != "series"],
-    *[(name, way) for name in list(OF_CALL)[2:] for way in ("block", "by_hand", "function", "generator", "series")],
+    *[(name, way) for name in list(OF_CALL)[2:] for way in ("block", "function", "generator", "series")],
 ]
 
 
@@ -196,7 +196,7 @@ async def test_a_request_that_is_kept_replaces_none_with_another_option(place: P
     assert use.content("reserve").get(name) != SENT[name]
 
 
-@pytest.mark.parametrize("way", ["block", "default_client", "generator", "series"])
+@pytest.mark.parametrize("way", ["default_client", "series"])
 @pytest.mark.parametrize("name", OF_VIEW)
 async def test_options_of_a_view_have_their_effect_in_each_way_to_use_it(place: Place, name: str, way: str) -> None:
     options, check = OF_VIEW[name]
@@ -204,12 +204,11 @@ async def test_options_of_a_view_have_their_effect_in_each_way_to_use_it(place: 
     await check(use, lambda: use.run(WAYS[way]))
 
 
-@pytest.mark.parametrize("way", ["block", "function"])
 @pytest.mark.parametrize("name", OF_CLIENT)
-async def test_settings_of_a_client_have_their_effect_in_each_reservation(place: Place, name: str, way: str) -> None:
+async def test_settings_of_a_client_have_their_effect_in_each_reservation(place: Place, name: str) -> None:
     options, check = OF_CLIENT[name]
     use = place.use(place.client(**options))
-    await check(use, lambda: use.run(WAYS[way]))
+    await check(use, lambda: use.run(WAYS["function"]))
 
 
 @pytest.mark.parametrize("way", WAYS)
