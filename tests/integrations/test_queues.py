@@ -83,3 +83,17 @@ def test_a_message_whose_attempt_was_committed_follows_on_settled(
     assert ledger.spent() == spent
     keys = ["queue:1:0", "queue:1:0#1"] if on_settled == "run" else ["queue:1:0"]
     assert sorted(str(row.idempotency_key) for row in ledger.rows()) == keys
+
+
+@pytest.mark.parametrize("on_denied", ["retry", "reject"])
+def test_a_task_that_another_worker_runs_is_postponed_without_a_denial(
+    client: cycles.Cycles, ledger: Ledger, on_denied: str
+) -> None:
+    message = Message(denials=2)
+    guard = TaskGuard(client, cycles.tokens(7), None, None, on_denied, "raise", 2, 30.0, {})
+    with client.reserve(cycles.tokens(3), action=("task.run", "other"), idempotency_key=message.key) as running:
+        assert guard.decorate(lambda: "done", lambda: message)() == "postponed"
+        running.commit(cycles.tokens(3))
+    [(delay_s, denials)] = message.postponed
+    assert (denials, 0.75 * 120 <= delay_s <= 1.25 * 120) == (2, True)
+    assert ledger.spent() == 3

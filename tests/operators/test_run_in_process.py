@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import pytest
 
 import cycles
 from cycles.cli import main
+from cycles.embedded.serve import Listener
 from cycles.proxy._agents import for_agents
 from cycles.proxy._child import Child, CommandError
+from cycles.proxy._ledger import open_ledger
 from cycles.proxy._prompts import Prompt
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
@@ -495,3 +497,28 @@ def test_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, re
     asked = "cycles: 90% of this run is used. evil?[2Jmodel may cost $0.50; 2 more wait, $1.00. Spend it? "
     assert shown.startswith(f"{asked}[y/N/amount, like 2USD] ")
     assert shown.count(asked) == 1 + typed.count("what?")
+
+
+class _Unfiltered:
+    """A server that lists all reservations, whatever a request filters."""
+
+    def __init__(self, server: cycles.EmbeddedServer) -> None:
+        self._server = server
+
+    def handle(self, request: Any) -> Any:
+        is_list = request.method == "GET" and request.path == "/v1/reservations"
+        return self._server.handle(attrs.evolve(request, target=request.path) if is_list else request)
+
+
+def test_a_reservation_of_an_earlier_run_is_none_of_the_command_also_if_the_server_does_not_filter() -> None:
+    action = ("llm.completion", "m")
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(10)}) as server,
+        Listener(_Unfiltered(server), "127.0.0.1", 0) as url,
+        cycles.Cycles(base_url=url, api_key=server.api_key_for("acme"), tenant="acme", journal=False) as client,
+    ):
+        client.reserve(cycles.usd(1), action=action).acquire().release()
+        with closing(open_ledger(client.config, None, embedded=False, keep=None)) as ledger:
+            assert ledger.note_of_others([]) is None
+            client.reserve(cycles.usd(1), action=action).acquire().release()
+            assert str(ledger.note_of_others([])).startswith("1 more reservation was made")

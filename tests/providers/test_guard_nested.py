@@ -75,6 +75,18 @@ def test_what_is_settled_is_not_in_flight_any_more(desk: Desk) -> None:
     assert len(desk.reserved) == 2
 
 
+def test_a_request_that_cost_nothing_is_not_in_flight_any_more(desk: Desk) -> None:
+    nested = OpenAI(desk, within="enclosing", max_output_tokens=500)
+    desk.provider.reply(status=400).reply(usage=USED)
+    with desk.client.reserve(cycles.usd_microcents(500 * 1000 + 10_000), action=("agent", "run")) as outer:
+        with pytest.raises(Exception, match="400"):
+            nested.complete()
+        nested.complete()
+        assert outer.spent == cycles.usd_microcents(EXACT)
+        outer.commit()
+    assert len(desk.reserved) == 1
+
+
 def test_what_the_enclosing_guard_has_spent_pays_for_no_other_request(desk: Desk) -> None:
     nested = OpenAI(desk, within="enclosing", max_output_tokens=500)
     desk.provider.reply(usage=USED, times=3)
