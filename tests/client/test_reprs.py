@@ -46,6 +46,15 @@ def test_an_object_that_was_not_initialized_can_be_shown(cls: type[Any]) -> None
     assert isinstance(str(unfinished), str)
 
 
+async def test_a_traceback_with_locals_shows_no_header_of_the_caller(world: World) -> None:
+    """They may be credentials of a gateway."""
+    reservation = world.reserve(cycles.tokens(10**12), extra_headers={"x-gateway": "hush-hush"})
+    with pytest.raises(cycles.BudgetExceededError) as caught:
+        await world.acquire(reservation)
+    text = shown(caught.value)
+    assert "hush-hush" not in text
+
+
 async def test_a_traceback_of_a_failed_reserve_shows_its_locals(world: World) -> None:
     guard_name = "AsyncGuard" if world.is_async else "Guard"
     with pytest.raises(cycles.BudgetExceededError) as caught:

@@ -204,6 +204,55 @@ def test_an_empty_request_has_one_result_and_nothing_else(kind: Any) -> None:
     assert shape_of("messages", kind=kind) == Shape(kind, limit, 1, frozenset(INPUTS), (), 0, (), 0, 0, 0)
 
 
+class Model:
+    """An object with the interface of pydantic's models."""
+
+    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]:
+        members = {"type": "text", "text": "hello", "mode": mode, "name": None}
+        return {name: value for name, value in members.items() if value is not None or not exclude_none}
+
+
+@pytest.mark.parametrize(
+    ("part", "kinds", "kept"),
+    [
+        (Model(), [], {"type": "text", "text": "hello", "mode": "json"}),
+        ({"type": "tool", "result": "AAAA"}, [], {"type": "tool", "result": "AAAA"}),
+        (
+            {"type": "image_generation_call", "result": "AAAA"},
+            ["image"],
+            {"type": "image_generation_call", "result": ""},
+        ),
+        ({"type": "tool", "url": "https://a/b"}, [], {"type": "tool", "url": "https://a/b"}),
+        (
+            {"type": "url", "url": "https://a/b", "text": "x"},
+            [None],
+            {"type": "url", "url": "https://a/b", "text": "x"},
+        ),
+        ({"type": "url", "url": "data:audio/mp3;base64,AAAA"}, ["audio"], {"type": "url", "url": ""}),
+        ({"image_url": "https://a/b"}, ["image"], {"image_url": "https://a/b"}),
+        ({"image_url": {"url": "https://a/b"}}, ["image"], {"image_url": ""}),
+        ({"image_url": {"other": "x"}}, [], {"image_url": {"other": "x"}}),
+        ({"fileData": {"mime_type": "audio/mp3"}}, ["audio"], None),
+        ({"fileData": {"mimeType": "video/mp4"}}, ["video"], None),
+        ({"inlineData": {"mime_type": "audio/mp3", "data": "AAAA"}}, ["audio"], {"inlineData": ""}),
+        ({"input_audio": "AAAA"}, ["audio"], {"input_audio": ""}),
+        ({"input_audio": ""}, [], {"input_audio": ""}),
+        ({"type": "text", "media_type": "text/plain", "data": "AAAA"}, [], None),
+        ({"type": "base64", "media_type": "image/png", "data": "AAAA"}, ["image"], None),
+        ({"type": "other", "data": "AAAA"}, [], {"type": "other", "data": "AAAA"}),
+        ({"file_data": "data:image/png;base64,AAAA"}, ["image"], {"file_data": ""}),
+        ({"a": 1, "b": 1.5, "c": None, "d": True, "e": 1j}, [], {"a": 1, "b": 1.5, "c": None, "d": True, "e": "1j"}),
+        ({"videoMetadata": {"fps": 5}}, ["video"], {"videoMetadata": {"fps": 5}}),
+        ({"video_metadata": {"fps": 5}}, ["video"], {"video_metadata": {"fps": 5}}),
+        ({"video_metadata": {"end": "5s"}}, [], {"video_metadata": {"end": "5s"}}),
+    ],
+)
+def test_which_members_of_a_request_are_media(part: Any, kinds: list[str | None], kept: Any) -> None:
+    bound = bound_of({"input": [part]})
+    assert [each.kind if kind else None for each, kind in zip(bound.media, kinds, strict=True)] == kinds
+    assert bound.content["input"] == [bound.content["input"][0] if kept is None else kept]
+
+
 def test_a_count_without_a_rate_is_named_unless_it_is_part_of_one_with_a_rate() -> None:
     counts = {
         "tokens_input": 5,
