@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.estimating import Files, Shape, most_tokens, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._usage.media import medium_of
 from cycles._usage.pricing import unpriced
 from cycles._usage.tokens import bound_of
@@ -202,6 +202,30 @@ def test_an_empty_request_has_one_result_and_nothing_else(kind: Any) -> None:
     limit = 0 if kind == "embedding" else 4_096
     assert shape_of({}, kind=kind) == Shape(kind, limit, 1, frozenset(), (), 0, (), 0, 0, 0)
     assert shape_of("messages", kind=kind) == Shape(kind, limit, 1, frozenset(INPUTS), (), 0, (), 0, 0, 0)
+
+
+@pytest.mark.parametrize(("last", "beyond"), [("1e30", "1e31"), ("1e-30", "1e-31"), ("1" * 30, "1" * 31), (0, -1)])
+def test_a_rate_at_its_limit_is_accepted_and_one_beyond_it_is_not(last: Any, beyond: Any) -> None:
+    Price(last, last)
+    for rate in (beyond, "x", "", [], (1,), {}, float("nan"), "inf", True):
+        with pytest.raises(cycles.InvalidRequestError, match=r"a rate must|a price needs"):
+            Price(1, rate)
+
+
+def test_what_an_endpoint_makes_decides_its_most_tokens() -> None:
+    content = bound_of({"input": "x" * 10})
+    speech = shape_of({"input": "x" * 10}, kind="speech")
+    assert most_tokens(content, speech, "m", tokens_input=7) == 7 + 2 * 10
+    none, one, two = (
+        most_tokens(content, shape_of({"n": 3}, kind="image", files=Files(count, 0)), "gpt-4o", tokens_input=7)
+        for count in range(3)
+    )
+    assert none == 7 + 3 * 6_240
+    assert two - one == one - none > 1_000
+    transcript = shape_of({}, kind="transcription", output_tokens=5, files=Files(1, 751))
+    assert most_tokens(content, transcript, "m", tokens_input=7) == 7 + 2 * 20 + 5
+    guarded = shape_of({"guardrailConfig": {"a": "x" * 1_001}}, output_tokens=1_000)
+    assert dict(guarded.searches) == {"guardrail_units": 6 * 18, "guardrail_information_units": 2 * 18}
 
 
 class Model:
