@@ -207,7 +207,8 @@ def test_an_empty_request_has_one_result_and_nothing_else(kind: Any) -> None:
 @pytest.mark.parametrize(("last", "beyond"), [("1e30", "1e31"), ("1e-30", "1e-31"), ("1" * 30, "1" * 31), (0, -1)])
 def test_a_rate_at_its_limit_is_accepted_and_one_beyond_it_is_not(last: Any, beyond: Any) -> None:
     Price(last, last)
-    for rate in (beyond, "x", "", [], (1,), {}, float("nan"), "inf", True):
+    wrong: list[Any] = [beyond, "x", "", [], (1,), {}, float("nan"), "inf", True]
+    for rate in wrong:
         with pytest.raises(cycles.InvalidRequestError, match=r"a rate must|a price needs"):
             Price(1, rate)
 
