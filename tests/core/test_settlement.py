@@ -7,7 +7,7 @@ from attrs import evolve
 
 from cycles._core.amounts import INT64_MAX, Amount, tokens
 from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.settlement.late import late_record
+from cycles._core.settlement.late import guards_of, late, late_record, sum_of
 from cycles._core.settlement.record import Record, decode, encode
 from cycles._core.settlement.rules import (
     MAY_BE_CHARGED,
@@ -424,6 +424,20 @@ def test_the_added_members_survive_a_restart() -> None:
     )
     assert decode(encode(record)) == record
     assert b"attempt_unknown" not in encode(EVENT)
+
+
+@pytest.mark.parametrize(("committed", "rest"), [(0, 7), (6, 1), (7, None), (8, None)])
+def test_the_rest_of_a_chunk_is_what_is_above_the_committed_sum(committed: int, rest: int | None) -> None:
+    own = {"metadata": {"pool_chunk": 1, "pool_calls": 2}}
+    commit, event = {**(COMMIT.commit_body or {}), **own}, {**(COMMIT.event_fallback_body or {}), **own, "subject": "s"}
+    record = evolve(COMMIT, commit_body=commit, event_fallback_body=event)
+    assert (guards_of(record), guards_of(COMMIT), sum_of(record)) == (2, None, 7)
+    late_event = late(record, committed, NOW)
+    assert (late_event is None) == (rest is None)
+    if late_event is not None:
+        assert (late_event.mode, late_event.actual, late_event.body["subject"]) == ("event", tokens(rest or 0), "s")
+        assert (late_event.body["idempotency_key"], sum_of(late_event)) == (f"k:late:{committed}", 7)
+        assert late(late_event, 7, NOW) is None
 
 
 def test_the_event_for_the_rest_of_a_chunk_has_no_metrics_of_the_whole_chunk() -> None:
