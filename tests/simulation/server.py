@@ -383,9 +383,11 @@ class SimServer:
     def change_limit(self, account: Account) -> None:
         """Set another limit of a budget, as an operator does. Only outside of simulated threads."""
         if self._may_change:
+            limit = self.apart.choice((ESTIMATE // 2, ESTIMATE + 20, 2 * LARGE))
+            if account.closes:
+                return  # for ever: a late copy of a rejected request would be charged
             balance = self.ledger.balance(account.scope)
             numbers = {"spent": balance.spent.amount, "reserved": balance.reserved.amount, "debt": balance.debt.amount}
-            limit = self.apart.choice((ESTIMATE // 2, ESTIMATE + 20, 2 * LARGE))
             allocated = type(balance.allocated)(balance.allocated.unit, limit)
             self.ledger.set_budget(account.scope, allocated, caps=account.caps, **numbers)
             self.hub.trace(f"the limit of {account.agent} is {limit} now")
