@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -232,6 +233,30 @@ def test_a_close_that_blocks_an_event_loop_does_not_wait_for_its_tasks(shop: Sho
 
     assert within_patience(lambda: asyncio.run(main()))
     assert settled_later == ["committed"]
+
+
+async def test_a_close_keeps_the_event_that_an_interrupted_commit_has_saved(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that finds the commit in place of the event may send that again when its key has ended."""
+    patch = pytest.MonkeyPatch()
+
+    def interrupted(*_: object) -> None:
+        patch.undo()
+        raise KeyboardInterrupt
+
+    go_on = shop.hold(monkeypatch)
+    shop.faults.delay("event", 1.0, times=1)
+    shop.faults.status("commit", 410, body={"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"})
+    client = shop.client(flush_timeout=0.1, journal_dir=tmp_path / "own")
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    patch.setattr(Records, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.commit(T(7))
+    await shop.arrivals.arrives("event", 1)
+    client.close()
+    assert [record["mode"] for record in records_in(tmp_path / "own")] == ["event"]
+    go_on.set()
 
 
 def test_the_exit_looks_after_the_guards_that_outlive_their_client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

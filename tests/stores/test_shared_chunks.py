@@ -643,3 +643,28 @@ def test_the_file_of_a_chunk_goes_once_the_store_has_all_of_it(
         journal.delete(record)
     journal.tick(0)
     assert files(client) == []
+
+
+def test_a_client_that_was_stopped_brings_back_no_commit_whose_event_is_charged(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, clock: StoreClock
+) -> None:
+    """Found eight days later, the commit would become an event again, whose key the server has forgotten by then."""
+    body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 7}}
+    commit = a_record(commit_body=body, event_fallback_body=body, base_url="")
+    stopped, other = shared(worker()), shared(worker())
+    assert stopped.put(commit) is PutResult.SAVED
+    clock.now += CLAIM_MS
+    (entry,) = other.pending()
+    claimed = other.load(entry)
+    assert claimed is not None
+    event = claimed.to_event_mode(1)
+    assert other.put(event) is PutResult.SAVED
+    other.delete(event)
+    other.tick(0)
+    stopped.tick(0)
+    assert stopped.is_taken(commit)
+    (left,) = rows_of(store).values()
+    assert decode(left.record).settled == 7
+    clock.now += SEVEN_DAYS_MS
+    assert other.tick(10) == []
+    assert rows_of(store) == {}

@@ -142,8 +142,7 @@ class WorkQueue:
         if item.loop is not None:
             return True
         if has_worker:  # it takes this item too, or looks again after it has counted itself out
-            if not self._is_watched:
-                self._watch()
+            self._watch()
             return True
         if not may_decline:
             self._wake()
@@ -431,8 +430,7 @@ class WorkQueue:
         item = self.take()
         if item is None:
             return False
-        if not self._is_watched:
-            self._watch()
+        self._watch()
         run(self.attempt(io, item))
         return True
 
@@ -547,7 +545,7 @@ class WorkQueue:
                 self._leave_behind(work)
 
     def _leave_behind(self, work: Settle) -> None:
-        if not work.is_saved:
-            run(put(self._io, work.record, work.guard))
+        if not work.is_saved:  # but an attempt that has begun may have saved an event in its place
+            run(put(self._io, self._records.latest(work.record), work.guard))
         if work.guard is not None:
             work.guard.when_settled().set()  # this process does not continue the settlement, so no wait would end

@@ -114,6 +114,8 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     guard, options = (None, NO_OPTIONS) if isinstance(work, Found) else (work.guard, work.options)
     was_read = isinstance(work, Found)
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
+    if is_first and not work.is_saved:  # one may have been interrupted, which continues with what it has saved last
+        record = records.latest(record).interrupted()
     # A client that was stopped for longer than its claim must not send what another one has.
     if records.is_taken(record):
         if (rest := await rest_of(io, record, guard)) is None:

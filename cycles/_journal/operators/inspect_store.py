@@ -113,7 +113,7 @@ class StoreView:
             raise StoreError(f"record {stored.key[:12]} was changed by a client at this moment; try again")
 
     def shown(self, stored: Stored, now_ms: int) -> InspectedRecord | None:
-        """Return what a record is for an operator; None for the mark of a chunk that is settled."""
+        """Return what a record is for an operator; None for the mark of what is settled."""
         entry = entry_of(stored.key, "pending", f"{self.name}#{stored.key}", stored.record, now_ms)
         members = entry.record or {}
         reason = members.get("rejected")

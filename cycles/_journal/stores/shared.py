@@ -23,7 +23,8 @@ and the stored record decide, never what an owner has stored of its puts.
    is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
 4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, what is
    charged of the sum, and is due in 7 days, as long as a server keeps the keys of events. Otherwise a late put would
-   bring an earlier sum back, and its event would be charged again.
+   bring an earlier sum back, and its event would be charged again. So is an event in place of a commit: a client that
+   was stopped puts the commit again.
 5. A client that takes the record of its own open chunk, still a commit, owns it again and sends nothing.
 6. After TAKEN this client looks at each tick until the record is settled. If the store has lost it, it is put again,
    unchanged.
@@ -57,7 +58,7 @@ from cycles._journal.stores.store import JournalStore, KeptState, Put, Stored, d
 TAKE_BATCH: Final = 16
 BATCH: Final = 500  # records of one renewal, deletion or look
 DELETE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
-SETTLED_CHUNK_MS: Final = 7 * 86_400_000  # as long as a server keeps the keys of events
+SETTLED_MS: Final = 7 * 86_400_000  # as long as a server keeps the keys of events
 _HAS_FILE: Final = ("disk", "stale file")
 _PUT_TRIES: Final = 4  # of one put, each after another look: another client changes the record at the same time
 
@@ -360,7 +361,7 @@ class StoreJournal:
         if held is None or (held.fence is None and not held.is_unsure):  # the store cannot have it
             return
         settled = None
-        if guards_of(record) is not None and held.is_shared:
+        if held.is_shared and (guards_of(record) is not None or (record.mode == "event" and record.commit_body)):
             with contextlib.suppress(RecordError):
                 settled = encode(evolve(record, settled=sum_of(record)))
         with self._lock:
@@ -558,7 +559,7 @@ class StoreJournal:
                 for key, held, raw in batch:
                     fence = found.get(key) if held.is_unsure else held.fence
                     if raw is not None:
-                        settled.append(Put(key, raw, fence, SETTLED_CHUNK_MS if _is_settled(raw) else 0))
+                        settled.append(Put(key, raw, fence, SETTLED_MS if _is_settled(raw) else 0))
                     elif fence is not None:
                         done.append((key, fence))
                 if settled:
