@@ -138,7 +138,8 @@ class SimulatedRun:
                     continue
                 own = {op.agent for op in self.ops if op.process is program.process}
                 folder = self._machines.of(program.process).folder
-                on_disk = {agent_of(record) for path, record in files(folder, "v2-*.json") if self._is_saved(path)}
+                saved = [record for path, record in files(folder, "v2-*.json") if self._is_saved(path)]
+                on_disk = {agent_of(record) for record in saved if record.get("rejected") is None}  # which stays there
                 for agent in sorted(own & on_disk - in_store):
                     self.problems.append(f"{agent}: its record stays on a disk, and the store has it not")
         if not self._mapped.calm:
