@@ -272,7 +272,8 @@ class Fleet:
         self.store._tables.rows.clear()
 
     def in_store(self) -> set[str]:
-        return {key for _, key in self.store._tables.rows}
+        """Return the keys of the records that are not settled; the marks of settled ones stay for seven days."""
+        return {key for (_, key), row in self.store._tables.rows.items() if decode(row.record).settled is None}
 
     def excuse(self, lost: Callable[[str], bool], dead: Worker | None) -> None:
         """Note which amounts may be lost now: nothing that is alive or on a disk has them any more."""

@@ -67,9 +67,8 @@ FAULTS: Final = (
     Fault(
         "a failing server counts as a rejection",
         "cycles/_core/settlement/rules.py",
-        "    if outcome.understood:\n        return Rejected(outcome, outcome.code or str(outcome.status))",
-        "    if outcome.understood or outcome.status >= 500:\n"
-        "        return Rejected(outcome, outcome.code or str(outcome.status))",
+        "    if outcome.understood:\n        return _rejected(outcome)",
+        "    if outcome.understood or outcome.status >= 500:\n        return _rejected(outcome)",
     ),
     Fault(
         "an expired reservation has no event",

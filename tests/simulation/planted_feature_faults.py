@@ -64,8 +64,8 @@ FEATURE_FAULTS: Final = (
     Fault(
         "a file that moves into the store is forgotten if the store has another form of it",
         "cycles/_journal/stores/shared.py",
-        "                if guards_of(record) is not None:\n                    continue\n",
-        "",
+        "                if guards_of(record) is not None:\n                    rest = theirs",
+        "                if guards_of(record) is not None and theirs is None:\n                    rest = theirs",
         most=4_000,
     ),
     Fault(

@@ -24,7 +24,8 @@ SDK_FAULTS: Final = (
     Fault(
         "the proxy does not end a call whose stream is left",
         "cycles/proxy/_relay.py",
-        "            await self._ended(call, response, outcome)\n        await exchange.finish(rest)\n",
+        "        finally:\n            await self._ended(call, response, outcome)\n"
+        "        await exchange.finish(rest)\n",
         "        await self._ended(call, response, outcome)\n        await exchange.finish(rest)\n",
         most=2_000,
     ),
