@@ -77,7 +77,8 @@ class _Plugin:
     def __init__(self) -> None:
         folder, failed = os.environ.get(MAP_FOLDER), os.environ.get(FAILED_FILE)  # tests change the environment
         self._failed = Path(failed) if failed else None
-        self._tracer = _Tracer(Path(folder)) if folder else None
+        # Tests of a fault are in no map: those of this tool run them while its own tests are traced.
+        self._tracer = _Tracer(Path(folder)) if folder and not failed else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:

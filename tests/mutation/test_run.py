@@ -17,6 +17,7 @@ import pytest
 from tests.mutation import coverage_map, random_order, run, uses
 from tests.mutation.coverage_map import MOST_TESTS, CoverageMap, joined, load, path_of_this_state
 from tests.mutation.mutants import mutants_of
+from tests.mutation.plugin import MAP_FOLDER
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,14 @@ def test_a_fault_of_the_engine_that_only_the_simulation_finds(project: Path) -> 
     CoverageMap([IDS[0], seeds], [0.01, 1.0], lines).save(project.parent / "map.json.gz")
     ran = mutate(project, "--sample", "1", "--first", str(number_of("return 7", "return 8")))
     assert f"found by {seeds}" in ran.stdout, ran
+
+
+def test_the_tests_of_a_fault_are_in_no_map(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of this tool run under it, and their small projects must not become a part of the map."""
+    (notes := tmp_path / "notes").mkdir()
+    monkeypatch.setenv(MAP_FOLDER, str(notes))
+    mutate(project, "--sample", "1", "--first", str(number_of("if count > 10:", "if count >= 10:")), "_core/price.py")
+    assert list(notes.iterdir()) == []
 
 
 def test_a_fault_that_ends_pytest_itself_is_found(project: Path) -> None:
