@@ -101,7 +101,8 @@ class Copy:
         environment = (
             os.environ
             | self._environment
-            | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
+            # As `make test` runs them: all examples and seeds of one fault would take a minute.
+            | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary), "SHORT_TESTS": "1"}
         )
         with (self._folder / "output").open("w+", encoding="utf-8") as output:
             self._process = process = subprocess.Popen(
