@@ -28,7 +28,8 @@ TOOL_TESTS := tests/conformance tests/embedded/test_testing_page.py tests/genera
   tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \
   tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_size.py \
   tests/project/test_structure.py tests/simulation/test_hub.py tests/simulation/test_planted_rules.py \
-  tests/simulation/test_pool_faults.py tests/simulation/test_seeds.py tests/test_docs.py tests/website
+  tests/simulation/test_pool_faults.py tests/simulation/test_seeds.py tests/structure/test_warm.py \
+  tests/test_docs.py tests/website
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-bars test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files

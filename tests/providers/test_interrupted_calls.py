@@ -24,7 +24,7 @@ from tests.support.inside import runtime_of
 from tests.support.short import IS_SHORT
 from tests.support.waiting import until
 
-EACH = 23 if IS_SHORT else 1
+EACH = 47 if IS_SHORT else 1
 STEPS = {OpenAI: EACH, AsyncOpenAI: EACH, Gemini: EACH, Bedrock: 5}
 """The others are interrupted at few calls in the short form: their hooks are the same."""
 FOLDER = str(Path(cycles.__file__).parent)
