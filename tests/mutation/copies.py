@@ -101,8 +101,7 @@ class Copy:
         environment = (
             os.environ
             | self._environment
-            # As `make test` runs them: all examples and seeds of one fault would take a minute.
-            | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary), "SHORT_TESTS": "1"}
+            | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
         )
         with (self._folder / "output").open("w+", encoding="utf-8") as output:
             self._process = process = subprocess.Popen(
