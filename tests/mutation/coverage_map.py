@@ -22,7 +22,7 @@ from tests.mutation.uses import uses_of
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "mutation"
-MOST_TESTS: Final = 250  # kept for a line: the quick ones that run few other lines, of all files
+MOST_TESTS: Final = 120  # kept for a line: the quick ones that run few other lines, of all files
 MOST_CASES: Final = 2  # of the same test function come first: its other cases often find the same
 TURN: Final = 3  # tests of one file, before the next ones of the other files
 AROUND: Final = 30  # lines above and below a fault of a line that no test runs in its own process

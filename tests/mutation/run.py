@@ -33,7 +33,7 @@ ENGINE: Final = ("_core", "_flows", "_journal", "_drivers", "_http", "_client", 
 SIMULATION: Final = "tests/simulation/test_simulation.py::"
 """Tests that run all of the engine, in processes of their own: they come last, because they take seconds each."""
 FEWEST: Final = 20  # faults of one package; with fewer, its share says nothing, so only the shares of all count
-TESTS_S: Final = 30.0  # seconds of the tests that run for one fault, as measured while lines are noted: a third without
+TESTS_S: Final = 15.0  # seconds of the tests that run for one fault, as measured while lines are noted: a third without
 DRAWS: Final = 100  # of one number, until a fault is drawn that is not listed
 START_S: Final = 30.0  # and what the start of their process may take on a busy machine
 
