@@ -142,6 +142,7 @@ def test_after_an_outage_that_was_longer_than_its_lease_no_create_is_sent_again(
 ) -> None:
     """What it may have reserved is over by then, and another create would hold budget again."""
     with server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL, flush_timeout=0.0) as client:
+        scheduler.run_for(0.0)  # the first scan of the journal, for which a create waits
         server.faults.drop_response("reserve", times=None)
         with pytest.raises(cycles.TransportError):
             client.reserve(cycles.tokens(100), action=("k", "n"), ttl_ms=1_000, grace_period_ms=0).acquire()
