@@ -19,6 +19,7 @@ from tests.mutation.plugin import FAILED_FILE
 
 ROOT: Final = Path(__file__).parents[2]
 _REMOVALS: Final = 100  # attempts, 0.1 s apart
+HANGS_S: Final = 20  # after which one test has failed: the quick ones of a line take less than 5 s
 _INTERNAL_ERROR: Final = 3  # exit codes of pytest
 _NO_TESTS: Final = (4, 5)
 
@@ -102,6 +103,7 @@ class Copy:
             os.environ
             | self._environment
             | {"PYTHONPATH": str(project), FAILED_FILE: str(failed), "TMPDIR": str(temporary)}
+            | {"PYTEST_TIMEOUT": str(HANGS_S)}  # of pytest-timeout
         )
         with (self._folder / "output").open("w+", encoding="utf-8") as output:
             self._process = process = subprocess.Popen(

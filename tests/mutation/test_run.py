@@ -75,7 +75,8 @@ def commit(folder: Path) -> None:
 
 def command(project: Path, *arguments: str) -> list[str]:
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code = f"{start}from tests.mutation import run; run.START_S = 5.0; raise SystemExit(run.main())"
+    limits = "run.START_S = 5.0; copies.HANGS_S = 2"
+    code = f"{start}from tests.mutation import copies, run; {limits}; raise SystemExit(run.main())"
     return [sys.executable, "-c", code, "--map", str(project.parent / "map.json.gz"), *arguments]
 
 
@@ -141,6 +142,15 @@ def test_a_fault_that_a_test_finds(project: Path) -> None:
     assert "together          1     1  100.0%  90%" in ran.stdout
     assert ran.returncode == 0
     assert is_untouched(project)
+
+
+def test_a_test_that_a_fault_makes_hang_fails_before_the_others_have_had_their_time(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_timeout")
+    CoverageMap(IDS, [0.01, 0.01, 14.0], LINES).save(project.parent / "map.json.gz")
+    ran = mutate(project, "--sample", "1", "--first", str(number_of("return 7", "return 8")))
+    assert f"found by {IDS[2]}" in ran.stdout, ran
 
 
 def test_a_fault_of_the_engine_that_only_the_simulation_finds(project: Path) -> None:
