@@ -150,6 +150,7 @@ class Runner:
         waiting: queue.SimpleQueue[tuple[int, Mutant]] = queue.SimpleQueue()
         for fault in faults:
             waiting.put(fault)
+        workers = min(workers, len(faults))  # one without a fault would only make a copy
         results: list[Result] = []
         errors: list[BaseException] = []
         ended: queue.SimpleQueue[None] = queue.SimpleQueue()
