@@ -47,10 +47,7 @@ class CoverageMap:
         """Return the tests that run the changed lines, or else the statement; of a name, those that run its uses."""
         lines = self._files.get(mutant.path, {})
         if not mutant.in_function:
-            uses = [
-                self._files.get(path, {}).get(str(line), ())
-                for path, line in uses_of(mutant.path, mutant.source, mutant.first)
-            ]
+            uses = self._of_uses(mutant)
             # A test that compares a table with a page runs no line of the package.
             files = importers(ROOT, frozenset({module_of(mutant.path)}))
             files |= importers(ROOT, frozenset(map(module_of, files)))  # by a helper in `tests`
@@ -67,10 +64,18 @@ class CoverageMap:
         return []
 
     def tests_near(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run lines around it: one of their processes or forks may run the changed line."""
+        """Return the tests that run lines around it: one of their processes or forks may run the changed line.
+
+        If the line runs at import, to make a row of a table, those that run the uses of the table.
+        """
         lines = self._files.get(mutant.path, {})
         near = range(mutant.first - AROUND, mutant.last + AROUND + 1)
-        return self._named_first(mutant, self._ranked(lines.get(str(line), ()) for line in near))
+        of_lines = [*(lines.get(str(line), ()) for line in near), *self._of_uses(mutant)]
+        return self._named_first(mutant, self._ranked(of_lines))
+
+    def _of_uses(self, mutant: Mutant) -> list[Sequence[int]]:
+        uses = uses_of(mutant.path, mutant.source, mutant.first)
+        return [self._files.get(path, {}).get(str(line), ()) for path, line in uses]
 
     def _named_first(self, mutant: Mutant, found: list[int]) -> list[str]:
         """Return the tests: those whose file imports the module come first."""

@@ -363,6 +363,22 @@ def test_a_fault_in_a_table_is_found_by_the_tests_that_run_its_uses(
     assert set(known.tests_of(unused)) == {tests[0], tests[2]}
 
 
+def test_a_fault_in_a_function_that_makes_the_rows_of_a_table_is_found_by_the_tests_that_run_the_uses_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = "def _row(a):\n    return a + 1\n\n\nTABLE = (_row(1),)\n\n\ndef first():\n    return TABLE[0]\n"
+    path = "cycles/_core/price.py"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(code)
+    monkeypatch.setattr(coverage_map, "ROOT", tmp_path)
+    monkeypatch.setattr(uses, "ROOT", tmp_path)
+    mutant = next(each for each in mutants_of(path, code) if each.first == 2)
+    known = joined([{"tests": ["tests/test_price.py::test_first"], "seconds": [0.01], "files": {path: {"9": [0]}}}])
+    monkeypatch.setattr(coverage_map, "AROUND", 5)  # in a longer file, the uses are not near
+    assert known.tests_of(mutant) == []
+    assert known.tests_near(mutant) == ["tests/test_price.py::test_first"]
+
+
 def test_the_share_of_a_package_below_its_bar_fails() -> None:
     mutant = mutants_of("cycles/_core/price.py", "a = 1")[0]
     found = [run.Result(number, mutant, "a test", 1) for number in range(27)]

@@ -27,6 +27,7 @@ def uses_of(path: str, source: str, line: int) -> set[tuple[str, int]]:
         for statement in waiting.pop():
             if statement.lineno <= line <= (statement.end_lineno or line):
                 if isinstance(statement, _FUNCTIONS):
+                    names |= {statement.name} if not isinstance(statement, ast.Lambda) else set()
                     found |= {(path, each) for each in range(statement.body[0].lineno, (statement.end_lineno or 0) + 1)}
                 elif inner := _blocks(statement):
                     waiting += inner
