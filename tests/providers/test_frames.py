@@ -72,13 +72,17 @@ def test_what_is_no_frame_is_forwarded() -> None:
     assert (seen.reported(), seen.usage_seen) == ([], False)
 
 
-def test_headers_of_other_types_are_skipped() -> None:
-    last = CONVERSE[-1]
-    length = int.from_bytes(last[4:8], "big")
-    others = b"\x01a\x00" + b"\x01b\x04" + bytes(4) + b"\x01c\x06\x00\x02xy" + b"\x01d\x09" + bytes(16)
-    headers, payload = others + last[12 : 12 + length], last[12 + length : -4]
+VALUES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
+"""The types of headers whose values have a fixed number of bytes; before others (6 is bytes), there is their length."""
+
+
+@pytest.mark.parametrize("header", [*(bytes((kind, *[1] * size)) for kind, size in VALUES.items()), b"\x06\x00\x02xy"])
+def test_headers_of_other_types_are_skipped(header: bytes) -> None:
+    error = frame("throttlingException", {}, "exception")
+    length = int.from_bytes(error[4:8], "big")
+    headers, payload = b"\x01a" + header + error[12 : 12 + length], error[12 + length : -4]
     begun = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big") + bytes(4)
-    assert fed(begun + headers + payload + bytes(4)).usage_seen
+    assert fed(begun + headers + payload + bytes(4)).failed  # the header after it says that it is an error
 
 
 def test_the_cost_of_a_large_frame_is_linear() -> None:

@@ -130,6 +130,12 @@ class _ListsEverything(_Broken):
         return super().list(after, 10_000, kept)
 
 
+class _ListsKeptRecords(_Broken):
+    def list(self, after: str = "", limit: int = 1_000, kept: Any = None) -> builtins.list[Stored]:
+        found = super().list(after, limit, kept)
+        return found if kept else sorted([*found, *super().list(after, limit, "rejected")], key=lambda each: each.key)
+
+
 class _TakesTwice(_Broken):
     def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
         return super().take(limit, 0)
@@ -187,6 +193,7 @@ class _NeverQuarantines(_Broken):
         (_RenewsNothing, "renew returns the keys"),
         (_GetsAPage, "get returns records in the order"),
         (_ListsEverything, "no more than its limit"),
+        (_ListsKeptRecords, "list returns no kept record unless asked"),
         (_TakesTwice, "not taken again"),
         (_TakesTooEarly, "not due"),
         (_TakesTwiceInThreads, "no record is taken twice"),
