@@ -214,10 +214,9 @@ class WebhookRoutes:
     def _deliveries(self, subscription_id: str, query: Mapping[str, str]) -> Body:
         (first, last), wanted = forms.instants(query), query.get("status")
         rows = [each.to_dict() for each in self._webhooks.deliveries(subscription_id)]
-        chosen = [
-            row for row in rows if wanted in (None, row["status"]) and first <= (row["attempted_at"] or last) <= last
-        ]
-        return forms.page("deliveries", chosen, lambda row: str(row["delivery_id"]), query)
+        rows = [row for row in rows if wanted in (None, row["status"])]
+        rows = [row for row in rows if first <= (row.get("attempted_at") or last) <= last]
+        return forms.page("deliveries", rows, lambda row: str(row["delivery_id"]), query)
 
     def _create(self, call: _Call) -> Result:
         tenant = call.tenant or call.query.get("tenant_id") or SYSTEM
