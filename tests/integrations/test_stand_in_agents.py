@@ -1,0 +1,602 @@
+"""The OpenAI Agents SDK, LangChain and FastMCP under guards, with stand-ins of these libraries.
+
+The libraries themselves are in `make test-integrations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from openai.types.responses import Response, ResponseCompletedEvent
+from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails, ResponseUsage
+
+import cycles
+from tests.integrations.conftest import Ledger
+from tests.integrations.stand_ins import imported_with, module, noted
+
+BOOK = cycles.PriceBook({"m": cycles.Price("1", "10")})
+ONE = cycles.usd(1)
+EXACT = 1_000 * 100 + 300 * 1_000
+TOO_MUCH = cycles.usd(1_000)
+
+
+def spent(ledger: Ledger) -> int:
+    return ledger.spent("USD_MICROCENTS")
+
+
+def capped(ledger: Ledger, **caps: Any) -> None:
+    ledger.server.ledger.set_budget("tenant:acme", cycles.usd(100), caps=caps)
+
+
+# --- OpenAI Agents SDK ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelSettings:
+    max_tokens: int | None = None
+    tool_choice: Any = None
+
+
+@dataclass
+class ModelResponse:
+    output: list[Any]
+    usage: Any
+    response_id: str | None
+
+
+class AgentsModel:
+    """A `Model` of the SDK, which notes how it was called."""
+
+    model = "m"
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.calls: list[tuple[Any, ...]] = []
+        self.closed: list[Any] = []
+
+    async def get_response(self, *given: Any, **more: Any) -> Any:
+        self.calls.append(given)
+        [outcome] = self.outcomes
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def stream_response(self, *given: Any, **more: Any) -> AsyncIterator[Any]:
+        self.calls.append(given)
+        for outcome in self.outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+
+    def get_retry_advice(self, request: Any) -> str:
+        return "again"
+
+    async def close(self) -> None:
+        self.closed.append("model")
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        self.closed.append(owner)
+
+
+class Provider:
+    def __init__(self, model: AgentsModel) -> None:
+        self.model = model
+        self.extra = "of the provider"
+        self.closed = False
+
+    def get_model(self, name: str | None) -> AgentsModel:
+        return self.model
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FunctionTool:
+    name: str
+    on_invoke_tool: Any
+    made: list[str] = field(default_factory=list)
+
+
+class AgentsException(Exception):
+    """The base of the errors that the runner passes on."""
+
+
+@pytest.fixture
+def agents() -> Iterator[Any]:
+    yield from imported_with(
+        "openai_agents",
+        module(
+            "agents",
+            Model=AgentsModel,
+            ModelProvider=Provider,
+            MultiProvider=lambda: Provider(AgentsModel()),
+            ModelResponse=ModelResponse,
+            ModelSettings=ModelSettings,
+            Usage=SimpleNamespace,
+            AgentsException=AgentsException,
+            FunctionTool=FunctionTool,
+        ),
+        module("agents.models"),
+        module("agents.models.fake_id", FAKE_RESPONSES_ID="fake"),
+        parts=("_openai_agents_reading", "_openai_agents_tools"),
+    )
+
+
+def answered() -> ModelResponse:
+    return ModelResponse([], SimpleNamespace(input_tokens=1_000, output_tokens=300), None)
+
+
+def completed() -> ResponseCompletedEvent:
+    usage = ResponseUsage(
+        input_tokens=1_000,
+        output_tokens=300,
+        total_tokens=1_300,
+        input_tokens_details=InputTokensDetails(cached_tokens=0, cache_write_tokens=0),
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
+    )
+    response = Response.model_construct(id="r", model="m", usage=usage, output=[])
+    return ResponseCompletedEvent.model_construct(response=response, sequence_number=0, type="response.completed")
+
+
+class Agent:
+    """Calls a guarded model as the runner does."""
+
+    def __init__(self, integration: Any, client: cycles.Cycles, model: AgentsModel, **options: Any) -> None:
+        given = {"client": client, "model_budget": ONE, "model_actual": BOOK, **options}
+        self.model = integration.GuardedModel(model, **given)
+
+    def run(self, *, streamed: bool, schema: Any = None, tools: Any = (), **settings: Any) -> Any:
+        given = ("be good", "hi", ModelSettings(**settings), list(tools), schema)
+
+        async def run() -> Any:
+            if not streamed:
+                return await self.model.get_response(*given)
+            return [event async for event in self.model.stream_response(*given)]
+
+        return asyncio.run(run())
+
+
+STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+
+
+@STREAMED
+def test_agents_a_call_is_charged_what_it_reports(agents: Any, client: Any, ledger: Ledger, streamed: bool) -> None:
+    delta = SimpleNamespace(type="response.output_text.delta", delta="one")
+    model = AgentsModel(delta, completed()) if streamed else AgentsModel(answered())
+    found = Agent(agents, client, model).run(streamed=streamed)
+    assert (found if streamed else [found]) == model.outcomes
+    assert spent(ledger) == EXACT
+    assert [row.action.name for row in ledger.rows()] == ["m"]
+    assert model.calls == [("be good", "hi", ModelSettings(), [], None)]
+
+
+@STREAMED
+def test_agents_a_call_that_is_not_guarded_passes(agents: Any, client: Any, ledger: Ledger, streamed: bool) -> None:
+    model = AgentsModel(completed()) if streamed else AgentsModel(answered())
+    assert Agent(agents, client, model, model_budget=lambda call: None).run(streamed=streamed)
+    assert (ledger.rows(), len(model.calls)) == ([], 1)
+
+
+@STREAMED
+def test_agents_a_denied_call_is_a_message_or_raises(agents: Any, client: Any, ledger: Ledger, streamed: bool) -> None:
+    model = AgentsModel(answered())
+    told = Agent(agents, client, model, model_budget=TOO_MUCH, on_denied="message")
+    found = told.run(streamed=streamed)
+    output = found[0].response.output if streamed else found.output
+    assert "does not allow" in output[0].content[0].text
+    structured = SimpleNamespace(is_plain_text=lambda: False)
+    with pytest.raises(cycles.BudgetExceededError):
+        told.run(streamed=streamed, schema=structured)
+    assert "does not allow" in str(told.run(streamed=streamed, schema=SimpleNamespace(is_plain_text=lambda: True)))
+    with pytest.raises(cycles.BudgetExceededError):
+        Agent(agents, client, model, model_budget=TOO_MUCH).run(streamed=streamed)
+    assert model.calls == []
+
+
+@STREAMED
+def test_agents_caps_lower_the_limit_and_remove_tools(agents: Any, client: Any, ledger: Ledger, streamed: bool) -> None:
+    capped(ledger, max_tokens=50, tool_denylist=["bad"])
+    model = AgentsModel(completed()) if streamed else AgentsModel(answered())
+    good, bad = SimpleNamespace(name="good"), SimpleNamespace(name="bad")
+    agent = Agent(agents, client, model)
+    agent.run(streamed=streamed, tools=[good, bad], max_tokens=90, tool_choice="bad")
+    agent.run(streamed=streamed, tools=[good], max_tokens=20, tool_choice="required")
+    agent.run(streamed=streamed, tools=[bad], tool_choice="auto")
+    assert [call[2:4] for call in model.calls] == [
+        (ModelSettings(50, None), [good]),
+        (ModelSettings(20, "required"), [good]),
+        (ModelSettings(50, "auto"), []),
+    ]
+
+
+def test_agents_a_stream_that_fails_or_breaks_off(agents: Any, client: Any, ledger: Ledger) -> None:
+    failed = SimpleNamespace(type="response.failed", response=SimpleNamespace(usage=None))
+    assert Agent(agents, client, AgentsModel(failed)).run(streamed=True) == [failed]
+    assert [row.status for row in ledger.rows()] == ["RELEASED"]
+    delta = SimpleNamespace(type="response.output_text.delta", delta="one two")
+    with pytest.raises(ConnectionError):
+        Agent(agents, client, AgentsModel(delta, ConnectionError())).run(streamed=True)
+    assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
+
+
+def test_agents_a_response_without_usage_costs_its_estimate(agents: Any, client: Any, ledger: Ledger) -> None:
+    nothing = ModelResponse([], SimpleNamespace(input_tokens=0, output_tokens=0), None)
+    Agent(agents, client, AgentsModel(nothing)).run(streamed=False)
+    assert spent(ledger) == ONE.amount
+    assert ledger.metadata() == [{"actual_source": "estimate"}]
+
+
+def test_agents_a_guarded_model_is_the_model_otherwise(agents: Any, client: Any) -> None:
+    model = AgentsModel(answered())
+    guarded = Agent(agents, client, model, name="other").model
+    assert isinstance(guarded, AgentsModel)
+    assert guarded.outcomes is model.outcomes
+    own = SimpleNamespace(error=cycles.InvalidRequestError("no"))
+    advice: list[Any] = [guarded.get_retry_advice(own), guarded.get_retry_advice(SimpleNamespace(error=None))]
+    assert advice == [None, "again"]
+    cleanup = inspect.getattr_static(type(guarded), "_cleanup_on_run_end")
+
+    async def close() -> None:
+        await guarded.close()
+        await cleanup(guarded, "run")
+
+    asyncio.run(close())
+    assert model.closed == ["model", "run"]
+    assert copy.copy(guarded).outcomes is model.outcomes
+    with pytest.raises(cycles.InvalidRequestError, match="must be a Model"):
+        agents.GuardedModel("m", model_budget=ONE)
+
+
+def test_agents_a_provider_guards_each_model(agents: Any, client: Any, ledger: Ledger) -> None:
+    inner = Provider(AgentsModel(answered()))
+    provider = agents.GuardedProvider(client, provider=inner, model_budget=ONE, model_actual=BOOK)
+    asyncio.run(provider.get_model("named").get_response(None, "hi", ModelSettings(), []))
+    asyncio.run(provider.get_model(None).get_response(None, "hi", ModelSettings(), []))
+    assert sorted(row.action.name for row in ledger.rows()) == ["m", "named"]
+    assert provider.extra == "of the provider"
+    asyncio.run(provider.aclose())
+    assert inner.closed
+    with pytest.raises(cycles.InvalidRequestError, match="must be a ModelProvider"):
+        agents.GuardedProvider(client, provider="p", model_budget=ONE)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "tool"])
+def test_agents_a_tool_is_charged_denied_and_unguarded(agents: Any, client: Any, ledger: Ledger, kind: str) -> None:
+    ran: list[Any] = []
+
+    def work(n: int, unit: str = "cents") -> int:
+        ran.append((n, unit))
+        return n
+
+    async def work_async(n: int, unit: str = "cents") -> int:
+        return work(n, unit)
+
+    async def invoke(context: Any, arguments: str) -> int:
+        return work(int(arguments))
+
+    def call(**options: Any) -> Any:
+        guard_tool = agents.guard_tool(client, name="tool", **options)
+        if kind == "tool":
+            return asyncio.run(guard_tool(FunctionTool("tool", invoke)).on_invoke_tool("context", "7"))
+        return guard_tool(work)(7) if kind == "sync" else asyncio.run(guard_tool(work_async)(7))
+
+    takes_two = kind == "tool"
+    budget = (lambda context: ONE) if takes_two else (lambda n, unit: ONE)
+    actual = (lambda context, result: cycles.usd("0.5")) if takes_two else (lambda n, unit, result: cycles.usd("0.5"))
+    assert call(tool_budget=budget, tool_actual=actual) == 7
+    assert spent(ledger) == cycles.usd("0.5").amount
+    assert [(row.action.kind, row.action.name) for row in ledger.rows()] == [("tool.call", "tool")]
+    assert call(tool_budget={"other": ONE}) == 7
+    assert "does not allow" in call(tool_budget=TOO_MUCH)
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        call(tool_budget=TOO_MUCH, on_denied="raise")
+    assert isinstance(raised.value, AgentsException), "the runner passes these on"
+    assert (len(ran), len(ledger.rows())) == (2, 1)
+    with pytest.raises(cycles.InvalidRequestError, match="must take"):
+        call(tool_budget=ONE, tool_actual=lambda: ONE)
+    with pytest.raises(cycles.InvalidRequestError, match="needs a function"):
+        agents.guard_tool(client, tool_budget=ONE)("no tool")
+
+
+# --- LangChain --------------------------------------------------------------------------------------------------------
+
+
+class AIMessage(SimpleNamespace):
+    def __init__(self, content: Any = "", **members: Any) -> None:
+        given = {"usage_metadata": None, "response_metadata": {}, "id": None, "text": content, **members}
+        super().__init__(content=content, **given)
+
+
+class ToolMessage(SimpleNamespace):
+    def __init__(self, content: str, **members: Any) -> None:
+        super().__init__(content=content, **members)
+
+
+class AgentMiddleware:
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
+
+
+@dataclass
+class ModelRequest:
+    """What a middleware gets; `override` returns a copy."""
+
+    model: Any = field(default_factory=lambda: SimpleNamespace(model_name="m"))
+    system_prompt: str | None = None
+    messages: list[Any] = field(default_factory=list)
+    tools: list[Any] = field(default_factory=list)
+    tool_choice: Any = "any"
+    model_settings: dict[str, Any] = field(default_factory=dict)
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
+
+    def override(self, **changes: Any) -> ModelRequest:
+        made = copy.copy(self)
+        made.__dict__.update(changes)
+        return made
+
+
+@pytest.fixture
+def langchain() -> Iterator[Any]:
+    handlers: list[Any] = []
+    yield from imported_with(
+        "langchain",
+        module("langchain"),
+        module("langchain.agents"),
+        module("langchain.agents.middleware", AgentMiddleware=AgentMiddleware, ModelRequest=ModelRequest),
+        module("langchain_core"),
+        module("langchain_core.messages", AIMessage=AIMessage, ToolMessage=ToolMessage),
+        module("langchain_core.callbacks", BaseCallbackHandler=object),
+        module("langchain_core.tracers"),
+        module(
+            "langchain_core.tracers.context",
+            register_configure_hook=lambda variable, inheritable: handlers.append((variable, inheritable)),
+        ),
+        module("cycles.integrations._langchain_guard", guard=None),
+        parts=("_langchain_reading",),
+    )
+
+
+def reported(**details: Any) -> AIMessage:
+    return AIMessage("one", usage_metadata={"input_tokens": 1_000, "output_tokens": 300, **details}, id="1")
+
+
+class Middleware:
+    """Calls a middleware as an agent does, sync or async."""
+
+    def __init__(self, integration: Any, client: cycles.Cycles, *, is_async: bool, **options: Any) -> None:
+        given = {"model_budget": ONE, "model_actual": BOOK, "tool_budget": ONE, **options}
+        self.made = integration.CyclesMiddleware(client, **given)
+        self.is_async = is_async
+        self.seen: list[Any] = []
+
+    def call(self, what: str, request: Any, outcome: Any) -> Any:
+        def handler(given: Any) -> Any:
+            self.seen.append(given)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        async def ahandler(given: Any) -> Any:
+            return handler(given)
+
+        if self.is_async:
+            return asyncio.run(getattr(self.made, f"awrap_{what}_call")(request, ahandler))
+        return getattr(self.made, f"wrap_{what}_call")(request, handler)
+
+
+IS_ASYNC = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+TOOL: Any = SimpleNamespace(tool_call={"name": "search", "id": "c1"})
+
+
+@IS_ASYNC
+def test_langchain_a_model_call_is_charged_what_it_reports(
+    langchain: Any, client: Any, ledger: Ledger, is_async: bool
+) -> None:
+    middleware, request = Middleware(langchain, client, is_async=is_async), ModelRequest()
+    message = reported()
+    message.response_metadata = {"model_name": "m"}
+    assert middleware.call("model", request, message) is message
+    assert spent(ledger) == EXACT
+    assert [(row.action.kind, row.action.name) for row in ledger.rows()] == [("llm.completion", "m")]
+    with pytest.raises(ValueError, match="wrong"):
+        middleware.call("model", request, ValueError("wrong"))
+    assert [row.status for row in ledger.rows()].count("RELEASED") == 1
+
+
+@IS_ASYNC
+def test_langchain_a_tool_call_is_charged_released_and_denied(
+    langchain: Any, client: Any, ledger: Ledger, is_async: bool
+) -> None:
+    actual = {"tool_actual": lambda request, result: cycles.usd("0.5")}
+    middleware = Middleware(langchain, client, is_async=is_async, **actual)
+    assert middleware.call("tool", TOOL, "found") == "found"
+    assert spent(ledger) == cycles.usd("0.5").amount
+    middleware.call("tool", TOOL, ToolMessage("failed", status="error"))
+    assert [row.status for row in ledger.rows()].count("RELEASED") == 1
+    poor = Middleware(langchain, client, is_async=is_async, tool_budget=TOO_MUCH)
+    told = poor.call("tool", TOOL, "found")
+    assert ("does not allow" in told.content, told.tool_call_id, told.name, told.status) == (
+        True,
+        "c1",
+        "search",
+        "error",
+    )
+    assert poor.seen == []
+    free = Middleware(
+        langchain, client, is_async=is_async, tool_budget={"other": ONE}, model_budget=None, model_actual=None
+    )
+    assert (free.call("tool", TOOL, "found"), free.call("model", ModelRequest(), "text")) == ("found", "text")
+    assert len(ledger.rows()) == 2
+
+
+@IS_ASYNC
+def test_langchain_a_denied_model_call_is_a_message_or_raises(
+    langchain: Any, client: Any, ledger: Ledger, is_async: bool
+) -> None:
+    told = Middleware(langchain, client, is_async=is_async, model_budget=TOO_MUCH, on_denied="message")
+    message = told.call("model", ModelRequest(), reported())
+    assert ("does not allow" in message.content, message.response_metadata) == (
+        True,
+        {"cycles_denied": "BUDGET_EXCEEDED"},
+    )
+    with pytest.raises(cycles.BudgetExceededError):
+        Middleware(langchain, client, is_async=is_async, model_budget=TOO_MUCH).call("model", ModelRequest(), None)
+
+
+@IS_ASYNC
+def test_langchain_caps_lower_the_limit_and_remove_tools(
+    langchain: Any, client: Any, ledger: Ledger, is_async: bool
+) -> None:
+    capped(ledger, max_tokens=50, tool_denylist=["bad"])
+    middleware = Middleware(langchain, client, is_async=is_async, max_tokens_setting="limit")
+    request = ModelRequest(tools=[{"name": "good"}, {"name": "bad"}], model_settings={"limit": 90, "own": 1})
+    middleware.call("model", request, reported())
+    middleware.call("model", ModelRequest(tools=[{"name": "good"}], model_settings={"limit": 20}), reported())
+    [first, second] = middleware.seen
+    assert (first.tools, first.tool_choice, first.model_settings) == ([{"name": "good"}], None, {"limit": 50, "own": 1})
+    assert (second.tools, second.tool_choice, second.model_settings) == ([{"name": "good"}], "any", {"limit": 20})
+    assert request.model_settings == {"limit": 90, "own": 1}, "the request of the agent stays"
+
+
+def test_langchain_details_of_the_usage_are_read_of_every_message(langchain: Any, client: Any, ledger: Ledger) -> None:
+    seen: list[cycles.Usage] = []
+    actual = {"model_actual": noted(seen, ONE)}
+    middleware = Middleware(langchain, client, is_async=False, **actual)
+    details = {
+        "input_token_details": {"cache_read": 400, "ephemeral_1h_input_tokens": 30, "ephemeral_5m_input_tokens": 20},
+        "output_token_details": {"flex_reasoning": 100, "audio": 5},
+    }
+    both = SimpleNamespace(result=[reported(**details), AIMessage("no usage"), reported()])
+    both.result[2].id = "2"
+    middleware.call("model", ModelRequest(), SimpleNamespace(model_response=both))
+    assert dict(seen[-1].counts) == {
+        "tokens_input": 2_000,
+        "tokens_output": 600,
+        "tokens_cached_input": 400,
+        "tokens_cache_write": 50,
+        "tokens_cache_write_1h": 30,
+        "tokens_output_audio": 5,
+        "tokens_reasoning": 100,
+    }
+    assert [dict(each.context) for each in seen[-1].responses()] == [{"service_tier": "flex"}, {}]
+
+
+# --- FastMCP ----------------------------------------------------------------------------------------------------------
+
+
+class ToolError(Exception):
+    """What a tool of FastMCP raises for its caller."""
+
+
+class ToolResult(SimpleNamespace):
+    """The result of a tool."""
+
+
+class Token:
+    claims: dict[str, Any] | None = None
+
+
+@pytest.fixture
+def token() -> Token:
+    return Token()
+
+
+@pytest.fixture
+def fastmcp(token: Token) -> Iterator[Any]:
+    class Context:
+        def __class_getitem__(cls, item: Any) -> Any:
+            return cls
+
+    yield from imported_with(
+        "fastmcp",
+        module("fastmcp"),
+        module("fastmcp.server"),
+        module("fastmcp.server.middleware", Middleware=object, MiddlewareContext=Context),
+        module("fastmcp.server.dependencies", get_access_token=lambda: None if token.claims is None else token),
+        module("fastmcp.exceptions", ToolError=ToolError),
+        module("fastmcp.tools", ToolResult=ToolResult),
+    )
+
+
+def tool_call(integration: Any, client: Any, outcome: Any, **options: Any) -> Any:
+    """Call the tool `search` through the middleware."""
+    middleware = integration.CyclesMiddleware(client, **{"tool_budget": ONE, **options})
+    context = SimpleNamespace(message=SimpleNamespace(name="search"))
+
+    async def call_next(given: Any) -> Any:
+        assert given is context
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return asyncio.run(middleware.on_call_tool(context, call_next))
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (ToolResult(), "COMMITTED"),
+        (ToolResult(is_error=True), "RELEASED"),
+        (ToolResult(input_required=1), "RELEASED"),
+        ("a task that runs later", "RELEASED"),
+    ],
+    ids=["done", "error", "question", "task"],
+)
+def test_fastmcp_a_call_is_charged_if_its_work_is_done(
+    fastmcp: Any, client: Any, ledger: Ledger, result: Any, status: str
+) -> None:
+    assert tool_call(fastmcp, client, result, tool_actual=lambda context, result: cycles.usd("0.5")) is result
+    assert [(row.status, row.action.name) for row in ledger.rows()] == [(status, "search")]
+    assert spent(ledger) == (cycles.usd("0.5").amount if status == "COMMITTED" else 0)
+
+
+def test_fastmcp_a_denial_is_an_error_for_the_caller(fastmcp: Any, client: Any, ledger: Ledger) -> None:
+    with pytest.raises(ToolError, match="does not allow"):
+        tool_call(fastmcp, client, ToolResult(), tool_budget=TOO_MUCH)
+    with pytest.raises(cycles.BudgetExceededError):
+        tool_call(fastmcp, client, ToolResult(), tool_budget=TOO_MUCH, on_denied="raise")
+    tool_call(fastmcp, client, ToolResult(), tool_budget={"other": ONE})
+    assert ledger.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "says"), [("reserve", "cannot be checked now"), ("commit", "could not be settled")]
+)
+def test_fastmcp_an_error_of_the_server_is_told_without_its_cause(
+    fastmcp: Any, client: Any, ledger: Ledger, operation: str, says: str
+) -> None:
+    body = {"error": "INVALID_REQUEST", "message": "secret of the server", "request_id": "r"}
+    ledger.server.faults.status(operation, 400, body=body, times=None)
+    with pytest.raises(ToolError, match=says) as raised:
+        tool_call(fastmcp, client, ToolResult())
+    assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+def test_fastmcp_claims_are_levels_and_the_option_overrides_them(
+    fastmcp: Any, client: Any, ledger: Ledger, token: Token
+) -> None:
+    options: Any = {
+        "claims": {"org": "workspace", "sub": "agent", "none": "app"},
+        "subject": lambda context: {"agent": "own"},
+    }
+    token.claims = {"org": "acme", "sub": "user"}
+    tool_call(fastmcp, client, ToolResult(), **options)
+    [row] = ledger.rows()
+    assert (row.subject.workspace, row.subject.agent, row.subject.app) == ("acme", "own", None)
+    token.claims = {"org": "not a level!"}
+    with pytest.raises(ToolError, match="cannot be identified"):
+        tool_call(fastmcp, client, ToolResult(), **options)
+    token.claims = None
+    tool_call(fastmcp, client, ToolResult(), **options)
+    assert [row.subject.workspace for row in ledger.rows()].count(None) == 1
