@@ -140,7 +140,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
         assert [request.target for request in proxy.requests] == ["http://cycles.example/v1/x"] * 2
 
 
-@pytest.mark.parametrize("exempt", ["cycles.example", "*", ".example"])
+@pytest.mark.parametrize("exempt", ["cycles.example", "*", ".example", "cycles.example:80"])
 def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch, exempt: str) -> None:
     with environment(monkeypatch, http_proxy="http://127.0.0.1:9", no_proxy=exempt):
         assert isinstance(blocking(Endpoint("http://cycles.example"), **OURS), BlockingConnections)  # type: ignore[arg-type]
@@ -150,6 +150,20 @@ def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch, exempt: str) -> Non
 def test_a_proxy_for_the_other_scheme_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     with environment(monkeypatch, https_proxy="http://127.0.0.1:9"):
         assert isinstance(blocking(Endpoint("http://cycles.example"), **OURS), BlockingConnections)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"http_proxy": "http://127.0.0.1:9", "no_proxy": "cycles.example:81"}, {"all_proxy": "http://127.0.0.1:9"}],
+)
+def test_a_proxy_of_all_schemes_and_one_that_another_port_is_exempt_from_are_used(
+    monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    with environment(monkeypatch, **named):
+        sync = blocking(Endpoint("http://cycles.example"), **OURS)  # type: ignore[arg-type]
+        assert isinstance(sync, BlockingClient)
+        sync.close()
+        assert isinstance(asynchronous(Endpoint("http://cycles.example"), **OURS), AsyncClient)  # type: ignore[arg-type]
 
 
 def test_a_users_client_keeps_its_base_url_params_and_cookies_to_itself() -> None:
