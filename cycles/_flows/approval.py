@@ -112,7 +112,7 @@ class Approvals:
             scope=used.scope,
             fraction=used.fraction,
             remaining=SignedAmount(unit, used.remaining),
-            waiting=lambda: Waiting(gate.count, Amount(unit, gate.sum)),
+            waiting=lambda: Waiting(len(gate.waiting), Amount(unit, sum(list(gate.waiting.values())))),
         )
         return await io.call_user(self._approve, question)
 
@@ -150,8 +150,7 @@ class _Gate:
         self._lock = threading.RLock()
         self._granted = 0
         self._turn: _Turn | None = None  # of the caller whose `approve` runs
-        self.count = 0
-        self.sum = 0
+        self.waiting: dict[_Turn, int] = {}  # with their estimates
 
     def covers(self, estimate: int) -> bool:
         """Use up a part of what was granted; False if too little of it is left."""
@@ -166,9 +165,9 @@ class _Gate:
         with self._lock:
             if self._turn is None:
                 self._turn = turn
+                self.waiting.pop(turn, None)
             if self._turn is not turn:
-                self.count += 1
-                self.sum += estimate
+                self.waiting[turn] = estimate
             return self._turn
 
     def grant(self, amount: int) -> None:
@@ -177,11 +176,11 @@ class _Gate:
             self._granted += amount
 
     def leave(self, turn: _Turn) -> None:
-        """End a turn, if it has begun, and wake those that wait for it. May be called twice."""
+        """End a turn or its wait, and wake those that wait for the turn. May be called twice."""
         with self._lock:
+            self.waiting.pop(turn, None)
             if self._turn is turn:
                 self._turn = None
-                self.count = self.sum = 0
         turn.ended.set()  # in each call: the first one may have been interrupted here
 
 

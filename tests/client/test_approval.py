@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -225,7 +226,7 @@ def _counting(gate: Any, count: int) -> threading.Event:
 
     def counted(turn: Any, estimate: int) -> Any:
         waits = enter(turn, estimate)
-        if gate.count == count:
+        if len(gate.waiting) == count:
             full.set()
         return waits
 
@@ -346,6 +347,31 @@ def test_tasks_wait_for_one_reply_and_a_cancelled_one_passes_the_question_on(ser
     assert isinstance(cancelled, asyncio.CancelledError)
     assert spent == "spent"
     assert len(asked) == 2
+
+
+def test_approve_is_not_shown_what_waits_no_longer(server: cycles.EmbeddedServer) -> None:
+    """Else it grants that amount, too, and a later reservation uses that up without a call of it."""
+    shown: list[tuple[int, cycles.Amount]] = []
+    outside = contextvars.copy_context()
+
+    async def review(request: cycles.ApprovalRequest) -> bool:
+        # A reservation that `approve` makes itself needs no approval: these are of other code.
+        waits = [asyncio.get_running_loop().create_task(one(dollars), context=outside.copy()) for dollars in (1, 2)]
+        await asyncio.to_thread(until, lambda: request.waiting.count == 2)
+        for task in waits:
+            task.cancel()
+            await asyncio.wait([task])
+            shown.append((request.waiting.count, request.waiting.sum))
+        return True
+
+    async def one(dollars: int) -> None:
+        async with client.reserve(cycles.usd(dollars), action=ACTION) as guard:
+            await guard.commit(cycles.usd(dollars))
+
+    with server.client(approve=review, approve_above=0.5) as client:
+        spend(client, 50)
+        asyncio.run(one(5))
+    assert shown == [(1, cycles.usd(2)), (0, cycles.usd(0))]
 
 
 def test_a_decorated_function_needs_approval_too(server: cycles.EmbeddedServer) -> None:
