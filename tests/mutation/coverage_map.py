@@ -77,6 +77,14 @@ class CoverageMap:
         uses = uses_of(mutant.path, mutant.source, mutant.first)
         return [self._files.get(path, {}).get(str(line), ()) for path, line in uses]
 
+    def other_cases(self, tests: Sequence[str]) -> list[str]:
+        """Return the other cases of these tests: a line keeps few of them, and a fault may change only one of these."""
+        cases = dict[str, list[str]]((test.partition("[")[0], []) for test in tests)
+        for test in self.seconds.keys() - set(tests):
+            if (function := test.partition("[")[0]) in cases:
+                cases[function].append(test)
+        return [case for each in cases.values() for case in sorted(each)]
+
     def _named_first(self, mutant: Mutant, found: list[int]) -> list[str]:
         """Return the tests: those whose file imports the module come first."""
         imports = {

@@ -2,6 +2,7 @@
 
 A mutant changes a comparison, a constant, an operator or a condition, removes a call, an `await`, a lock or what an
 `except` catches, or exchanges two statements. Strings, annotations and decorators stay: messages are no behaviour.
+So do options by which a call only checks its arguments, or takes one more that no caller passes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _OPERATORS: Final = {
 }
 _LOCK: Final = re.compile(r"lock|mutex|condition|sooner|more\b", re.IGNORECASE)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+_OPTIONS: Final = frozenset({("zip", "strict"), ("field", "init")})
 _SIMPLE: Final = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete)  # statements that may be exchanged
 
 
@@ -72,6 +74,15 @@ class Mutant(NamedTuple):
         old = [line.strip() for lines, _ in pairs for line in lines]
         new = [line.strip() for _, lines in pairs for line in lines]
         return " / ".join(old), " / ".join(new)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether its text is valid Python."""
+        try:
+            compile(self.mutated, self.path, "exec", dont_inherit=True)
+        except SyntaxError:
+            return False
+        return True
 
     @property
     def diff(self) -> str:
@@ -115,15 +126,16 @@ class _Text:
 
 def mutants_of(path: str, source: str) -> list[Mutant]:
     """Return every mutant of a source, in the order of its text. Each is valid Python."""
+    return [mutant for mutant in unchecked_mutants(path, source) if mutant.is_valid]
+
+
+def unchecked_mutants(path: str, source: str) -> list[Mutant]:
+    """As `mutants_of`; a few are not valid Python, which costs more to find out than all the rest."""
     text, tree = _Text(source), ast.parse(source)
     found: list[Mutant] = []
     for node, statement, in_function in _nodes(tree, (1, 1), False):
         for edit in _edits(node, text):
             mutated = (text.bytes[: edit.start] + edit.new + text.bytes[edit.end :]).decode()
-            try:
-                compile(mutated, path, "exec", dont_inherit=True)
-            except SyntaxError:
-                continue
             first, last = text.line(edit.start), text.line(edit.end)
             # Exchanged statements are found at the statement around them, which may be the head of their function.
             is_inside = isinstance(node, _FUNCTIONS) and edit.start >= text.start(node.body[0])
@@ -147,7 +159,7 @@ def _nodes(
             continue
         is_body = name == "body" and isinstance(node, _FUNCTIONS)
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not _stays(child):
+            if isinstance(child, ast.AST) and not _stays(child) and not _is_option(node, child):
                 yield from _nodes(child, statement, in_function or is_body)
 
 
@@ -158,6 +170,12 @@ def _stays(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any("Protocol" in ast.unparse(base) for base in node.bases)
     return isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom)
+
+
+def _is_option(call: ast.AST, argument: ast.AST) -> bool:
+    if not isinstance(call, ast.Call) or not isinstance(argument, ast.keyword):
+        return False
+    return (ast.unparse(call.func).rpartition(".")[2], argument.arg) in _OPTIONS
 
 
 def _edits(node: ast.AST, text: _Text) -> Iterator[_Edit]:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from tests.mutation import copies, coverage_map
 from tests.mutation.copies import Copy, servers_of_stores
 from tests.mutation.coverage_map import CoverageMap
-from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.mutants import Mutant, unchecked_mutants
 
 ROOT: Final = Path(__file__).parents[2]
 NO_EFFECT: Final = Path(__file__).with_name("no_effect.txt")
@@ -102,7 +102,8 @@ def without_effect() -> set[tuple[str, str, str]]:
 def drawn(paths: list[Path], first: int, sample: int) -> list[tuple[int, Mutant]]:
     """Return one fault for each number."""
     known = without_effect()
-    every = [each for path in paths for each in mutants_of(str(path.relative_to(ROOT)), path.read_text("utf-8"))]
+    sources = ((str(path.relative_to(ROOT)), path.read_text("utf-8")) for path in paths)
+    every = [each for source in sources for each in unchecked_mutants(*source)]
     found = ((number, _draw(every, known, number)) for number in range(first, first + sample))
     return [(number, mutant) for number, mutant in found if mutant is not None]
 
@@ -111,7 +112,7 @@ def _draw(every: list[Mutant], known: set[tuple[str, str, str]], number: int) ->
     """Return the fault of a number; a listed one is drawn again, so that a line in the list changes no other draw."""
     order = random.Random(number)
     drawn_again = (order.choice(every) for _ in range(DRAWS if every else 0))
-    return next((each for each in drawn_again if (each.path, *each.change) not in known), None)
+    return next((each for each in drawn_again if (each.path, *each.change) not in known and each.is_valid), None)
 
 
 def affordable(tests: Iterable[str], seconds: Mapping[str, float]) -> list[str]:
@@ -188,7 +189,9 @@ class Runner:
 
     def _result(self, copy: Copy, number: int, mutant: Mutant) -> Result:
         of_line = self._known.tests_of(mutant)
-        tests = affordable(filter(self._may_pass, of_line or self._known.tests_near(mutant)), self._known.seconds)
+        chosen = of_line or self._known.tests_near(mutant)
+        chosen += self._known.other_cases(chosen)
+        tests = affordable(filter(self._may_pass, chosen), self._known.seconds)
         found_by = self._found_by(copy, mutant, tests)
         if found_by is None and mutant.path.split("/")[1] in ENGINE:
             # Not with the others: what hangs in a quick test would be waited for as long as these take.

@@ -64,6 +64,8 @@ def test_two_statements_are_exchanged_if_others_can_see_their_order() -> None:
         "class A(Protocol):\n    a = 1",
         "a = f'{1 + 2}'",
         "a = 'text'",
+        "a = zip(b, c, strict=True)",
+        "a = attrs.field(init=False)",
     ],
 )
 def test_what_is_no_behaviour_stays(source: str) -> None:

@@ -289,6 +289,24 @@ def test_a_line_keeps_few_cases_of_a_test_and_prefers_tests_that_run_rare_lines_
     assert found == [*ids[:2], *others[:-2]]
 
 
+def test_all_cases_of_a_test_run_after_those_that_a_line_keeps() -> None:
+    tests = [f"tests/test_a.py::test_{name}" for name in ("of[1]", "of[2]", "of[3]", "offer[1]", "one")]
+    known = CoverageMap(tests, [0.01] * len(tests), {})
+    assert known.other_cases([tests[4], tests[1]]) == [tests[0], tests[2]]
+    assert known.other_cases([]) == []
+
+
+def test_a_fault_that_only_another_case_finds(project: Path) -> None:
+    test = "import pytest\nfrom cycles._core.price import price\n\n\n@pytest.mark.parametrize('count', [20, 10])\n"
+    test += "def test_price(count):\n    assert price(count) == (7 if count > 10 else count)\n"
+    (project / "tests" / "test_price.py").write_text(test)
+    commit(project)
+    cases = [f"tests/test_price.py::test_price[{count}]" for count in (20, 10)]
+    CoverageMap(cases, [0.01] * 2, {"cycles/_core/price.py": {"2": [0]}}).save(project.parent / "map.json.gz")
+    ran = mutate(project, "--sample", "1", "--first", str(number_of("if count > 10:", "if count >= 10:")))
+    assert f"found by {cases[1]}" in ran.stdout, ran
+
+
 def test_the_tests_of_a_line_are_of_all_files() -> None:
     quick = [f"tests/test_a.py::test_{number}" for number in range(2 * MOST_TESTS)]
     tests = [*quick, "tests/test_b.py::test_slow", "tests/test_c.py::test_slow"]
