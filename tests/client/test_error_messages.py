@@ -134,6 +134,19 @@ def test_a_replay_says_how_the_first_run_ended(end: str, is_async: bool) -> None
     assert error.finalized_at_ms == 1_700_000_005_000
 
 
+def test_a_replay_of_a_run_whose_end_no_calendar_has_says_how_it_ended() -> None:
+    ids = {"reservation_id": "r-1", "expires_at_ms": 10**17, "affected_scopes": ["tenant:acme"]}
+    replayed = {**ids, "decision": "ALLOW", "remaining_ttl_ms": 0}
+    subject, action = {"tenant": "acme"}, {"kind": "a", "name": "b"}
+    ended = {**ids, "status": "RELEASED", "subject": subject, "action": action, "scope_path": "tenant:acme"}
+    ended |= {"reserved": cycles.usd(2).to_dict(), "created_at_ms": 1, "finalized_at_ms": 10**17}
+    with Stub(ok(replayed), ok(ended)) as stub, make(stub.url) as client:
+        again = client.reserve(cycles.usd(2), action=("a", "b"), idempotency_key="job-7")
+        with pytest.raises(cycles.ReservationNotActiveError, match=r"r-1 released, so the block does not") as caught:
+            again.acquire()
+    assert (caught.value.status, caught.value.finalized_at_ms) == ("RELEASED", 10**17)
+
+
 async def acquire(reservation: cycles.Reservation) -> None:
     await reservation
 

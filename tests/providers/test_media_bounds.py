@@ -195,3 +195,12 @@ def test_seconds_of_audio_that_are_billed_as_such_are_reserved_and_charged() -> 
     for part in (sound, linked):
         body = {"model": model, "messages": [{"role": "user", "content": [part]}]}
         assert BOOK.estimate(model, body, max_output_tokens=0).amount >= spent
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("data:image/png", "image"), ("data:audio/mpeg", "audio"), ("data:video/mp4", "video"), ("data:pdf", "document")],
+)
+def test_a_data_url_without_data_is_a_medium_of_its_kind(value: str, kind: str) -> None:
+    bound = bound_of({"messages": [{"role": "user", "content": value}]})
+    assert [(each.kind, each.pages, each.seconds) for each in bound.media] == [(kind, None, None)]

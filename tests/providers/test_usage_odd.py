@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._usage.readers import reported_total
 from cycles.usage import anthropic, google, openai
 
 
@@ -91,3 +92,21 @@ def test_only_the_first_four_rates_of_a_price_have_a_position() -> None:
     assert cycles.Price("1", "2", "0.1", "1.25").above == {}
     with pytest.raises(TypeError, match="positional"):
         cycles.Price(*("1", "2", "0.1", "1.25", "0"))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("response", "total"),
+    [
+        ({"usage": {"total_tokens": 7}}, 7),
+        ({"response": {"usage": {"total_tokens": 7}}}, 7),
+        ({"usageMetadata": {"totalTokenCount": 7}}, 7),
+        ({"usage_metadata": {"total_token_count": 7}}, 7),
+        ({"usage": {"totalTokens": 7}}, 7),
+        ({"usage": {"prompt_tokens": 7}}, 0),
+        ({"usage": {"total_tokens": "7"}}, 0),
+        ({}, 0),
+        (None, 0),
+    ],
+)
+def test_the_total_that_a_response_reports(response: Any, total: int) -> None:
+    assert reported_total(response) == total

@@ -387,7 +387,6 @@ class InChunk(Place):
             return Settle(record, guard)
         # A guard of its own: the outcome of the excess must not become that of the pooled guard.
         excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None, estimate=guard.estimate)
-        excess.claim("commit")
         return Settle(record, excess)
 
     async def _settle_separately(self, io: Io, guard: GuardState, ending: _Ending, separate: Settle) -> None:
