@@ -31,3 +31,8 @@ def rows_of(store: Any) -> Any:
 def store_of(journal: Any) -> Any:
     """Return the part of its store that a journal uses: that of its server and principal."""
     return journal._store
+
+
+def ledger_lock_of(server: Any) -> Any:
+    """Return the lock of the ledger of an embedded server."""
+    return server._ledger._lock
