@@ -25,6 +25,7 @@ FOLDER: Final = ROOT / "build" / "mutation"
 MOST_TESTS: Final = 120  # kept for a line: the quick ones that run few other lines, of all files
 MOST_CASES: Final = 2  # of the same test function come first: its other cases often find the same
 TURN: Final = 3  # tests of one file, before the next ones of the other files
+FIRST_TURNS: Final = 3  # of a file that imports the module of the line
 AROUND: Final = 30  # lines above and below a fault of a line that no test runs in its own process
 NEAR: Final = 5  # lines above and below a fault; a test that runs a rare one of them is likely to see the fault
 
@@ -158,15 +159,18 @@ def joined(notes: list[dict[str, Any]]) -> CoverageMap:
     def cost(number: int) -> float:
         return lines_of[number] * (seconds[number] + 0.01)
 
-    files = {
-        path: {line: _best(sorted(numbers, key=cost), tests) for line, numbers in lines.items() if numbers}
-        for path, lines in every.items()
-    }
+    files = {}
+    for path, lines in every.items():
+        its = importers(ROOT, frozenset({module_of(path)}))
+        files[path] = {n: _best(sorted(numbers, key=cost), tests, its) for n, numbers in lines.items() if numbers}
     return CoverageMap(tests, seconds, files)
 
 
-def _best(numbers: list[int], tests: list[str]) -> list[int]:
-    """Return the first tests: the best ones of each file in turn, and few cases of each test function before others."""
+def _best(numbers: list[int], tests: list[str], its: set[str]) -> list[int]:
+    """Return the first tests: the best ones of each file in turn, and few cases of each test function before others.
+
+    A file that imports the module, one of `its`, has its first turns before all others.
+    """
     cases, of_file = Counter[str](), Counter[tuple[bool, str]]()
     turns: list[tuple[bool, int, int]] = []
     for position, number in enumerate(numbers):
@@ -174,7 +178,7 @@ def _best(numbers: list[int], tests: list[str]) -> list[int]:
         cases[function] += 1
         group = (cases[function] > MOST_CASES, function.partition("::")[0])
         of_file[group] += 1
-        turns.append((group[0], of_file[group] // TURN, position))
+        turns.append((group[0], of_file[group] // TURN - FIRST_TURNS * (group[1] in its), position))
     return [numbers[position] for _, _, position in sorted(turns)[:MOST_TESTS]]
 
 

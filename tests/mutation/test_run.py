@@ -342,6 +342,20 @@ def test_the_tests_of_a_module_come_first(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert known.tests_of(mutant) == tests[::-1]
 
 
+def test_the_tests_of_a_module_stay_in_the_map_of_a_line_that_many_files_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_own.py").write_text("from cycles._core.price import price\n")
+    monkeypatch.setattr(coverage_map, "ROOT", tmp_path)
+    own = ["tests/test_own.py::test_slow", *(f"tests/test_own.py::test_wide[{n}]" for n in range(2))]
+    tests = [*(f"tests/test_{number}.py::test_quick" for number in range(2 * MOST_TESTS)), *own]
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
+    seconds = [0.01 for _ in tests[:-3]] + [1.0] * 3
+    note = {"tests": tests, "seconds": seconds, "files": {mutant.path: {"2": list(range(len(tests)))}}}
+    assert joined([note]).tests_of(mutant) == [*own, *tests[: MOST_TESTS - 3]]
+
+
 def test_a_fault_in_a_table_is_found_by_the_tests_that_compare_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
