@@ -77,7 +77,7 @@ OPERATOR: dict[str, Callable[[Operator], object]] = {
 
 @pytest.mark.parametrize("name", OPERATOR)
 def test_an_operation_of_the_operator(server: EmbeddedServer, watch: Watch, name: str) -> None:
-    watch.of(Tables, lambda tables: ledger_lock_of(server), TABLES)
+    watch.of(Tables, lambda: ledger_lock_of(server), TABLES)
     OPERATOR[name](server.ledger)
     assert watch.used
     assert not watch.without
@@ -122,7 +122,7 @@ def test_a_request(server: EmbeddedServer, watch: Watch, name: str) -> None:
     headers = {"X-Admin-API-Key": "admin-key"} if "operator" in name or "/admin/" in path else own
     with httpx.Client(transport=server.transport(), base_url="http://embedded.test") as http:
         made = http.post("/v1/reservations", json={**RESERVE, "idempotency_key": "made"}, headers=own).json()
-        watch.of(Tables, lambda tables: ledger_lock_of(server), TABLES)
+        watch.of(Tables, lambda: ledger_lock_of(server), TABLES)
         sent = body if body is None or "config" in path else {**body, "idempotency_key": "k"}
         response = http.request(method, path.format(id=made.get("reservation_id")), json=sent, headers=headers)
     assert response.status_code == (401 if name == "unknown key" else 200), response.text
@@ -131,7 +131,7 @@ def test_a_request(server: EmbeddedServer, watch: Watch, name: str) -> None:
 
 
 def test_a_dashboard_that_is_opened_and_the_close(server: EmbeddedServer, watch: Watch) -> None:
-    watch.of(Tables, lambda tables: ledger_lock_of(server), f"{TABLES} close observers")
+    watch.of(Tables, lambda: ledger_lock_of(server), f"{TABLES} close observers")
     Feed(server.ledger, server.faults, ManualClock(), lambda body: b"")
     server.close()
     assert watch.used > {"budgets", "close", "observers"}
@@ -139,7 +139,7 @@ def test_a_dashboard_that_is_opened_and_the_close(server: EmbeddedServer, watch:
 
 
 def test_the_history_of_the_dashboard(watch: Watch) -> None:
-    watch.of(History, lambda it: it._lock, "periods")
+    watch.of(History, "_lock", "periods")
     history = History()
     history.add(Charge(1, (A, "TOKENS", "n"), 5))
     history.sums("all", 1)
@@ -148,8 +148,8 @@ def test_the_history_of_the_dashboard(watch: Watch) -> None:
 
 
 def test_webhooks_and_their_deliveries(server: EmbeddedServer, watch: Watch) -> None:
-    watch.of(Webhooks, lambda it: it._lock, "_events _subscriptions")
-    watch.of(DeliveryQueue, lambda it: it._changed, "_closed _deliveries", "_thread")
+    watch.of(Webhooks, "_lock", "_events _subscriptions")
+    watch.of(DeliveryQueue, "_changed", "_closed _deliveries", "_thread")
     hooks = server.webhooks
     first = hooks.subscribe("http://127.0.0.1:1/x", ["tenant.created"], tenant="acme")
     hooks.update(first.subscription_id, status="PAUSED")
@@ -165,7 +165,7 @@ def test_webhooks_and_their_deliveries(server: EmbeddedServer, watch: Watch) -> 
 
 
 def test_faults(watch: Watch) -> None:
-    watch.of(Faults, lambda it: it._lock, "_waiting")
+    watch.of(Faults, "_lock", "_waiting")
     faults = Faults()
     faults.refuse("reserve")
     assert faults.waiting()
@@ -176,7 +176,7 @@ def test_faults(watch: Watch) -> None:
 
 
 def test_the_pace_of_commits(watch: Watch) -> None:
-    watch.of(Pace, lambda it: it._lock, "_commits")
+    watch.of(Pace, "_lock", "_commits")
     pace = Pace(1_000_000)
     pace.add((A,), "TOKENS", 1_000_000, 5)
     pace.of(A, "TOKENS", 5, 5)
@@ -185,7 +185,7 @@ def test_the_pace_of_commits(watch: Watch) -> None:
 
 
 def test_the_evidence_of_a_response(server: EmbeddedServer, watch: Watch) -> None:
-    watch.of(EvidenceSigner, lambda it: it._lock, "_envelopes _by_reservation")
+    watch.of(EvidenceSigner, "_lock", "_envelopes _by_reservation")
     with server.client(tenant="acme") as client:
         guard = client.reserve(cycles.tokens(1), action=("llm.completion", "n")).acquire()
         guard.release()
@@ -195,7 +195,7 @@ def test_the_evidence_of_a_response(server: EmbeddedServer, watch: Watch) -> Non
 
 
 def test_a_clock_that_is_advanced(watch: Watch) -> None:
-    watch.of(ManualClock, lambda it: it._lock, written="_now_ms")
+    watch.of(ManualClock, "_lock", written="_now_ms")
     ManualClock().advance(5)
     assert watch.used == {"_now_ms"}
     assert not watch.without

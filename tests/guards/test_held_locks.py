@@ -29,7 +29,7 @@ from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
 from tests.stores.test_pools import checkpoint
 from tests.support.held import Watch
-from tests.support.inside import runtime_of, state_of
+from tests.support.inside import pool_of, runtime_of, state_of, write_waiting
 
 ACTION, USD = ("llm.completion", "n"), cycles.usd
 
@@ -54,7 +54,7 @@ def spend(client: cycles.Cycles, **options: Any) -> None:
 def test_the_queue_of_pending_work(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
     watch.of(
         WorkQueue,
-        lambda it: it._lock,
+        "_lock",
         "_schedule _untried _scan_begun _wake_at",
         "_workers _is_watched _done _sent _closed _is_closing",
     )
@@ -71,8 +71,8 @@ def test_the_queue_of_pending_work(server: cycles.EmbeddedServer, watch: Watch, 
 
 
 def test_the_queue_of_an_event_loop(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
-    watch.of(WorkQueue, lambda it: it._lock, "_schedule", "_workers _done")
-    watch.of(JournalWriter, lambda it: it._lock, written="_worker")
+    watch.of(WorkQueue, "_lock", "_schedule", "_workers _done")
+    watch.of(JournalWriter, "_lock", written="_worker")
 
     async def use(client: cycles.Cycles) -> None:
         for wait in (True, False, False):
@@ -93,9 +93,9 @@ def test_the_queue_of_an_event_loop(server: cycles.EmbeddedServer, watch: Watch,
 
 
 def test_the_timer_and_its_workers(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
-    watch.of(Scheduler, lambda it: it._lock, "timetable pools", "_thread wakes_at_s _closed")
-    watch.of(WorkerPool, lambda it: it.scheduler._lock, "_waiting _idle", "_started _grow_at_s")
-    watch.of(Handle, lambda it: it._pool.scheduler._lock, "_in_table", "_job")
+    watch.of(Scheduler, "_lock", "timetable pools", "_thread wakes_at_s _closed")
+    watch.of(WorkerPool, "scheduler._lock", "_waiting _idle", "_started _grow_at_s")
+    watch.of(Handle, "_pool.scheduler._lock", "_in_table", "_job")
     with server.client(journal_dir=tmp_path) as client:
         spend(client)
         pool = client.pool(USD(5), action=ACTION)
@@ -107,9 +107,9 @@ def test_the_timer_and_its_workers(server: cycles.EmbeddedServer, watch: Watch, 
 
 
 def test_a_lease_and_its_guard(server: cycles.EmbeddedServer, watch: Watch) -> None:
-    watch.of(Heartbeat, lambda it: it._lock, "_attempting", "ended owner step stop lease key")
+    watch.of(Heartbeat, "_lock", "_attempting", "ended owner step stop lease key")
     written = "_state spent steps _settled counted_usage claimed in_block"
-    watch.of(GuardState, lambda it: it._lock, written=written)
+    watch.of(GuardState, "_lock", written=written)
     with server.client() as client:
         with client.reserve(USD(1), action=ACTION) as guard:
             guard.spend(USD("0.5"))
@@ -135,15 +135,13 @@ def test_a_lease_and_its_guard(server: cycles.EmbeddedServer, watch: Watch) -> N
 
 
 def test_a_pool(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
-    watch.of(PoolState, lambda it: it.lock, "_unused", "book redo closed settling awaited directs opened denied")
+    watch.of(PoolState, "lock", "_unused", "book redo closed settling awaited directs opened denied")
     watch.of(
         PoolChunk,
-        lambda it: next(iter(runtime_of(client).pools._pools)).lock,
+        lambda: pool_of(client).lock,
         written="sums begun is_held has_thread is_next_wanted",
     )
-    watch.of(
-        Place, lambda it: next(iter(runtime_of(client).pools._pools)).lock, written="is_live is_awaited chunk ahead"
-    )
+    watch.of(Place, lambda: pool_of(client).lock, written="is_live is_awaited chunk ahead")
     with server.client(journal_dir=tmp_path) as client:
         pool = client.pool(USD(5), action=ACTION)
         for amount in ("0.5", "2"):
@@ -173,9 +171,9 @@ def test_a_pool(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> 
 
 
 def test_files_of_records_and_of_spend(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
-    watch.of(SpareFiles, lambda it: it._lock, "_spares _placed", "_closed")
-    watch.of(SpendLog, lambda it: it.lock, "_free _files _closed")
-    watch.of(WriteAhead, lambda it: it._lock, written="_waiting")
+    watch.of(SpareFiles, "_lock", "_spares _placed", "_closed")
+    watch.of(SpendLog, "lock", "_free _files _closed")
+    watch.of(WriteAhead, "_lock", written="_waiting")
     with server.client(journal_dir=tmp_path) as client:
         for _ in range(3):
             spend(client)
@@ -184,10 +182,10 @@ def test_files_of_records_and_of_spend(server: cycles.EmbeddedServer, watch: Wat
 
 
 def test_a_store(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
-    watch.of(StoreJournal, lambda it: it._lock, "_finished _open _watched")
-    watch.of(StoreHealth, lambda it: it._lock, written="_pause_s _until_s _claim_from_s")
-    watch.of(Combiner, lambda it: it._changed, "_batch _waiting")
-    watch.of(Checkpoints, lambda it: it._lock, "_idle", "_timer")
+    watch.of(StoreJournal, "_lock", "_finished _open _watched")
+    watch.of(StoreHealth, "_lock", written="_pause_s _until_s _claim_from_s")
+    watch.of(Combiner, "_changed", "_batch _waiting")
+    watch.of(Checkpoints, "_lock", "_idle", "_timer")
     with server.client(journal_dir=tmp_path, journal_store=MemoryStore()) as client:
         spend(client)
         pool = client.pool(USD(5), action=ACTION)
@@ -201,15 +199,13 @@ def test_a_store(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) ->
 @pytest.mark.parametrize("member", ["begun", "checkpoint"])
 def test_the_checkpoints_of_a_pool(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path, member: str) -> None:
     """The sum is read under the lock of the pool, and put under that of the chunk."""
-    state: Any = None
-    watch.of(Checkpoints, lambda it: it._lock, "_idle")
-    watch.of(PoolState, lambda it: it.lock, "book")
-    watch.of(PoolChunk, lambda it: state.lock if member == "begun" else it.put_lock, member)
+    watch.of(Checkpoints, "_lock", "_idle")
+    watch.of(PoolState, "lock", "book")
+    watch.of(PoolChunk, (lambda: pool_of(client).lock) if member == "begun" else "put_lock", member)
     with server.client(journal_dir=tmp_path, journal_store=MemoryStore()) as client:
         pool = client.pool(USD(5), action=ACTION)
         with pool.reserve(USD(1)) as guard:
             guard.commit(USD("0.5"))
-            state = next(iter(runtime_of(client).pools._pools))
         checkpoint(client)
         pool.close()
     assert watch.used == {"_idle", "book", member}
@@ -219,20 +215,20 @@ def test_the_checkpoints_of_a_pool(server: cycles.EmbeddedServer, watch: Watch, 
 def test_spend_that_is_written_later(
     server: cycles.EmbeddedServer, watch: Watch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    watch.of(WriteAhead, lambda it: it._lock, "_waiting")
+    watch.of(WriteAhead, "_lock", "_waiting")
     with server.client(journal_dir=tmp_path) as client:
         guard = client.reserve(USD(1), action=ACTION).acquire()
         for _ in range(3):
             guard.spend(USD("0.1"))
         monkeypatch.setattr("cycles._drivers.write_ahead.INTERVAL_S", 0.0)
-        runtime_of(client).ahead._write_waiting()
+        write_waiting(client)
         guard.commit()
     assert watch.used == {"_waiting"}
     assert watch.without.keys() == {"_waiting in spent"}  # a look whether it waits
 
 
 def test_an_approval(server: cycles.EmbeddedServer, watch: Watch) -> None:
-    watch.of(_Gate, lambda it: it._lock, "_granted _turn")
+    watch.of(_Gate, "_lock", "_granted _turn")
     with server.client(approve=lambda request: True, approve_above=0.5) as client:
         for amount in (600, 1):
             client.reserve(USD(amount), action=ACTION).acquire().commit(USD(amount))
@@ -241,7 +237,7 @@ def test_an_approval(server: cycles.EmbeddedServer, watch: Watch) -> None:
 
 
 def test_a_key_that_a_function_returns(server: cycles.EmbeddedServer, watch: Watch) -> None:
-    watch.of(KeySource, lambda it: it._lock, "_key")
+    watch.of(KeySource, "_lock", "_key")
     with server.client(api_key=lambda: server.api_key_for("acme")) as client:
         assert list(client.balances())
     assert watch.used == {"_key"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -25,8 +26,15 @@ class Watch:
         self.used: set[str] = set()
         self.without = Counter[str]()
 
-    def of(self, cls: Any, lock: Callable[[Any], Any], used: str = "", written: str = "") -> None:
-        """Note all uses of the members `used` of a class, and assignments of the members `written`."""
+    def of(self, cls: Any, lock: str | Callable[[], Any], used: str = "", written: str = "") -> None:
+        """Note all uses of the members `used` of a class, and assignments of the members `written`.
+
+        Args:
+            cls: The class.
+            lock: Where an object has its lock, or what returns the lock that is not in it.
+            used: Names with spaces between, as `written`.
+            written: See above.
+        """
         get, put, every, assigned = cls.__getattribute__, cls.__setattr__, used.split(), (used + " " + written).split()
 
         def note(it: Any, name: str) -> None:
@@ -34,8 +42,8 @@ class Watch:
             if code.co_name in _MAKING or "/cycles/" not in code.co_filename:
                 return
             self.used.add(name)
-            its = lock(it)
-            if not (its._is_owned() if hasattr(its, "_is_owned") else its.locked()):
+            its = operator.attrgetter(lock)(it) if isinstance(lock, str) else lock()
+            if not (getattr(its, "_is_owned", None) or its.locked)():
                 self.without[f"{name} in {code.co_name}"] += 1
 
         def read(it: Any, name: str) -> Any:

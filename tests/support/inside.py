@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import cycles
@@ -35,4 +36,15 @@ def store_of(journal: Any) -> Any:
 
 def ledger_lock_of(server: Any) -> Any:
     """Return the lock of the ledger of an embedded server."""
-    return server._ledger._lock
+    return operator.attrgetter("_ledger._lock")(server)
+
+
+def pool_of(client: cycles.Cycles) -> Any:
+    """Return the state of the only pool of a client."""
+    (pool,) = operator.attrgetter("pools._pools")(runtime_of(client))
+    return pool
+
+
+def write_waiting(client: cycles.Cycles) -> None:
+    """Write the spend ahead that waits for its time."""
+    operator.attrgetter("ahead._write_waiting")(runtime_of(client))()
