@@ -159,7 +159,7 @@ def test_a_suspended_worker_sends_what_the_other_did_not_commit(
         spend(pool, 5)
         checkpoint(owner)  # it finds that the record is another client's, or gone
     owner.flush()
-    until(lambda: spent(server) == 12)
+    until(lambda: spent(server) == 12 and server.requests.of("event"))
     (event,) = server.requests.of("event")
     assert event.json["actual"]["amount"] == 5
     until(lambda: records(store) == [])
