@@ -292,6 +292,11 @@ def test_rq_a_denied_job_returns_a_retry_and_counts_its_denial(
     assert job.saved == [{"cycles_denials": 2, "own": 1}]
 
 
+def test_rq_waits_a_second_at_least(rq: Any, jobs: Jobs, client: cycles.Cycles) -> None:
+    jobs.job = Job()
+    assert task_of(rq, client, subject=POOR, denied_delay_s=0.01)().interval == 1
+
+
 @pytest.mark.parametrize("options", [{"on_denied": "reject"}, {"max_denials": 0}])
 def test_rq_a_job_that_stays_denied_has_no_retry_left(rq: Any, jobs: Jobs, client: cycles.Cycles, options: Any) -> None:
     jobs.job = job = Job()

@@ -64,7 +64,8 @@ class Raw:
         yield from self.pieces
 
     def read(self) -> bytes:
-        return b"".join(self.pieces)
+        found, self.pieces = b"".join(self.pieces), []
+        return found
 
     def close(self) -> None:
         self.closed += 1
@@ -77,6 +78,7 @@ class Endpoint:
         self.outcomes: list[Exception | int | Reply] = [Reply(text="one two three", usage=USED)]
         self.sent: list[SimpleNamespace] = []
         self.raws: list[Raw] = []
+        self.stream_headers: dict[str, str] = {}
 
     def create_request(self, params: Mapping[str, Any], operation: Any = None) -> SimpleNamespace:
         return SimpleNamespace(**params, stream_output=operation.has_streaming_output)
@@ -90,13 +92,13 @@ class Endpoint:
             return SimpleNamespace(status_code=outcome, headers={}, content=b"{}", raw=Raw([b"{}"]))
         body = json.loads(request.body)
         if request.is_stream:
-            pieces, headers = list(_bedrock.events(request.path, body, outcome)), dict[str, str]()
+            pieces, headers = list(_bedrock.events(request.path, body, outcome)), self.stream_headers
         else:
             pieces = [json.dumps(_bedrock.body(request.path, body, outcome)).encode()]
             headers = _bedrock.headers(request.path, body, outcome)
         raw = Raw(pieces)
         self.raws.append(raw)
-        content = b"" if request.stream_output else b"".join(pieces)
+        content = b"" if request.stream_output else raw.read()
         return SimpleNamespace(status_code=200, headers=headers, content=content, raw=raw)
 
 
@@ -212,7 +214,7 @@ def test_a_stream_that_is_closed_is_charged_by_what_it_made_and_closes_its_conne
     [(amount, metadata)] = world.commits
     assert (0 < amount < EXACT, metadata) == (True, {"outcome": "closed", **ESTIMATED})
     assert (world.endpoint.raws[0].closed, world.is_idle) == (1, True)
-    assert body.read() == b"".join(world.endpoint.raws[0].pieces), "other members are those of the body"
+    assert body.connection is None, "other members are those of the body"
 
 
 def test_a_stream_that_is_dropped_closes_its_connection_and_is_charged(world: World) -> None:
@@ -270,6 +272,16 @@ def test_the_counts_of_an_invoked_model_are_in_its_headers(world: World) -> None
     response = world.llm.call("InvokeModel", modelId="meta.llama-m", body=b'{"prompt": "hi"}')
     assert "generation" in json.loads(response.read())
     assert world.commits == [(EXACT, {})]
+
+
+def test_the_tier_of_a_stream_is_in_its_headers(world: World) -> None:
+    world.guard(estimate=lambda request: cycles.usd(1), actual=lambda usage: cycles.usd("0.5"))
+    world.endpoint.stream_headers = {"x-amzn-bedrock-service-tier": "flex"}
+    body = json.dumps(CLAUDE)
+    stream = world.llm.call("InvokeModelWithResponseStream", modelId="anthropic.claude-m", body=body)
+    assert b"".join(stream.stream())
+    [(_, metadata)] = world.commits
+    assert metadata["service_tier"] == "flex"
 
 
 @pytest.mark.parametrize(

@@ -235,5 +235,10 @@ def _read_request(stream: Iterable[bytes], number: int) -> StubRequest | None:
         if not colon:
             break
         headers[name.strip().lower()] = value.strip()
-    body = stream.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
+    body: bytes = stream.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
+    if headers.get("transfer-encoding") == "chunked":
+        while count := int(next(lines), 16):
+            body += stream.read(count)  # type: ignore[attr-defined]
+            next(lines)
+        next(lines)
     return StubRequest(method, target, headers, body, number, size + len(body))
