@@ -95,7 +95,13 @@ def test_a_budget_that_is_active_again_and_one_whose_debt_is_repaid() -> None:
 @pytest.mark.parametrize(("debt", "incurred"), [(0, None), (1, 1), (7, 7)])
 def test_new_debt(debt: int, incurred: int | None) -> None:
     after = evolve(BUDGET, debt=debt)
-    data = {"scope": A, "unit": "TOKENS", "debt_incurred": incurred, "total_debt": debt, "overdraft_limit": 50}
+    data: dict[str, Any] = {
+        "scope": A,
+        "unit": "TOKENS",
+        "debt_incurred": incurred,
+        "total_debt": debt,
+        "overdraft_limit": 50,
+    }
     assert drafts((BUDGET, after)) == ([] if incurred is None else [("budget.debt_incurred", data)])
     settled = {"reservation_id": "r-1", "overage_policy": "ALLOW_WITH_OVERDRAFT"}
     found = drafts((ROW, evolve(ROW, status="COMMITTED")), (BUDGET, after))
@@ -161,7 +167,7 @@ def test_a_commit_above_its_estimate(actual: int, response: dict[str, Any], over
 @pytest.mark.parametrize("scopes", [["tenant:acme", A], [A]])
 def test_a_denied_request(scopes: list[str]) -> None:
     response = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": scopes}
-    common = {"scope": A, "unit": "TOKENS", "action": ROW.action, "subject": ROW.subject}
+    common: dict[str, Any] = {"scope": A, "unit": "TOKENS", "action": ROW.action, "subject": ROW.subject}
     data = {**common, "reason_code": "BUDGET_EXCEEDED", "requested_amount": 7}
     assert drafts((None, stored("decide", response=response)), form=FORM) == [("reservation.denied", data)]
     assert drafts((None, stored("decide", response={**response, "decision": "ALLOW"})), form=FORM) == []

@@ -63,6 +63,21 @@ def test_every_kind_of_decision_is_signed_and_verifies(client: cycles.Cycles) ->
         assert verdict.kid == public_key().hex()[:16]
 
 
+def test_an_error_with_the_lowest_status_is_signed_as_an_error(server: cycles.EmbeddedServer) -> None:
+    http = httpx.Client(transport=server.transport(), base_url="http://x", headers={"X-Cycles-API-Key": server.api_key})
+    body = {"subject": {"tenant": "acme"}, "action": {"kind": "a", "name": "b"}, "idempotency_key": "k"}
+    made = http.post("/v1/reservations", json={**body, "estimate": {"unit": "TOKENS", "amount": 1}}).json()
+    path, other = f"/v1/reservations/{made['reservation_id']}", {"unit": "USD_MICROCENTS", "amount": 1}
+    failed = http.post(f"{path}/commit", json={"idempotency_key": "c", "actual": other})
+    assert (failed.status_code, failed.json()["error"]) == (400, "UNIT_MISMATCH")
+    signed = http.get(f"/v1/evidence/{failed.json()['cycles_evidence']['evidence_id']}").json()
+    assert signed["artifact_type"] == "error"
+    error = signed["payload"]["error"]
+    assert error["endpoint"] == "POST /v1/reservations/{reservation_id}/commit"
+    assert (error["http_status"], error["reservation_id"]) == (400, made["reservation_id"])
+    assert set(http.get(path).json()["evidence"]) == {"reserve"}
+
+
 def test_a_reservation_lists_its_evidence(client: cycles.Cycles) -> None:
     with client.reserve(cycles.tokens(10), action=ACTION) as guard:
         guard.commit(cycles.tokens(5))
