@@ -1,0 +1,312 @@
+"""Rules of the proxy that one request at a time shows: what it reads, drops, names and tells."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.providers import _google
+from cycles.proxy._agent_tree import MOST_PATHS, AgentTree
+from cycles.proxy._authority import Authority
+from cycles.proxy._bodies import read_body
+from cycles.proxy._caller_proxy import caller_proxy
+from cycles.proxy._connect import read_connect
+from cycles.proxy._prompts import warn_at
+from cycles.proxy._routes import ROUTES
+from cycles.proxy._settings import upstreams_of
+from cycles.proxy._targets import RejectedError, check_caller, upstream_headers
+from tests.operators.proxying import CHAT_PATH, KEY, USED, proxied, upstreams
+from tests.operators.tunnels import opened
+from tests.support.stub import Stub, ok
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+FREE = "/openai/v1/models"
+SHARES = "/shares"
+
+
+# --- What a program sends -------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_leaves_within_its_body_sends_nothing() -> None:
+    """A part of a request would be paid as a whole one."""
+    with Stub(ok()) as stub, proxied(upstreams=upstreams(stub.url)) as place:
+        head = f"POST /{KEY}{CHAT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        with opened(place) as connection:
+            connection.sendall(f"{head}Content-Length: 99\r\n\r\n".encode() + b'{"model": "m", "messages": []}')
+        place.proxy.stop(5)
+        assert (stub.requests, place.reserved) == ([], [])
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, FREE, "/openai/v1/unknown/path"])
+@pytest.mark.parametrize("agent", ["a//b", "ä", "a b", "a" * 600])
+def test_a_wrong_agent_is_400_at_each_kind_of_request(path: str, agent: str) -> None:
+    with proxied(unmetered="allow") as place:
+        response = place.post(path, headers={"x-cycles-agent": agent.encode()})
+        assert (response.status_code, "X-Cycles-Agent" in response.text) == (400, True)
+        assert not place.provider.requests
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/openai/v1/moderations"])
+def test_what_is_for_the_proxy_does_not_reach_the_provider(path: str) -> None:
+    headers = {
+        "x-cycles-proxy-key": KEY,
+        "x-cycles-agent": "a/b",
+        "proxy-authorization": "Basic eA==",
+        "proxy-connection": "keep-alive",
+        "keep-alive": "timeout=5",
+        "te": "trailers",
+        "trailer": "x",
+    }
+    with proxied() as place:
+        assert place.post(path, headers={**headers, "x-kept": "1"}).status_code == 200
+        [sent] = place.provider.requests
+        assert (set(headers) & set(sent.headers), sent.headers["x-kept"]) == (set(), "1")
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/openai/v1/moderations"])
+def test_a_cookie_of_a_provider_is_that_of_its_program_alone(path: str) -> None:
+    with Stub(ok({"choices": []}, headers=[("Set-Cookie", "session=1; Path=/")])) as stub:
+        with proxied(upstreams=upstreams(stub.url)) as place:
+            for _ in range(2):
+                assert "session=1" in place.post(path).headers["set-cookie"]
+            place.post(path, headers={"cookie": "mine=2"})
+        assert [request.headers.get("cookie") for request in stub.requests] == [None, None, "mine=2"]
+
+
+def test_the_provider_is_not_asked_to_expect() -> None:
+    sent = upstream_headers([(b"expect", b"100-continue"), (b"host", b"h"), (b"x", b"1")], has_length=True)
+    assert sent == [(b"x", b"1"), (b"accept-encoding", b"identity")]
+
+
+def test_members_within_an_object_are_priced_and_sent_under_their_own_names() -> None:
+    endpoint = _google.metered[":generateContent"]
+    same = read_body(b'{"generationConfig": {"maxOutputTokens": 7}}', {}, endpoint)
+    other = read_body(b'{"generationConfig": {"max_output_tokens": 7}}', {}, endpoint)
+    assert (same.must_change, other.must_change) == (False, True)
+    assert same.content == other.content
+
+
+def auth(scheme: str = "Basic", pair: str = "cycles:pw") -> str:
+    return f"Proxy-Authorization: {scheme} {base64.b64encode(pair.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("head", "host", "port", "key"),
+    [
+        ("CONNECT h:443 HTTP/1.1", "h", 443, None),
+        ("CONNECT h:1 HTTP/1.0", "h", 1, None),
+        ("CONNECT h:65535 HTTP/1.1\r\nContent-Length: 0", "h", 65535, None),
+        (f"CONNECT H.:443 HTTP/1.1\r\n{auth()}", "h", 443, "pw"),
+        (f"CONNECT h:443 HTTP/1.1\r\n{auth('bAsIc', 'x:a:b')}", "h", 443, "a:b"),
+        (f"CONNECT h:443 HTTP/1.1\r\n{auth('Bearer')}", "h", 443, None),
+        (f"CONNECT h:443 HTTP/1.1\r\n{auth(pair='cycles')}", "h", 443, None),
+        ("CONNECT h:443 HTTP/1.1\r\nproxy-authorization: Basic §", "h", 443, None),
+        ("CONNECT [::1]:443 HTTP/1.1", "::1", 443, None),
+    ],
+)
+def test_the_head_of_a_tunnel(head: str, host: str, port: int, key: str | None) -> None:
+    found = read_connect(head.encode("latin-1"))
+    assert (found.host, found.port, found.key) == (host, port, key)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "CONNECT h:443 HTTP/2.0",
+        "CONNECT h:443",
+        "CONNECT h HTTP/1.1",
+        "CONNECT h:0 HTTP/1.1",
+        "CONNECT h:65536 HTTP/1.1",
+        "CONNECT h:000443 HTTP/1.1",
+        "CONNECT h:² HTTP/1.1",
+        "CONNECT ::1:443 HTTP/1.1",
+        "CONNECT h:443 HTTP/1.1\r\nContent-Length: 1",
+        "CONNECT h:443 HTTP/1.1\r\nTransfer-Encoding: chunked",
+        "CONNECT h:443 HTTP/1.1\r\nno header",
+        "CONNECT h:443 HTTP/1.1\r\n folded: x",
+        "CONNECT h:443 HTTP/1.1\r\nname : x",
+        "CONNECT h:443 HTTP/1.1\r\n: x",
+    ],
+)
+def test_the_head_of_no_tunnel(head: str) -> None:
+    with pytest.raises(ValueError, match=r"HTTP/1.1|HOST:PORT|no body|no header|not a header"):
+        read_connect(head.encode("latin-1"))
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_the_origin_of_a_page_is_that_of_the_provider_only_if_captured(captured: bool) -> None:
+    headers = {"host": "api.openai.com", "origin": "https://platform.openai.com"}
+    if captured:
+        assert check_caller("/v1/x", headers, None, captured=True) == "/v1/x"
+    else:
+        with pytest.raises(RejectedError, match="another origin"):
+            check_caller("/v1/x", headers, None)
+
+
+# --- What a program is told -----------------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_wrong_is_counted_as_invalid() -> None:
+    with proxied() as place:
+        assert place.post(content=b"{").status_code == 400
+        assert dict(place.proxy.app.totals.failed_by) == {"invalid request": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [(CHAT_PATH, "budget_exceeded"), ("/openai/v1/responses", "budget_exceeded")]
+)
+def test_the_code_of_a_denial_is_its_reason(path: str, code: str) -> None:
+    with proxied(cycles.usd("0.000001")) as place:
+        response = place.post(path, json={**CHAT, "input": "x", "max_tokens": 5})
+        assert (response.status_code, response.json()["error"]["code"]) == (402, code)
+        assert (response.headers["x-cycles-reason"], response.headers["x-should-retry"]) == (code, "false")
+
+
+def test_an_upgrade_is_told_what_to_upgrade_to() -> None:
+    with proxied() as place:
+        upgrade = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
+        response = httpx.get(f"{place.openai_url}/realtime", headers={**upgrade, "sec-websocket-key": "eA=="})
+        assert (response.status_code, response.headers["upgrade"]) == (426, "HTTP/1.1")
+        assert "upgrade" in response.headers["connection"].lower()
+
+
+@pytest.mark.parametrize("host", ["", "a b", "x/y", "x@y"])
+def test_a_share_gets_an_address_that_works_whatever_the_host_header_is(host: str) -> None:
+    with proxied() as place:
+        made = httpx.post(
+            f"{place.url}/{KEY}{SHARES}", json={"name": "a", "limit": " 1USD "}, headers={"host": host}, timeout=60
+        )
+        assert made.json()["proxy_url"].startswith(f"{place.url}/")
+        again = httpx.post(f"{place.url}/{KEY}{SHARES}", json={"name": "a", "limit": "1.0USD"}, timeout=60)
+        assert again.status_code == 200
+        other = httpx.post(f"{place.url}/{KEY}{SHARES}", json={"name": "a", "limit": "10%"}, timeout=60)
+        assert other.status_code == 409
+
+
+# --- What a reservation says ----------------------------------------------------------------------------------------
+
+
+def test_a_reservation_names_the_run() -> None:
+    with proxied(run_id="run_7") as place:
+        place.provider.reply(usage=USED)
+        place.post()
+        [reserve] = place.server.requests.of("reserve")
+        assert reserve.json["metadata"]["run"] == "run_7"
+
+
+# --- The proxy of the caller ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://a:1", "https_proxy": "http://b:2"}, "http://b:2"),
+        ({"HTTPS_PROXY": "http://a:1", "https_proxy": ""}, "http://a:1"),
+        ({"HTTPS_PROXY": "a:1"}, "http://a:1"),
+        ({"ALL_PROXY": "http://c:3"}, "http://c:3"),
+    ],
+)
+def test_which_proxy_is_that_of_the_caller(environ: dict[str, str], url: str | None) -> None:
+    found = caller_proxy(environ)
+    assert (found and found.url) == url
+
+
+@pytest.mark.parametrize("wrong", ["socks5://h:1", "http://", "http://h:x", "http://h:0"])
+@pytest.mark.parametrize("other", [{}, {"https_proxy": "http://a:1"}, {"HTTPS_PROXY": "http://a:1"}])
+def test_a_wrong_proxy_is_an_error_also_if_another_one_counts(wrong: str, other: dict[str, str]) -> None:
+    with pytest.raises(cycles.ConfigurationError, match="ALL_PROXY is"):
+        caller_proxy({**other, "ALL_PROXY": wrong})
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "served"),
+    [
+        ("", "h", True),
+        ("*", "h", False),
+        ("a.com", "a.com", False),
+        ("a.com", "b.a.com", False),
+        ("a.com", "ba.com", True),
+        (".a.com", "b.a.com", False),
+        ("*.a.com", "b.a.com", False),
+        ("A.COM", "a.com", False),
+        ("x, a.com:443", "a.com", False),
+        ("x a.com", "a.com", False),
+        ("10.0.0.0/8", "10.1.2.3", False),
+        ("10.0.0.0/8", "11.1.2.3", True),
+        ("::1", "::1", False),
+    ],
+)
+def test_which_hosts_the_proxy_of_the_caller_serves(no_proxy: str, host: str, served: bool) -> None:
+    found = caller_proxy({"HTTPS_PROXY": "http://p:1", "NO_PROXY": no_proxy})
+    assert found is not None
+    assert found.serves(host) is served
+
+
+# --- The rest -------------------------------------------------------------------------------------------------------
+
+
+def test_the_authority_signs_for_hosts_of_providers_only_and_allows_for_clocks_that_differ() -> None:
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate(Authority().certificate)
+    names = found.extensions.get_extension_for_class(x509.NameConstraints)
+    assert names.critical
+    assert x509.DNSName("api.openai.com") in (names.value.permitted_subtrees or [])
+    now = datetime.datetime.now(datetime.UTC)
+    assert found.not_valid_before_utc < now - datetime.timedelta(minutes=4)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h:x/",
+        "http://h:99999",
+        "http://h:0",
+        "ftp://h",
+        "http://",
+        "http://h/a b",
+        "http://h/\n",
+        "http://h/?q",
+        "http://h?a=1",
+        "http://h/#f",
+    ],
+)
+def test_an_upstream_that_is_no_plain_address_is_an_error(url: str) -> None:
+    with pytest.raises(cycles.ConfigurationError, match="is not an http or https address"):
+        upstreams_of({"openai": url}, {})
+
+
+def test_each_route_is_that_of_its_variable_but_that_of_local_models() -> None:
+    for name, route in ROUTES.items():
+        for variable in route.variables:
+            found = upstreams_of({}, {variable: "http://h:1"})
+            assert (name in found["named"]) is (name != "ollama"), variable
+
+
+def test_a_threshold_of_a_budget_is_said_once_for_all_clients() -> None:
+    said: list[str] = []
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}) as server,
+        server.client(tenant="acme") as one,
+        server.client(tenant="acme") as two,
+    ):
+        warn_at([one, two], [0.5], said.append)
+        for client in (one, two, one):
+            with client.reserve(cycles.usd("0.3"), action=("llm.call", "m")) as guard:
+                guard.commit(cycles.usd("0.3"))
+    assert len(said) == 1, said
+
+
+def test_a_known_agent_is_counted_by_name_behind_the_most() -> None:
+    tree = AgentTree()
+    for number in range(MOST_PATHS + 5):
+        tree.add(f"a{number}", 1)
+    tree.add("a3", 1)
+    found = tree.document()
+    assert (found["a3"]["calls"], len(found)) == (2, MOST_PATHS + 1)
