@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
+from cycles._drivers.io.tasks import TaskIo
+from cycles._drivers.io.threads import BaseIo, BlockingIo
 
 from .conftest import ACTION, BUDGETS, World, held, spent
 
@@ -167,6 +170,33 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
         with pytest.raises(cycles.BudgetExceededError):
             await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, wait=0.01))
         await world.get(first.release())
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+async def test_the_last_attempt_is_at_the_end_of_the_wait(
+    world: World, server: Any, monkeypatch: pytest.MonkeyPatch, in_pool: bool
+) -> None:
+    now_ms = began_ms = 1_000_000.0
+
+    async def passes(io: Any, signal: Any, timeout_s: float | None = None) -> bool:
+        nonlocal now_ms
+        assert timeout_s is not None
+        now_ms += timeout_s * 1000
+        if now_ms == began_ms + 1_000:
+            server.ledger.fund("tenant:acme", cycles.tokens(10_000_000))
+        return bool(signal.is_set)
+
+    monkeypatch.setattr(BaseIo, "clock", evolve(BaseIo.clock, now_ms=lambda: now_ms, random=lambda: 0.5))
+    monkeypatch.setattr(BlockingIo, "wait", passes)
+    monkeypatch.setattr(TaskIo, "wait", passes)
+    reserved: Any = world.client.reserve(cycles.tokens(2_000_000), action=ACTION, wait=1.0)
+    if in_pool:
+        pool = world.client.pool(action=ACTION, max_held=cycles.tokens(1_000))
+        reserved = pool.reserve(cycles.tokens(2_000_000), wait=1.0)
+    guard = await world.acquire(reserved)
+    assert now_ms == began_ms + 1_000
+    assert len(server.requests.of("reserve")) == 4  # after pauses of 250 ms, 500 ms and the rest of 250 ms
+    await world.get(guard.release())
 
 
 @pytest.mark.parametrize("key", [None, "of the caller"])

@@ -47,13 +47,14 @@ def respond(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.E
 async def test_a_settlement_does_not_wait_for_the_response_to_another_one(
     world: World, shop: Shop, respond: threading.Event
 ) -> None:
-    first = await commit_unsettled(world, 7)
+    patient = World("async" if world.is_async else "sync", shop.client(timeout=3_600.0))
+    first = await commit_unsettled(patient, 7)
     await shop.arrivals.arrives("commit", 1)
-    second = await commit_unsettled(world, 5)
-    assert (await settled(world, second)).status == "committed"
+    second = await commit_unsettled(patient, 5)
+    assert (await settled(patient, second)).status == "committed"
     assert first.state == "pending"
     respond.set()
-    assert (await settled(world, first)).status == "committed"
+    assert (await settled(patient, first)).status == "committed"
 
 
 async def test_settlements_that_are_queued_together_do_not_wait_for_each_other(

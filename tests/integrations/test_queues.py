@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles.integrations import _queues
 from cycles.integrations._queues import TaskGuard
 from tests.integrations.conftest import Ledger
 
@@ -97,3 +101,17 @@ def test_a_task_that_another_worker_runs_is_postponed_without_a_denial(
     [(delay_s, denials)] = message.postponed
     assert (denials, 0.75 * 120 <= delay_s <= 1.25 * 120) == (2, True)
     assert ledger.spent() == 3
+
+
+@pytest.mark.parametrize(("age_s", "is_busy"), [(61, True), (59, False)])
+def test_a_redelivered_task_is_postponed_while_a_worker_keeps_its_lease_past_the_first_ttl(
+    client: cycles.Cycles, deliver: Any, monkeypatch: pytest.MonkeyPatch, age_s: int, is_busy: bool
+) -> None:
+    """Before that, its first worker may be dead: the task runs, under the reservation of that worker."""
+    message, began_s = Message(is_redelivered=True), time.time()
+    action = ("task.run", "<lambda>")
+    first = client.reserve(cycles.tokens(7), action=action, ttl_ms=60_000, idempotency_key=message.key).acquire()
+    monkeypatch.setattr(_queues, "time", SimpleNamespace(time=lambda: began_s + age_s))
+    assert deliver(message, ttl_ms=60_000) == ("postponed" if is_busy else "done")
+    with nullcontext() if is_busy else pytest.raises(cycles.ReservationFinalizedError):
+        first.release()

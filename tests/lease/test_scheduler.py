@@ -147,6 +147,24 @@ def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> 
     assert other.wait(PATIENCE_S)
 
 
+def test_a_job_that_waits_behind_a_hung_one_gets_a_worker_of_its_own(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 2)
+    begun, release, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        release.wait(PATIENCE_S)
+
+    scheduler.soon(hang, worker_pool)
+    assert begun.wait(PATIENCE_S)
+    scheduler.soon(ran.set, worker_pool)
+    time.until(lambda: math.isclose(scheduler.wakes_at_s, 1000.0 + GROW_AFTER_S))
+    assert not ran.is_set()
+    grow(time)
+    assert ran.wait(PATIENCE_S)
+    release.set()
+
+
 def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 8)
     lock, running, most, ran = threading.Lock(), set[str](), 0, 0

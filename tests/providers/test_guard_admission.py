@@ -691,6 +691,29 @@ def test_a_429_that_is_longer_than_the_wait_is_raised(make: Make) -> None:
     assert (len(line.server.requests.of("reserve")), len(line.events_of("Denied"))) == (1, 1)
 
 
+def test_each_429_of_a_waiting_call_has_the_whole_wait(make: Make) -> None:
+    line = make(20)
+    longest, other = line.open(10), line.open(4)
+    waiting = line.waiting(20)
+
+    def limit_rate_after(seconds: float) -> None:
+        line.time.advance(seconds)
+        line.time.wait_for(1)
+        line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "100"}, times=1)
+        line.time.advance(10)
+        line.time.wait_for(1)
+        line.time.advance(101)
+        line.time.wait_for(1)
+
+    limit_rate_after(0)
+    line.end(other, 1)  # what the call waits for starts again
+    line.time.wait_for(1)
+    limit_rate_after(80)
+    assert not waiting.opened.done()
+    line.end(longest, 1)
+    assert waiting.tokens == 18
+
+
 def test_the_first_wait_and_the_first_lowered_limit_are_logged_once(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -439,6 +439,13 @@ def test_the_rate_of_the_input_is_the_highest_that_may_apply(
     assert bound({**BASE, **rates}, {"messages": [{"role": "user", "content": [part]}]}) == rate
 
 
+@pytest.mark.parametrize("lasts", [["1h", "5m"], ["5m", "1h"]], ids="-".join)
+def test_a_cache_mark_of_an_hour_bounds_the_input_whatever_marks_surround_it(lasts: list[str]) -> None:
+    content = [{**TEXT, "cache_control": {"type": "ephemeral", "ttl": last}} for last in lasts]
+    rates = {**BASE, "cache_write": "7", "cache_write_1h": "9"}
+    assert bound(rates, {"messages": [{"role": "user", "content": content}]}) == 9
+
+
 @pytest.mark.parametrize(
     ("rates", "body", "rate"),
     [
