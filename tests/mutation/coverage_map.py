@@ -53,7 +53,13 @@ class CoverageMap:
             files = importers(ROOT, frozenset({module_of(mutant.path)}))
             files |= importers(ROOT, frozenset(map(module_of, files)))  # by a helper in `tests`
             comparing = [number for number in range(len(self.tests)) if self._file(number) in files]
-            comparing.sort(key=lambda number: self.seconds[self.tests[number]])  # all cases: one is of one row
+            comparing.sort(key=lambda number: self.seconds[self.tests[number]])
+            # Few cases of each test come first, so that no test with many of them takes the place of all others.
+            cases, turns = Counter[str](), dict[int, int]()
+            for number in comparing:
+                cases[function := self.tests[number].partition("[")[0]] += 1
+                turns[number] = cases[function]
+            comparing.sort(key=lambda number: turns[number] > MOST_CASES)
             found = [*comparing[: MOST_TESTS // 2], *(self._ranked(uses) or self._ranked(lines.values()))]
             return [self.tests[number] for number in dict.fromkeys(found)][:MOST_TESTS]
         for first, last in ((mutant.first, mutant.last), mutant.statement):

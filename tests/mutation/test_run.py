@@ -373,6 +373,18 @@ def test_a_fault_in_a_table_is_found_by_the_tests_that_compare_it(
     assert known.tests_of(mutants_of("cycles/_core/price.py", "TABLE = {1: 2}\n")[0]) == tests[1:]
 
 
+def test_a_test_with_many_cases_does_not_keep_those_that_compare_a_table_from_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_price.py").write_text("from cycles._core.price import TABLE\n")
+    monkeypatch.setattr(coverage_map, "ROOT", tmp_path)
+    cases = [f"tests/test_price.py::test_row[{number}]" for number in range(MOST_TESTS)]
+    known = CoverageMap([*cases, "tests/test_price.py::test_page"], [0.1] * MOST_TESTS + [0.2], {})
+    found = known.tests_of(mutants_of("cycles/_core/price.py", "TABLE = {1: 2}\n")[0])
+    assert found[:4] == [*cases[:2], "tests/test_price.py::test_page", cases[2]]
+
+
 def test_a_fault_in_a_table_is_found_by_the_tests_that_run_its_uses(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
