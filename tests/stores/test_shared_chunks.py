@@ -341,6 +341,34 @@ def test_the_record_of_a_settled_chunk_stays_for_seven_days(
     check_charged(server, owner.client, 7)
 
 
+def test_the_record_of_a_chunk_that_its_owner_claims_again_stays_too(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    """Another client had it for a time, and may put it late."""
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    ((place, row),) = rows_of(store).items()
+    late = Put(place[1], row.record, None, 0)
+    server.faults.refuse("commit", times=None)
+    clock.now += CLAIM_MS
+    tick(other)
+    until(lambda: len(other.pending()) == 1)
+    other.close()  # it releases the record
+    server.faults.clear()
+    assert shared(owner.client).claim(64) == []  # its chunk is open
+    owner.end()
+    assert store_of(shared(owner.client)).put([late]) == [None]
+    clock.now += CLAIM_MS
+    assert worker().flush().pending == 0
+    check_charged(server, owner.client, 7)
+    assert len(server.requests.of("commit")) == 1
+
+
 def test_the_record_of_a_chunk_whose_last_put_had_no_response_stays_too(
     worker: Callable[..., cycles.Cycles],
     store: MemoryStore,
