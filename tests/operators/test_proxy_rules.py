@@ -320,6 +320,7 @@ def basic(pair: str) -> str:
         (head("h:65535", basic("nokey")), "h", 65535, None),
         (head("h:1", "Proxy-Authorization: Bearer k"), "h", 1, None),
         (head("h:1", "Proxy-Authorization: basic ???"), "h", 1, None),
+        (head("h:1", basic("cycles:k").replace("Basic", "bAsIc")), "h", 1, "k"),
         (head("h:1", "Content-Length: 0", version="HTTP/1.0"), "h", 1, None),
         (head("0x7f.1:1"), "127.0.0.1", 1, None),
     ],
