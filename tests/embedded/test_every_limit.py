@@ -86,14 +86,16 @@ def test_bounds_were_found() -> None:
     assert {path[-1] for _, path, _, _ in CASES} >= {"idempotency_key", "tenant", "amount", "ttl_ms", "extend_by_ms"}
 
 
-@pytest.mark.parametrize("operation", REQUESTS)
-def test_each_bound_of_a_request(operation: str) -> None:
-    for of, path, good, bad in CASES:
-        if of == operation:
-            checked(operation, with_member(least(operation), path, good), NEXT_SHAPES)
-            with pytest.raises(ApiError, match=re.escape(".".join(path))) as caught:
-                checked(operation, with_member(least(operation), path, bad), NEXT_SHAPES)
-            assert caught.value.status == 400
+@pytest.mark.parametrize(
+    ("operation", "path", "good", "bad"),
+    CASES,
+    ids=[f"{of}-{'.'.join(path)}-{n}" for n, (of, path, *_) in enumerate(CASES)],
+)
+def test_each_bound_of_a_request(operation: str, path: Path, good: Any, bad: Any) -> None:
+    checked(operation, with_member(least(operation), path, good), NEXT_SHAPES)
+    with pytest.raises(ApiError, match=re.escape(".".join(path))) as caught:
+        checked(operation, with_member(least(operation), path, bad), NEXT_SHAPES)
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("operation", REQUESTS)

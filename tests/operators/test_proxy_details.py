@@ -226,11 +226,12 @@ def test_an_upstream_that_is_no_plain_address_is_an_error(url: str) -> None:
         upstreams_of({"openai": url}, {})
 
 
-def test_each_route_is_that_of_its_variable_but_that_of_local_models() -> None:
-    for name, route in ROUTES.items():
-        for variable in route.variables:
-            found = upstreams_of({}, {variable: "http://h:1"})
-            assert (name in found["named"]) is (name != "ollama"), variable
+@pytest.mark.parametrize(
+    ("name", "variable"), [(name, variable) for name, route in ROUTES.items() for variable in route.variables]
+)
+def test_each_route_is_that_of_its_variable_but_that_of_local_models(name: str, variable: str) -> None:
+    found = upstreams_of({}, {variable: "http://h:1"})
+    assert (name in found["named"]) is (name != "ollama")
 
 
 def test_a_threshold_of_a_budget_is_said_once_for_all_clients() -> None:
