@@ -148,6 +148,32 @@ def test_a_tracer_sees_the_end_of_a_guard_of_a_pool_after_its_excess_is_charged(
     assert before == []
 
 
+class Charges(Recorder):
+    """A tracer that reads what each guard was charged, as metrics do."""
+
+    def ended(self, guard: Any) -> None:
+        self.calls.append(("charged", guard.charged))
+
+
+@pytest.mark.parametrize(("amount", "charged"), [(7, cycles.tokens(7)), (None, None)], ids=["commit", "release"])
+async def test_a_tracer_sees_what_a_guard_was_charged(
+    world: World, client: cycles.Cycles, amount: int | None, charged: Any
+) -> None:
+    client.trace_with(tracer := Charges())
+    guard = await world.acquire(world.reserve())
+    await world.get(guard.release() if amount is None else guard.commit(cycles.tokens(amount)))
+    assert [call[1] for call in tracer.calls if call[0] == "charged"] == [charged]
+
+
+def test_a_tracer_sees_what_the_chunk_of_a_guard_was_charged(client: cycles.Cycles) -> None:
+    client.trace_with(tracer := Charges())
+    with client.pool(cycles.tokens(20), chunk=cycles.tokens(20), action=("a", "chunk")) as pool:
+        pool.reserve(cycles.tokens(10)).acquire().commit(cycles.tokens(4))
+    until(lambda: len([call for call in tracer.calls if call[0] == "charged"]) == 2)
+    # That of the guard, then that of its chunk, which is charged the amount.
+    assert [call[1] for call in tracer.calls if call[0] == "charged"] == [None, cycles.tokens(4)]
+
+
 async def test_requests_carry_the_headers_of_the_tracer_and_no_other(
     world: World, tracer: Recorder, server: cycles.EmbeddedServer
 ) -> None:
