@@ -1,8 +1,11 @@
-"""What options of `cycles budget` change."""
+"""What single options and arguments of commands change."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +34,19 @@ def test_the_reason_of_each_change_is_in_the_audit_log(run_here: Cycles, managed
     with cycles.Admin(managed, ADMIN_KEY) as admin:
         reasons = [(entry.metadata or {}).get("reason") for entry in admin.audit()]
     assert sorted(filter(None, reasons)) == ["why freeze", "why fund", "why set", "why unfreeze"]
+
+
+def test_an_envelope_may_come_through_a_pipe(run_here: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}, evidence_key="11" * 32) as server,
+        server.client(tenant="acme") as client,
+    ):
+        decided = client.decide(cycles.usd("0.1"), action=("a", "b"))
+        assert decided.cycles_evidence is not None
+        envelope = json.dumps(client.evidence(decided.cycles_evidence.evidence_id).to_dict()).encode()
+        keys = tmp_path / "keys.json"
+        keys.write_text(json.dumps(client.evidence_keys().to_dict()))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(envelope)))
+    ran = run_here("evidence", "verify", "-", "--keys", str(keys), "--json")
+    assert (ran.status, ran.document["disposition"]) == (0, "authentic")
