@@ -32,7 +32,7 @@ class SoftLimits:
         if config.approve is not None:
             from cycles._flows.approval import Approvals
 
-            self.approvals = Approvals(config.approve, config.approve_above, self._budgets)
+            self.approvals = Approvals(config.approve, config.approve_above, lambda: list(self._known.values()))
 
     def add(self, source: Callable[[], Used]) -> None:
         """Treat what `source` returns as one more budget, for example the limit of a run."""
@@ -48,16 +48,14 @@ class SoftLimits:
 
     def see_sources(self) -> None:
         """Read the sources again, and report the thresholds that they reach: a settlement changes them later."""
-        if self._sources and self._reporter.watchers:
-            self._note([source() for source in self._sources])
+        self._note([source() for source in self._sources])
 
     def _note(self, budgets: list[Used]) -> None:
-        watchers = self._reporter.watchers
         reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
         for used in budgets:
             # Kept also without a watcher for this scope: approvals look at it later.
             self._known[used.scope, used.unit] = used
-            for watcher in watchers:
+            for watcher in self._reporter.watchers:
                 reached += self._newly_reached(watcher, used)
         for target, used, threshold in reached:
             event = _event(used, threshold)
@@ -65,12 +63,6 @@ class SoftLimits:
                 self._reporter.emit(event)
             else:
                 self._reporter.call(target.callback, event)
-
-    def _budgets(self) -> list[Used]:
-        # Read now: the limit of a run changes with each settlement, and no response of the server says so.
-        for used in [source() for source in self._sources]:
-            self._known[used.scope, used.unit] = used
-        return list(self._known.values())
 
     def _newly_reached(
         self, watcher: ThresholdWatcher, used: Used

@@ -18,6 +18,7 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
 from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
@@ -244,11 +245,22 @@ class Journal:
         """
         saved: list[Record] = []
         with self._unreadable_reported(unread=True):
-            recover_chunks(self._files.locate(), self._has, self.save)
+            recover_chunks(self._files.locate(), self._save_sum)
         with self._unreadable_reported(unread=True):
-            has = self._has
-            saved.extend(recover_spend(self._files.locate(), lambda known: has(known) or is_known(known), self.save))
+            saved.extend(recover_spend(self._files.locate(), lambda id_: self._has(id_) or is_known(id_), self.save))
         return saved
+
+    def _save_sum(self, record: Record) -> bool:
+        """Save what no file has of the sum of a chunk: a client that had claimed it may have saved an earlier one."""
+        try:
+            found = decode(self._files.read(file_name(record.reservation_id)))
+        except NOTHING_THERE:
+            return self.save(record)
+        rest = late_record(record, sum_of(found), record.recorded_at_ms)
+        if rest is not None and found.mode == "commit":  # which may have been sent; an event has the amount that it had
+            rest = attrs.evolve(record, attempt_unknown=found.attempt_unknown)
+        # With the same guards it is the last sum: what the log has ahead of it is settled by records of those guards.
+        return rest is None or guards_of(found) in (None, guards_of(record)) or self.save(rest)
 
     def _has(self, reservation_id: str) -> bool:
         return self._files.has(file_name(reservation_id))

@@ -117,7 +117,7 @@ def after_a_kill(shop: Shop, tmp_path: Path) -> int:
         records[record.reservation_id] = record
         return True
 
-    recover_chunks(f"{copy}/", records.__contains__, save)
+    recover_chunks(f"{copy}/", lambda record: record.reservation_id in records or save(record))
     assert not list(copy.glob("pool-*"))
     list(recover_spend(f"{copy}/", records.__contains__, save))
     shutil.rmtree(copy)

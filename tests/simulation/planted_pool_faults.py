@@ -40,7 +40,7 @@ POOL_FAULTS: Final = (
     Fault(
         "the log of a dead process is removed without its record",
         "cycles/_journal/files/chunk_cells.py",
-        "                if record is None or has(header.reservation_id) or save(record):\n",
+        "                if record is None or save(record):\n",
         "                if record is not None:\n",
     ),
     Fault(

@@ -13,8 +13,9 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._core.pool.chunk_record import log_name
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import Record, decode
+from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._drivers.pools import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
@@ -234,6 +235,31 @@ def test_a_rest_that_cannot_be_saved_stays_in_the_log_of_its_chunk(
     server.faults.clear()
     assert spent(server) == 7
     shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # without the locks of this process
+    restarted = worker(journal_dir=tmp_path / "restarted")
+    assert restarted.flush().pending == 0
+    check_charged(server, restarted, 12)
+
+
+@pytest.mark.parametrize("mode", ["commit", "event"])
+def test_an_earlier_sum_in_a_file_does_not_hide_what_the_log_of_its_chunk_has(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    spend: Callable[..., None],
+    tmp_path: Path,
+    mode: str,
+) -> None:
+    """A client on the same disk, whose scan had not seen the log, claimed the earlier sum and closed in an outage."""
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # as a process that was killed now leaves it
+    (record,) = records(store_of(shared(owner.client)))
+    assert record.actual == T(7)
+    if mode == "event":
+        record = record.to_event_mode(record.recorded_at_ms)
+    (log,) = (tmp_path / "restarted").rglob(log_name(record.reservation_id))
+    (log.parent / file_name(record.reservation_id)).write_bytes(encode(record))
     restarted = worker(journal_dir=tmp_path / "restarted")
     assert restarted.flush().pending == 0
     check_charged(server, restarted, 12)

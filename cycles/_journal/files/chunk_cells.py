@@ -87,13 +87,12 @@ class ChunkLog:
         self._file.close()
 
 
-def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Record], bool]) -> None:
-    """Save the record of each chunk whose process has died, unless the journal has it; then remove the log.
+def recover_chunks(folder: str, save: Callable[[Record], bool]) -> None:
+    """Save the record of each chunk whose process has died, then remove the log.
 
     Args:
         folder: The partition of the journal, with a separator at its end.
-        has: Returns whether the journal has a record of this reservation.
-        save: Saves a record, and returns whether that was possible. If not, the log stays.
+        save: Saves what the journal does not have of it, and returns whether that was possible. If not, the log stays.
 
     Raises:
         OSError: a file cannot be read.
@@ -101,9 +100,8 @@ def recover_chunks(folder: str, has: Callable[[str], bool], save: Callable[[Reco
     for log in left(folder, PREFIX):
         with contextlib.closing(log), contextlib.suppress(RecordError):  # written by a later version in another form
             if log.path.endswith(SUFFIX):
-                content, now_ms = log.map()[:], time.time_ns() // 1_000_000
-                header, record = recovered_record(content, now_ms, partial(_moved_from, folder))
-                if record is None or has(header.reservation_id) or save(record):
+                _, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000, partial(_moved_from, folder))
+                if record is None or save(record):
                     # A loss of power may bring the file back after the events that were subtracted are settled.
                     log.map()[-SECTOR:] = bytes(SECTOR)
                     with contextlib.suppress(OSError):

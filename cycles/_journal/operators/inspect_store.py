@@ -193,7 +193,7 @@ def save_logs(store: FileStore) -> None:
     def save(record: Record) -> bool:
         return store.put([Put(key_of(record.reservation_id), encode(record))]) != [None]
 
-    recover_chunks(store.locate(), has, save)
+    recover_chunks(store.locate(), lambda record: has(record.reservation_id) or save(record))
     list(recover_spend(store.locate(), has, save))
 
 
