@@ -60,7 +60,7 @@ with contextlib.suppress(ImportError):  # the environments of integrations and p
     # A busy machine is no failure. With CI_SIGNALS, which `.ci/run` sets, the examples are the same in each run.
     settings.register_profile(
         "cycles",
-        max_examples=fewer(100),
+        max_examples=fewer(100, 5),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
         derandomize="CI_SIGNALS" in os.environ,
@@ -157,8 +157,10 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collector away from what the modules hold: some tests call it, and it would look at all of that."""
-    gc.collect()
+    """Keep the collector away from what the modules hold: some tests call it, and it would look at all of that.
+
+    Not even once: it takes each worker half a second.
+    """
     gc.freeze()
     gc.enable()
 

@@ -14,7 +14,7 @@ from tests.support.short import IS_SHORT, fewer
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = fewer(100, 20)
-KNOWN_EACH = 11 if IS_SHORT else 1
+KNOWN_EACH = 22 if IS_SHORT else 1
 PARTS = 2
 SINCE_SWARMS = "# With swarms:"
 
