@@ -102,7 +102,7 @@ async def _read_keys(context: OperationContext) -> Keys:
 
 def _is_local(host: str) -> bool:
     # Names below .invalid never resolve (RFC 2606): a client of an embedded server in this process.
-    return host in _LOCAL or host.startswith("127.") or host.endswith(".invalid")
+    return host in _LOCAL or host.endswith(".invalid") or (host[:4] == "127." and host.rpartition(".")[2].isdecimal())
 
 
 def _id(ref_or_id: Any) -> str:

@@ -174,8 +174,11 @@ def test_a_key_that_the_client_cannot_read_still_counts(server: Server, verify: 
     assert verify(ID).disposition == "signer_authority_failed"
 
 
-def test_a_key_set_over_plain_http_from_another_machine_is_not_trusted(server: Server, verify: Verify) -> None:
-    verdict = verify(ID, base_url="http://cycles.example.com", server_id=SERVER)
+@pytest.mark.parametrize("host", ["cycles.example.com", "127.example.com"])
+def test_a_key_set_over_plain_http_from_another_machine_is_not_trusted(
+    server: Server, verify: Verify, host: str
+) -> None:
+    verdict = verify(ID, base_url=f"http://{host}", server_id=SERVER)
     assert verdict.disposition == "signer_resolution_failed"
     assert "HTTP" in verdict.reason
     assert server.paths == [f"/v1/evidence/{ID}"]
