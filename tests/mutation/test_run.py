@@ -16,7 +16,7 @@ import pytest
 
 from tests.mutation import coverage_map, random_order, run, uses
 from tests.mutation.coverage_map import MOST_TESTS, CoverageMap, joined, load, path_of_this_state
-from tests.mutation.mutants import mutants_of
+from tests.mutation.mutants import Mutant, mutants_of, unchecked_mutants
 from tests.mutation.plugin import MAP_FOLDER
 from tests.support.waiting import until
 
@@ -208,6 +208,18 @@ def test_a_fault_without_effect_is_not_drawn(project: Path) -> None:
     (project / "tests" / "mutation" / "no_effect.txt").write_text("# a comment\n" + "\n".join(lines) + "\n")
     commit(project)
     assert mutate(project).stdout == "mutate: there is nothing to change in these files\n"
+
+
+def test_each_listed_fault_is_one_that_its_file_can_have() -> None:
+    listed = run.without_effect()
+    drawn = {(each.path, *each.change) for path in {path for path, _, _ in listed} for each in _faults_of(path)}
+    gone = sorted(listed - drawn)
+    assert not gone, f"{run.NO_EFFECT.name} lists faults that no longer exist, remove their lines: {gone}"
+
+
+def _faults_of(path: str) -> list[Mutant]:
+    source = run.ROOT / path
+    return unchecked_mutants(path, source.read_text("utf-8")) if source.exists() else []
 
 
 def test_a_changed_working_tree_is_rejected(project: Path) -> None:
