@@ -1,0 +1,736 @@
+"""The steps of a commit in their order: requests, records, reports, and the state that other threads see meanwhile.
+
+The order decides what is lost if a process dies, or if its caller is interrupted, between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+import cycles
+from cycles._core.messages.outcome import Outcome
+from cycles._core.messages.requests import NO_OPTIONS
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Made, Record
+from cycles._flows.commit import commit, record_of, settle_record
+from cycles._flows.guard_state import GuardState
+from cycles._flows.settle import event_record, settle_later, settle_queued
+from tests.support.scripted_io import (
+    LOST,
+    UNSENT,
+    ScriptedIo,
+    committed,
+    recorded,
+    rejected,
+    success,
+    tokens,
+)
+
+T = cycles.tokens
+Act = Callable[[ScriptedIo, GuardState], Coroutine[Any, Any, Any]]
+EXPIRED = rejected(410, "RESERVATION_EXPIRED")
+TOO_MUCH = rejected(409, "BUDGET_EXCEEDED")
+INVALID = rejected(400, "INVALID_REQUEST")
+MISMATCH = rejected(409, "IDEMPOTENCY_MISMATCH")
+
+
+def commit_of(amount: int | None = 42, *, wait: bool = True, **values: Any) -> Act:
+    actual = None if amount is None else T(amount)
+    return lambda io, guard: commit(io.io, guard, actual, wait=wait, **values)
+
+
+def reservation(status: str, amount: int | None = None) -> Outcome:
+    body: dict[str, Any] = {"reservation_id": "r1", "status": status, "idempotency_key": "key-1"}
+    body |= {"created_at_ms": 1, "expires_at_ms": 2, "scope_path": "tenant:acme", "affected_scopes": ["tenant:acme"]}
+    body |= {"subject": {"tenant": "acme"}, "action": {"kind": "test", "name": "work"}, "reserved": tokens(100)}
+    return success(**body, **({} if amount is None else {"committed": tokens(amount)}))
+
+
+async def commit_twice(io: ScriptedIo, guard: GuardState) -> None:
+    """Commit again in the background what an interrupted caller may have settled."""
+    with pytest.raises(KeyboardInterrupt):
+        await commit(io.io, guard, T(42), wait=True)
+    (work,) = io.work
+    await settle_queued(io.io, work.record, guard, is_saved=work.is_saved)
+
+
+def queued(io: ScriptedIo, guard: GuardState, **changes: Any) -> Coroutine[Any, Any, Any]:
+    record = record_of(io.io, guard, T(42), None, {})
+    guard.claim("commit")
+    io.clock_ms += 5_000
+    is_saved = changes.pop("is_saved", True)
+    return settle_queued(io.io, evolve(record, **changes), guard, is_saved=is_saved)
+
+
+def later(io: ScriptedIo, guard: GuardState) -> Coroutine[Any, Any, Any]:
+    async def settle() -> None:
+        settle_later(io.io, guard, record_of(io.io, guard, T(42), None, {}))
+
+    return settle()
+
+
+class Case:
+    def __init__(self, act: Act, *responses: Outcome | BaseException, guard: Any = None, **script: Any) -> None:
+        self._act = act
+        self._script = (responses, script)
+        self._guard = guard or {}
+
+    def run(self) -> ScriptedIo:
+        responses, script = self._script
+        io = ScriptedIo(responses, **script)
+        guard = io.guard(**self._guard)
+        io.run(self._act(io, guard))
+        return io
+
+
+SAVED, FAILED, HELD_BACK, TAKEN = PutResult.SAVED, PutResult.FAILED, PutResult.HELD_BACK, PutResult.TAKEN
+
+CASES: dict[str, tuple[Case, str]] = {
+    "the server charges it": (
+        Case(commit_of(), committed(42)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > finish commit 42 Settled > return committed 42
+        """,
+    ),
+    "the server charges less": (
+        Case(commit_of(), committed(30)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > report Undercharged > finish commit 42 Settled > return committed 42
+        """,
+    ),
+    "101 times the estimate": (
+        Case(commit_of(101), committed(101), guard={"estimate": 1}),
+        """
+        [active] check commit > put commit 101 > end ahead > send commit > end heartbeat > [committed]
+        report Settled > report FarAboveEstimate > finish commit 101 Settled > return committed 101
+        """,
+    ),
+    "100 times the estimate": (
+        Case(commit_of(100), committed(100), guard={"estimate": 1}),
+        """
+        [active] check commit > put commit 100 > end ahead > send commit > end heartbeat > [committed]
+        report Settled > finish commit 100 Settled > return committed 100
+        """,
+    ),
+    "an estimate of nothing": (
+        Case(commit_of(1), committed(1), guard={"estimate": 0}),
+        """
+        [active] check commit > put commit 1 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > finish commit 1 Settled > return committed 1
+        """,
+    ),
+    "the server fails": (
+        Case(commit_of(), rejected(503)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put commit 42 may have arrived >
+        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+    "no response": (
+        Case(commit_of(), LOST),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put commit 42 may have arrived >
+        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+    "no connection": (
+        Case(commit_of(), UNSENT),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle later >
+        finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+    "too many requests": (
+        Case(commit_of(), rejected(429, "LIMIT_EXCEEDED", retry_after_ms=7_000)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put commit 42 not before 7000 ms >
+        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+    "the lease is over": (
+        Case(commit_of(), EXPIRED, recorded()),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
+        event > end heartbeat > [committed] report Settled > finish event 42 Settled > return
+        recorded_as_event 42
+        """,
+    ),
+    "the lease is over, and the server fails": (
+        Case(commit_of(), EXPIRED, rejected(503)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
+        event > put event 42 since 0 ms may have arrived > [pending] queue Settle later > finish event 42
+        Unresolved > return pending 42
+        """,
+    ),
+    "the excess is rejected": (
+        Case(commit_of(142), TOO_MUCH, committed(100)),
+        """
+        [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
+        end heartbeat > [rejected] report Settled > report SettlementRejected > finish commit 100 Rejected >
+        raise BudgetExceededError
+        """,
+    ),
+    "the excess and the estimate are rejected": (
+        Case(commit_of(142), TOO_MUCH, TOO_MUCH),
+        """
+        [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
+        end heartbeat > [rejected] report SettlementRejected > finish commit 100 Rejected > raise
+        BudgetExceededError
+        """,
+    ),
+    "the excess is rejected, then no response": (
+        Case(commit_of(142), TOO_MUCH, LOST),
+        """
+        [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
+        put commit 100 may have arrived > [pending] queue Settle later > finish commit 100 Unresolved >
+        raise BudgetExceededError
+        """,
+    ),
+    "the whole amount is rejected": (
+        Case(commit_of(), MISMATCH),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [rejected] report
+        SettlementRejected > finish commit 42 Rejected > raise IdempotencyMismatchError
+        """,
+    ),
+    "the labels are rejected": (
+        Case(commit_of(metadata={"run": 1}), INVALID, committed(42)),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > report ValuesOmitted > put commit
+        42 > send commit > end heartbeat > [committed] report Settled > finish commit 42 Settled > return
+        committed 42
+        """,
+    ),
+    "values that JSON cannot have": (
+        Case(commit_of(metadata={"run": object()}, metrics=object()), committed(42)),
+        """
+        [active] report ValuesOmitted > check commit > put commit 42 > end ahead > send commit > end
+        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        """,
+    ),
+    "another client has the record": (
+        Case(commit_of(), puts=[TAKEN]),
+        """
+        [active] check commit > put commit 42 > end ahead > end heartbeat > [pending] finish commit 42 Taken
+        > return pending 42
+        """,
+    ),
+    "another client has the event": (
+        Case(commit_of(), EXPIRED, puts=[SAVED, TAKEN]),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > finish
+        commit 42 Taken > end heartbeat > [pending] finish event 42 Taken > return pending 42
+        """,
+    ),
+    "the record is held back": (
+        Case(commit_of(), puts=[HELD_BACK]),
+        """
+        [active] check commit > put commit 42 > [pending] queue Settle unsaved later > finish commit 42
+        Unresolved > return pending 42
+        """,
+    ),
+    "the event is held back": (
+        Case(commit_of(), EXPIRED, puts=[SAVED, HELD_BACK]),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms >
+        [pending] queue Settle unsaved later > finish event 42 Unresolved > return pending 42
+        """,
+    ),
+    "the journal fails": (
+        Case(commit_of(), committed(42), puts=[FAILED]),
+        """
+        [active] check commit > put commit 42 > replace ahead by commit 42 > send commit > end ahead > end
+        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        """,
+    ),
+    "the journal fails twice": (
+        Case(commit_of(), EXPIRED, puts=[FAILED, FAILED]),
+        """
+        [active] check commit > put commit 42 > replace ahead by commit 42 > send commit > put event 42
+        since 0 ms > [pending] queue Settle unsaved later > finish event 42 Unresolved > return pending 42
+        """,
+    ),
+    "the journal fails after the commit": (
+        Case(commit_of(), EXPIRED, recorded(), puts=[SAVED, FAILED]),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
+        event > end heartbeat > [committed] report Settled > finish event 42 Settled > return
+        recorded_as_event 42
+        """,
+    ),
+    "the reservation was never made": (
+        Case(commit_of(), recorded(), guard={"is_held": False}),
+        """
+        [unreserved] check event > put event 42 > send event > [committed] report Settled > finish event 42
+        Settled > return recorded_as_event 42
+        """,
+    ),
+    "a dry run": (
+        Case(commit_of(), guard={"shadow": True}),
+        """
+        [active] check commit > report ShadowSettled > return shadow 42
+        """,
+    ),
+    "only observed": (
+        Case(commit_of(), guard={"observed": True}),
+        """
+        [observed] check event > report Observed > return shadow 42
+        """,
+    ),
+    "no amount": (
+        Case(commit_of(None)),
+        """
+        raise InvalidRequestError
+        """,
+    ),
+    "nobody waits": (
+        Case(commit_of(wait=False)),
+        """
+        [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > return pending 42
+        """,
+    ),
+    "nobody waits, and the queue is full": (
+        Case(commit_of(wait=False), committed(42), takes=False),
+        """
+        [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > send commit > end
+        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        """,
+    ),
+    "the queue is full, and the server fails": (
+        Case(commit_of(wait=False), LOST, takes=False),
+        """
+        [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > send commit > put
+        commit 42 may have arrived > queue Settle later > finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+    "nobody waits, and the record is held back": (
+        Case(commit_of(wait=False), puts=[HELD_BACK]),
+        """
+        [active] check commit > put commit 42 > [pending] queue Settle unsaved later > finish commit 42
+        Unresolved > return pending 42
+        """,
+    ),
+    "nobody waits, and another client has the record": (
+        Case(commit_of(wait=False), puts=[TAKEN]),
+        """
+        [active] check commit > put commit 42 > end ahead > end heartbeat > [pending] finish commit 42 Taken
+        > return pending 42
+        """,
+    ),
+    "interrupted before the claim": (
+        Case(commit_of(), raises={"check": KeyboardInterrupt()}),
+        """
+        [active] check commit > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted while it is saved": (
+        Case(commit_of(), raises={"put": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > [pending] queue Settle unsaved now > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted in the request": (
+        Case(commit_of(), KeyboardInterrupt()),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle unsaved now
+        > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted before the state": (
+        Case(commit_of(), committed(42), raises={"end heart": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [pending] queue
+        Settle unsaved now > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted in the report": (
+        Case(commit_of(), committed(42), raises={"report": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > queue Settle unsaved now > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted after the report": (
+        Case(commit_of(), committed(42), raises={"finish": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > finish commit 42 Settled > finish later commit 42 Settled > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted twice in the request": (
+        Case(commit_of(), KeyboardInterrupt(), raises={"queue": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle unsaved now
+        > queue Settle unsaved now > raise KeyboardInterrupt
+        """,
+    ),
+    "interrupted twice after the report": (
+        Case(commit_of(), committed(42), raises={"finish": KeyboardInterrupt(), "finish later": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > finish commit 42 Settled > finish later commit 42 Settled > finish later commit 42 Settled
+        > raise KeyboardInterrupt
+        """,
+    ),
+    "charged, interrupted, charged again": (
+        Case(commit_twice, committed(42), committed(42), raises={"report": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > queue Settle unsaved now > put commit 42 > send commit > report Settled > finish commit 42
+        Settled > return None
+        """,
+    ),
+    "rejected, interrupted, rejected again": (
+        Case(commit_twice, MISMATCH, MISMATCH, raises={"report": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [rejected] report
+        SettlementRejected > queue Settle unsaved now > put commit 42 > send commit > report
+        SettlementRejected > finish commit 42 Rejected > return None
+        """,
+    ),
+    "charged, interrupted, no response": (
+        Case(commit_twice, committed(42), LOST, raises={"report": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > queue Settle unsaved now > put commit 42 > send commit > put commit 42 may have arrived >
+        queue Settle later > finish commit 42 Unresolved > return None
+        """,
+    ),
+    "charged, interrupted, taken by another client": (
+        Case(commit_twice, committed(42), puts=[SAVED, TAKEN], raises={"report": KeyboardInterrupt()}),
+        """
+        [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
+        Settled > queue Settle unsaved now > put commit 42 > finish commit 42 Taken > finish commit 42 Taken
+        > return None
+        """,
+    ),
+    "queued": (
+        Case(queued, committed(42)),
+        """
+        [active] send commit > end ahead > end heartbeat > [committed] report Settled > finish commit 42
+        Settled > return None
+        """,
+    ),
+    "queued and not saved": (
+        Case(lambda io, guard: queued(io, guard, is_saved=False), committed(42)),
+        """
+        [active] put commit 42 > end ahead > send commit > end heartbeat > [committed] report Settled >
+        finish commit 42 Settled > return None
+        """,
+    ),
+    "queued, an event that was held back": (
+        Case(lambda io, guard: queued(io, guard, is_saved=False, mode="event"), recorded()),
+        """
+        [active] put event 42 since 5000 ms > end ahead > send event > end heartbeat > [committed] report
+        Settled > finish event 42 Settled > return None
+        """,
+    ),
+    "queued, an event that was sent": (
+        Case(lambda io, guard: queued(io, guard, is_saved=False, mode="event", attempt_unknown=True), recorded()),
+        """
+        [active] put event 42 may have arrived > end ahead > send event > end heartbeat > [committed] report
+        Settled > finish event 42 Settled > return None
+        """,
+    ),
+    "queued, an event that could be sent before": (
+        Case(lambda io, guard: queued(io, guard, is_saved=False, mode="event", event_since_ms=1_001_000), recorded()),
+        """
+        [active] put event 42 since 1000 ms > end ahead > send event > end heartbeat > [committed] report
+        Settled > finish event 42 Settled > return None
+        """,
+    ),
+    "queued, held back": (
+        Case(lambda io, guard: queued(io, guard, is_saved=False), puts=[HELD_BACK]),
+        """
+        [active] put commit 42 > [pending] queue Settle unsaved later > finish commit 42 Unresolved > return
+        None
+        """,
+    ),
+    "queued, rejected before": (
+        Case(lambda io, guard: queued(io, guard, rejected="NOT_FOUND")),
+        """
+        [active] end ahead > end heartbeat > [rejected] report SettlementRejected > finish commit 42
+        Rejected > return None
+        """,
+    ),
+    "committed before its response was lost": (
+        Case(lambda io, guard: queued(io, guard, attempt_unknown=True), MISMATCH, reservation("COMMITTED", 42)),
+        """
+        [active] send commit > send get > end ahead > end heartbeat > [committed] report Settled > finish
+        commit 42 Settled > return None
+        """,
+    ),
+    "committed before with another amount": (
+        Case(lambda io, guard: queued(io, guard, attempt_unknown=True), MISMATCH, reservation("COMMITTED", 41)),
+        """
+        [active] send commit > send get > end ahead > end heartbeat > [rejected] report SettlementRejected >
+        finish commit 42 Rejected > return None
+        """,
+    ),
+    "the reservation cannot be read": (
+        Case(lambda io, guard: queued(io, guard, attempt_unknown=True), MISMATCH, LOST),
+        """
+        [active] send commit > send get > [pending] queue Settle later > finish commit 42 Unresolved >
+        return None
+        """,
+    ),
+    "left to the background": (
+        Case(later),
+        """
+        [pending] queue Settle unsaved now > return None
+        """,
+    ),
+}
+
+
+BODY = {"idempotency_key": "k", "actual": tokens(42), "subject": {"tenant": "acme"}, "action": {}}
+BY_ID = Record(
+    reservation_id="r1",
+    base_url="http://x",
+    commit_body={"idempotency_key": "k", "actual": tokens(42)},
+    made=Made(None),
+)
+
+
+def event(io: ScriptedIo, guard: GuardState) -> Coroutine[Any, Any, Any]:
+    return settle_record(io.io, event_record(io.io, BODY), NO_OPTIONS, "createEvent")
+
+
+def by_id(io: ScriptedIo, guard: GuardState) -> Coroutine[Any, Any, Any]:
+    return settle_record(io.io, BY_ID, NO_OPTIONS, "commitReservation")
+
+
+def left(**changes: Any) -> dict[str, Record]:
+    """Return what another process has in the journal for the event."""
+    body = {**BODY, **changes}
+    return {"event:k": Record(reservation_id="event:k", base_url="http://x", mode="event", event_fallback_body=body)}
+
+
+WITHOUT_A_GUARD: dict[str, tuple[Case, str]] = {
+    "an event": (
+        Case(event, recorded()),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > finish event
+        42 Settled > return recorded_as_event 42
+        """,
+    ),
+    "an event that is charged less": (
+        Case(event, recorded(charged=tokens(30))),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > report
+        Undercharged > finish event 42 Settled > return recorded_as_event 42
+        """,
+    ),
+    "no response to an event": (
+        Case(event, LOST),
+        """
+        [active] check event > pending event:k > put event 42 > send event > put event 42 may have arrived >
+        queue Settle later > finish event 42 Unresolved > return pending 42
+        """,
+    ),
+    "an event is rejected": (
+        Case(event, MISMATCH),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report SettlementRejected >
+        finish event 42 Rejected > raise IdempotencyMismatchError
+        """,
+    ),
+    "an event that is held back": (
+        Case(event, puts=[HELD_BACK]),
+        """
+        [active] check event > pending event:k > put event 42 > queue Settle unsaved later > finish event 42
+        Unresolved > return pending 42
+        """,
+    ),
+    "an event that another client settles": (
+        Case(event, puts=[TAKEN]),
+        """
+        [active] check event > pending event:k > put event 42 > finish event 42 Taken > finish event 42
+        Taken > return pending 42
+        """,
+    ),
+    "an event whose record is not saved": (
+        Case(event, recorded(), puts=[FAILED]),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > finish event
+        42 Settled > return recorded_as_event 42
+        """,
+    ),
+    "an event is interrupted": (
+        Case(event, KeyboardInterrupt()),
+        """
+        [active] check event > pending event:k > put event 42 > send event > queue Settle unsaved now >
+        raise KeyboardInterrupt
+        """,
+    ),
+    "an event that no schema allows": (
+        Case(event, raises={"check": cycles.InvalidRequestError("no")}),
+        """
+        [active] check event > raise InvalidRequestError
+        """,
+    ),
+    "the same event again": (
+        Case(event, recorded(), journal=left()),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > finish event
+        42 Settled > return recorded_as_event 42
+        """,
+    ),
+    "the same event with other labels": (
+        Case(event, recorded(), journal=left(metadata={"a": 1})),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > finish event
+        42 Settled > return recorded_as_event 42
+        """,
+    ),
+    "another amount under its key": (
+        Case(event, journal=left(actual=tokens(43))),
+        """
+        [active] check event > pending event:k > raise IdempotencyMismatchError
+        """,
+    ),
+    "another subject under its key": (
+        Case(event, journal=left(subject={"tenant": "b"})),
+        """
+        [active] check event > pending event:k > raise IdempotencyMismatchError
+        """,
+    ),
+    "another action under its key": (
+        Case(event, journal=left(action={"name": "b"})),
+        """
+        [active] check event > pending event:k > raise IdempotencyMismatchError
+        """,
+    ),
+    "a commit by id": (
+        Case(by_id, committed(42)),
+        """
+        [active] check commit > pending r1 > put commit 42 > send commit > report Settled > finish commit 42
+        Settled > return committed 42
+        """,
+    ),
+    "a commit by id is too late": (
+        Case(by_id, EXPIRED),
+        """
+        [active] check commit > pending r1 > put commit 42 > send commit > finish commit 42 NoneType > raise
+        ReservationExpiredError
+        """,
+    ),
+    "no response to a commit by id": (
+        Case(by_id, LOST),
+        """
+        [active] check commit > pending r1 > put commit 42 > send commit > put commit 42 may have arrived >
+        queue Settle later > finish commit 42 Unresolved > return pending 42
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_steps_of_a_commit(name: str) -> None:
+    case, steps = CASES[name]
+    assert case.run().story == " ".join(steps.split())
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_GUARD)
+def test_the_steps_of_an_amount_without_a_guard(name: str) -> None:
+    case, steps = WITHOUT_A_GUARD[name]
+    assert case.run().story == " ".join(steps.split())
+
+
+GUARD_TRACE = "t" * 32
+IDS = "reservation_id='r1', request_id='req-1', trace_id='trace-1'"
+NO_IDS = "reservation_id=None, request_id=None"
+EXCESS = "detail='no (HTTP 409, BUDGET_EXCEEDED)', guards=None, hint='kept in rejected/'"
+T_42, T_100, T_142 = "<Amount 42 tokens>", "<Amount 100 tokens>", "<Amount 142 tokens>"
+
+REPORTS = {
+    "the server charges less": [
+        f"Settled({IDS}, status='committed', actual={T_42}, charged=<Amount 30 tokens>, recovered=False)",
+        f"Undercharged({IDS}, actual={T_42}, charged=<Amount 30 tokens>)",
+    ],
+    "101 times the estimate": [
+        f"Settled({IDS}, status='committed', actual=<Amount 101 tokens>, charged=<Amount 101 tokens>, recovered=False)",
+        f"FarAboveEstimate(reservation_id='r1', request_id=None, trace_id='{GUARD_TRACE}', estimate=<Amount 1 token>, "
+        "actual=<Amount 101 tokens>)",
+    ],
+    "the excess is rejected": [
+        f"Settled({IDS}, status='committed', actual={T_100}, charged={T_100}, recovered=False)",
+        f"SettlementRejected(reservation_id='r1', request_id=None, trace_id='trace-9', actual={T_42}, {EXCESS})",
+    ],
+    "the excess and the estimate are rejected": [
+        f"SettlementRejected(reservation_id='r1', request_id=None, trace_id='trace-9', actual={T_142}, {EXCESS})",
+    ],
+    "the labels are rejected": [
+        "ValuesOmitted(reservation_id='r1', request_id=None, trace_id=None, names=('metrics', 'metadata'))",
+        f"Settled({IDS}, status='committed', actual={T_42}, charged={T_42}, recovered=False)",
+    ],
+    "values that JSON cannot have": [
+        "ValuesOmitted(reservation_id='r1', request_id=None, trace_id=None, names=('metrics', 'metadata.run'))",
+        f"Settled({IDS}, status='committed', actual={T_42}, charged={T_42}, recovered=False)",
+    ],
+    "a dry run": [
+        f"ShadowSettled({NO_IDS}, trace_id='{GUARD_TRACE}', estimate={T_100}, actual={T_42}, action='work', "
+        "would_deny=False)",
+    ],
+    "only observed": [
+        f"Observed(reservation_id=None, request_id='req-1', trace_id='{GUARD_TRACE}', estimate={T_100}, "
+        f"actual={T_42}, action='work', decision='DENY', reason_code='BUDGET_EXCEEDED')",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_the_reports_of_a_commit_say(name: str) -> None:
+    assert [repr(event) for event in CASES[name][0].run().events] == REPORTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "detail", "request_id"),
+    [
+        ("the server fails", "no (HTTP 503)", "req-9"),
+        ("too many requests", "no (HTTP 429, LIMIT_EXCEEDED)", "req-9"),
+        ("no connection", "refused", None),
+        ("nobody waits", None, None),
+        ("left to the background", None, None),
+    ],
+)
+def test_what_a_pending_settlement_says(name: str, detail: str | None, request_id: str | None) -> None:
+    io = CASES[name][0].run()
+    guard = io.watched
+    assert guard is not None
+    assert guard.settlement is not None
+    assert [(work.detail, work.guard, work.record.reservation_id) for work in io.work] == [(detail, guard, "r1")]
+    assert (guard.settlement.actual, guard.settlement.charged) == (T(42), None)
+    assert (guard.settlement.request_id, guard.settlement.trace_id) == (request_id, GUARD_TRACE)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "interrupted" not in name and "queued" not in name])
+def test_nothing_is_unfinished_after_a_commit(name: str) -> None:
+    guard = CASES[name][0].run().watched
+    assert guard is not None
+    assert guard.unfinished is None
+
+
+@pytest.mark.parametrize(
+    ("name", "waits"),
+    [
+        ("the server charges it", False),
+        ("the whole amount is rejected", False),
+        ("another client has the record", False),  # it reports the end to its own process only
+        ("another client has the event", False),
+        ("no response", True),
+        ("nobody waits", True),
+        ("the record is held back", True),
+    ],
+)
+def test_a_caller_waits_only_for_what_this_client_settles(name: str, waits: bool) -> None:
+    guard = CASES[name][0].run().watched
+    assert guard is not None
+    assert guard.when_settled().is_set is not waits
