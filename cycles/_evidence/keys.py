@@ -65,8 +65,8 @@ def read_signer(signer_did: str, server_id: str) -> Signer | str | None:
         return Signer(raw=bytes.fromhex(signer_did))
     if not signer_did.startswith(_DID):
         return None
-    digest, mark, kid = signer_did.removeprefix(_DID).partition("#")
-    if not _RAW.fullmatch(digest) or not mark or not kid:
+    digest, _, kid = signer_did.removeprefix(_DID).partition("#")
+    if not _RAW.fullmatch(digest) or not kid:
         return "signer_did has not the form did:cycles:<64 lower-case hex digits>#<kid>"
     if digest != sha256(server_id.encode()).hexdigest():
         return "signer_did is bound to another server_id"

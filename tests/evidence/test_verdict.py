@@ -15,6 +15,7 @@ import pytest
 
 import cycles
 from cycles._evidence.keys import is_sound_key, is_sound_signature
+from cycles.evidence import KeysUnavailable
 from tests.evidence.kit import ISSUED, OTHER_SEED, SERVER, did, jwk, key_set, public_key, sealed
 
 AUTHENTIC = "authentic"
@@ -84,6 +85,86 @@ def test_every_step_comes_before_the_next() -> None:
     options["issued_between"] = (ISSUED, ISSUED)
     assert step(sealed(signer_did=did())) == AUTHENTIC
     assert len(set(reasons)) == len(reasons)  # each step says something else
+
+
+AT = f"the signer at issued_at_ms {ISSUED}"
+UNSIGNED = {**sealed(signer_did=did()), "signature": "0" * 128}
+NO_DID = "signer_did has not the form did:cycles:<64 lower-case hex digits>#<kid>"
+NO_SET = "the key set of the server was not available"
+NOT_EXPECTED = {"expected_signer": "x"}
+REASONS: list[tuple[dict[str, Any], dict[str, Any], str, str, str | None]] = [
+    ({**sealed(), "issued_at_ms": 5}, {}, INVALID, "the content has another evidence_id", None),
+    (sealed(), {"trusted_server_ids": ["x"]}, AUTHORITY, "server_id is not one of the trusted servers", None),
+    (sealed(signer_did="did:cycles:" + "a" * 63 + "#k"), {}, AUTHORITY, NO_DID, None),
+    (sealed(signer_did="did:cycles:" + "a" * 64), {}, AUTHORITY, NO_DID, None),
+    (sealed(signer_did=did(kid="")), {}, AUTHORITY, NO_DID, None),
+    (sealed(signer_did=did(server_id="x")), {}, AUTHORITY, "signer_did is bound to another server_id", None),
+    (sealed(signer_did="did:web:x"), {}, RESOLUTION, "signer_did has no known form", None),
+    (
+        sealed(signer_did=did()),
+        {},
+        RESOLUTION,
+        "signer_did names a key of a key set, and no key set was passed",
+        None,
+    ),
+    ({**sealed(), "signature": "0" * 128}, {}, INVALID, "the signature is not by the key in signer_did", None),
+    (sealed(), {}, BINDING_ONLY, "the signature is valid; whose key it is was not checked", None),
+    (sealed(), NOT_EXPECTED, AUTHORITY, "signer_did is not the expected signer", None),
+    (sealed(), {"keys": key_set(), **NOT_EXPECTED}, AUTHORITY, "signer_did is not the expected signer", "k1"),
+    (sealed(), {"issued_between": (None, 5)}, AUTHORITY, "issued_at_ms is outside of issued_between", None),
+    (
+        sealed(),
+        {"keys": key_set(), "issued_between": (None, 5)},
+        AUTHORITY,
+        "issued_at_ms is outside of issued_between",
+        "k1",
+    ),
+    (sealed(), {"keys": cycles.KEYS_UNAVAILABLE}, RESOLUTION, NO_SET, None),
+    (sealed(), {"keys": KeysUnavailable("a proxy is down")}, RESOLUTION, f"{NO_SET}: a proxy is down", None),
+    (sealed(), {"keys": b"\xff"}, RESOLUTION, "the key set cannot be read: the document is not UTF-8", None),
+    (sealed(), {"keys": bytearray(b"[]")}, RESOLUTION, "the key set must be a JSON object, got list", None),
+    (sealed(), {"keys": memoryview(b"5")}, RESOLUTION, "the key set must be a JSON object, got int", None),
+    (sealed(), {"keys": {"keys": b"k"}}, RESOLUTION, "the key set has no array 'keys'", None),
+    (sealed(), {"keys": {"keys": "k"}}, RESOLUTION, "the key set has no array 'keys'", None),
+    (sealed(), {"keys": {"keys": []}}, AUTHORITY, f"no key fits {AT}", None),
+    (sealed(), {"keys": key_set(jwk(kid="a"), jwk(kid="b"))}, AUTHORITY, f"2 keys fit {AT}", None),
+    (
+        sealed(),
+        {"keys": key_set(*[{"kid": kid} for kid in "baba"], jwk())},
+        AUTHORITY,
+        "the key set has the kid 'a' twice",
+        None,
+    ),
+    (
+        sealed(),
+        {"keys": key_set({"kid": "x" * 61}, {"kid": "x" * 61})},
+        AUTHORITY,
+        f"the key set has the kid {'x' * 60!r} twice",
+        None,
+    ),
+    (UNSIGNED, {"keys": key_set()}, INVALID, "the signature is not by the key 'k1'", "k1"),
+    (sealed(), {"keys": key_set()}, AUTHENTIC, "signed by the key 'k1', which was valid at that time", "k1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("envelope", "options", "found", "reason", "kid"),
+    REASONS,
+    ids=[f"{number} {each[3][:60]}" for number, each in enumerate(REASONS)],
+)
+def test_a_verdict_has_one_reason_and_the_key_that_was_selected(
+    envelope: dict[str, Any], options: dict[str, Any], found: str, reason: str, kid: str | None
+) -> None:
+    verdict = cycles.verify_evidence(envelope, **options)
+    assert (verdict.disposition.value, verdict.reason, verdict.kid) == (found, reason, kid)
+    if found != AUTHENTIC:
+        with pytest.raises(cycles.EvidenceError) as caught:
+            verdict.raise_for_disposition()
+        assert str(caught.value) == f"the evidence is not authentic ({found}): {reason}"
+
+
+def test_the_mark_for_a_key_set_that_is_unavailable_shows_its_name() -> None:
+    assert repr(cycles.KEYS_UNAVAILABLE) == "cycles.KEYS_UNAVAILABLE"
 
 
 def test_content_and_signature_are_both_needed() -> None:
@@ -294,6 +375,33 @@ def test_cryptography_without_ed25519_is_a_wrong_set_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(ed25519, "Ed25519PublicKey", WithoutEd25519)
     with pytest.raises(cycles.ConfigurationError, match="has no Ed25519; install another build"):
         cycles.verify_evidence(sealed(), keys=key_set())
+
+
+class Unimportable:
+    """A module whose import fails because another one is missing."""
+
+    def __init__(self, missing: str | None) -> None:
+        self.missing = missing
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModuleNotFoundError(f"no module for {name}", name=self.missing)
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("cryptography", cycles.ConfigurationError),
+        ("cryptography.exceptions", cycles.ConfigurationError),
+        ("_cffi_backend", ModuleNotFoundError),
+        (None, ModuleNotFoundError),
+    ],
+)
+def test_only_a_missing_package_cryptography_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None, expected: type[Exception]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", Unimportable(missing))
+    with pytest.raises(expected):
+        cycles.verify_evidence(sealed())
 
 
 def test_without_cryptography_only_a_signature_cannot_be_verified() -> None:
