@@ -17,7 +17,7 @@ from typing import Final, Literal, NewType
 import attrs
 
 from cycles._config import Durability
-from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.chunk_record import PREFIX, SUFFIX, ChunkHeader
 from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
@@ -125,8 +125,7 @@ class Journal:
 
     def keeps_commit(self, record: Record) -> bool:
         """Return whether the commit of this event may still be stored: a later process sends it, and another event."""
-        known = record.reservation_id
-        return known in self._kept_commits or known in self._unmoved or known in self._unremoved
+        return record.reservation_id in self._kept_commits | self._unmoved | self._unremoved
 
     def _note_event(self, record: Record) -> None:
         """Note that the event of a record is stored in place of its commit."""
@@ -154,8 +153,7 @@ class Journal:
             if not self._files.hangs:
                 self._kept_commits.discard(record.reservation_id)
             known = record.reservation_id in self._seen and isinstance(error, FileNotFoundError)
-            is_settled = known and self._files.has("")
-            return None if is_settled else record
+            return None if known and self._files.has("") else record  # else the folder is gone, not the record only
         except (OSError, RecordError):
             self._note_commit(record, is_stored=record.reservation_id in self._seen)
             return record
@@ -247,7 +245,8 @@ class Journal:
         with self._unreadable_reported(unread=True):
             recover_chunks(self._files.locate(), self._save_sum)
         with self._unreadable_reported(unread=True):
-            saved.extend(recover_spend(self._files.locate(), lambda id_: self._has(id_) or is_known(id_), self.save))
+            has = self._files.has
+            saved += recover_spend(self._files.locate(), lambda id_: has(file_name(id_)) or is_known(id_), self.save)
         return saved
 
     def _save_sum(self, record: Record) -> bool:
@@ -261,9 +260,6 @@ class Journal:
             rest = attrs.evolve(record, attempt_unknown=found.attempt_unknown)
         # With the same guards it is the last sum: what the log has ahead of it is settled by records of those guards.
         return rest is None or guards_of(found) in (None, guards_of(record)) or self.save(rest)
-
-    def _has(self, reservation_id: str) -> bool:
-        return self._files.has(file_name(reservation_id))
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""
@@ -327,10 +323,13 @@ class Journal:
 
     def _quarantine(self, entry: Entry, reason: Exception) -> None:
         with self._unreadable_reported(self._files.path(entry)):
+            log = f"{PREFIX}{entry[3:-5]}{SUFFIX}"  # of a chunk whose process was killed: it stays for the next start
+            rest = f"only what the next start does not charge from {log} (compare the ledger)"
+            amount = rest if self._files.has(log) else "its amount"
             kept = self._files.set_aside(entry)
             message = (
                 f"{entry} is kept as {kept} and will not be settled: {reason}; rename it back for a release that can"
-                " read it, or record its amount by hand with client.record()"
+                f" read it, or record {amount} by hand with client.record()"
             )
             self._report_once("quarantined", kept, message)
 

@@ -33,6 +33,7 @@ def test_a_file_that_is_no_record_is_quarantined_and_reported_and_the_rest_loads
     (kept,) = files(journal)
     assert (Path(journal.directory) / kept).read_bytes() == content
     assert f"is kept as {kept} and" in told[0].message
+    assert told[0].message.endswith("read it, or record its amount by hand with client.record()")
     assert settle_all(journal) == []
     assert told.kinds == ["quarantined"]
 

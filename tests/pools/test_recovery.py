@@ -168,6 +168,35 @@ def test_a_start_that_finds_the_record_too_drops_the_log(setup: Setup) -> None:
     assert journal_files(setup.root) == []
 
 
+def test_the_message_of_a_damaged_file_says_that_the_log_of_its_chunk_is_charged(setup: Setup) -> None:
+    setup.server.faults.status("commit", 503, times=None)
+    with setup.client(flush_timeout=0.05) as client:
+        client.pool(T(400), action=ACTION).reserve(T(10)).acquire().commit(T(7))
+        (log,) = setup.root.rglob("pool-*.log")
+        content = log.read_bytes()
+    log.write_bytes(content)
+    (file,) = setup.root.rglob("v2-*.json")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    setup.server.faults.clear()
+    told: list[cycles.events.Event] = []
+    with setup.client() as client:
+        client.on_event(told.append)
+        report = client.flush()
+    assert (report.settled, report.quarantined, setup.server.charged) == (0, 1, 0)
+    (problem,) = [event.detail for event in told if isinstance(event, cycles.events.JournalProblem)]
+    assert problem.endswith(
+        "; rename it back for a release that can read it, or record only what the next start does not charge from"
+        f" {log.name} (compare the ledger) by hand with client.record()"
+    )
+    assert recovered(setup).settled == 1
+    assert setup.server.charged == 7
+    file.write_bytes(whole)  # renamed back by an operator who has repaired it
+    recovered(setup)
+    assert setup.server.charged == 7
+    assert [path.suffix for path in journal_files(setup.root)] == [".quarantined"]
+
+
 def test_an_incomplete_log_is_removed_and_another_file_stays(setup: Setup) -> None:
     with setup.client() as client:
         client.pool(T(400), action=ACTION).reserve(T(1)).acquire().commit(T(1))
