@@ -33,14 +33,14 @@ async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseRespons
     """
     outcome = await io.send(release_call_of(release))
     if is_released(outcome):
-        io.report("Released", release, reason=release.reason)
+        io.report("Released", release, trace_id=release.options.trace_id, reason=release.reason)
     if isinstance(outcome, Success):
         return ReleaseResponse.read(outcome.body, **outcome.ids)
     if is_released(outcome):
         return None
     # Not final: the reservation may still be held, so the background repeats it with the same key.
     final = is_final(outcome)
-    io.report("ReleaseFailed", release, detail=describe(outcome), retrying=not final)
+    io.report("ReleaseFailed", release, trace_id=release.options.trace_id, detail=describe(outcome), retrying=not final)
     if not final:
         io.hand_over(release, now=False)
     elif not quiet:

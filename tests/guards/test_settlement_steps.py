@@ -21,6 +21,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.settle import event_record, settle_later, settle_queued
 from tests.support.scripted_io import (
     LOST,
+    NOW_MS,
     UNSENT,
     ScriptedIo,
     committed,
@@ -94,70 +95,71 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(commit_of(), committed(42)),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > finish commit 42 Settled > return committed 42
+        Settled > finish commit 42 Settled > end trace > return committed 42
         """,
     ),
     "the server charges less": (
         Case(commit_of(), committed(30)),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > report Undercharged > finish commit 42 Settled > return committed 42
+        Settled > report Undercharged > finish commit 42 Settled > end trace > return committed 42
         """,
     ),
     "101 times the estimate": (
         Case(commit_of(101), committed(101), guard={"estimate": 1}),
         """
         [active] check commit > put commit 101 > end ahead > send commit > end heartbeat > [committed]
-        report Settled > report FarAboveEstimate > finish commit 101 Settled > return committed 101
+        report Settled > report FarAboveEstimate > finish commit 101 Settled > end trace > return committed
+        101
         """,
     ),
     "100 times the estimate": (
         Case(commit_of(100), committed(100), guard={"estimate": 1}),
         """
         [active] check commit > put commit 100 > end ahead > send commit > end heartbeat > [committed]
-        report Settled > finish commit 100 Settled > return committed 100
+        report Settled > finish commit 100 Settled > end trace > return committed 100
         """,
     ),
     "an estimate of nothing": (
         Case(commit_of(1), committed(1), guard={"estimate": 0}),
         """
         [active] check commit > put commit 1 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > finish commit 1 Settled > return committed 1
+        Settled > finish commit 1 Settled > end trace > return committed 1
         """,
     ),
     "the server fails": (
         Case(commit_of(), rejected(503)),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put commit 42 may have arrived >
-        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        [pending] queue Settle later > finish commit 42 Unresolved > end trace > return pending 42
         """,
     ),
     "no response": (
         Case(commit_of(), LOST),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put commit 42 may have arrived >
-        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        [pending] queue Settle later > finish commit 42 Unresolved > end trace > return pending 42
         """,
     ),
     "no connection": (
         Case(commit_of(), UNSENT),
         """
         [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle later >
-        finish commit 42 Unresolved > return pending 42
+        finish commit 42 Unresolved > end trace > return pending 42
         """,
     ),
     "too many requests": (
         Case(commit_of(), rejected(429, "LIMIT_EXCEEDED", retry_after_ms=7_000)),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put commit 42 not before 7000 ms >
-        [pending] queue Settle later > finish commit 42 Unresolved > return pending 42
+        [pending] queue Settle later > finish commit 42 Unresolved > end trace > return pending 42
         """,
     ),
     "the lease is over": (
         Case(commit_of(), EXPIRED, recorded()),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
-        event > end heartbeat > [committed] report Settled > finish event 42 Settled > return
+        event > end heartbeat > [committed] report Settled > finish event 42 Settled > end trace > return
         recorded_as_event 42
         """,
     ),
@@ -166,7 +168,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
         event > put event 42 since 0 ms may have arrived > [pending] queue Settle later > finish event 42
-        Unresolved > return pending 42
+        Unresolved > end trace > return pending 42
         """,
     ),
     "the excess is rejected": (
@@ -174,94 +176,95 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
         end heartbeat > [rejected] report Settled > report SettlementRejected > finish commit 100 Rejected >
-        raise BudgetExceededError
+        end trace > raise BudgetExceededError
         """,
     ),
     "the excess and the estimate are rejected": (
         Case(commit_of(142), TOO_MUCH, TOO_MUCH),
         """
         [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
-        end heartbeat > [rejected] report SettlementRejected > finish commit 100 Rejected > raise
-        BudgetExceededError
+        end heartbeat > [rejected] report SettlementRejected > finish commit 100 Rejected > end trace >
+        raise BudgetExceededError
         """,
     ),
     "the excess is rejected, then no response": (
         Case(commit_of(142), TOO_MUCH, LOST),
         """
         [active] check commit > put commit 142 > end ahead > send commit > put commit 100 > send commit >
-        put commit 100 may have arrived > [pending] queue Settle later > finish commit 100 Unresolved >
-        raise BudgetExceededError
+        put commit 100 may have arrived > [pending] queue Settle later > finish commit 100 Unresolved > end
+        trace > raise BudgetExceededError
         """,
     ),
     "the whole amount is rejected": (
         Case(commit_of(), MISMATCH),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [rejected] report
-        SettlementRejected > finish commit 42 Rejected > raise IdempotencyMismatchError
+        SettlementRejected > finish commit 42 Rejected > end trace > raise IdempotencyMismatchError
         """,
     ),
     "the labels are rejected": (
         Case(commit_of(metadata={"run": 1}), INVALID, committed(42)),
         """
         [active] check commit > put commit 42 > end ahead > send commit > report ValuesOmitted > put commit
-        42 > send commit > end heartbeat > [committed] report Settled > finish commit 42 Settled > return
-        committed 42
+        42 > send commit > end heartbeat > [committed] report Settled > finish commit 42 Settled > end trace
+        > return committed 42
         """,
     ),
     "values that JSON cannot have": (
         Case(commit_of(metadata={"run": object()}, metrics=object()), committed(42)),
         """
         [active] report ValuesOmitted > check commit > put commit 42 > end ahead > send commit > end
-        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        heartbeat > [committed] report Settled > finish commit 42 Settled > end trace > return committed 42
         """,
     ),
     "another client has the record": (
         Case(commit_of(), puts=[TAKEN]),
         """
         [active] check commit > put commit 42 > end ahead > end heartbeat > [pending] finish commit 42 Taken
-        > return pending 42
+        > end trace > return pending 42
         """,
     ),
     "another client has the event": (
         Case(commit_of(), EXPIRED, puts=[SAVED, TAKEN]),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > finish
-        commit 42 Taken > end heartbeat > [pending] finish event 42 Taken > return pending 42
+        commit 42 Taken > end heartbeat > [pending] finish event 42 Taken > end trace > return pending 42
         """,
     ),
     "the record is held back": (
         Case(commit_of(), puts=[HELD_BACK]),
         """
         [active] check commit > put commit 42 > [pending] queue Settle unsaved later > finish commit 42
-        Unresolved > return pending 42
+        Unresolved > end trace > return pending 42
         """,
     ),
     "the event is held back": (
         Case(commit_of(), EXPIRED, puts=[SAVED, HELD_BACK]),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms >
-        [pending] queue Settle unsaved later > finish event 42 Unresolved > return pending 42
+        [pending] queue Settle unsaved later > finish event 42 Unresolved > end trace > return pending 42
         """,
     ),
     "the journal fails": (
         Case(commit_of(), committed(42), puts=[FAILED]),
         """
         [active] check commit > put commit 42 > replace ahead by commit 42 > send commit > end ahead > end
-        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        heartbeat > [committed] report Settled > finish commit 42 Settled > end trace > return committed 42
         """,
     ),
     "the journal fails twice": (
         Case(commit_of(), EXPIRED, puts=[FAILED, FAILED]),
         """
         [active] check commit > put commit 42 > replace ahead by commit 42 > send commit > put event 42
-        since 0 ms > [pending] queue Settle unsaved later > finish event 42 Unresolved > return pending 42
+        since 0 ms > [pending] queue Settle unsaved later > finish event 42 Unresolved > end trace > return
+        pending 42
         """,
     ),
     "the journal fails after the commit": (
         Case(commit_of(), EXPIRED, recorded(), puts=[SAVED, FAILED]),
         """
         [active] check commit > put commit 42 > end ahead > send commit > put event 42 since 0 ms > send
-        event > end heartbeat > [committed] report Settled > finish event 42 Settled > return
+        event > end heartbeat > [committed] report Settled > finish event 42 Settled > end trace > return
         recorded_as_event 42
         """,
     ),
@@ -269,19 +272,19 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(commit_of(), recorded(), guard={"is_held": False}),
         """
         [unreserved] check event > put event 42 > send event > [committed] report Settled > finish event 42
-        Settled > return recorded_as_event 42
+        Settled > end trace > return recorded_as_event 42
         """,
     ),
     "a dry run": (
         Case(commit_of(), guard={"shadow": True}),
         """
-        [active] check commit > report ShadowSettled > return shadow 42
+        check event > report ShadowSettled > [committed] end trace > return shadow 42
         """,
     ),
     "only observed": (
         Case(commit_of(), guard={"observed": True}),
         """
-        [observed] check event > report Observed > return shadow 42
+        [observed] check event > report Observed > end trace > return shadow 42
         """,
     ),
     "no amount": (
@@ -293,35 +296,37 @@ CASES: dict[str, tuple[Case, str]] = {
     "nobody waits": (
         Case(commit_of(wait=False)),
         """
-        [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > return pending 42
+        [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > end trace > return
+        pending 42
         """,
     ),
     "nobody waits, and the queue is full": (
         Case(commit_of(wait=False), committed(42), takes=False),
         """
         [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > send commit > end
-        heartbeat > [committed] report Settled > finish commit 42 Settled > return committed 42
+        heartbeat > [committed] report Settled > finish commit 42 Settled > end trace > return committed 42
         """,
     ),
     "the queue is full, and the server fails": (
         Case(commit_of(wait=False), LOST, takes=False),
         """
         [active] check commit > put commit 42 > end ahead > [pending] queue Settle now > send commit > put
-        commit 42 may have arrived > queue Settle later > finish commit 42 Unresolved > return pending 42
+        commit 42 may have arrived > queue Settle later > finish commit 42 Unresolved > end trace > return
+        pending 42
         """,
     ),
     "nobody waits, and the record is held back": (
         Case(commit_of(wait=False), puts=[HELD_BACK]),
         """
         [active] check commit > put commit 42 > [pending] queue Settle unsaved later > finish commit 42
-        Unresolved > return pending 42
+        Unresolved > end trace > return pending 42
         """,
     ),
     "nobody waits, and another client has the record": (
         Case(commit_of(wait=False), puts=[TAKEN]),
         """
         [active] check commit > put commit 42 > end ahead > end heartbeat > [pending] finish commit 42 Taken
-        > return pending 42
+        > end trace > return pending 42
         """,
     ),
     "interrupted before the claim": (
@@ -333,42 +338,44 @@ CASES: dict[str, tuple[Case, str]] = {
     "interrupted while it is saved": (
         Case(commit_of(), raises={"put": KeyboardInterrupt()}),
         """
-        [active] check commit > put commit 42 > [pending] queue Settle unsaved now > raise KeyboardInterrupt
+        [active] check commit > put commit 42 > [pending] queue Settle unsaved now > end trace > end trace >
+        raise KeyboardInterrupt
         """,
     ),
     "interrupted in the request": (
         Case(commit_of(), KeyboardInterrupt()),
         """
         [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle unsaved now
-        > raise KeyboardInterrupt
+        > end trace > end trace > raise KeyboardInterrupt
         """,
     ),
     "interrupted before the state": (
         Case(commit_of(), committed(42), raises={"end heart": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [pending] queue
-        Settle unsaved now > raise KeyboardInterrupt
+        Settle unsaved now > end trace > end trace > raise KeyboardInterrupt
         """,
     ),
     "interrupted in the report": (
         Case(commit_of(), committed(42), raises={"report": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > queue Settle unsaved now > raise KeyboardInterrupt
+        Settled > queue Settle unsaved now > end trace > end trace > raise KeyboardInterrupt
         """,
     ),
     "interrupted after the report": (
         Case(commit_of(), committed(42), raises={"finish": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > finish commit 42 Settled > finish later commit 42 Settled > raise KeyboardInterrupt
+        Settled > finish commit 42 Settled > finish later commit 42 Settled > end trace > raise
+        KeyboardInterrupt
         """,
     ),
     "interrupted twice in the request": (
         Case(commit_of(), KeyboardInterrupt(), raises={"queue": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > [pending] queue Settle unsaved now
-        > queue Settle unsaved now > raise KeyboardInterrupt
+        > queue Settle unsaved now > end trace > end trace > raise KeyboardInterrupt
         """,
     ),
     "interrupted twice after the report": (
@@ -376,39 +383,39 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
         Settled > finish commit 42 Settled > finish later commit 42 Settled > finish later commit 42 Settled
-        > raise KeyboardInterrupt
+        > end trace > raise KeyboardInterrupt
         """,
     ),
     "charged, interrupted, charged again": (
         Case(commit_twice, committed(42), committed(42), raises={"report": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > queue Settle unsaved now > put commit 42 > send commit > report Settled > finish commit 42
-        Settled > return None
+        Settled > queue Settle unsaved now > end trace > end trace > put commit 42 > send commit > report
+        Settled > finish commit 42 Settled > return None
         """,
     ),
     "rejected, interrupted, rejected again": (
         Case(commit_twice, MISMATCH, MISMATCH, raises={"report": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [rejected] report
-        SettlementRejected > queue Settle unsaved now > put commit 42 > send commit > report
-        SettlementRejected > finish commit 42 Rejected > return None
+        SettlementRejected > queue Settle unsaved now > end trace > end trace > put commit 42 > send commit
+        > report SettlementRejected > finish commit 42 Rejected > return None
         """,
     ),
     "charged, interrupted, no response": (
         Case(commit_twice, committed(42), LOST, raises={"report": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > queue Settle unsaved now > put commit 42 > send commit > put commit 42 may have arrived >
-        queue Settle later > finish commit 42 Unresolved > return None
+        Settled > queue Settle unsaved now > end trace > end trace > put commit 42 > send commit > put
+        commit 42 may have arrived > queue Settle later > finish commit 42 Unresolved > return None
         """,
     ),
     "charged, interrupted, taken by another client": (
         Case(commit_twice, committed(42), puts=[SAVED, TAKEN], raises={"report": KeyboardInterrupt()}),
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [committed] report
-        Settled > queue Settle unsaved now > put commit 42 > finish commit 42 Taken > finish commit 42 Taken
-        > return None
+        Settled > queue Settle unsaved now > end trace > end trace > put commit 42 > finish commit 42 Taken
+        > finish commit 42 Taken > return None
         """,
     ),
     "queued": (
@@ -677,7 +684,7 @@ REPORTS = {
     ],
     "a dry run": [
         f"ShadowSettled({NO_IDS}, trace_id='{GUARD_TRACE}', estimate={T_100}, actual={T_42}, action='work', "
-        "would_deny=False)",
+        "would_deny=True)",
     ],
     "only observed": [
         f"Observed(reservation_id=None, request_id='req-1', trace_id='{GUARD_TRACE}', estimate={T_100}, "
@@ -734,3 +741,18 @@ def test_a_caller_waits_only_for_what_this_client_settles(name: str, waits: bool
     guard = CASES[name][0].run().watched
     assert guard is not None
     assert guard.when_settled().is_set is not waits
+
+
+@pytest.mark.parametrize(
+    ("previous", "arrives", "made_ms"),
+    [
+        (None, True, NOW_MS + 5_000),  # no request of before can have carried it
+        ({"idempotency_key": "k"}, True, NOW_MS),
+        (None, False, None),
+    ],
+)
+def test_the_age_of_a_record_counts_from_the_first_request_that_may_have_arrived(
+    previous: Any, arrives: bool, made_ms: float | None
+) -> None:
+    case = Case(lambda io, guard: queued(io, guard, previous_body=previous), LOST if arrives else UNSENT)
+    assert [record.made and record.made.boot_ms for record in case.run().records] == ([made_ms] if made_ms else [])

@@ -199,12 +199,13 @@ class ScriptedIo:
         Without `is_held` no server could be reached to reserve, or none was to reserve: nothing is held.
         """
         request = request_of(estimate, **options)
-        response = allowed() if is_held or request.shadow else None
-        if observed:
+        response = allowed() if is_held else None
+        if observed or request.shadow:
             response = success(decision="DENY", reason_code="BUDGET_EXCEEDED", affected_scopes=[SCOPE])
-        guard = GuardState(request, "key-1", CallOptions("t" * 32), self.clock_ms, response, observed=observed)
+        its = CallOptions("t" * 32, trace=Trace(self))
+        guard = GuardState(request, "key-1", its, self.clock_ms, response, observed=observed)
         guard.commit_key = "key-2"
-        if is_held and response is not None and not observed:
+        if response is not None and "reservation_id" in response.body:
             begin_heartbeat(self.io, guard, "r1", response)
             assert guard.own_heartbeat is not None
             guard.own_heartbeat.timer = _Noting(self, "heartbeat")
@@ -232,6 +233,22 @@ class _Noting:
 
     def cancel(self) -> None:
         self._io.note(f"end {self._name}")
+
+
+class Trace:
+    """The trace of one guard."""
+
+    def __init__(self, io: ScriptedIo) -> None:
+        self._io = io
+
+    def opened(self, guard: GuardState) -> None:
+        self._io.note(f"trace of {guard.state} guard opens")
+
+    def refused(self, error: BaseException) -> None:
+        self._io.note(f"trace without a guard: {type(error).__name__}")
+
+    def ended(self, guard: GuardState) -> None:
+        self._io.note("end trace")
 
 
 class Ahead:

@@ -190,11 +190,11 @@ async def _release(io: Io, release: Release, earlier: int) -> Step:
     """Release a reservation: a few tries, then the budget returns when the lease ends."""
     outcome = await io.send(release_call_of(release))
     if is_released(outcome):
-        io.report("Released", release, reason=release.reason)
+        io.report("Released", release, trace_id=release.options.trace_id, reason=release.reason)
         return Done()
     assert not isinstance(outcome, Success)
     if is_final(outcome) or earlier + 1 >= RELEASE_TRIES:
-        io.report("ReleaseFailed", release, detail=describe(outcome), retrying=False)
+        io.report("ReleaseFailed", release, trace_id=release.options.trace_id, detail=describe(outcome), retrying=False)
         return Done() if is_final(outcome) else None
     return Later(describe(outcome), may_have_taken_effect(outcome))
 
