@@ -168,8 +168,7 @@ def _attempt_hook(cls: Any, meter: Meter, caller: Caller) -> dict[str, Any]:
         try:
             return await caller.result(send(self, http_request, *args, **how))
         except Exception as error:
-            if attempts.call.charges_lost:
-                await attempts.failed(caller, None, error)
+            await attempts.failed(caller, None, error)
             raise
 
     return {name: caller.method(once)}
