@@ -34,11 +34,13 @@ def test_closing_a_client_before_its_first_request_closes_it() -> None:
     client.close()
 
 
-def test_closing_an_async_client_before_its_first_request_closes_it() -> None:
+@pytest.mark.parametrize("of_operations", [False, True])
+def test_closing_an_async_client_before_its_first_request_closes_it(of_operations: bool) -> None:
     client = make()
-    asyncio.run(client.aclose())
+    closes = client.aio if of_operations else client
+    asyncio.run(closes.aclose())
     assert_closed(client)
-    asyncio.run(client.aclose())
+    asyncio.run(closes.aclose())
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -56,6 +57,30 @@ def test_a_view_shows_each_option_also_if_it_is_zero(described: cycles.Cycles) -
     assert {name: view.describe()["settings"][name] for name in options} == options
     shown = ", timeout=1.5, lease_policy=warn, max_retries=0, overage_policy=REJECT>"
     assert repr(view) == repr(described).removesuffix(">") + shown
+
+
+def test_a_description_names_callables_and_own_http_clients_by_their_kind() -> None:
+    with httpx.Client() as http:
+        settings: dict[str, Any] = {"base_url": "http://localhost:1", "journal": False}
+        both: dict[str, Any] = {"http_client": http, "async_http_client": httpx.AsyncClient()}
+        with cycles.Cycles(api_key=lambda: "secret", approve=print, approve_above=0.5, **settings, **both) as client:
+            found = client.describe()
+        one = cycles.Cycles(api_key="k", **settings, http_client=http)
+    names = ("journal", "journal_dir", "approve", "approve_above", "journal_store", "max_retries")
+    assert {name: found["settings"][name] for name in names} == {
+        "journal": False,
+        "journal_dir": None,
+        "approve": "a callable",
+        "approve_above": 0.5,
+        "journal_store": None,
+        "max_retries": 1,
+    }
+    assert not {"base_url", "api_key", "default_headers", "tenant"} & found["settings"].keys()
+    assert (found["api_key"], found["http_client"], found["subject"]) == ("a callable", "Client, AsyncClient", {})
+    assert (found["version"], found["headers"]) == (cycles.__version__, [])
+    assert (one.describe()["http_client"], repr(one)) == ("Client", "<Cycles http://localhost:1>")
+    one.close()
+    assert one.describe()["closed"] is True
 
 
 @pytest.mark.parametrize("level", ["info", "debug", "INFO"])

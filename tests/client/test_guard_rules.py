@@ -103,6 +103,7 @@ async def test_entering_a_settled_guard_is_rejected(world: World) -> None:
     with pytest.raises(cycles.GuardFinalizedError, match=r"cannot enter: .* has ended \(commit\); reserve again"):
         async with world.enter(guard):
             raise AssertionError("never runs")
+    assert cycles.current_guard() is None
 
 
 async def test_entering_a_guard_inside_its_own_block_is_rejected_and_does_not_end_it(world: World) -> None:

@@ -125,6 +125,26 @@ async def test_the_lease_policy_is_that_of_attach_or_else_that_of_the_detached_g
     assert spent(server) == 4
 
 
+@pytest.mark.parametrize(
+    ("actual", "message"),
+    [
+        (5, "actual must be an Amount or a callable, got 5"),
+        (cycles.usd(1), "actual must be in the unit of the estimate, TOKENS: got $1.00"),
+    ],
+)
+async def test_a_wrong_actual_is_rejected_before_the_lease_is_extended(
+    world: World, server: Any, actual: Any, message: str
+) -> None:
+    guard = await world.acquire(reserve(world))
+    token, row = guard.detach(), await world.get(world.operations.reservation(guard.reservation_id))
+    sent = len(server.requests)
+    for given in (token, row):
+        with pytest.raises(cycles.InvalidRequestError) as caught:
+            world.client.attach(given, actual=actual)
+        assert str(caught.value) == message
+    assert len(server.requests) == sent
+
+
 async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     guard.usage.add(tokens_input=5, tokens_cached_input=3, model_version="m", custom={"images": 1})

@@ -67,6 +67,68 @@ def test_other_metadata_is_read_at_each_call(metadata: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ttl_ms", 5_000),
+        ("grace_period_ms", 5),
+        ("overage_policy", "REJECT"),
+        ("metadata", {"a": "b"}),
+        ("idempotency_key", "k"),
+        ("lease_policy", "cancel"),
+        ("shadow", True),
+        ("on_unavailable", "allow"),
+        ("wait", 1.0),
+        ("on_observed", "run"),
+        ("observe", True),
+        ("timeout", 1.0),
+        ("extra_headers", {"X-Team": "red"}),
+        ("settle", "background"),
+        ("subject", {"agent": "bot"}),
+        ("action", ("llm.completion", "o3")),
+    ],
+)
+def test_an_option_counts_after_a_call_without_it_and_not_for_the_next_one(
+    ours: cycles.Cycles, name: str, value: Any
+) -> None:
+    usual = getattr(_request(ours, ESTIMATE), name)
+    expected = {
+        "subject": cycles.Subject(tenant="acme", agent="bot"),
+        "action": cycles.Action("llm.completion", "o3"),
+    }.get(name, value)
+    found = [getattr(_request(ours, ESTIMATE, **options), name) for options in ({name: value}, {name: value}, {})]
+    assert usual != expected
+    assert found == [expected, expected, usual]
+
+
+TAGS = ["a"]
+HAVE_KEYS: list[tuple[bool, dict[str, Any]]] = [
+    (True, {}),
+    (True, {"subject": cycles.Subject(agent="bot")}),
+    (True, {"metadata": {"a": "b"}}),
+    (True, {"metadata": {"a": "x" * (LONGEST_METADATA - 1)}}),
+    (False, {"metadata": {"a": "x" * LONGEST_METADATA}}),
+    (False, {"metadata": {5: "x"}}),
+    (False, {"metadata": 5}),
+    (False, {"action": [*ACTION]}),
+    (False, {"action": (*ACTION, TAGS)}),
+    (False, {"ttl_ms": True}),
+    (False, {"subject": {"agent": "bot"}}),
+    (False, {"subject": cycles.Subject(agent="bot", dimensions={"a": "b"})}),
+    (False, {"others": (None, 0)}),
+]
+
+
+@pytest.mark.parametrize(("has_key", "changes"), HAVE_KEYS, ids=repr)
+def test_only_a_call_whose_values_cannot_change_has_a_key(has_key: bool, changes: dict[str, Any]) -> None:
+    given = {"action": ACTION, "subject": None, "ttl_ms": 60_000, "metadata": None, "others": (None, None), **changes}
+    assert (cache_key(estimate=ESTIMATE, choices=(), **given) is not None) is has_key
+    with cycles.subject(agent="around"):
+        assert (cache_key(estimate=ESTIMATE, choices=(), **given) is not None) is has_key
+    with cycles.subject(dimensions={"team": "a"}):
+        assert cache_key(estimate=ESTIMATE, choices=(), **given) is None
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"ttl_ms": 60_000.0},

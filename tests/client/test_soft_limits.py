@@ -100,6 +100,15 @@ def test_a_scope_without_an_allocated_amount_has_no_fraction(server: cycles.Embe
         assert seen == []
 
 
+def test_the_whole_budget_is_a_threshold_too(server: cycles.EmbeddedServer) -> None:
+    with server.client() as client:
+        seen: list[BudgetThreshold] = []
+        client.on_threshold((0.95, 1), seen.append)
+        for amount in (96, 4):
+            client.reserve(cycles.usd(amount), action=ACTION).acquire().commit(cycles.usd(amount))
+        assert [event.threshold for event in seen] == [0.95, 1.0]
+
+
 def test_a_threshold_is_reported_in_async_code_too(server: cycles.EmbeddedServer) -> None:
     async def main() -> list[float]:
         async with server.client() as client:

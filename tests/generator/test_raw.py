@@ -124,6 +124,30 @@ def test_a_write_is_repeated_once_with_its_key() -> None:
     assert sent[0] == sent[1]
 
 
+@pytest.mark.parametrize(("body", "attempts"), [({"reason": "done"}, 1), ({"idempotency_key": "k"}, 2)])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_write_without_a_key_is_sent_once(
+    monkeypatch: pytest.MonkeyPatch, is_async: bool, body: Json, attempts: int
+) -> None:
+    """A regenerated protocol may have such an operation; the changed schema says that a release needs no key."""
+    for schemas in (protocol.SCHEMAS, TABLES.schemas):
+        monkeypatch.setitem(schemas, "ReleaseRequest", {**protocol.SCHEMAS["ReleaseRequest"], "required": []})
+    arguments: Json = {"reservation_id": "r1", "body": body}
+
+    async def later(connected: Connected) -> None:
+        async with connected:
+            await connected.client.aio.raw("releaseReservation", **arguments)
+
+    connected = Connected(Server(TABLES, lambda name, body: httpx.Response(503)))
+    with pytest.raises(cycles.ServerError):
+        if is_async:
+            asyncio.run(later(connected))
+        else:
+            with connected:
+                connected.client.raw("releaseReservation", **arguments)
+    assert len(connected.server.requests) == attempts
+
+
 def test_an_operation_without_a_response_body_returns_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A regenerated protocol may have such an operation; the changed tables say that a release returns 204."""
     entry = {**protocol.OPERATIONS["releaseReservation"], "success": 204, "response": None}

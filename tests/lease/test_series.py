@@ -66,11 +66,17 @@ def test_a_part_that_is_old_enough_is_followed_by_another(client: cycles.Cycles)
     assert {first.state, second.state} == {"committed"}
 
 
-def test_a_part_lasts_four_ttls_by_default(client: cycles.Cycles, still: StillTime) -> None:
-    with client.lease_series(cycles.tokens(100), action=ACTION, ttl_ms=10_000) as series:
+@pytest.mark.parametrize(
+    ("options", "lasts_s"),
+    [({}, 240), ({"ttl_ms": 10_000}, 40), ({"part_ms": 7_000}, 7), ({"ttl_ms": 10_000, "part_ms": 50_000}, 50)],
+)
+def test_a_part_lasts_four_ttls_by_default(
+    client: cycles.Cycles, still: StillTime, options: Any, lasts_s: float
+) -> None:
+    with client.lease_series(cycles.tokens(100), action=ACTION, **options) as series:
         first = series.next()
         first.spend(cycles.tokens(1))
-        still.move(39.0)
+        still.move(lasts_s - 1.0)
         assert series.next() is first
         still.move(1.0)
         assert series.next() is not first
@@ -95,6 +101,30 @@ def test_a_series_that_raises_commits_what_is_spent(server: EmbeddedServer, clie
         raise ValueError("mine")
     assert spent(server) == 30
     assert series.guard is None
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_part_without_spend_has_no_settlement(client: cycles.Cycles, is_async: bool) -> None:
+    async def main(series: Any) -> Any:
+        async with series as parts:
+            await parts.next()
+            await parts.next()
+            assert (parts.settlements, parts.spent) == ([], None)
+            (await parts.next()).spend(cycles.tokens(3))
+        return parts
+
+    def run(series: Any) -> Any:
+        with series as parts:
+            parts.next()
+            parts.next()
+            assert (parts.settlements, parts.spent) == ([], None)
+            parts.next().spend(cycles.tokens(3))
+        return parts
+
+    series = client.lease_series(cycles.tokens(100), action=ACTION, part_ms=0)
+    with pytest.warns(cycles.UncommittedGuardWarning):
+        parts = asyncio.run(main(series)) if is_async else run(series)
+    assert ([each.actual for each in parts.settlements], parts.spent) == ([cycles.tokens(3)], cycles.tokens(3))
 
 
 def test_an_empty_budget_ends_the_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
