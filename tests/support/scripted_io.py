@@ -33,8 +33,8 @@ TTL_MS = 60_000
 SCOPE = "tenant:acme"
 
 
-def success(**body: Any) -> Success:
-    received_s = NOW_MS / 1000
+def success(*, after_ms: float = 0, **body: Any) -> Success:
+    received_s = (NOW_MS + after_ms) / 1000
     return Success(body, "req-1", "trace-1", received_s, received_s, json.dumps(body).encode())
 
 
@@ -43,8 +43,9 @@ def allowed(**changes: Any) -> Success:
     return success(**{**body, "remaining_ttl_ms": TTL_MS, **changes})
 
 
-def extended(remaining_ms: int = TTL_MS) -> Success:
-    return success(status="ACTIVE", expires_at_ms=NOW_MS + remaining_ms, remaining_ttl_ms=remaining_ms)
+def extended(after_ms: float = 0, remaining_ms: int | None = TTL_MS) -> Success:
+    expires_at_ms = NOW_MS + int(after_ms) + (remaining_ms or TTL_MS)
+    return success(after_ms=after_ms, status="ACTIVE", expires_at_ms=expires_at_ms, remaining_ttl_ms=remaining_ms)
 
 
 def committed(amount: int) -> Success:
@@ -91,6 +92,7 @@ class ScriptedIo:
         self.work: list[Any] = []
         self.records: list[Record] = []
         self.unfinished: frozenset[str] = frozenset()
+        self.begun: list[str] = []
 
     @property
     def io(self) -> Io:
@@ -193,13 +195,21 @@ class ScriptedIo:
         self.events.append(event_of(name, ids, members))
         self.note(f"report {name}")
 
-    def guard(self, estimate: int = 100, *, is_held: bool = True, observed: bool = False, **options: Any) -> GuardState:
+    def guard(
+        self,
+        estimate: int = 100,
+        *,
+        is_held: bool = True,
+        observed: bool = False,
+        remaining_ms: Any = TTL_MS,
+        **options: Any,
+    ) -> GuardState:
         """Return a guard with a heartbeat and with spend that is written ahead, whose steps are noted from now on.
 
         Without `is_held` no server could be reached to reserve, or none was to reserve: nothing is held.
         """
         request = request_of(estimate, **options)
-        response = allowed() if is_held else None
+        response = allowed(remaining_ttl_ms=remaining_ms) if is_held else None
         if observed or request.shadow:
             response = success(decision="DENY", reason_code="BUDGET_EXCEEDED", affected_scopes=[SCOPE])
         its = CallOptions("t" * 32, trace=Trace(self))
@@ -211,6 +221,7 @@ class ScriptedIo:
             guard.own_heartbeat.timer = _Noting(self, "heartbeat")
             guard.ahead = Ahead(self)
         self.watched = guard
+        self.begun = list(self.steps)
         self.steps.clear()
         return guard
 
