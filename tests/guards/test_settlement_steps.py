@@ -16,9 +16,11 @@ from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import NO_OPTIONS
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record
-from cycles._flows.commit import commit, record_of, settle_record
+from cycles._core.settlement.settlement import Settled, Settlement
+from cycles._flows.commit import ahead_record, commit, record_of, settle_record
 from cycles._flows.guard_state import GuardState
-from cycles._flows.settle import event_record, settle_later, settle_queued
+from cycles._flows.io import run
+from cycles._flows.settle import conclude, event_record, settle_later, settle_queued
 from tests.support.scripted_io import (
     LOST,
     NOW_MS,
@@ -48,7 +50,9 @@ def reservation(status: str, amount: int | None = None) -> Outcome:
     body: dict[str, Any] = {"reservation_id": "r1", "status": status, "idempotency_key": "key-1"}
     body |= {"created_at_ms": 1, "expires_at_ms": 2, "scope_path": "tenant:acme", "affected_scopes": ["tenant:acme"]}
     body |= {"subject": {"tenant": "acme"}, "action": {"kind": "test", "name": "work"}, "reserved": tokens(100)}
-    return success(**body, **({} if amount is None else {"committed": tokens(amount)}))
+    if amount is not None:
+        body["committed"] = tokens(amount)
+    return success(**body)
 
 
 async def commit_twice(io: ScriptedIo, guard: GuardState) -> None:
@@ -76,15 +80,15 @@ def later(io: ScriptedIo, guard: GuardState) -> Coroutine[Any, Any, Any]:
 
 class Case:
     def __init__(self, act: Act, *responses: Outcome | BaseException, guard: Any = None, **script: Any) -> None:
-        self._act = act
-        self._script = (responses, script)
-        self._guard = guard or {}
+        self.act = act
+        self.script = (responses, script)
+        self.guard = guard or {}
 
     def run(self) -> ScriptedIo:
-        responses, script = self._script
+        responses, script = self.script
         io = ScriptedIo(responses, **script)
-        guard = io.guard(**self._guard)
-        io.run(self._act(io, guard))
+        guard = io.guard(**self.guard)
+        io.run(self.act(io, guard))
         return io
 
 
@@ -756,3 +760,58 @@ def test_the_age_of_a_record_counts_from_the_first_request_that_may_have_arrived
 ) -> None:
     case = Case(lambda io, guard: queued(io, guard, previous_body=previous), LOST if arrives else UNSENT)
     assert [record.made and record.made.boot_ms for record in case.run().records] == ([made_ms] if made_ms else [])
+
+
+@pytest.mark.parametrize(("since_ms", "kept_ms"), [(None, None), (NOW_MS + 1_000, NOW_MS + 1_000)])
+def test_an_event_that_is_held_back_gets_its_time_when_it_is_first_sent(
+    since_ms: int | None, kept_ms: int | None
+) -> None:
+    if since_ms is None:
+        io = CASES["the event is held back"][0].run()
+    else:
+        waits = Case(
+            lambda io, guard: queued(io, guard, mode="event", event_since_ms=since_ms), TOO_MUCH, puts=[HELD_BACK]
+        )
+        io = waits.run()
+    (work,) = io.work
+    assert (work.record.mode, work.record.event_since_ms, work.is_saved) == ("event", kept_ms, False)
+
+
+@pytest.mark.parametrize(("passed_ms", "latency_ms"), [(-5, 0), (0, 0), (0.4, 0), (1, 1), (1_500.6, 1_501)])
+def test_a_commit_reports_how_long_its_guard_was_open(passed_ms: float, latency_ms: int) -> None:
+    io = ScriptedIo()
+    guard = io.guard()
+    io.clock_ms += passed_ms
+    record = record_of(io.io, guard, T(42), None, {})
+    assert record.body["metrics"] == {"latency_ms": latency_ms}
+    guard.usage.add(tokens_input=3)
+    assert record_of(io.io, guard, T(42), None, {}).body["metrics"] == {"latency_ms": latency_ms, "tokens_input": 3}
+    given = cycles.Metrics(tokens_input=4)
+    assert record_of(io.io, guard, T(42), given, {}).body["metrics"] == {"tokens_input": 4}
+
+
+@pytest.mark.parametrize("name", ["the server charges it", "another client has the record", "nobody waits"])
+def test_who_waits_for_a_settlement_finds_the_settlement(name: str) -> None:
+    case = CASES[name][0]
+    responses, script = case.script
+    io = ScriptedIo(responses, **script)
+    guard = io.guard()
+    seen: list[Any] = []
+    guard.when_settled().on_set(lambda: seen.append((guard.state, guard.settlement and guard.settlement.actual)))
+    run(case.act(io, guard))
+    if not seen:  # the background settles it
+        conclude(io.io, io.work[0].record, Settled(Settlement(status="committed", actual=T(42))), guard)
+    assert seen == [("pending" if name == "another client has the record" else "committed", T(42))]
+
+
+@pytest.mark.parametrize(
+    ("sent", "marks"), [(False, {"of": "settings"}), (True, {"of": "settings", "actual_source": "estimate"})]
+)
+def test_spend_is_written_ahead_under_the_key_of_the_later_commit(sent: bool, marks: dict[str, str]) -> None:
+    io = ScriptedIo()
+    guard = io.guard(settlement_metadata={"of": "settings"})
+    guard.commit_key = None
+    first, second = (ahead_record(io.io, guard, T(amount), sent=sent) for amount in (1, 2))
+    commit_key = record_of(io.io, guard, T(3), None, {}).body["idempotency_key"]
+    assert {first.body["idempotency_key"], second.body["idempotency_key"]} == {commit_key}
+    assert (second.body["metadata"], second.sent, second.body["actual"]) == (marks, sent, tokens(2))

@@ -183,7 +183,7 @@ class ScriptedIo:
         return self.takes or not isinstance(work, Settle)
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
-        return CallOptions("t" * 32)
+        return CallOptions("t" * 32, trace=Trace(self))
 
     async def approve(self, request: ReserveRequest) -> None:
         self.note("approve")
@@ -194,6 +194,10 @@ class ScriptedIo:
     def report(self, name: str, ids: object = None, **members: Any) -> None:
         self.events.append(event_of(name, ids, members))
         self.note(f"report {name}")
+
+    def take(self, guard: GuardState) -> None:
+        """Note that a guard has an owner."""
+        self.note("take")
 
     def guard(
         self,
