@@ -89,7 +89,7 @@ def model_of(path: str, body: Mapping[str, Any]) -> str | None:
 def number_at(body: Mapping[str, Any], name: str) -> int | None:
     found: Any = body
     for part in name.split("."):
-        found = found.get(part) if found is body or isinstance(found, Mapping) else None
+        found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
@@ -163,6 +163,6 @@ def with_other_limits(
             holder[inner or outer] = wanted
         elif number_at(body, name) is not None:
             del holder[inner or outer]
-        if inner and holder:
+        if inner and (holder or outer in changed):
             changed[outer] = holder
     return changed

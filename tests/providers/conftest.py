@@ -8,13 +8,16 @@ import inspect
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import cycles
 from cycles.testing import FakeProvider
 from tests.support.requests import Requests
+
+if TYPE_CHECKING:
+    from tests.providers.ledgers import Ledger
 
 BOOK = cycles.PriceBook({"m": cycles.Price("1", "10", cached_input="0.1"), "dear": cycles.Price("100", "1000")})
 """A token that is read costs 100 microcents, one that is written 1,000."""
@@ -115,6 +118,17 @@ def desk() -> Iterator[Desk]:
         made = Desk(provider)
         yield made
         made.close()
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    from tests.providers.ledgers import Ledger
+
+    budgets: list[Any] = [cycles.usd(1000), cycles.tokens(10**9)]
+    with cycles.EmbeddedServer(budgets={"tenant:acme": budgets}) as server:
+        client = server.client(tenant="acme", journal=False)
+        yield Ledger(server, client)
+        client.close()
 
 
 class Sdk:
