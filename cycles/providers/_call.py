@@ -124,7 +124,7 @@ class Call:
         self.hide_usage = False
         self.notes: dict[str, str] = {}  # metadata: the project, the agent behind its parents, the run
         self.agent: str | None = None  # whose call it is, for the subject
-        self.flat = False  # it costs what is reserved: the model has no price
+        self.flat = endpoint is None  # it costs what is reserved: nothing has a price for it
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
