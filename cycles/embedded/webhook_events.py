@@ -12,7 +12,17 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from cycles.embedded.records import AdminInfo, ApiKey, Body, Budget, Record, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import (
+    AdminInfo,
+    ApiKey,
+    Body,
+    Budget,
+    BudgetWindow,
+    Record,
+    Reservation,
+    StoredResponse,
+    Tenant,
+)
 
 Change: TypeAlias = tuple[Record | None, Record | None]
 """A record before and after a change; None if there is none."""
@@ -72,6 +82,8 @@ def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[E
         form: Returns the request that caused the change; called only if its response was stored.
     """
     settled = next((after for _, after in changes if isinstance(after, Reservation)), None)
+    if any(isinstance(after, BudgetWindow) for _, after in changes):
+        form = dict  # the clock began a window: the request that found it did not ask for it
     for before, after in changes:
         if isinstance(after, Reservation) and isinstance(before, Reservation):
             yield from _expired(before, after)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from cycles.embedded.records import AdminInfo, ApiKey, Budget, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import AdminInfo, ApiKey, Budget, BudgetWindow, Reservation, StoredResponse, Tenant
 from cycles.embedded.webhook_events import drafts_of, is_event_type, timestamp
 
 A = "tenant:acme/agent:bot"
@@ -81,6 +81,12 @@ def test_a_budget_that_the_operator_changes(
         common = {"scope": A, "unit": "TOKENS", "previous_state": state(BUDGET), "new_state": state(after)}
         assert data.items() >= {**common, "reason": "why"}.items()
         assert data.get("spent_override_provided") == (False if data["operation"] == "RESET_SPENT" else None)
+
+
+@pytest.mark.parametrize("form", [{}, {"action": {"kind": "a", "name": "b"}}, {"operation": "CREDIT", "reason": "why"}])
+def test_a_budget_that_begins_again_is_not_changed_by_the_request_that_found_it(form: dict[str, Any]) -> None:
+    window = BudgetWindow(scope=A, unit="TOKENS", period="day", timezone="UTC", ends_ms=1)
+    assert drafts((BUDGET, evolve(BUDGET, spent=0)), (None, window), form=form) == []
 
 
 def test_a_budget_that_is_active_again_and_one_whose_debt_is_repaid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import cycles
+from cycles.embedded.http import Request
 from cycles.embedded.windows import PERIODS, edge_text, end_of
 
 BERLIN = "Europe/Berlin"
@@ -72,6 +74,21 @@ def test_what_was_spent_begins_at_zero_at_each_edge_of_both_changes_of_summer_ti
             clock.advance(1)
             _spend(client, "4")
             assert server.spent("tenant:acme") == cycles.usd(4)
+
+
+@pytest.mark.parametrize("operation", ["decide", "reservations"])
+def test_the_first_request_after_an_edge_gets_its_response(operation: str) -> None:
+    clock = cycles.ManualClock(ms("2026-11-29T23:59:50Z"))
+    with cycles.EmbeddedServer({"tenant:acme": cycles.window(cycles.usd(5), "day")}, clock=clock) as server:
+        with server.client(journal=False) as client:
+            _spend(client, "2")
+        headers = {"x-cycles-api-key": server.api_key, "content-type": "application/json"}
+        clock.advance(10_000)
+        body = json.dumps({"idempotency_key": "k", "subject": {"tenant": "acme"}, "action": {"kind": "a", "name": "b"},
+                           "estimate": {"unit": "USD_MICROCENTS", "amount": 1}}).encode()  # fmt: skip
+        response, _ = server.handle(Request(method="POST", target=f"/v1/{operation}", headers=headers, body=body))
+        assert response is not None
+        assert (response.status, server.spent("tenant:acme"), server.webhooks.events()) == (200, cycles.usd(0), [])
 
 
 def _spend(client: cycles.Cycles, dollars: str) -> None:
