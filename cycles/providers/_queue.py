@@ -338,14 +338,12 @@ class Admissions:
                 admissions._wake(one)
 
     def _wake(self, one: InFlight | None) -> None:
-        needed = False
         for queue in self._all():
             if queue.is_needed:
                 queue.changed(one)
             if queue.has_waiting:
-                needed = True
                 queue.wake()
-        if not needed:
+        if not any(queue.has_waiting for queue in self._all()):
             _waiting.discard(self)
             if any(queue.has_waiting for queue in self._all()):  # joined in between
                 _waiting.add(self)

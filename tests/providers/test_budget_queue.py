@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 import cycles
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles.providers import _queue
-from cycles.providers._queue import Admissions, BudgetQueue, Source, Ticket, pays
+from cycles.providers._queue import Admissions, BudgetQueue, Source, Ticket, admissions_of, pays
+from tests.providers.conftest import collect
+from tests.support.inside import runtime_of
+from tests.support.waiting import PATIENCE_S
 
 SERVER = "http://server"
 
@@ -243,6 +247,91 @@ def test_queues_that_nothing_needs_are_dropped(clock: Clock, monkeypatch: pytest
     assert admissions.queue_of(waiting) is kept
     queues: Callable[[], list[BudgetQueue]] = operator.attrgetter("_all")(admissions)
     assert len(queues()) <= 3
+
+
+def test_queues_with_waiting_calls_are_kept_and_looked_at_seldom(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_queue, "MOST_QUEUES", 2)
+    admissions, counts = Admissions(SERVER, clock, lambda: False), list[int]()
+    queues: Callable[[], list[BudgetQueue]] = operator.attrgetter("_all")(admissions)
+    for name in ("kept", "kept too", "a", "b", "c", "d"):
+        each = ticket()
+        queue = admissions.join(request(name), (), each)
+        if not name.startswith("kept"):
+            queue.leave(each)
+        counts.append(len(queues()))
+    assert counts == [1, 2, 3, 4, 3, 4]  # the third finds none to drop, so the next look is at 4
+
+
+def test_a_queue_that_was_empty_begins_again(queue: BudgetQueue, clock: Clock) -> None:
+    first, sources = ticket(), (Source("a", 5, 3),)
+    queue.join(first)
+    queue.see(sources)
+    queue.note_idle(sources)
+    assert queue.idle == 8
+    queue.leave(first)
+    clock.now += 5
+    queue.join(first)
+    assert [queue.idle, queue.since_ms] == [None, clock.now]
+    clock.now += 5
+    queue.see(sources)  # as if it was new
+    assert queue.since_ms == clock.now
+    queue.note_stuck(sources)
+    queue.note_idle(sources)  # a hold that does not end may end for others
+    queue.leave(first)
+    clock.now += 5
+    queue.join(first)
+    assert [queue.idle, queue.since_ms] == [8, clock.now - 5]
+
+
+@pytest.mark.parametrize(
+    ("held", "left", "is_needed"), [(0, 3, False), (None, 3, False), (1, 1, True), (1, 2, True), (2, 1, False)]
+)
+def test_what_counts_as_spent_does_so_until_less_is_held(
+    queue: BudgetQueue, held: int | None, left: int, is_needed: bool
+) -> None:
+    queue.note_stuck((Source("a", 5, held),))
+    queue.see((Source("a", 5, None), Source("b", 5, 0), Source("a", 5, left)))
+    assert queue.is_needed is is_needed
+
+
+def test_a_call_of_the_moment_in_which_a_hold_was_noted_frees_it(queue: BudgetQueue, clock: Clock) -> None:
+    admissions = Admissions(SERVER, clock, lambda: False)
+    admissions.opened("now", request(), ())
+    queue.note_stuck((Source("tenant:acme/agent:a", 5, 3),))
+    assert queue.is_needed
+    queue.changed(admissions.closed("now"))
+    assert not queue.is_needed
+
+
+def test_what_a_caller_holds_of_a_limit_of_its_run(clock: Clock) -> None:
+    admissions, limit, other = Admissions(SERVER, clock, lambda: False), object(), object()
+    limits: Any = (limit,)
+    sources = (Source(limit, 9, 9), Source(other, 9, 9))
+    admissions.opened("a", request("a", 3), limits)
+    admissions.opened("b", request("b", 4), limits)
+    admissions.opened("c", request("c", 5), ())
+    assert admissions.own_holds(sources, by_task=False) == {limit: 7}
+    assert admissions.own_holds(sources, by_task=False, enclosing=request("d", 6)) == {limit: 7}
+    assert admissions.own_holds(sources, by_task=True) == {}  # no task runs
+
+
+def test_what_an_ended_thread_has_opened_is_of_no_caller(clock: Clock) -> None:
+    admissions = Admissions(SERVER, clock, lambda: False)
+    sources = (Source("tenant:acme", 9, 9),)
+    thread = threading.Thread(target=admissions.opened, args=("a", request("a", 3), ()))
+    thread.start()
+    thread.join(PATIENCE_S)
+    del thread
+    collect()
+    assert [admissions.own_holds(sources, by_task=by_task) for by_task in (False, True)] == [{}, {}]
+
+
+def test_the_admissions_of_a_client_are_made_once() -> None:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}) as server, server.client(tenant="acme") as client:
+        runtime = runtime_of(client)
+        admissions = admissions_of(runtime)
+        assert (admissions_of(runtime) is admissions, admissions.is_closed) == (True, False)
+    assert admissions.is_closed
 
 
 def test_a_stop_ends_all_waits(clock: Clock) -> None:
