@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,6 +15,7 @@ from cycles._core.lease.planner import Stop, StopReason
 from cycles._core.messages.outcome import Outcome
 from cycles._core.settlement.lifecycle import Dropped
 from cycles._flows.block_end import end_at_estimate, end_block, end_later
+from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import run
@@ -601,3 +603,44 @@ def test_the_warning_of_a_block_without_an_amount_names_the_line_of_the_caller()
     with pytest.warns(cycles.UncommittedGuardWarning) as warned:
         run(end_block(io.io, io.guard(), None))
     assert [each.filename for each in warned] == [__file__]
+
+
+@pytest.mark.parametrize("first", ["commit", "release"])
+@pytest.mark.parametrize("second", ["commit", "release"])
+def test_a_second_end_while_the_first_one_is_sent_sends_nothing(first: str, second: str) -> None:
+    io = ScriptedIo([committed(42), RELEASED])
+    guard = io.guard()
+    ends: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "commit": lambda: commit(io.io, guard, T(42), wait=True),
+        "release": lambda: release(io.io, guard, "over"),
+    }
+
+    def end_again() -> None:
+        with pytest.raises(cycles.GuardFinalizedError, match=f"cannot {second}: .* already ended .{first}.; nothing"):
+            run(ends[second]())
+
+    io.acts[f"send {first}"] = end_again
+    if first == "release":
+        io.responses.reverse()
+    run(ends[first]())
+    assert io.work == []
+    assert [call.operation.removesuffix("Reservation") for call in io.calls] == [first]
+
+
+@pytest.mark.parametrize("lease_policy", ["warn", "fail_on_finalize", "cancel"])
+@pytest.mark.parametrize("in_block", [True, False])
+@pytest.mark.parametrize("end", ["commit", "release"])
+def test_the_loss_of_a_lease_is_raised_after_the_end_of_a_guard_without_a_block(
+    lease_policy: Any, in_block: bool, end: str
+) -> None:
+    io = ScriptedIo([committed(42) if end == "commit" else RELEASED])
+    guard = io.guard(lease_policy=lease_policy)
+    assert guard.own_heartbeat is not None
+    lose_lease(io.io, guard.own_heartbeat, Stop(StopReason.EXPIRED, "it is over"))
+    guard.in_block = in_block
+    ends = commit(io.io, guard, T(42), wait=True) if end == "commit" else release(io.io, guard, None)
+    raises = lease_policy != "warn" and not in_block
+    with pytest.raises(cycles.LeaseLostError) if raises else contextlib.nullcontext():
+        run(ends)
+    assert guard.state == ("committed" if end == "commit" else "released")
+    assert len(io.calls) == 1

@@ -16,11 +16,9 @@ from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import NO_OPTIONS
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record
-from cycles._core.settlement.settlement import Settled, Settlement
 from cycles._flows.commit import ahead_record, commit, record_of, settle_record
 from cycles._flows.guard_state import GuardState
-from cycles._flows.io import run
-from cycles._flows.settle import conclude, event_record, settle_later, settle_queued
+from cycles._flows.settle import event_record, settle_later, settle_queued
 from tests.support.scripted_io import (
     LOST,
     NOW_MS,
@@ -204,6 +202,13 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         [active] check commit > put commit 42 > end ahead > send commit > end heartbeat > [rejected] report
         SettlementRejected > finish commit 42 Rejected > end trace > raise IdempotencyMismatchError
+        """,
+    ),
+    "all of the estimate is rejected": (
+        Case(commit_of(100), TOO_MUCH),
+        """
+        [active] check commit > put commit 100 > end ahead > send commit > end heartbeat > [rejected] report
+        SettlementRejected > finish commit 100 Rejected > end trace > raise BudgetExceededError
         """,
     ),
     "the labels are rejected": (
@@ -790,18 +795,28 @@ def test_a_commit_reports_how_long_its_guard_was_open(passed_ms: float, latency_
     assert record_of(io.io, guard, T(42), given, {}).body["metrics"] == {"tokens_input": 4}
 
 
-@pytest.mark.parametrize("name", ["the server charges it", "another client has the record", "nobody waits"])
-def test_who_waits_for_a_settlement_finds_the_settlement(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("the server charges it", ("committed", T(42), None)),
+        ("another client has the record", ("pending", T(42), None)),
+        ("the whole amount is rejected", ("rejected", None, "IDEMPOTENCY_MISMATCH")),
+    ],
+)
+def test_who_waits_for_a_settlement_finds_its_outcome(name: str, found: tuple[Any, ...]) -> None:
     case = CASES[name][0]
     responses, script = case.script
     io = ScriptedIo(responses, **script)
     guard = io.guard()
     seen: list[Any] = []
-    guard.when_settled().on_set(lambda: seen.append((guard.state, guard.settlement and guard.settlement.actual)))
-    run(case.act(io, guard))
-    if not seen:  # the background settles it
-        conclude(io.io, io.work[0].record, Settled(Settlement(status="committed", actual=T(42))), guard)
-    assert seen == [("pending" if name == "another client has the record" else "committed", T(42))]
+
+    def look() -> None:
+        actual, code = guard.settlement and guard.settlement.actual, guard.rejection and guard.rejection.code
+        seen.append((guard.state, actual, code))
+
+    guard.when_settled().on_set(look)
+    io.run(case.act(io, guard))
+    assert seen == [found]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,10 @@ class ScriptedIo:
         self.records: list[Record] = []
         self.unfinished: frozenset[str] = frozenset()
         self.begun: list[str] = []
+        self.folds: dict[str, str] = {}
+        """Sequences of steps that `story` names."""
+        self.others_run: Callable[[], object] = lambda: None
+        """Called when a caller waits for a signal that is not set: other threads run meanwhile."""
 
     @property
     def io(self) -> Io:
@@ -115,7 +119,10 @@ class ScriptedIo:
 
     @property
     def story(self) -> str:
-        return " > ".join(self.steps)
+        story = " > ".join(self.steps)
+        for steps, name in self.folds.items():
+            story = story.replace(steps, name)
+        return story
 
     def run(self, flow: Coroutine[Any, Any, Any]) -> str:
         """Run a flow, and return its steps with what it returned or raised."""
@@ -134,6 +141,7 @@ class ScriptedIo:
     async def send(self, call: Call) -> Outcome:
         self.calls.append(call)
         self.note(f"send {short(call)}")
+        assert self.responses, f"no response is left: {self.story}"
         response = self.responses.pop(0)
         if isinstance(response, BaseException):
             raise response
@@ -141,6 +149,8 @@ class ScriptedIo:
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         self.note(f"wait {'for ever' if timeout_s is None else f'{timeout_s:g} s'}")
+        if not signal.is_set:
+            self.others_run()
         if not signal.is_set:
             self.clock_ms += (timeout_s or 0.0) * 1000
         return signal.is_set
@@ -169,6 +179,9 @@ class ScriptedIo:
     def unsettled(self) -> frozenset[str]:
         self.note("unsettled")
         return self.unfinished
+
+    async def sync(self, log: Any) -> None:
+        log.sync()
 
     def check(self, call: Call) -> None:
         self.note(f"check {short(call)}")

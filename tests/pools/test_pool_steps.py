@@ -1,0 +1,1038 @@
+"""The steps of pools in their order: threads, requests, logs, records, reports, and what the pool counts.
+
+Threads of the client run while a caller waits, and before a look at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.lease.planner import Stop, StopReason
+from cycles._core.messages.outcome import Outcome
+from cycles._core.settlement.lifecycle import Dropped
+from cycles._core.settlement.put import PutResult
+from cycles._flows.block_end import end_later
+from cycles._flows.guard_state import GuardState
+from cycles._flows.heartbeat import lose_lease
+from tests.support.scripted_io import (
+    LOST,
+    NOW_MS,
+    SCOPE,
+    UNSENT,
+    ScriptedIo,
+    allowed,
+    committed,
+    recorded,
+    rejected,
+    success,
+    tokens,
+)
+from tests.support.scripted_pool import ScriptedPool
+
+T = cycles.tokens
+Act = Callable[[ScriptedPool], object]
+TOO_MUCH = rejected(409, "BUDGET_EXCEEDED")
+LIMITED = rejected(429, "LIMIT_EXCEEDED", retry_after_ms=3_000)
+EXPIRED = rejected(410, "RESERVATION_EXPIRED")
+RELEASED = success(status="RELEASED", released=tokens(100))
+OBSERVED = success(decision="ALLOW", affected_scopes=[SCOPE])
+
+
+class Case:
+    def __init__(self, act: Act, *responses: Outcome | BaseException, **options: Any) -> None:
+        self.act = act
+        self.script = responses, options
+
+    def run(self) -> ScriptedIo:
+        responses, options = self.script
+        pool = ScriptedPool(responses, **options)
+        self.act(pool)
+        pool.run_threads()
+        pool.look()
+        return pool.io
+
+
+def chunk(amount: int = 100, **changes: Any) -> Outcome:
+    return allowed(reserved=tokens(amount), **changes)
+
+
+def flushed(pool: ScriptedPool, **options: Any) -> None:
+    pool.io.note(f"flushed: {pool.flush(**options)}")
+
+
+def one(pool: ScriptedPool) -> None:
+    pool.use(10, 7)
+    flushed(pool)
+
+
+def two(pool: ScriptedPool) -> None:
+    first, second = pool.reserve(60), pool.reserve(40)
+    pool.look()
+    pool.commit(second, 40)
+    pool.commit(first, 60)
+
+
+def ahead(pool: ScriptedPool) -> None:
+    """The second chunk is opened when the first one is half used."""
+    pool.reserve(49)
+    pool.look()
+    pool.reserve(1)
+
+
+def released(pool: ScriptedPool) -> None:
+    pool.release(pool.reserve(10))
+    pool.look()
+    flushed(pool)
+
+
+def spends(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    pool.spend(guard, 3)
+    pool.spend(guard, 2)
+    pool.commit(guard)
+
+
+def spends_and_releases(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    pool.spend(guard, 3)
+    pool.release(guard)
+
+
+def over_estimate(actual: int, overage_policy: str | None = None) -> Act:
+    def act(pool: ScriptedPool) -> None:
+        guard, other = pool.reserve(10), pool.reserve(80)
+        pool.run_threads()
+        pool.attempt(lambda: pool.io.note(pool.commit(guard, actual)))
+        pool.run_threads()
+        pool.look()
+        pool.commit(other, 80)
+
+    return act
+
+
+def sealed(end: Callable[[ScriptedPool, GuardState], object], spend: int = 0) -> Act:
+    """End a guard whose chunk was settled without it."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard, other = pool.reserve(10), pool.reserve(20)
+        pool.commit(other, 20)
+        if spend:
+            pool.spend(guard, spend)
+        flushed(pool, force=True)
+        pool.look()
+        end(pool, guard)
+
+    return act
+
+
+def moved(pool: ScriptedPool) -> None:
+    """A guard of a sealed chunk ends in the open one."""
+    guard = pool.reserve(10)
+    pool.reserve(50)
+    pool.run_threads()
+    with pool.pool.lock:
+        pool.pool.seal(pool.chunk_of(guard))
+    pool.run_threads()
+    pool.look()
+    pool.commit(guard, 9)
+
+
+def lost(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    pool.commit(pool.reserve(20), 20)
+    heartbeat = pool.chunk_of(guard).heartbeat
+    assert heartbeat is not None
+    lose_lease(pool.io.io, heartbeat, Stop(StopReason.EXPIRED, "it is over"))
+    pool.io.note(f"guard is {guard.state}")
+    pool.run_threads()
+    pool.look()
+    pool.commit(guard, 9)
+
+
+def attempts(*estimates: int, wait_s: float | None = None, pause_ms: float = 0) -> Act:
+    def act(pool: ScriptedPool) -> None:
+        for estimate in estimates:
+            pool.attempt(lambda estimate=estimate: pool.io.note(pool.reserve(estimate, wait_s).state))  # type: ignore[misc]
+            pool.io.clock_ms += pause_ms
+
+    return act
+
+
+def limit(pool: ScriptedPool) -> None:
+    guard = pool.reserve(30)
+    pool.attempt(lambda: pool.reserve(21))
+    other = pool.reserve(20)
+    pool.commit(guard, 10)
+    pool.attempt(lambda: pool.reserve(21))
+    pool.reserve(20)
+    pool.commit(other, 20)
+
+
+def without_threads(act: Act) -> Act:
+    def acts(pool: ScriptedPool) -> None:
+        pool.threads = False
+        act(pool)
+
+    return acts
+
+
+def in_first_use(pool: ScriptedPool) -> None:
+    pool.first_use = True
+    pool.reserve(10)
+
+
+def closes(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    pool.use(20, 20)
+    pool.io.note(f"closed: {pool.close()}")
+    pool.attempt(lambda: pool.reserve(10))
+    pool.commit(guard, 9)
+
+
+def closes_unused(pool: ScriptedPool) -> None:
+    pool.release(pool.reserve(10))
+    pool.io.note(f"closed: {pool.close()}")
+
+
+def closes_while_opening(pool: ScriptedPool) -> None:
+    pool.io.acts["send reserve"] = lambda: pool.io.note(f"closed: {pool.close()}")
+    pool.attempt(lambda: pool.reserve(10))
+
+
+def beats(pool: ScriptedPool) -> None:
+    """An idle chunk is settled at its second heartbeat without a new guard."""
+    guard = pool.use(10, 7)
+    pool.io.note(f"beat: {pool.beat(guard)}")
+    pool.use(10, 7)
+    pool.io.note(f"beat: {pool.beat(guard)}")
+    live = pool.reserve(10)
+    pool.io.note(f"beat: {pool.beat(guard)}")
+    pool.io.note(f"beat: {pool.beat(guard)}")
+    pool.release(live)
+    pool.io.note(f"beat: {pool.beat(guard)}")
+
+
+def old(age_ms: float) -> Act:
+    """A draining chunk with a live guard is renewed for four times its ttl."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        pool.jobs[0].run()
+        pool.io.clock_ms += age_ms
+        pool.io.note(f"beat: {pool.beat(guard)}")
+
+    return act
+
+
+def timer(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    (job,) = pool.jobs
+    pool.io.note(f"due after {job.due_ms - pool.io.clock_ms:g} ms")
+    job.run()
+    pool.look()
+    pool.commit(guard, 7)
+
+
+def late_lease(pool: ScriptedPool) -> None:
+    """The process was stopped for longer than the lease of its chunk."""
+    pool.use(10, 7)
+    pool.io.clock_ms += 60_000
+    pool.attempt(lambda: pool.io.note(pool.reserve(10).state))
+
+
+def caps(pool: ScriptedPool) -> None:
+    """A chunk with other caps drains the earlier ones."""
+    pool.reserve(50)
+    pool.run_threads()
+    pool.look()
+
+
+def scopes(pool: ScriptedPool) -> None:
+    for number in range(9):
+        pool.reserve(10, agent=f"a{number}")
+
+
+def ended_later(raised: BaseException | None = None, spend: int = 0) -> Act:
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        if spend:
+            pool.spend(guard, spend)
+        guard.claim("drop")
+        end_later(pool.io.io, guard, raised)
+
+    return act
+
+
+def pending(pool: ScriptedPool) -> None:
+    one(pool)
+    pool.look()
+    pool.reserve(10)
+
+
+def interrupted(pool: ScriptedPool) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pool.reserve(10)
+    pool.look()
+
+
+HELD_BACK, TAKEN, FAILED = PutResult.HELD_BACK, PutResult.TAKEN, PutResult.FAILED
+NO_SPACE = OSError(errno.ENOSPC, "no space left")
+STOP = KeyboardInterrupt()
+CASES: dict[str, tuple[Case, str]] = {
+    "one guard": (
+        Case(one, chunk(), committed(7)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0,
+        free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "one guard without logs": (
+        Case(one, chunk(), committed(7), has_logs=False),
+        """
+        approve > start a thread > wait for ever > A LEASE OPENS > report ChunkOpened > trace of active
+        guard opens > report PooledSettled > end trace > cancel timer > start a thread > wait 5 s > put
+        commit 7 > send commit > report ChunkSettled > report Settled > finish commit 7 Settled > end trace
+        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "one guard on disk": (
+        Case(one, chunk(), committed(7), sync=True),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > sync log > end trace > cancel timer >
+        start a thread > wait 5 s > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look: held 0, spent 7,
+        live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "one guard in a dry run": (
+        Case(one, success(decision="ALLOW"), shadow=True),
+        """
+        approve > start a thread > wait for ever > send reserve > report ShadowDecided > trace of active
+        guard opens > report ChunkOpened > trace of active guard opens > report ShadowSettled > end trace >
+        cancel timer > start a thread > wait 5 s > end trace > flushed: 0 settled, 0 pending > look: held 0,
+        spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit without a response": (
+        Case(pending, chunk(), LOST, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > remove log > send commit > put commit 7 may have arrived > queue
+        Settle later > finish commit 7 Unresolved > end trace > flushed: 0 settled, 1 pending > look: held
+        100, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK >
+        look: held 200, spent 7, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit that is rejected": (
+        Case(pending, chunk(), rejected(409, "TENANT_CLOSED"), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > remove log > send commit > report SettlementRejected > finish
+        commit 7 Rejected > end trace > flushed: 0 settled, 0 pending > look: held 0, spent 7, live 0, free
+        0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live
+        10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit that is too late": (
+        Case(pending, chunk(), EXPIRED, recorded(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > remove log > send commit > put event 7 since 0 ms > send event >
+        report ChunkSettled > report Settled > finish event 7 Settled > end trace > flushed: 1 settled, 0
+        pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD
+        IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit that another client makes": (
+        Case(pending, chunk(), chunk(), puts=[TAKEN]),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > pending r1 > finish commit 7 Taken > remove log > finish commit 7
+        Taken > end trace > flushed: 0 settled, 1 pending > look: held 0, spent 7, live 0, free 0, awaited
+        0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free
+        90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit that the journal does not take": (
+        Case(pending, chunk(), committed(7), chunk(), puts=[FAILED]),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > send commit > remove log > report ChunkSettled > report Settled >
+        finish commit 7 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0,
+        free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7,
+        live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a chunk that is used up": (
+        Case(two, chunk(), chunk(), committed(100)),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 0
+        denied > log 40 + 0 > report PooledSettled > end trace > log 100 + 0 > cancel timer > start a thread
+        > report PooledSettled > end trace > put commit 100 > remove log > send commit > report ChunkSettled
+        > report Settled > finish commit 100 Settled > end trace > look: held 100, spent 100, live 0, free
+        100, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a chunk that is half used": (
+        Case(ahead, chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > look: held 100, spent 0, live 49, free 51, awaited 0, 1 opened, 0 direct, 0
+        denied > start a thread > A CHUNK OPENS > look: held 200, spent 0, live 50, free 150, awaited 0, 2
+        opened, 0 direct, 0 denied
+        """,
+    ),
+    "an unused chunk": (
+        Case(released, chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
+        0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release > report
+        Released > end trace > flushed: 0 settled, 0 pending > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "an unused chunk, and its release fails": (
+        Case(released, chunk(), LOST),
+        """
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
+        0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release > report
+        ReleaseFailed > queue Release later > end trace > flushed: 0 settled, 0 pending > look: held 0,
+        spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "spend": (
+        Case(spends, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 5 > log 5 + 0 > report PooledSettled > end trace >
+        look: held 100, spent 5, live 0, free 95, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "spend without logs": (
+        Case(spends, chunk(), has_logs=False),
+        """
+        approve > start a thread > wait for ever > A LEASE OPENS > report ChunkOpened > trace of active
+        guard opens > write ahead 3 tokens > write ahead 5 tokens > report PooledSettled > end trace > look:
+        held 100, spent 5, live 0, free 95, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "spend and a release": (
+        Case(spends_and_releases, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > end trace > look: held 100, spent 0, live 0, free
+        100, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "more than the estimate": (
+        Case(over_estimate(15), chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 15 + 0 > report PooledSettled > end
+        trace > pooled > look: held 200, spent 15, live 80, free 105, awaited 0, 2 opened, 0 direct, 0
+        denied > log 95 + 0 > report PooledSettled > end trace > look: held 200, spent 95, live 0, free 105,
+        awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "more than the chunk has": (
+        Case(over_estimate(25), chunk(), chunk(), committed(100)),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > put
+        event 5 > queue Settle now > pooled > look: held 200, spent 25, live 80, free 100, awaited 0, excess
+        5, 2 opened, 0 direct, 0 denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled
+        > end trace > put commit 100 > remove log > send commit > report ChunkSettled > report Settled >
+        finish commit 100 Settled > end trace > look: held 100, spent 105, live 0, free 100, awaited 0,
+        excess 5, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "more than the chunk has, and no queue": (
+        Case(over_estimate(25), chunk(), chunk(), recorded(), committed(100), takes=False),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > put
+        event 5 > queue Settle now > send event > report Settled > finish event 5 Settled > end trace >
+        pooled > look: held 200, spent 25, live 80, free 100, awaited 0, excess 5, 2 opened, 0 direct, 0
+        denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace > put commit
+        100 > remove log > send commit > report ChunkSettled > report Settled > finish commit 100 Settled >
+        end trace > look: held 100, spent 105, live 0, free 100, awaited 0, excess 5, 2 opened, 0 direct, 0
+        denied
+        """,
+    ),
+    "more than the chunk has, rejected": (
+        Case(over_estimate(25), chunk(), chunk(), overage_policy="REJECT"),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 10 + 0 > report PooledSettled > report
+        SettlementRejected > finish event 15 Rejected > end trace > raise BudgetExceededError
+        BUDGET_EXCEEDED > look: held 200, spent 25, live 80, free 110, awaited 0, excess 15, 2 opened, 0
+        direct, 0 denied > log 90 + 0 > report PooledSettled > end trace > look: held 200, spent 105, live
+        0, free 110, awaited 0, excess 15, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "all that the chunk has": (
+        Case(over_estimate(20), chunk(), chunk(), committed(100), overage_policy="REJECT"),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > end
+        trace > pooled > look: held 200, spent 20, live 80, free 100, awaited 0, 2 opened, 0 direct, 0
+        denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace > put commit
+        100 > remove log > send commit > report ChunkSettled > report Settled > finish commit 100 Settled >
+        end trace > look: held 100, spent 100, live 0, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit after the chunk": (
+        Case(sealed(lambda pool, guard: pool.commit(guard, 9)), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
+        > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
+        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > report PooledSettled > put event 9 >
+        queue Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of spend after the chunk": (
+        Case(sealed(lambda pool, guard: pool.commit(guard), spend=3), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > log 20 + 3 > cancel timer >
+        start a thread > wait 5 s > write ahead 3 tokens > log 20 + 0 > sync log if durable > put commit 20
+        > remove log > send commit > report ChunkSettled > report Settled > finish commit 20 Settled > end
+        trace > flushed: 1 settled, 0 pending > look: held 0, spent 20, live 10, free 0, awaited 0, 1
+        opened, 0 direct, 0 denied > report PooledSettled > put event 3 > queue Settle now > look: held 0,
+        spent 23, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a release after the chunk": (
+        Case(sealed(lambda pool, guard: pool.release(guard)), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
+        > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
+        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > end trace > look: held 0, spent 20, live
+        0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "spend after the chunk": (
+        Case(sealed(lambda pool, guard: pool.spend(guard, 3)), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
+        > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
+        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > write ahead 3 tokens > look: held 0,
+        spent 20, live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit in the next chunk": (
+        Case(moved, chunk(), chunk(reservation_id="r2"), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
+        live 60, free 100, awaited 0, 2 opened, 0 direct, 0 denied > log 9 + 0 > start a thread > report
+        PooledSettled > end trace > remove log > send release > report Released > end trace > look: held
+        100, spent 9, live 50, free 91, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a lost lease": (
+        Case(lost, chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > report LeaseLost > cancel
+        timer > start a thread > guard is lost > put commit 20 > remove log > send commit > report
+        ChunkSettled > report Settled > finish commit 20 Settled > end trace > look: held 0, spent 20, live
+        10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > report PooledSettled > put event 9 > queue
+        Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "denied": (
+        Case(attempts(10, 10, 9), *[TOO_MUCH] * 5, chunk(9)),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetExceededError > ensure journal > approve > send reserve > report Denied
+        > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve > report
+        Denied > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve >
+        report Denied > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve
+        > report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace without a
+        guard: BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > trace without a
+        guard: BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > start a thread >
+        wait for ever > A LEASE OPENS > open log 9 > report ChunkOpened > trace of active guard opens >
+        active > look: held 9, spent 0, live 9, free 0, awaited 0, 1 opened, 0 direct, 2 denied
+        """,
+    ),
+    "denied, then asked again": (
+        Case(attempts(100, 100, pause_ms=1_000), TOO_MUCH, chunk(), chunk()),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
+        BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > start a thread > wait
+        for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active guard opens > active >
+        look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 1 denied
+        """,
+    ),
+    "denied, then asked too early": (
+        Case(attempts(100, 100, pause_ms=999), TOO_MUCH),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
+        BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > trace without a guard:
+        BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0,
+        free 0, awaited 0, 0 opened, 0 direct, 2 denied
+        """,
+    ),
+    "a smaller chunk": (
+        Case(attempts(10, 30), TOO_MUCH, chunk(50)),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetExceededError > A LEASE OPENS > open log 50 > report ChunkOpened >
+        trace of active guard opens > active > active > look: held 50, spent 0, live 40, free 10, awaited 0,
+        1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a denied chunk, and wait": (
+        Case(attempts(100, wait_s=5), TOO_MUCH, chunk(), chunk()),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s
+        > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active
+        guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 3
+        denied
+        """,
+    ),
+    "too many requests": (
+        Case(attempts(10, 10), LIMITED),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: RateLimitedError > report PoolDenied > trace without a guard:
+        RateLimitedError > raise RateLimitedError LIMIT_EXCEEDED > approve > trace without a guard:
+        RateLimitedError > raise RateLimitedError LIMIT_EXCEEDED > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 0 opened, 0 direct, 2 denied
+        """,
+    ),
+    "a closed budget": (
+        Case(attempts(10, wait_s=5), rejected(409, "BUDGET_CLOSED")),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
+        trace without a guard: BudgetClosedError > report PoolDenied > trace without a guard:
+        BudgetClosedError > raise BudgetClosedError BUDGET_CLOSED > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 0 opened, 0 direct, 1 denied
+        """,
+    ),
+    "no response": (
+        Case(attempts(10), LOST, LOST),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > send reserve >
+        queue CleanUp later > trace without a guard: TransportError > trace without a guard: TransportError
+        > raise TransportError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
+        denied
+        """,
+    ),
+    "no connection, with allow": (
+        Case(attempts(10, 10), *[UNSENT] * 4, on_unavailable="allow"),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > send reserve >
+        trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens >
+        unreserved > approve > start a thread > wait for ever > ensure journal > approve > send reserve >
+        send reserve > trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved
+        guard opens > unreserved > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0
+        denied
+        """,
+    ),
+    "more than a chunk": (
+        Case(attempts(101), allowed()),
+        """
+        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
+        of active guard opens > active > look: held 0, spent 0, live 101, free 0, awaited 0, 0 opened, 1
+        direct, 0 denied
+        """,
+    ),
+    "more than a chunk, denied": (
+        Case(attempts(101), TOO_MUCH),
+        """
+        approve > ensure journal > approve > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0,
+        free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        """,
+    ),
+    "exactly a chunk": (
+        Case(attempts(100), chunk(), chunk()),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "more than may be held": (
+        Case(attempts(60, 60), chunk(), allowed(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > active > approve > ensure journal > approve > send reserve > take >
+        schedule 49000 > report Reserved > trace of active guard opens > active > look: held 100, spent 0,
+        live 120, free 40, awaited 0, 1 opened, 1 direct, 0 denied
+        """,
+    ),
+    "a limit": (
+        Case(limit, chunk(), chunk(), limit=50),
+        """
+        A GUARD IN A NEW CHUNK > report PoolDenied > trace without a guard: BudgetExceededError > raise
+        BudgetExceededError POOL_LIMIT > start a thread > log 10 + 0 > report PooledSettled > end trace >
+        report PoolDenied > trace without a guard: BudgetExceededError > raise BudgetExceededError
+        POOL_LIMIT > log 30 + 0 > report PooledSettled > end trace > A CHUNK OPENS > look: held 200, spent
+        30, live 20, free 150, awaited 0, 2 opened, 0 direct, 2 denied
+        """,
+    ),
+    "a limit and wait": (
+        Case(attempts(51, wait_s=5), limit=50),
+        """
+        report PoolDenied > trace without a guard: BudgetExceededError > raise BudgetExceededError
+        POOL_LIMIT > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 1 denied
+        """,
+    ),
+    "only observed": (
+        Case(attempts(10), OBSERVED),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > trace without a
+        guard: ObservedReservationError > trace without a guard: ObservedReservationError > raise
+        ObservedReservationError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
+        denied
+        """,
+    ),
+    "only observed, and runs": (
+        Case(attempts(10, 10), *[OBSERVED] * 3, on_observed="run"),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > trace without a
+        guard: ObservedReservationError > ensure journal > approve > send reserve > trace of observed guard
+        opens > observed > approve > ensure journal > approve > send reserve > trace of observed guard opens
+        > observed > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        """,
+    ),
+    "no log": (
+        Case(attempts(10, 10), chunk(), RELEASED, allowed(), allowed(), log_error=NO_SPACE),
+        """
+        approve > start a thread > wait for ever > A LEASE OPENS > open log 100 > problem: the log of a pool
+        cannot be made (no space left); its guards are reserved directly, with two requests each > send
+        release > report Released > end trace > ensure journal > approve > send reserve > take > schedule
+        49000 > report Reserved > trace of active guard opens > active > approve > ensure journal > approve
+        > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens > active >
+        look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        """,
+    ),
+    "no thread": (
+        Case(without_threads(one), chunk(), committed(7)),
+        """
+        approve > no thread > wait for ever > A CHUNK OPENS > trace of active guard opens > log 7 + 0 >
+        report PooledSettled > end trace > cancel timer > no thread > 7 ARE COMMITTED > flushed: 1 settled,
+        0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "no thread ahead of need": (
+        Case(without_threads(ahead), chunk()),
+        """
+        approve > no thread > wait for ever > A CHUNK OPENS > trace of active guard opens > look: held 100,
+        spent 0, live 49, free 51, awaited 0, 1 opened, 0 direct, 0 denied > no thread > look: held 100,
+        spent 0, live 50, free 50, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "no thread, used up": (
+        Case(without_threads(two), chunk()),
+        """
+        approve > no thread > wait for ever > A CHUNK OPENS > no thread > trace of active guard opens >
+        look: held 100, spent 0, live 100, free 0, awaited 0, 1 opened, 0 direct, 0 denied > log 40 + 0 >
+        report PooledSettled > end trace > log 100 + 0 > cancel timer > no thread > report PooledSettled >
+        end trace > look: held 100, spent 100, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a first use": (
+        Case(in_first_use, allowed()),
+        """
+        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
+        of active guard opens > look: held 0, spent 0, live 10, free 0, awaited 0, 0 opened, 1 direct, 0
+        denied
+        """,
+    ),
+    "closed": (
+        Case(closes, chunk(), recorded()),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > closed: [20]
+        > approve > trace without a guard: CyclesError > raise CyclesError > report PooledSettled > put
+        event 9 > queue Settle now > look: held 100, spent 29, live 0, free 0, awaited 0, 1 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "closed and unused": (
+        Case(closes_unused, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > end trace > cancel timer > remove log > queue Release now > end trace >
+        closed: [] > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "closed while a chunk is opened": (
+        Case(closes_while_opening, chunk(), RELEASED),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [] >
+        schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened >
+        start a thread > send release > report Released > end trace > trace without a guard: CyclesError >
+        raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "heartbeats": (
+        Case(beats, chunk(), committed(14)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > beat: True > log 14 + 0 >
+        report PooledSettled > end trace > beat: True > beat: True > beat: True > end trace > cancel timer >
+        start a thread > beat: False > put commit 14 > remove log > send commit > report ChunkSettled >
+        report Settled > finish commit 14 Settled > end trace > look: held 0, spent 14, live 0, free 0,
+        awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "an old chunk": (
+        Case(old(240_000), chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > cancel timer > start a thread > beat: False > remove log > send release >
+        report Released > end trace > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 0 direct,
+        0 denied
+        """,
+    ),
+    "a chunk that is not that old": (
+        Case(old(239_999), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > beat: True > look: held 100, spent 0, live 10, free 0, awaited 0, 1 opened,
+        0 direct, 0 denied
+        """,
+    ),
+    "a chunk of 30 s": (
+        Case(timer, chunk(), committed(7)),
+        """
+        A GUARD IN A NEW CHUNK > due after 30000 ms > look: held 100, spent 0, live 10, free 0, awaited 0, 1
+        opened, 0 direct, 0 denied > log 7 + 0 > cancel timer > start a thread > report PooledSettled > end
+        trace > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0
+        denied
+        """,
+    ),
+    "a chunk whose lease was over": (
+        Case(late_lease, chunk(), committed(7), chunk(after_ms=60_000)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > approve >
+        start a thread > start a thread > wait for ever > 7 ARE COMMITTED > ensure journal > approve > send
+        reserve > schedule 109000 > report Reserved > trace of active guard opens > open log 100 > report
+        ChunkOpened > trace of active guard opens > active > look: held 100, spent 7, live 10, free 90,
+        awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a chunk whose lease is over when it comes": (
+        Case(attempts(10), chunk(remaining_ttl_ms=0), RELEASED, allowed()),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report
+        LeaseNotice > schedule 0 > report Reserved > trace of active guard opens > open log 100 > cancel
+        timer > report ChunkOpened > start a thread > remove log > send release > report Released > end
+        trace > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace of
+        active guard opens > active > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 1 direct,
+        0 denied
+        """,
+    ),
+    "other caps": (
+        Case(caps, chunk(), chunk(decision="ALLOW_WITH_CAPS", caps={"max_tokens": 5})),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > look: held 200, spent 0, live 50, free 100, awaited 0, 2 opened, 0 direct, 0
+        denied > look: held 200, spent 0, live 50, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "the same caps": (
+        Case(caps, chunk(), chunk()),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > look: held 200, spent 0, live 50, free 150, awaited 0, 2 opened, 0 direct, 0
+        denied > look: held 200, spent 0, live 50, free 150, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "nine scope sets": (
+        Case(scopes, *[chunk()] * 8, allowed()),
+        """
+        A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
+        A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
+        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
+        of active guard opens > look: held 800, spent 0, live 90, free 720, awaited 0, 8 opened, 1 direct, 0
+        denied
+        """,
+    ),
+    "ended later": (
+        Case(ended_later(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
+        0 direct, 0 denied
+        """,
+    ),
+    "ended later with spend": (
+        Case(ended_later(Dropped("dropped"), 7), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 7 > report GuardNotCommitted > log 7 + 0 > report PooledSettled >
+        end trace > look: held 100, spent 7, live 0, free 93, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "ended later in a dry run": (
+        Case(ended_later(spend=7), success(decision="ALLOW"), shadow=True),
+        """
+        approve > start a thread > wait for ever > send reserve > report ShadowDecided > trace of active
+        guard opens > report ChunkOpened > trace of active guard opens > write ahead 7 tokens > report
+        ShadowSettled > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "interrupted while it waits": (
+        Case(interrupted, chunk(), raises={"wait": STOP}),
+        """
+        approve > start a thread > wait for ever > trace without a guard: KeyboardInterrupt > look: held
+        100, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > A CHUNK OPENS > look: held
+        100, spent 0, live 0, free 100, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "interrupted in its own request": (
+        Case(without_threads(interrupted), STOP),
+        """
+        approve > no thread > wait for ever > ensure journal > approve > send reserve > queue CleanUp now >
+        trace without a guard: KeyboardInterrupt > trace without a guard: KeyboardInterrupt > look: held 0,
+        spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > look: held 0, spent 0, live 0,
+        free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_steps_of_a_pool(name: str) -> None:
+    case, steps = CASES[name]
+    assert case.run().story == " ".join(steps.split())
+
+
+TRACE = "trace_id='tttttttttttttttttttttttttttttttt'"
+R1 = f"reservation_id='r1', request_id=None, {TRACE}"
+T_100 = "<Amount 100 tokens>"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reports"),
+    [
+        ("one guard", "ChunkOpened", [f"ChunkOpened({R1}, pool='pool-1', amount={T_100}, held={T_100})"]),
+        (
+            "a chunk that is half used",
+            "ChunkOpened",
+            [
+                f"ChunkOpened({R1}, pool='pool-1', amount={T_100}, held={T_100})",
+                f"ChunkOpened({R1}, pool='pool-1', amount={T_100}, held=<Amount 200 tokens>)",
+            ],
+        ),
+        (
+            "a lost lease",
+            "ChunkSettled",
+            [
+                f"ChunkSettled({R1}, pool='pool-1', reserved={T_100}, spent=<Amount 20 tokens>, guards=1, "
+                "status='committed')",
+            ],
+        ),
+        (
+            "a commit that is too late",
+            "ChunkSettled",
+            [
+                f"ChunkSettled({R1}, pool='pool-1', reserved={T_100}, spent=<Amount 7 tokens>, guards=1, "
+                "status='recorded_as_event')",
+            ],
+        ),
+        (
+            "more than the chunk has, rejected",
+            "SettlementRejected",
+            [
+                f"SettlementRejected({R1}, actual=<Amount 15 tokens>, detail='reservation r1: its chunk has no space "
+                "for 15 tokens above the estimate of 10 tokens, and the overage policy is REJECT; the estimate is "
+                "charged and the rest is in no ledger; kept in rejected/ [BUDGET_EXCEEDED]', guards=None, hint='kept "
+                "in rejected/')",
+            ],
+        ),
+        (
+            "a limit",
+            "PoolDenied",
+            [
+                "PoolDenied(reservation_id=None, request_id=None, trace_id=None, pool='pool-1', estimate=<Amount 21 "
+                "tokens>, reason='the limit of this pool is 50 tokens, and 20 tokens of it is left: a reservation of "
+                "21 tokens was not made; pass a larger limit to client.pool(...), or finish the guards that are open "
+                "[POOL_LIMIT]')",
+            ]
+            * 2,
+        ),
+        (
+            "too many requests",
+            "PoolDenied",
+            [
+                "PoolDenied(reservation_id=None, request_id='req-9', trace_id='trace-9', pool='pool-1', "
+                f"estimate={T_100}, reason='no [LIMIT_EXCEEDED, HTTP 429, request req-9]')",
+            ],
+        ),
+    ],
+)
+def test_what_the_reports_of_a_pool_say(name: str, kind: str, reports: list[str]) -> None:
+    assert [repr(event) for event in CASES[name][0].run().of(kind)] == reports
+
+
+def test_what_the_report_of_the_end_of_a_pooled_guard_says() -> None:
+    pool = ScriptedPool([chunk()], metadata={"run": 1}, settlement_metadata={"of": "settings"})
+    guard = pool.reserve(10)
+    guard.usage.add(tokens_input=3)
+    pool.io.clock_ms += 25.5
+    pool.commit(guard, 7, metadata={"mine": 2})
+    (event,) = pool.io.of("PooledSettled")
+    assert (event.actual, event.estimate, event.latency_ms, event.metrics.tokens_input) == (T(7), T(10), 25, 3)
+    assert event.metadata == {"run": 1, "mine": 2, "of": "settings"}
+    given = pool.reserve(10)
+    pool.commit(given, 7, metrics=cycles.Metrics(tokens_output=4))
+    assert pool.io.of("PooledSettled")[-1].metrics == cycles.Metrics(tokens_output=4)
+    assert pool.chunk_of(given).sums.totals[:6] == (14, 3, 4, 25, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "amount", "metadata"),
+    [
+        (
+            "one guard",
+            0,
+            7,
+            {
+                "pool": "pool-1",
+                "pool_chunk": 1,
+                "pool_calls": 1,
+                "first_ms": NOW_MS,
+                "last_ms": NOW_MS,
+                "actions": {"work": (1, 7)},
+            },
+        ),
+        ("more than the chunk has", 0, 5, {"pool_excess_of": "r1"}),
+        (
+            "a commit after the chunk",
+            1,
+            9,
+            {"recovered_reservation_id": "r1", "recovery_reason": "commit_after_reservation_expired"},
+        ),
+        ("closed", 0, 9, {"recovered_reservation_id": "r1", "recovery_reason": "commit_after_reservation_expired"}),
+    ],
+)
+def test_what_the_records_of_a_pool_say(name: str, number: int, amount: int, metadata: dict[str, Any]) -> None:
+    record = CASES[name][0].run().records[number]
+    assert (record.body["actual"], record.body["metadata"]) == (tokens(amount), metadata)
+
+
+def test_a_chunk_is_halved_until_it_fits_and_each_request_has_its_key() -> None:
+    bodies = [call.body for call in CASES["denied"][0].run().calls if call.body is not None]
+    assert [body["estimate"]["amount"] for body in bodies] == [100, 50, 25, 12, 10, 9]
+    assert len({body["idempotency_key"] for body in bodies}) == 6
+
+
+@pytest.mark.parametrize("name", ["more than the chunk has", "more than the chunk has, and no queue"])
+def test_a_guard_gets_the_outcome_of_its_excess(name: str) -> None:
+    responses, options = CASES[name][0].script
+    pool = ScriptedPool(responses, **options)
+    guard, other = pool.reserve(10), pool.reserve(80)
+    pool.run_threads()
+    assert pool.commit(guard, 25) == "pooled"
+    assert guard.excess is not None
+    assert guard.excess.estimate == T(10)
+    is_settled = "no queue" in name
+    assert guard.excess.charged == (T(5) if is_settled else None)
+    assert guard.settlement is not None
+    assert (guard.state, guard.settlement.actual) == ("pooled", T(25))
+    pool.commit(other, 80)
+    pool.run_threads()
+    assert (guard.state, guard.settlement.charged) == ("committed", T(25) if is_settled else None)
+    assert (other.state, other.settlement and other.settlement.charged) == ("committed", T(80))

@@ -1,0 +1,212 @@
+"""A pool on a `ScriptedIo`: the threads of the client run when a caller waits, or when the test lets them.
+
+pool = ScriptedPool([allowed(...), committed(7)])
+pool.use(10, 7)
+pool.flush()
+assert pool.io.story == "start a thread > wait for ever > send reserve > ..."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import cycles
+from cycles._core.messages.outcome import Outcome
+from cycles._core.messages.requests import NO_OPTIONS
+from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.pool.sums import Totals
+from cycles._core.subjects import Subject
+from cycles._errors import CyclesError
+from cycles._flows.commit import commit
+from cycles._flows.guard_state import GuardState
+from cycles._flows.io import run
+from cycles._flows.pool.admission import acquire
+from cycles._flows.pool.chunks import carry_out, flush, settle_now
+from cycles._flows.pool.in_chunk import InChunk
+from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions
+from cycles._flows.pool.pool import PoolState
+from cycles._flows.release import release
+from tests.support.scripted_io import ScriptedIo, request_of
+
+RESERVES = "ensure journal > approve > send reserve"
+HOLDS = f"{RESERVES} > schedule 49000 > report Reserved > trace of active guard opens"
+FOLDS = {
+    f"{HOLDS} > open log 100 > report ChunkOpened": "A CHUNK OPENS",
+    HOLDS: "A LEASE OPENS",
+    "approve > start a thread > wait for ever > A CHUNK OPENS > trace of active guard opens": "A GUARD IN A NEW CHUNK",
+    "put commit 7 > remove log > send commit > report ChunkSettled > report Settled > finish commit 7 Settled > "
+    "end trace": "7 ARE COMMITTED",
+}
+"""Steps that most stories have."""
+
+
+class ScriptedPool:
+    """One pool, and what its callers do, one after the other.
+
+    Attributes:
+        threads: Whether threads of the client can be started.
+        first_use: Whether the caller has interrupted the first use of the SDK.
+        flows: Of threads that were started and have not run yet.
+        jobs: Of timers, with the times at which they are due.
+    """
+
+    def __init__(self, responses: Sequence[Outcome | BaseException] = (), **options: Any) -> None:
+        script = {name: options.pop(name) for name in ("puts", "takes", "journal", "raises") if name in options}
+        self.io = ScriptedIo(responses, **script)
+        self.io.others_run = self.run_threads
+        self.io.folds = FOLDS
+        self.threads = True
+        self.first_use = False
+        self.log_error: OSError | None = options.pop("log_error", None)
+        self.flows: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.jobs: list[Job] = []
+        own: dict[str, Any] = {"name": "pool-1", "unit": "TOKENS", "max_held": 1_000, "chunk": 100, "limit": None}
+        own |= {"is_chunk_fixed": True, "dimensions": {}, "settle_ms": 30_000, "sync": False}
+        own |= {name: options.pop(name) for name in list(options) if name in own}
+        has_logs = options.pop("has_logs", True)
+        self.request = request_of(**options)
+        pool_io = PoolIo(
+            self.io.io,
+            lambda: False,
+            self._soon,
+            self._at,
+            self._open_log if has_logs else None,
+            lambda problem: self.io.note(f"problem: {problem}"),
+            self._write_ahead,
+            lambda: self.first_use,
+        )
+        self.pool = PoolState(PoolOptions(request=self.request, **own), pool_io)
+
+    def _soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        if self.threads:
+            self.flows.append(flow)
+        self.io.note("start a thread" if self.threads else "no thread")
+        return self.threads
+
+    def _at(self, due_ms: float, job: Callable[[], object]) -> Job:
+        self.jobs.append(Job(self.io, due_ms, job))
+        return self.jobs[-1]
+
+    def _open_log(self, header: ChunkHeader) -> Log:
+        self.io.note(f"open log {header.amount}")
+        if self.log_error is not None:
+            raise self.log_error
+        return Log(self.io)
+
+    def _write_ahead(self, guard: GuardState) -> None:
+        self.io.note(f"write ahead {guard.known}")
+
+    def run_threads(self) -> None:
+        """Let each thread that was started run to its end."""
+        while self.flows:
+            run(self.flows.pop(0)())
+
+    # --- what callers do ------------------------------------------------------------------------------------
+
+    def reserve(self, estimate: int = 10, wait_s: float | None = None, **subject: Any) -> GuardState:
+        """Return the guard of a pool, or one that was reserved directly."""
+        who = Subject(tenant="acme", **subject)
+        sub = self.pool.sub_pool(who, who)
+        place = InChunk(estimate, self.pool, PooledOptions(sub, self.request))
+        amount = cycles.tokens(estimate)
+        guard = GuardState(
+            self.request, "", NO_OPTIONS, self.io.clock_ms, None, estimate=amount, settler=place, lock=self.pool.lock
+        )
+        if sub is not None and self.pool.admit(sub, guard, place, self.io.clock_ms):
+            carry_out(self.pool)
+            return guard
+        return run(acquire(self.io.io, self.pool, guard, place, wait_s, self.io.take))
+
+    def commit(self, guard: GuardState, actual: int | None = None, **values: Any) -> str:
+        """Commit, and return the status of the settlement."""
+        amount = None if actual is None else cycles.tokens(actual)
+        if amount is not None and not values and guard.settler is not None:
+            quick = guard.settler.commit_quickly(guard, amount)
+            if quick is not None:
+                return quick.status
+        return run(commit(self.io.io, guard, amount, wait=True, **values)).status
+
+    def release(self, guard: GuardState) -> None:
+        run(release(self.io.io, guard, None))
+
+    def spend(self, guard: GuardState, amount: int) -> None:
+        """Spend, and write it ahead as the client does."""
+        known = guard.spend(cycles.tokens(amount))
+        assert guard.settler is not None
+        if not guard.settler.spent(guard, known.amount):
+            self._write_ahead(guard)
+
+    def use(self, estimate: int, actual: int) -> GuardState:
+        guard = self.reserve(estimate)
+        self.commit(guard, actual)
+        return guard
+
+    def flush(self, timeout_s: float = 5.0, *, force: bool = False) -> str:
+        report = run(flush(self.io.io, self.pool, timeout_s, force=force))
+        return f"{report.settled} settled, {report.pending} pending"
+
+    def close(self) -> list[int]:
+        """Close the pool, and return the amounts that are left to settle."""
+        return [record.actual.amount for record, _ in settle_now(self.pool)]
+
+    def chunk_of(self, guard: GuardState) -> PoolChunk:
+        assert isinstance(guard.settler, InChunk)
+        assert guard.settler.chunk is not None
+        return guard.settler.chunk
+
+    def beat(self, guard: GuardState) -> bool:
+        """Return whether a heartbeat of the chunk of a guard would renew its lease."""
+        heartbeat = self.chunk_of(guard).heartbeat
+        assert heartbeat is not None
+        assert heartbeat.owner is not None
+        return heartbeat.owner.may_extend()
+
+    def look(self) -> None:
+        """Note what the pool counts."""
+        pool = self.pool
+        allotments = [sub.allotment for sub in pool.subs.values()]
+        held = sum(allotment.held for allotment in allotments)
+        free = sum(chunk.sums.free for allotment in allotments for chunk in allotment.open)
+        counts = f"{pool.opened} opened, {pool.directs} direct, {pool.denied} denied"
+        amounts = f"held {held}, spent {pool.spent}, live {pool.live}, free {free}, awaited {pool.awaited}"
+        excess = f", excess {pool.excess}" if pool.excess else ""
+        self.io.note(f"look: {amounts}{excess}, {counts}")
+
+    def attempt(self, act: Callable[[], object]) -> None:
+        """Do something, and note its error."""
+        try:
+            act()
+        except CyclesError as error:
+            self.io.note(f"raise {type(error).__name__} {getattr(error, 'code', None) or ''}".strip())
+
+
+class Job:
+    """A job of a timer."""
+
+    def __init__(self, io: ScriptedIo, due_ms: float, job: Callable[[], object]) -> None:
+        self._io = io
+        self.due_ms = due_ms
+        self.run = job
+
+    def cancel(self) -> None:
+        self._io.note("cancel timer")
+
+
+class Log:
+    """The log of a chunk."""
+
+    def __init__(self, io: ScriptedIo) -> None:
+        self._io = io
+
+    def write(self, totals: Totals) -> None:
+        self._io.note(f"log {totals.spent} + {totals.ahead}")
+
+    def sync_if_durable(self) -> None:
+        self._io.note("sync log if durable")
+
+    def sync(self) -> None:
+        self._io.note("sync log")
+
+    def remove(self) -> None:
+        self._io.note("remove log")
