@@ -72,6 +72,59 @@ def test_what_is_no_frame_is_forwarded() -> None:
     assert (seen.reported(), seen.usage_seen) == ([], False)
 
 
+def raw(headers: bytes, payload: bytes, length: int | None = None) -> bytes:
+    """Return a frame with these headers, whose checksums are 0."""
+    size = 16 + len(headers) + len(payload) if length is None else length
+    begun = size.to_bytes(4, "big") + len(headers).to_bytes(4, "big") + bytes(4)
+    return begun + headers + payload + bytes(4)
+
+
+def header(name: str, value: str) -> bytes:
+    return bytes([len(name)]) + name.encode() + b"\x07" + len(value).to_bytes(2, "big") + value.encode()
+
+
+ERROR = header(":message-type", "exception")
+
+
+@pytest.mark.parametrize(
+    ("data", "failed", "kept"),
+    [
+        (raw(ERROR, b""), True, []),  # the shortest frame
+        (raw(ERROR, b"", 15 + len(ERROR)), False, []),  # one byte too short: it is none
+        (raw(ERROR, b"x", 32 * 1024 * 1024 + 1), False, []),
+        (raw(ERROR, b"{}")[:-1], False, []),  # not complete yet
+        (raw(ERROR, b"{}")[:11], False, []),
+        (raw(b"", b'{"a":1}'), False, [b'{"a":1}']),  # without a type it is an event
+        (raw(header(":message-type", "event"), b'{"a":1}'), False, [b'{"a":1}']),
+        (raw(header(":message-type", "error"), b'{"a":1}'), True, []),
+        (raw(header(":event-type", "chunk"), b'{"bytes":"eA=="}'), False, [b"x"]),
+        (raw(header(":event-type", "chunk"), b'{"bytes" : "eA=="}'), False, [b"x"]),
+        (raw(header(":event-type", "chunk"), b'{"text":"eA=="}'), False, [b'{"text":"eA=="}']),
+        (raw(header(":event-type", "other"), b'{"bytes":"eA=="}'), False, [b'{"bytes":"eA=="}']),
+        (raw(b"\x05abc", b"{}"), False, [b"{}"]),  # headers that end too early
+        (raw(b"\x01a", b"{}"), False, [b"{}"]),
+        (raw(ERROR + b"\x01a\x06\x00\x02xy", b"{}"), True, []),
+        (raw(b"\x01a\x06\x01\x00" + b"x" * 256 + ERROR, b"{}"), True, []),  # a value of 256 bytes
+        (raw(header("a", "x" * 300) + ERROR, b"{}"), True, []),
+        (raw(b"\x0d:message-typ\xff\x07\x00\x01\xff" + ERROR, b"{}"), True, []),
+    ],
+)
+def test_what_a_frame_says(data: bytes, failed: bool, kept: list[bytes]) -> None:
+    seen = fed(data)
+    assert (seen.failed, list(seen.kept)) == (failed, kept)
+
+
+def test_after_what_is_no_frame_nothing_is_read() -> None:
+    seen = fed(raw(b"", b'{"a":1}') + b"\x00" * 16, raw(ERROR, b""))
+    assert (seen.failed, list(seen.kept)) == (False, [b'{"a":1}'])
+
+
+@pytest.mark.parametrize(("longest", "failed"), [(63, False), (64, True)])
+def test_the_longest_frame(monkeypatch: pytest.MonkeyPatch, longest: int, failed: bool) -> None:
+    monkeypatch.setattr("cycles.providers._frames._LONGEST", longest)
+    assert fed(raw(ERROR, b"x" * (48 - len(ERROR)))).failed is failed
+
+
 VALUES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """The types of headers whose values have a fixed number of bytes; before others (6 is bytes), there is their length."""
 
@@ -81,8 +134,7 @@ def test_headers_of_other_types_are_skipped(header: bytes) -> None:
     error = frame("throttlingException", {}, "exception")
     length = int.from_bytes(error[4:8], "big")
     headers, payload = b"\x01a" + header + error[12 : 12 + length], error[12 + length : -4]
-    begun = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big") + bytes(4)
-    assert fed(begun + headers + payload + bytes(4)).failed  # the header after it says that it is an error
+    assert fed(raw(headers, payload)).failed  # the header after it says that it is an error
 
 
 def test_the_cost_of_a_large_frame_is_linear() -> None:
