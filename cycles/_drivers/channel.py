@@ -79,7 +79,6 @@ class Channel:
         self.soft_limits: SoftLimits = SoftLimits(config, reporter)
         self._http_client = http_client
         self._async_http_client = async_http_client
-        self._used = False
         self._closed = False
         self._threads: dict[bool, Any] = {}  # by whether they are for heartbeats only
         self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Any]] = {}
@@ -155,10 +154,6 @@ class Channel:
 
     def _prepare(self, call: Call, ends_at_s: float) -> tuple[Prepared, Limits]:
         """Return the request and its times. A heartbeat waits for a connection slot no longer than its timeout."""
-        if not self._used:
-            with first_use, loading:  # the first call loads the tables of the protocol
-                self.wire.prepare(call)
-                self._used = True
         # A heartbeat has a timeout from its lease, which is shorter than what the caller has set.
         own_s = call.options.timeout_s if call.timeout_s is None else call.timeout_s
         timeout_s = self.timeout_s if own_s is None else own_s
