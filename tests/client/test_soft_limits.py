@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._config import Config
+from cycles._core.messages.used_fraction import ThresholdWatcher, Used
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.soft_limits import SoftLimits
 from cycles.events import BudgetThreshold
 from tests.client.soft_limits import ACTION, SCOPE, spend
 
@@ -137,3 +141,109 @@ def test_wrong_thresholds_are_one_clear_error(
 ) -> None:
     with server.client() as client, pytest.raises(cycles.InvalidRequestError, match=says):
         client.on_threshold(thresholds, callback, scopes)
+
+
+class Watched:
+    """The soft limits of a client, budgets whose used amount the test sets, and what is reported."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.reporter = Reporter()
+        config = Config(base_url="http://a.test", api_key="k", **settings)
+        self.limits = SoftLimits(config, self.reporter)
+        self.observed: list[Any] = []
+        self.reporter.add(self.observed.append)
+
+    def watch(self, *thresholds: float, scopes: frozenset[str] | None = None) -> list[float]:
+        seen: list[float] = []
+        self.reporter.watch(ThresholdWatcher(thresholds, lambda event: seen.append(event.threshold), scopes))
+        return seen
+
+    def see(self, *used: int, scope: str = SCOPE, unit: str = "TOKENS", operation: str = "createReservation") -> None:
+        for amount in used:
+            remaining = {"unit": unit, "amount": 1_000 - amount}
+            balance = {"scope_path": scope, "allocated": {"unit": unit, "amount": 1_000}, "remaining": remaining}
+            self.limits.see(operation, {"balances": [balance]})
+
+
+@pytest.mark.parametrize(
+    ("used", "reported"),
+    [
+        ([499], 0),
+        ([500], 1),
+        ([500, 500, 900], 1),
+        ([500, 450, 500], 1),  # not far enough below
+        ([500, 449, 500], 2),
+        ([500, 449, 460, 500, 449, 500], 3),
+    ],
+)
+def test_a_threshold_is_reported_again_after_the_fraction_was_five_points_below(used: list[int], reported: int) -> None:
+    watched = Watched()
+    seen = watched.watch(0.5)
+    watched.see(*used)
+    assert seen == [0.5] * reported
+    assert len(watched.observed) == reported
+
+
+def test_each_watcher_threshold_scope_and_unit_is_reported_by_itself() -> None:
+    watched = Watched()
+    watched.see(900)  # no watcher yet
+    low, high = watched.watch(0.2, 0.5), watched.watch(0.5, 0.9)
+    other = watched.watch(0.1, scopes=frozenset({"tenant:other"}))
+    watched.see(500, 600)
+    assert (low, high, other) == ([0.2, 0.5], [0.5], [])
+    watched.see(940, scope="tenant:Other")
+    assert (low, high, other) == ([0.2, 0.5] * 2, [0.5, 0.5, 0.9], [0.1])
+    watched.see(200, unit="CREDITS")
+    assert low == [0.2, 0.5, 0.2, 0.5, 0.2]
+    watched.see(200)  # only the threshold that is far above is reported again
+    watched.see(500)
+    assert low == [0.2, 0.5, 0.2, 0.5, 0.2, 0.5]
+    # Observers get each threshold once, however many watchers there are for it.
+    reports = [(each.scope, each.unit, each.threshold) for each in watched.observed]
+    assert sorted(reports) == [
+        *[("tenant:Other", "TOKENS", threshold) for threshold in (0.1, 0.2, 0.5, 0.9)],
+        *[(SCOPE, "CREDITS", 0.2), (SCOPE, "TOKENS", 0.2), (SCOPE, "TOKENS", 0.5), (SCOPE, "TOKENS", 0.5)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_read"),
+    [
+        ("createReservation", True),
+        ("commitReservation", True),
+        ("releaseReservation", True),
+        ("getBalances", False),
+        ("extendReservation", False),
+    ],
+)
+def test_only_the_responses_that_change_a_budget_are_read(operation: str, is_read: bool) -> None:
+    watched = Watched()
+    seen = watched.watch(0.5)
+    watched.see(600, operation=operation)
+    assert seen == [0.5] * is_read
+
+
+def test_a_local_limit_is_watched_as_a_budget() -> None:
+    watched, spent = Watched(), [0]
+    seen = watched.watch(0.5)
+    watched.limits.add(lambda: Used("run", "TOKENS", 100, 100 - spent[0]))
+    watched.limits.add(lambda: Used("other run", "TOKENS", 100, 100))
+    watched.limits.see_sources()
+    assert seen == []
+    spent[0] = 60
+    watched.limits.see_sources()
+    assert seen == [0.5]
+    spent[0] = 10
+    watched.see(0)  # a response is read together with the limits
+    spent[0] = 50
+    watched.see(0, operation="getBalances")
+    assert seen == [0.5]
+    watched.see(0)
+    [_, event] = watched.observed
+    assert (event.scope, event.unit, event.threshold, event.fraction) == ("run", "TOKENS", 0.5, 0.5)
+    assert (event.remaining, event.allocated) == (cycles.SignedAmount("TOKENS", 50), cycles.tokens(100))
+
+
+def test_only_a_client_with_an_approval_has_one() -> None:
+    assert Watched().limits.approvals is None
+    assert Watched(approve=lambda request: True).limits.approvals is not None

@@ -1,0 +1,559 @@
+"""When pending work is tried, by which worker, and what is counted: no thread runs, and the test moves the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.messages.requests import Call
+from cycles._core.protocol import CREATE_RESERVATION
+from cycles._core.settlement.record import Record, file_name
+from cycles._drivers.work import loop_workers, queue as work_queue
+from cycles._drivers.work.loop_workers import LoopWorkers
+from cycles._drivers.work.queue import BUSY_S, SLOW_S, WORKERS, WorkQueue
+from cycles._drivers.work.work import Done, Later, Step
+from cycles._flows.guard_state import Release
+from cycles._flows.io import CleanUp, Settle, run
+from cycles._journal.records import NoJournal, Records
+
+PAUSE_S = 8.0
+WALL_MS = 1_700_000_000_000
+
+
+class Machine:
+    """A queue, the jobs that it has given to threads, and the results of its attempts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1_000.0
+        self.has_threads = True
+        self.soon_jobs: list[Callable[[], object]] = []
+        self.later_jobs: list[tuple[float, Callable[[], object]]] = []
+        self.pools: dict[str, int] = {}
+        self.tried: list[str] = []
+        self.steps: dict[str, list[Step | BaseException]] = {}
+        self.stalled = False
+        self.resumed = 0
+        self.scheduler = self  # it is its only worker pool, too
+        clock = SimpleNamespace(monotonic=lambda: self.now_s)
+        for module in (work_queue, loop_workers):
+            monkeypatch.setattr(module, "time", clock, raising=False)
+        monkeypatch.setattr(work_queue, "jitter", lambda: 1.0)
+        monkeypatch.setattr(work_queue, "attempt", self._attempt)
+        config = cycles.Config(retry_initial_delay=PAUSE_S, retry_max_delay=60.0)
+        this: Any = self
+        self.queue = WorkQueue(this, Records(NoJournal()), config, lambda: False)
+        self.io: Any = SimpleNamespace(
+            clock=SimpleNamespace(wall_ms=lambda: WALL_MS), report=lambda *_, **__: None, is_enabled_for=lambda _: False
+        )
+        self.queue.start(self.io, lambda until: self.io)
+
+    def worker_pool(self, name: str, workers: int) -> Machine:
+        self.pools[name] = workers
+        return self
+
+    def soon(self, job: Callable[[], object], _: object) -> bool:
+        if self.has_threads:
+            self.soon_jobs.append(job)
+        return self.has_threads
+
+    def at(self, when_s: float, job: Callable[[], object], _: object) -> None:
+        self.later_jobs.append((when_s, job))
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    async def _attempt(self, io: Any, records: Any, item: Any) -> Step:
+        self.tried.append(item.key)
+        step = self.steps.get(item.key, [Done(settled=True)]).pop(0)
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def pass_time(self, until_s: float) -> None:
+        """Run the jobs of threads whose time comes."""
+        while due := [each for each in self.later_jobs if each[0] <= until_s]:
+            first = min(due, key=lambda each: each[0])
+            self.later_jobs.remove(first)
+            self.now_s = max(self.now_s, first[0])
+            first[1]()
+            self.run_threads()
+        self.now_s = until_s
+
+    def run_threads(self) -> None:
+        while self.soon_jobs:
+            self.soon_jobs.pop(0)()
+
+    @property
+    def alarms(self) -> list[float]:
+        """When threads look again."""
+        return sorted(when_s for when_s, _ in self.later_jobs)
+
+    def hand_over(self, *names: str, now: bool = True, loop: Any = None, **more: Any) -> list[bool]:
+        return [self.queue.hand_over(settle(name, **more), now=now, loop=loop) for name in names]
+
+
+def settle(name: str, detail: str | None = None, is_saved: bool = True, **members: Any) -> Settle:
+    record = Record(
+        reservation_id=name, base_url="http://x", commit_body={"actual": {"unit": "TOKENS", "amount": 7}}, **members
+    )
+    return Settle(record, None, detail=detail, is_saved=is_saved)
+
+
+def key(name: str) -> str:
+    return file_name(name)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_one_thread_does_what_is_handed_over_together(machine: Machine) -> None:
+    assert machine.pools == {"background": WORKERS}
+    assert machine.hand_over("a", "b", "c") == [True] * 3
+    assert len(machine.soon_jobs) == 1
+    machine.run_threads()
+    assert machine.tried == [key("a"), key("b"), key("c")]
+    assert machine.queue.pending() == []
+    assert machine.hand_over("d") == [True]
+    assert len(machine.soon_jobs) == 1  # the thread has ended, so another one starts
+
+
+@pytest.mark.parametrize(("waited_s", "helps"), [(SLOW_S - 0.01, False), (SLOW_S, False), (SLOW_S + 0.01, True)])
+def test_one_more_thread_helps_if_work_waits_for_long(machine: Machine, waited_s: float, helps: bool) -> None:
+    machine.hand_over("a", "b")
+    assert machine.queue.take() is not None  # by the first thread, which waits for the response
+    [(when_s, look)] = machine.later_jobs
+    assert when_s == machine.now_s + SLOW_S
+    machine.later_jobs.clear()
+    machine.now_s += waited_s
+    look()
+    assert machine.tried == [key("b")] * helps
+    assert machine.alarms == [machine.now_s + SLOW_S] * (not helps)
+
+
+def test_while_work_is_done_the_next_look_for_a_helper_comes_later(machine: Machine) -> None:
+    machine.hand_over("a", "b", "c", "d")
+    machine.queue.take()
+    [(_, look)] = machine.later_jobs
+    machine.later_jobs.clear()
+    item = machine.queue.take()
+    assert item is not None
+    run(machine.queue.attempt(machine.io, item))
+    look()  # nothing has waited for long
+    assert machine.alarms == [machine.now_s + SLOW_S]
+    machine.hand_over("e")
+    assert machine.alarms == [machine.now_s + SLOW_S]  # it is watched already
+    [(_, look)] = machine.later_jobs
+    machine.later_jobs.clear()
+    machine.queue.take()
+    look()
+    assert machine.alarms == [machine.now_s + SLOW_S]
+    machine.later_jobs.clear()
+    assert BUSY_S > SLOW_S
+
+
+@pytest.mark.parametrize(
+    ("workers", "waited_s", "is_wanted"),
+    [
+        (0, -0.01, False),
+        (0, 0.0, True),
+        (1, 0.0, False),
+        (1, SLOW_S, False),
+        (1, SLOW_S + 0.01, True),
+        (WORKERS - 1, SLOW_S + 0.01, True),
+        (WORKERS, SLOW_S + 0.01, False),
+    ],
+)
+def test_a_worker_is_wanted_for_what_has_waited(
+    machine: Machine, workers: int, waited_s: float, is_wanted: bool
+) -> None:
+    machine.hand_over("a", now=False)
+    machine.now_s += PAUSE_S + waited_s
+    assert machine.queue.is_worker_wanted(workers) is is_wanted
+    assert machine.queue.is_worker_possible(workers) is (workers < WORKERS)
+    machine.queue.close()
+    assert not machine.queue.is_worker_wanted(0)
+    assert not machine.queue.is_worker_possible(0)
+
+
+def test_work_that_waits_for_a_retry_is_done_after_its_pause(machine: Machine) -> None:
+    assert machine.hand_over("a", now=False) == [True]
+    assert (machine.soon_jobs, machine.alarms) == ([], [1_008.0])
+    machine.hand_over("b", now=False)
+    assert machine.alarms == [1_008.0]  # one alarm is enough for both
+    machine.pass_time(1_007.9)
+    assert machine.tried == []
+    machine.pass_time(1_008.0)
+    assert machine.tried == [key("a"), key("b")]
+    machine.pass_time(2_000.0)
+    assert (len(machine.tried), machine.alarms) == (2, [])
+
+
+def test_earlier_work_has_an_earlier_alarm(machine: Machine) -> None:
+    machine.hand_over("late", now=False, not_before_ms=WALL_MS + 20_000)
+    machine.hand_over("early", now=False)
+    assert machine.alarms == [1_008.0, 1_020.0]
+    machine.pass_time(1_019.9)
+    assert machine.tried == [key("early")]
+    machine.pass_time(1_020.0)
+    assert machine.tried == [key("early"), key("late")]
+
+
+@pytest.mark.parametrize(("not_before_ms", "due_s"), [(WALL_MS + 30_000, 1_030.0), (WALL_MS - 1, 1_000.0)])
+def test_the_pause_that_the_server_has_set_is_kept_also_by_a_flush(
+    machine: Machine, not_before_ms: int, due_s: float
+) -> None:
+    machine.hand_over("a", not_before_ms=not_before_ms)
+    report = machine.queue.flush(5.0)
+    machine.run_threads()
+    assert len(machine.tried) == report.settled == (due_s == 1_000.0)
+    assert report.pending == 1 - report.settled
+    machine.pass_time(due_s)
+    assert machine.tried == [key("a")]
+
+
+def test_only_so_many_settlements_wait_whose_callers_do_not(machine: Machine) -> None:
+    machine.queue.most_queued = 2
+    assert machine.hand_over("a", "b", "c") == [True, True, False]
+    assert machine.hand_over("d", detail="it failed") == [True]  # its caller cannot send it
+    assert machine.hand_over("e", is_saved=False) == [True]  # its caller was interrupted
+    assert machine.queue.hand_over(release("f"), now=True)
+    assert machine.hand_over("c") == [False]
+    machine.run_threads()
+    assert machine.hand_over("c", "g", "h") == [True, True, False]
+    assert [each.reservation_id for each in machine.queue.pending()] == ["c", "g"]
+
+
+def release(name: str) -> Release:
+    return Release(name, f"key-{name}", "because")
+
+
+def clean_up(name: str) -> CleanUp:
+    return CleanUp(Call(CREATE_RESERVATION, body={"idempotency_key": name}))
+
+
+def test_a_closing_client_takes_only_what_no_caller_can_do(machine: Machine) -> None:
+    machine.queue.decline()
+    assert machine.hand_over("a") == [False]
+    assert machine.hand_over("b", detail="it failed") == [True]
+    machine.queue.keep(settle("c"))
+    assert [each.reservation_id for each in machine.queue.pending()] == ["b", "c"]
+    machine.queue.flush(5.0)
+    assert sorted(machine.tried) == sorted([key("b"), key("c")])
+
+
+def test_without_threads_a_caller_does_its_work_itself(machine: Machine) -> None:
+    machine.has_threads = False
+    assert machine.hand_over("a") == [False]
+    assert machine.queue.pending() == []
+    assert machine.hand_over("b", detail="it failed") == [True]
+    assert machine.queue.hand_over(release("c"), now=True)
+    assert machine.alarms == [1_000.0] * 2  # a thread is tried again
+    assert [each.reservation_id for each in machine.queue.pending()] == ["b"]
+    machine.has_threads = True
+    machine.pass_time(1_000.0)
+    assert sorted(machine.tried) == sorted([key("b"), "release:key-c"])
+    machine.queue.most_queued = 1  # and what was not taken counts no longer
+    assert machine.hand_over("d") == [True]
+
+
+def test_a_flush_without_threads_does_the_work(machine: Machine) -> None:
+    machine.has_threads = False
+    machine.hand_over("a", detail="it failed")
+    machine.steps[key("a")] = [Later("again", outage=False), Done(settled=False)]
+    assert machine.queue.flush(0.0) == cycles.FlushReport(0, 1, 0)
+    machine.steps[key("a")] = [Done(settled=True)]
+    assert machine.queue.flush(1.0) == cycles.FlushReport(1, 0, 0)
+
+
+def test_a_flush_counts_what_it_settles_and_tries_once_what_is_rejected(machine: Machine) -> None:
+    machine.queue.hand_over(release("d"), now=False)
+    machine.hand_over("settled", "nothing", "rejected", detail="it failed", now=False)
+    machine.steps |= {
+        key("nothing"): [Done(settled=False)],
+        key("rejected"): [Later("rejected", outage=False, rejected=True)],
+        "release:key-d": [Done()],
+    }
+    assert machine.queue.flush(1_000.0) == cycles.FlushReport(1, 1, 0)
+    assert sorted(machine.tried) == sorted([key("settled"), key("nothing"), key("rejected"), "release:key-d"])
+    [left] = machine.queue.pending()
+    assert (left.reservation_id, left.last_outcome) == ("rejected", "rejected")
+    machine.steps[key("rejected")] = [Done(settled=True)]
+    assert machine.queue.flush(1_000.0) == cycles.FlushReport(1, 0, 0)
+
+
+def test_work_that_fails_by_a_bug_is_tried_five_times(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.steps[key("a")] = [ValueError("x" * 300) for _ in range(9)]
+    machine.hand_over("a")
+    machine.run_threads()
+    [left] = machine.queue.pending()
+    assert left.last_outcome == f"ValueError: {'x' * 200}"
+    machine.pass_time(machine.now_s + 1_000.0)
+    assert machine.tried == [key("a")] * 5
+    assert machine.queue.pending() == []
+    messages = [record.getMessage() for record in caplog.records if record.name == "cycles"]
+    assert messages == [f"pending work {key('a')} failed: ValueError: {'x' * 300}"] * 5
+    assert all(record.exc_info is not None for record in caplog.records if record.name == "cycles")
+
+
+def test_an_outage_is_tried_with_one_attempt_at_a_time_until_a_request_succeeds(machine: Machine) -> None:
+    names = ["a", "b", "c"]
+    machine.steps |= {key(name): [Later("down", outage=True), Done(settled=True)] for name in names}
+    machine.hand_over(*names)
+    machine.run_threads()
+    assert machine.tried == [key("a")]
+    assert machine.alarms[-1] == 1_008.0
+    machine.queue.server_responded()
+    machine.steps = {}
+    machine.run_threads()
+    assert sorted(machine.tried[1:]) == sorted(map(key, names))
+
+
+def test_a_success_without_pending_work_does_nothing(machine: Machine) -> None:
+    machine.queue.server_responded()
+    assert (machine.soon_jobs, machine.later_jobs, machine.resumed) == ([], [], 0)
+    machine.stalled = True
+    machine.queue.server_responded()
+    assert machine.resumed == 1
+
+
+def test_only_so_many_cleanups_wait_and_the_oldest_is_dropped(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(work_queue, "CREATE_CLEANUPS", 2)
+    machine.queue.hand_over(release("r"), now=False)
+    for name in ("a", "b"):
+        assert machine.queue.hand_over(clean_up(name), now=False)
+    assert caplog.messages == []
+    assert machine.queue.hand_over(clean_up("c"), now=False)
+    assert caplog.messages == ["create cleanup dropped: more than 2 are waiting; its reservation ends with its lease"]
+    machine.pass_time(1_008.0)
+    assert sorted(machine.tried) == ["create:b", "create:c", "release:key-r"]
+
+
+def test_what_is_unfinished_is_listed_by_its_reservation(machine: Machine) -> None:
+    machine.hand_over("a", now=False)
+    machine.queue.hand_over(release("b"), now=False)
+    machine.queue.hand_over(clean_up("c"), now=False)
+    assert machine.queue.unfinished() == {"a", "b"}
+    assert machine.queue.unsettled() == {key("a")}
+    assert [machine.queue.is_pending(name) for name in ("a", "b")] == [True, False]
+    assert [each.reservation_id for each in machine.queue.pending()] == ["a"]
+
+
+def test_pending_settlements_are_listed_by_their_age(machine: Machine) -> None:
+    for name, age_ms in (("young", -5), ("old", 7_000), ("middle", 3)):
+        machine.hand_over(name, now=False, recorded_at_ms=WALL_MS - age_ms, detail=f"{name} failed")
+    listed = [(each.reservation_id, each.age_ms, each.last_outcome) for each in machine.queue.pending()]
+    assert listed == [("old", 7_000, "old failed"), ("middle", 3, "middle failed"), ("young", 0, "young failed")]
+
+
+def test_a_closed_queue_tries_nothing(machine: Machine) -> None:
+    machine.hand_over("a")
+    machine.queue.close()
+    machine.run_threads()
+    assert machine.queue.take() is None
+    assert machine.tried == []
+
+
+def test_an_interrupted_attempt_is_due_now_and_may_have_arrived(machine: Machine) -> None:
+    machine.hand_over("a")
+    machine.soon_jobs.clear()
+    item = machine.queue.take()
+    assert item is not None
+    machine.steps[key("a")] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        run(machine.queue.attempt(machine.io, item))
+    again = machine.queue.take()
+    assert again is not None
+    assert isinstance(again.value, Settle)
+    assert again.value.record.may_have_arrived
+
+
+# Event loops
+
+
+class Loop:
+    """An event loop that runs the tasks of the client when the test says so."""
+
+    def __init__(self, machine: Machine, running: bool = True) -> None:
+        self.machine = machine
+        self.running = running
+        self.tasks: list[Task] = []
+        self.looks: list[tuple[float, Callable[[], None]]] = []
+        self.futures: list[Future] = []
+        this: Any = self
+        self.workers = LoopWorkers(machine.queue, machine.io, this, self.start)
+
+    def is_running(self) -> bool:
+        return self.running
+
+    def create_future(self) -> Any:
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def call_later(self, delay_s: float, look: Callable[[], None]) -> None:
+        self.looks.append((delay_s, look))
+
+    def start(self, work: Any) -> Any:
+        self.tasks.append(Task(work))
+        return self.tasks[-1]
+
+
+class Future:
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def set_result(self, _: object) -> None:
+        self.is_done = True
+
+
+class Task:
+    def __init__(self, work: Any) -> None:
+        self.work = work
+        self.callbacks: list[Callable[[Any], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.callbacks.append(callback)
+
+    def run(self) -> None:
+        """Run to its end; what it awaits is done immediately."""
+        try:
+            self.work.send(None)
+        except StopIteration:
+            self.end()
+
+    def end(self) -> None:
+        for callback in self.callbacks:
+            callback(self)
+
+
+@pytest.fixture
+def loop(machine: Machine) -> Iterator[Loop]:
+    loop = Loop(machine)
+    yield loop
+    for task in loop.tasks:
+        task.work.close()
+
+
+def test_a_task_does_what_its_loop_has_handed_over(machine: Machine, loop: Loop) -> None:
+    work = [settle(name) for name in ("a", "b")]
+    done = loop.workers.done(work[0])
+    assert loop.workers.done(work[0]) is done
+    assert [loop.workers.hand_over(each) for each in work] == [True, True]
+    assert (len(loop.tasks), len(loop.workers.running)) == (1, 1)
+    assert machine.soon_jobs == []
+    assert machine.queue.take() is None  # no thread takes it
+    loop.tasks[0].run()
+    assert machine.tried == [key("a"), key("b")]
+    assert loop.futures[0].is_done
+    assert loop.workers.running == set()
+    assert loop.workers.hand_over(settle("c"))
+    assert len(loop.tasks) == 2
+
+
+def test_one_more_task_helps_if_work_waits_for_long(machine: Machine, loop: Loop) -> None:
+    loop.workers.hand_over(settle("a"))
+    assert loop.looks == []  # one task is enough for one settlement
+    for name in ("b", "c"):
+        loop.workers.hand_over(settle(name))
+    [(delay_s, look)] = loop.looks
+    assert delay_s == SLOW_S
+    loop.looks.clear()
+    machine.now_s += SLOW_S
+    look()
+    assert len(loop.tasks) == 1
+    [(_, look)] = loop.looks
+    loop.looks.clear()
+    machine.now_s += 0.01
+    look()
+    assert (len(loop.tasks), len(loop.workers.running)) == (2, 2)
+    assert len(loop.looks) == 1  # and later perhaps a third one
+
+
+def test_no_more_tasks_than_workers_are_started(machine: Machine, loop: Loop) -> None:
+    for number in range(10):
+        loop.workers.hand_over(settle(str(number)))
+    for _ in range(10):
+        machine.now_s += 1.0
+        looks, loop.looks = loop.looks, []
+        for _, look in looks:
+            look()
+    assert (len(loop.tasks), loop.looks) == (WORKERS, [])
+
+
+def test_threads_do_what_a_cancelled_task_has_left(machine: Machine, loop: Loop) -> None:
+    loop.workers.hand_over(settle("a"))
+    loop.tasks[0].end()  # cancelled before its first step
+    machine.run_threads()
+    assert machine.tried == [key("a")]
+    assert loop.workers.running == set()
+
+
+def test_threads_take_nothing_from_a_loop_while_a_task_of_it_runs(machine: Machine, loop: Loop) -> None:
+    for name in ("a", "b"):
+        loop.workers.hand_over(settle(name))
+    machine.now_s += 1.0
+    loop.looks[0][1]()
+    first, _ = loop.tasks
+    first.end()
+    machine.run_threads()
+    assert machine.tried == []
+
+
+def test_during_an_outage_threads_get_what_a_loop_hands_over(machine: Machine, loop: Loop) -> None:
+    machine.steps[key("a")] = [Later("down", outage=True)]
+    machine.hand_over("a")
+    machine.run_threads()
+    assert loop.workers.hand_over(settle("b"))
+    assert loop.tasks == []
+    machine.pass_time(1_000.0 + PAUSE_S)
+    assert set(machine.tried) == {key("a"), key("b")}
+
+
+def test_a_caller_whose_attempt_is_interrupted_is_woken(machine: Machine, loop: Loop) -> None:
+    machine.steps[key("a")] = [asyncio.CancelledError()]
+    work = settle("a")
+    loop.workers.done(work)
+    loop.workers.hand_over(work)
+    with pytest.raises(asyncio.CancelledError):
+        loop.tasks[0].run()
+    assert loop.futures[0].is_done
+    loop.tasks[0].end()
+    machine.run_threads()
+    assert machine.tried == [key("a")] * 2
+
+
+def test_a_declined_settlement_starts_no_task(machine: Machine, loop: Loop) -> None:
+    machine.queue.decline()
+    assert not loop.workers.hand_over(settle("a"))
+    assert loop.tasks == []
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_flush_sends_what_a_loop_sends_only_if_the_loop_has_stopped(
+    machine: Machine, loop: Loop, is_running: bool
+) -> None:
+    loop.running = is_running
+    this: Any = loop
+    for name in ("busy", "queued"):
+        loop.workers.hand_over(settle(name))
+    item = machine.queue.take(this)
+    assert item is not None
+    report = machine.queue.flush(0.0 if is_running else 0.5)
+    if is_running:
+        queued = machine.queue.take()
+        assert queued is not None
+        assert (report, queued.key) == (cycles.FlushReport(0, 2, 0), key("queued"))
+    else:
+        assert (report, machine.tried) == (cycles.FlushReport(2, 0, 0), [key("busy"), key("queued")])
+    assert machine.queue.take() is None
