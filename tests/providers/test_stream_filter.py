@@ -43,6 +43,7 @@ def seen(*events: bytes, rules: StreamRules | None = None, hide_usage: bool = Tr
         ((ERROR, USAGE), "failed finished usage_seen", 1),
         ((b'data: {"usage":{broken\n\n', TEXT), "", 0),
         ((b'data: ["usage", {"usage":{}}]\n\n',), "", 0),
+        ((b'data: {"choices":[{"error":{"a":1}}]}\n\n',), "", 0),  # an error of a tool, for example
         ((b'event: error\ndata: {"type":"error"}\n\n',), "failed", 0),
         ((b'event: error\ndata: {"type":"other"}\n\n',), "", 0),
     ],
@@ -65,6 +66,7 @@ def test_only_the_usage_alone_is_hidden_and_never_kept(hide_usage: bool) -> None
 def test_several_events_of_one_piece_are_forwarded_together() -> None:
     assert seen(TEXT + USAGE + ENDS + b"data:")[1] == TEXT + ENDS
     assert seen(b"", USAGE, TEXT)[1] == TEXT
+    assert seen(b"\n\n" + TEXT)[1] == b"\n\n" + TEXT
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,7 @@ def test_the_json_of_an_event(event: bytes, value: Any) -> None:
         ({"type": 5, "text": "b"}, ["b"]),
         ({"args": {"x": 1, "y": "\u00e9"}, "input": {}}, ['{"x":1,"y":"\u00e9"}']),
         ({"input": {"x": 1}}, ['{"x":1}']),
+        ({"args": "a", "input": "b", "other": {"x": "y"}}, ["b"]),
         ({"input": [{"text": "a"}]}, ["a"]),
         ({"usage": {"text": "a"}, "tools": [{"text": "a"}], "metadata": {"text": "a"}, "other": {"text": "b"}}, ["b"]),
         ([{"text": "a"}, "b", 5, [{"text": "c"}]], ["a", "c"]),
