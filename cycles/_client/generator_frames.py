@@ -28,14 +28,10 @@ def _is_generator(frame: FrameType) -> bool:
 
 def _calls_close(frame: FrameType) -> bool:
     """Return whether the instruction that the frame executes is a call of a method `close` or `throw`."""
-    method = None
-    for instruction in dis.get_instructions(frame.f_code):
-        if instruction.opname in ("LOAD_METHOD", "LOAD_ATTR"):
-            method = instruction.argval
-        if instruction.offset >= frame.f_lasti:
-            # Python 3.11 makes a call that it has made often in the instruction before, PRECALL.
-            return instruction.opname.startswith(("CALL", "PRECALL")) and method in ("close", "throw")
-    return False
+    executed = [each for each in dis.get_instructions(frame.f_code) if each.offset <= frame.f_lasti]
+    methods = [each.argval for each in executed if each.opname in ("LOAD_METHOD", "LOAD_ATTR")]
+    # Python 3.11 makes a call that it has made often in the instruction before, PRECALL.
+    return executed[-1].opname.startswith(("CALL", "PRECALL")) and methods[-1:] in (["close"], ["throw"])
 
 
 def in_async_generator(frame: FrameType | None) -> bool:

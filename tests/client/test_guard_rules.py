@@ -24,6 +24,7 @@ from cycles._client.context import current_subject
 from cycles._client.generator_frames import generator_dropped
 from tests.client.conftest import ACTION, World
 from tests.support.inside import state_of
+from tests.support.points import run_at
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +88,30 @@ async def test_a_reservation_can_be_entered_again_after_its_block(world: World) 
     async with world.enter(reservation) as second:
         pass
     assert first.reservation_id != second.reservation_id
+
+
+def test_a_reservation_may_be_entered_at_any_point_of_the_end_of_its_block(client: cycles.Cycles) -> None:
+    reservation = client.reserve(cycles.tokens(100), action=ACTION, actual=cycles.tokens(7))
+    guards = list[cycles.Guard]()
+
+    def enter() -> None:
+        with contextlib.suppress(cycles.GuardFinalizedError):
+            guards.append(reservation.__enter__())
+
+    def leave() -> None:
+        reservation.__exit__(None, None, None)
+
+    number, more, times = 0, True, 0
+    while more:
+        guards.append(reservation.__enter__())
+        more = run_at("/cycles/_client/reservation", number, enter, leave)
+        if len(guards) == 2:
+            times += 1
+            leave()
+        assert {guard.state for guard in guards} == {"committed"}, number
+        guards.clear()
+        number += 1
+    assert times > 0
 
 
 async def test_a_reservation_that_was_denied_can_be_entered_again(world: World, server: Any) -> None:

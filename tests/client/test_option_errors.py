@@ -30,6 +30,10 @@ class Sends:
     def send(self) -> None: ...
 
 
+SENDS: Any = Sends()
+NO_TEXT: Any = 5
+
+
 FRACTIONS = "thresholds must be fractions above 0 and up to 1, like 0.8, got"
 OVERAGE = "overage_policy must be one of REJECT, ALLOW_IF_AVAILABLE, ALLOW_WITH_OVERDRAFT, got"
 LEASE = "lease_policy must be one of warn, fail_on_finalize, cancel, got"
@@ -90,7 +94,7 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
         'pass subject={"tenant": "acme"} or set CYCLES_TENANT',
     ),
     (lambda c: cycles.run(""), "run_id must be a string with at least one character, got ''"),
-    (lambda c: cycles.run(5), "run_id must be a string with at least one character, got 5"),
+    (lambda c: cycles.run(NO_TEXT), "run_id must be a string with at least one character, got 5"),
     (lambda c: c.pool(LONG, action=ACTION), f"max_held {AMOUNT} {SHOWN}"),
     (lambda c: c.pool(T(4), action=ACTION, chunk=LONG), f"chunk {AMOUNT} {SHOWN}"),
     (
@@ -180,9 +184,9 @@ def test_a_wrong_argument_of_the_client_is_named(settings: dict[str, Any], messa
 
 
 def test_a_client_that_can_send_and_not_close_itself_is_no_async_one() -> None:
-    cycles.Cycles(**CONFIG, http_client=Sends()).close()
+    cycles.Cycles(**CONFIG, http_client=SENDS).close()
     with pytest.raises(cycles.ConfigurationError, match="async_http_client must be like"):
-        cycles.Cycles(**CONFIG, async_http_client=Sends())
+        cycles.Cycles(**CONFIG, async_http_client=SENDS)
 
 
 def test_an_option_at_the_end_of_its_range_is_accepted(offline: cycles.Cycles) -> None:

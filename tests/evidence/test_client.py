@@ -174,7 +174,7 @@ def test_a_key_that_the_client_cannot_read_still_counts(server: Server, verify: 
     assert verify(ID).disposition == "signer_authority_failed"
 
 
-@pytest.mark.parametrize("host", ["cycles.example.com", "127.example.com"])
+@pytest.mark.parametrize("host", ["cycles.example.com", "127.example.com", "10.0.0.1", "localhost.example.com"])
 def test_a_key_set_over_plain_http_from_another_machine_is_not_trusted(
     server: Server, verify: Verify, host: str
 ) -> None:
@@ -182,7 +182,13 @@ def test_a_key_set_over_plain_http_from_another_machine_is_not_trusted(
     assert verdict.disposition == "signer_resolution_failed"
     assert "HTTP" in verdict.reason
     assert server.paths == [f"/v1/evidence/{ID}"]
-    for local in ("http://localhost:7878", "http://127.0.0.1:1", "http://[::1]:1"):
+    for local in (
+        "http://localhost:7878",
+        "http://127.0.0.1:1",
+        "http://127.0.1.1:1",
+        "http://[::1]:1",
+        "http://a.invalid",
+    ):
         assert verify(ID, base_url=local, server_id=SERVER).is_authentic
 
 

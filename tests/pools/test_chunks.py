@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._client.pool import ChunkView, PoolStats
 from tests.support.inside import runtime_of, state_of
 from tests.support.waiting import PATIENCE_S
 
@@ -283,8 +284,27 @@ async def test_stats_can_be_read_after_the_client_is_closed(world: World, client
     await close(world, pool)
     client.close()
     stats = pool.stats()
-    assert (stats.spent, stats.held, stats.chunks, stats.refills) == (T(7), T(0), 0, 1)
-    assert (unused.stats().spent, unused.stats().refills) == (T(0), 0)
+    zero = PoolStats(T(0), T(0), T(0), T(0), chunks=0, refills=0, denied=0, direct=0, excess=T(0))
+    assert stats == evolve(zero, spent=T(7), refills=1)
+    assert unused.stats() == zero
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+async def test_the_stats_of_a_pool_and_the_chunk_of_a_guard_follow_it(world: World, shadow: bool) -> None:
+    pool = pool_of(world.client, shadow=shadow)
+    held = T(0) if shadow else T(100)
+    async with world.enter(pool.reserve(T(10))) as guard:
+        stats = PoolStats(held, T(0), T(10), T(90), chunks=1, refills=1, denied=0, direct=0, excess=T(0))
+        assert pool.stats() == stats
+        assert (guard.reserved, guard.chunk.reservation_id) == (T(10), guard.reservation_id)
+        view = ChunkView(guard.reservation_id, T(100), spent=T(0), guards=0, state="open", settlement=None)
+        assert guard.chunk == view
+        await world.get(guard.commit(T(12)))
+        assert guard.chunk == (view if shadow else evolve(view, spent=T(12), guards=1))
+        spent = T(0) if shadow else T(12)  # a dry run settles nothing
+        assert pool.stats() == evolve(stats, spent=spent, live=T(0), free=T(100) - spent)
+    await close(world, pool)
+    assert guard.chunk.state == ("empty" if shadow else "confirmed")
 
 
 async def test_wait_is_checked_also_if_the_amount_fits(world: World, client: cycles.Cycles) -> None:
