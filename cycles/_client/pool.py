@@ -406,7 +406,10 @@ class Pool(ClosedByItsBlock):
                 if current is None or current[0] != runtime.pid:
                     state = runtime.pools.make(self._options)
                     state.closed = self._closed_in == runtime.pid
-                    current = self._current = (runtime.pid, state)
+                    if self._current is current:  # else a signal handler has used the pool in the meantime
+                        self._current = (runtime.pid, state)
+                    current = self._current
+                    assert current is not None
         return current[1]
 
     def _options_of(

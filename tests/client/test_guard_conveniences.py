@@ -66,6 +66,19 @@ async def test_cooldown_waits_for_the_cooldown_of_the_caps(world: World, monkeyp
 
 
 @pytest.mark.usefixtures("capped")
+async def test_cooldown_takes_the_milliseconds_of_the_caps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+
+    async def pause(io: Any, seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("cycles._client.guard.pause", pause)
+    async with world.enter(reserve(world)) as guard:
+        await world.get(guard.cooldown())
+    assert pauses == [0.02]
+
+
+@pytest.mark.usefixtures("capped")
 def test_steps_are_counted_across_threads(client: cycles.Cycles) -> None:
     refused: list[Exception] = []
 

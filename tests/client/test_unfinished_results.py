@@ -185,6 +185,24 @@ async def test_a_task_stays_itself_and_is_guarded_until_it_is_done(
     assert (spent(server), held(server)) == (12, 0)
 
 
+@pytest.mark.parametrize("end", ["commit", "release"])
+async def test_a_task_that_ends_its_guard_itself_settles_it_once(
+    client: cycles.Cycles, server: cycles.EmbeddedServer, end: str
+) -> None:
+    def start() -> asyncio.Task[None]:
+        guard: Any = cycles.current_guard()
+
+        async def later() -> None:
+            guard.commit(cycles.tokens(7)) if end == "commit" else guard.release()
+
+        return asyncio.ensure_future(later())
+
+    await client.guarded(cycles.tokens(100), action=ACTION)(start)()
+    await client.aio.flush()
+    assert [request.operation for request in server.requests] == ["reserve", end]
+    assert (spent(server), held(server)) == (7 if end == "commit" else 0, 0)
+
+
 async def test_a_task_that_is_cancelled_releases(
     guarded: Callable[[Any], Any], client: cycles.Cycles, server: Any
 ) -> None:

@@ -13,6 +13,7 @@ from attrs import evolve
 import cycles
 from cycles._client.pool import ChunkView, PoolStats
 from tests.support.inside import runtime_of, state_of
+from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, T, World, chunk_of, close, named
@@ -305,6 +306,23 @@ async def test_the_stats_of_a_pool_and_the_chunk_of_a_guard_follow_it(world: Wor
         assert pool.stats() == evolve(stats, spent=spent, live=T(0), free=T(100) - spent)
     await close(world, pool)
     assert guard.chunk.state == ("empty" if shadow else "confirmed")
+
+
+def test_a_signal_handler_that_uses_a_new_pool_first_uses_the_same_chunks(client: cycles.Cycles) -> None:
+    number, more = 0, True
+    while more:
+        pool, reserved = pool_of(client), list[Any]()
+
+        def reserve(pool: Any = pool, reserved: list[Any] = reserved) -> None:
+            reserved.append(pool.reserve(T(10)))
+
+        more = run_at("/cycles/_client/pool", number, reserve, reserve)
+        guards = [each.acquire() for each in reserved]
+        assert pool.stats().live == T(10 * len(guards)), number
+        for guard in guards:
+            guard.release()
+        number += 1
+    assert number > 10
 
 
 async def test_wait_is_checked_also_if_the_amount_fits(world: World, client: cycles.Cycles) -> None:

@@ -148,6 +148,23 @@ def test_the_ledger_learns_of_spend_after_settle_ms_at_the_latest(shop: Shop) ->
     assert all(committed_s[chunk] - opened_s[chunk] <= settle_s + 1 for chunk in committed_s)
 
 
+@pytest.mark.parametrize(("ttl_s", "settle_s"), [(60, 30), (5, 20)])
+def test_a_chunk_in_use_is_committed_after_four_ttls_and_after_30_seconds_at_the_latest(
+    shop: Shop, ttl_s: int, settle_s: int
+) -> None:
+    pool = pool_of(shop.client, 13, ttl_ms=ttl_s * 1000)
+    began_s = shop.clock.monotonic()
+    first, seconds = shop.use(pool, 1, 0), 0
+    while first.state == "pooled":
+        shop.use(pool, 1, 0)
+        shop.clock.advance(1)
+        seconds += 1
+    assert seconds <= settle_s + 1
+    assert shop.clock.monotonic() - began_s >= settle_s
+    reserved = [request.json["estimate"]["amount"] for request in shop.server.requests.of("reserve")]
+    assert set(reserved) == {4}, "a quarter of what is held, rounded up"
+
+
 @pytest.mark.parametrize(
     ("stopped_s", "status"),
     [(TTL_S + 1, "committed"), (TTL_S + 30, "recorded_as_event")],
