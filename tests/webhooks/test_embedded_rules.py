@@ -114,6 +114,10 @@ def test_which_subscriptions_a_tenant_lists(server: cycles.EmbeddedServer, four:
     assert letters(acme) == letters(acme, "?search=b.test&sort_by=url") == letters(admin, "?tenant=acme") == by_id
     assert (letters(acme, "?status=PAUSED"), letters(acme, "?status=")) == (["c"], [])
     assert letters(acme, "?limit=1") == by_id[:1]
+    for _ in range(8):
+        server.webhooks.subscribe(URL, ["budget.funded"], tenant="acme")
+    ids = [each["subscription_id"] for each in acme.ok("GET", "/v1/webhooks")["subscriptions"]]
+    assert (len(ids), ids) == (10, sorted(ids))
     for caller, query, reason in (
         (acme, "?tenant=acme", "tenant: is that of the API key; leave the query parameter out"),
         (admin, "", "the query parameter tenant is missing; send it with the admin key"),
@@ -173,8 +177,12 @@ def test_the_form_of_a_response(server: cycles.EmbeddedServer) -> None:
     status, error = admin("PUT", HOOKS)
     assert (status, error["error"], admin.headers["Allow"]) == (405, "INVALID_REQUEST", "GET, POST")
     assert (error["request_id"], error["trace_id"]) == (admin.headers["X-Request-Id"], trace)
-    assert admin("DELETE", f"{HOOKS}/nope")[1]["message"] == "webhook subscription not found: nope"
-    assert admin("GET", f"{EVENTS}/nope")[1]["message"] == "event not found: nope"
+    for method, path, message in (
+        ("DELETE", f"{HOOKS}/nope", "webhook subscription not found: nope"),
+        ("GET", f"{EVENTS}/nope", "event not found: nope"),
+    ):
+        status, error = admin(method, path)
+        assert (status, error["message"]) == (404, message)
     for body, reason in ((b"{", "the body is not JSON; send a JSON object"), (b"[" * 100_000, "the body is not JSON"),
                          (b"5", "the body is not a JSON object; send one")):  # fmt: skip
         status, error = admin("POST", HOOKS, body)
@@ -229,8 +237,9 @@ def test_the_addresses_that_the_configuration_rejects(admin: Direct) -> None:
     changed = {"blocked_cidr_ranges": ["10.0.0.0/8"], "allow_http": False}
     assert (admin("PUT", config, changed), admin.ok("GET", config)) == ((200, changed), changed)
     for url in ("http://hooks.test/", "https://10.1.1.1/"):
-        assert admin("PATCH", one, {"url": url})[1]["error"] == "WEBHOOK_URL_INVALID"
-        assert admin("POST", HOOKS, {**BODY, "url": url})[1]["error"] == "WEBHOOK_URL_INVALID"
+        for method, path, body in (("PATCH", one, {"url": url}), ("POST", HOOKS, {**BODY, "url": url})):
+            status, error = admin(method, path, body)
+            assert (status, error["error"]) == (400, "WEBHOOK_URL_INVALID")
     assert admin("PATCH", one, {"url": 5})[1]["error"] == "INVALID_REQUEST"
     assert admin.ok("PATCH", one, {"url": "https://hooks.test/2"})["url"] == "https://hooks.test/2"
     assert admin.ok("GET", one)["url"] == "https://hooks.test/2"
