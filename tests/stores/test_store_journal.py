@@ -1,0 +1,330 @@
+"""What one client does with the records of a shared store: saves, claims, loads, rejects, deletes and leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, decode, encode, file_name
+from cycles._core.settlement.rules import MAY_BE_CHARGED
+from cycles._journal.journal import Entry, Journal, JournalIssue
+from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import StoreJournal, key_of
+from cycles._journal.stores.store import Put, Stored
+from tests.journal.kit import BASE, a_record
+from tests.stores.kit import StoreClock
+
+KEY = key_of("rsv_1")
+NAME = Entry(file_name("rsv_1"))
+MODES = ["disk", "memory", "refuse"]
+
+
+class Noted(MemoryStore):
+    """A store that notes its operations."""
+
+    def __init__(self, clock: StoreClock) -> None:
+        super().__init__(clock)
+        self.told: list[Any] = []
+        self.is_closed = False
+
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        self.told.append(("put", len(items)))
+        return super().put(items)
+
+    def take(self, limit: int, claim_ms: int) -> list[Stored]:
+        self.told.append(("take", limit, claim_ms))
+        return super().take(limit, claim_ms)
+
+    def delete(self, items: Sequence[tuple[str, str]]) -> None:
+        self.told.append(("delete", len(items)))
+        super().delete(items)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def kept(self, kept: Any = None) -> list[Record]:
+        """Return its records, read without a note."""
+        return [decode(each.record) for each in MemoryStore.list(self, kept=kept)]
+
+
+class Client:
+    """The journal of one process, with its own disk."""
+
+    def __init__(self, store: MemoryStore, clock: StoreClock, folder: Path, **settings: Any) -> None:
+        self.issues: list[JournalIssue] = []
+        self.seconds = 0.0
+        self.calls: list[tuple[float, Callable[[], object]]] = []
+        report = self.issues.append
+        self.local = Journal(folder, base_url=BASE, tenant="acme", api_key="k", report=report)
+        options = {"claim_ms": 30_000, "timeout_s": 60.0, "outage": "disk", "wall_ms": clock, **settings}
+        self.journal = StoreJournal(
+            store,
+            self.local,
+            report=report,
+            clock=lambda: self.seconds,
+            later=lambda delay_s, call: self.calls.append((delay_s, call)),
+            **options,
+        )
+
+    @property
+    def files(self) -> list[str]:
+        return sorted(path.name for path in Path(self.local.directory).glob("v2-*.json"))
+
+
+@pytest.fixture
+def store(clock: StoreClock) -> Noted:
+    return Noted(clock)
+
+
+@pytest.fixture
+def client(store: Noted, clock: StoreClock, tmp_path: Path) -> Callable[..., Client]:
+    made: list[Client] = []
+
+    def make(**settings: Any) -> Client:
+        made.append(Client(store, clock, tmp_path / f"disk-{len(made)}", **settings))
+        return made[-1]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("not_before_ms", "due_ms"), [(None, 30_000), (1, 30_000), (1_700_000_030_000, 30_000), (1_700_000_030_001, 30_001)]
+)
+def test_a_saved_record_is_due_after_a_claim_or_at_its_time(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, not_before_ms: int | None, due_ms: int
+) -> None:
+    assert client().journal.put(a_record(not_before_ms=not_before_ms)) is PutResult.SAVED
+    (stored,) = store.list()
+    assert stored.due_ms - clock.now == due_ms
+
+
+@pytest.mark.parametrize("outage", MODES)
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_close_leaves_records_to_others_or_saves_them_on_its_disk(
+    client: Callable[..., Client], store: Noted, outage: str, is_down: bool
+) -> None:
+    one, other = client(outage=outage), client()
+    one.journal.put(a_record())
+    store.fails = "it is down" if is_down else None
+    one.journal.close()
+    store.fails = None
+    assert one.files == [NAME] * (is_down and outage != "memory")
+    assert other.journal.claim(9) == [NAME] * (not is_down)
+    assert not store.is_closed
+
+
+def test_a_close_closes_its_own_store(client: Callable[..., Client], store: Noted) -> None:
+    client(owns_store=True).journal.close()
+    assert store.is_closed
+
+
+def test_rejected_records_of_the_store_and_of_the_disk_are_listed(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    one.journal.reject(a_record(), "no budget")
+    assert ([record.rejected for record in store.kept("rejected")], store.kept()) == (["no budget"], [])
+    store.put([Put("a" * 64, encode(a_record("rsv_2")), kept="rejected"), Put("b" * 64, b"{}", kept="rejected")])
+    store.fails = "it is down"
+    one.journal.reject(a_record("rsv_3"), "closed")
+    assert [reason for _, reason in one.journal.rejected()] == ["closed"]
+    store.fails = None
+    found = sorted((record.reservation_id, reason) for record, reason in one.journal.rejected())
+    assert found == [("rsv_1", "no budget"), ("rsv_2", "rejected"), ("rsv_3", "closed")]
+
+
+def test_a_record_that_is_rejected_in_an_outage_is_deleted_from_the_store_later(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one = client()
+    one.journal.put(a_record())
+    store.fails = "it is down"
+    one.journal.reject(a_record(), "no budget")
+    store.fails = None
+    one.seconds = 1.0
+    one.journal.tick(0)
+    assert (store.kept(), [reason for _, reason in one.local.rejected()]) == ([], ["no budget"])
+
+
+def test_a_record_that_cannot_be_read_is_quarantined_in_the_store_and_reported(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one, other = client(), client()
+    store.put([Put(KEY, b"{}")])
+    assert one.journal.claim(9) == [NAME]
+    assert one.journal.load(NAME) is None
+    (issue,) = one.issues
+    assert issue.kind == "quarantined"
+    assert issue.message.startswith(
+        f"record {KEY[:12]} is quarantined in the journal's store and will not be settled: "
+    )
+    assert issue.message.endswith("; see `cycles journal list`, or record its amount by hand with client.record()")
+    assert [each.key for each in store.list(kept="quarantined")] == [KEY]
+    assert (one.journal.quarantined, other.journal.claim(9)) == (1, [])
+
+
+def test_a_record_that_a_newer_worker_has_taken_since_is_not_quarantined(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    store.put([Put(KEY, b"{}")])
+    one.journal.claim(9)
+    clock.now += 30_000
+    assert other.journal.claim(9) == [NAME]
+    assert one.journal.load(NAME) is None
+    assert store.list(kept="quarantined") == []
+
+
+def test_requests_whose_cost_is_unknown_are_found_in_the_store_and_on_the_disk(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    records = [a_record(f"rsv_{n}", sent=n % 2 == 0) for n in range(4)]
+    names = [Entry(file_name(record.reservation_id)) for record in records]
+    one, other = client(), client()
+    store.put([Put(key_of(record.reservation_id), encode(record)) for record in records[:2]])
+    one.journal.claim(9)
+    for record in records[2:]:
+        one.local.save(record)
+    assert one.journal.sent(names) == {names[0], names[2]}
+    assert other.journal.sent(names[:2]) == set()
+
+
+def test_a_record_that_another_client_has_claimed_is_taken_until_it_is_left(
+    client: Callable[..., Client], clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    record = a_record()
+    one.journal.put(record)
+    assert not one.journal.is_taken(record)
+    assert one.journal.taken_by_another("rsv_1") is None
+    clock.now += 29_999
+    assert other.journal.claim(9) == []
+    clock.now += 1
+    assert other.journal.claim(9) == [NAME]
+    assert one.journal.put(a_record(not_before_ms=9)) is PutResult.TAKEN
+    assert one.journal.is_taken(record)
+    assert one.journal.taken_by_another("rsv_1") == record
+    assert not one.journal.checkpoint(record)
+    one.journal.leave(record)
+    assert not one.journal.is_taken(record)
+    assert one.journal.put(record) is PutResult.SAVED, "the store has the same amount"
+
+
+@pytest.mark.parametrize("amount", [5, 6])
+def test_a_file_of_an_amount_that_another_client_has_is_removed_or_kept_as_rejected(
+    client: Callable[..., Client], store: Noted, amount: int
+) -> None:
+    one, other = client(), client()
+    body = {"idempotency_key": "key-1", "actual": {"unit": "TOKENS", "amount": amount}}
+    one.local.save(a_record(commit_body=body, event_fallback_body=body))
+    store.put([Put(KEY, encode(a_record()), due_ms=1_000)])
+    assert other.journal.pending() == []
+    one.journal.pending()
+    assert (one.files, store.kept()) == ([], [a_record()])
+    assert [reason for _, reason in one.local.rejected()] == [MAY_BE_CHARGED] * (amount == 6)
+
+
+@pytest.mark.parametrize(("outage", "is_down"), [("refuse", False), ("refuse", True), ("disk", True), ("memory", True)])
+def test_nothing_is_reserved_in_an_outage_with_refuse_only(
+    client: Callable[..., Client], store: Noted, outage: str, is_down: bool
+) -> None:
+    one = client(outage=outage)
+    assert one.journal.refuses == (outage == "refuse")
+    store.fails = "it is down" if is_down else None
+    if outage != "refuse" or not is_down:
+        assert one.journal.ensure_available() is None  # type: ignore[func-returns-value]
+        return
+    for _ in range(2):  # the second call does not try the store
+        with pytest.raises(cycles.JournalUnavailableError) as caught:
+            one.journal.ensure_available()
+        assert str(caught.value) == (
+            'the journal\'s store does not respond, and journal_outage is "refuse": nothing was reserved; check'
+            " journal_store (CYCLES_JOURNAL_URL)"
+        )
+        store.fails = None
+    one.seconds = 1.0
+    one.journal.ensure_available()
+
+
+@pytest.mark.parametrize(
+    ("due", "wanted", "takes", "has_more"),
+    [
+        (40, 20, [16, 4], True),
+        (40, 40, [16, 16, 8], True),
+        (15, 40, [16], False),
+        (16, 40, [16, 16], False),
+        (1, 1, [1], True),
+        (0, 64, [16], False),
+        (5, 0, [], False),
+    ],
+)
+def test_due_records_are_claimed_in_takes_of_sixteen(
+    client: Callable[..., Client], store: Noted, due: int, wanted: int, takes: list[int], has_more: bool
+) -> None:
+    store.put([Put(key_of(f"rsv_{n}"), encode(a_record(f"rsv_{n}"))) for n in range(due)])
+    one = client()
+    assert len(set(one.journal.claim(wanted))) == min(due, wanted)
+    assert [told for told in store.told if told[0] == "take"] == [("take", limit, 30_000) for limit in takes]
+    assert one.journal.has_more is has_more
+
+
+def test_finished_records_are_deleted_together_a_moment_later(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    records = [a_record(f"rsv_{n}") for n in range(3)]
+    for record in records:
+        one.journal.put(record)
+    for record in records:
+        one.journal.delete(record)
+    ((delay_s, call),) = one.calls
+    assert (delay_s, len(store.kept())) == (0.05, 3)
+    call()
+    assert (store.kept(), store.told[-1]) == ([], ("delete", 3))
+    one.journal.put(records[0])
+    one.journal.delete(records[0])
+    assert len(one.calls) == 2
+    one.journal.delete(records[0])
+    assert len(one.calls) == 2, "nothing of it is in the store"
+
+
+def test_new_records_are_put_together_and_known_or_deferred_ones_alone(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one = client()
+    known, deferred = a_record("known"), a_record("deferred", not_before_ms=clock.now + 90_000)
+    one.journal.put(known)
+    new = [a_record(f"new-{n}") for n in range(3)]
+    assert one.journal.put_many([new[0], known, new[1], deferred, new[2]]) == [PutResult.SAVED] * 5
+    assert store.told == [("put", 1), ("put", 3), ("put", 1), ("put", 1)]
+    due = {decode(each.record).reservation_id: each.due_ms - clock.now for each in store.list()}
+    assert due == {"known": 30_000, "deferred": 90_000, "new-0": 30_000, "new-1": 30_000, "new-2": 30_000}
+    store.told.clear()
+    store.fails = "it is down"
+    assert one.journal.put_many([a_record("a"), a_record("b")]) == [PutResult.SAVED] * 2
+    assert (store.told, len(one.files)) == ([("put", 2)], 2), "one attempt in an outage"
+
+
+def test_a_record_in_a_local_file_is_loaded_and_put_when_the_store_responds(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one = client()
+    store.fails = "it is down"
+    record = a_record()
+    one.journal.put(record)
+    assert (one.files, one.journal.load(NAME)) == ([NAME], record)
+    store.fails = None
+    one.seconds = 1.0
+    one.journal.tick(0)
+    assert (one.files, store.kept()) == ([], [record])
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_checkpoint_says_whether_the_store_has_it(client: Callable[..., Client], store: Noted, is_down: bool) -> None:
+    one = client()
+    store.fails = "it is down" if is_down else None
+    assert one.journal.checkpoint(a_record()) is not is_down
+    store.fails = None
+    assert one.journal.checkpoint(a_record()) is not is_down, "no attempt in the pause after a failure"
+    assert (len(store.told), one.files) == (2 - is_down, [])
