@@ -6,7 +6,7 @@ Threads of the client run while a caller waits, and before a look at the end.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,9 @@ from cycles._core.settlement.put import PutResult
 from cycles._flows.block_end import end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
+from cycles._flows.io import run
+from cycles._flows.pool.chunks import live_guards
+from cycles._flows.settle import settle_queued
 from tests.support.scripted_io import (
     LOST,
     NOW_MS,
@@ -32,7 +35,7 @@ from tests.support.scripted_io import (
     success,
     tokens,
 )
-from tests.support.scripted_pool import ScriptedPool
+from tests.support.scripted_pool import NotingLock, ScriptedPool
 
 T = cycles.tokens
 Act = Callable[[ScriptedPool], object]
@@ -200,7 +203,19 @@ def closes_unused(pool: ScriptedPool) -> None:
 
 
 def closes_while_opening(pool: ScriptedPool) -> None:
-    pool.io.acts["send reserve"] = lambda: pool.io.note(f"closed: {pool.close()}")
+    def closing() -> None:
+        pool.io.note(f"closed: {pool.close()}, {[len(sub.waiters) for sub in pool.pool.subs.values()]} wait")
+
+    pool.io.acts["send reserve"] = closing
+    pool.attempt(lambda: pool.reserve(10))
+
+
+def closes_without_threads(pool: ScriptedPool) -> None:
+    def closing() -> None:
+        pool.io.note(f"closed: {pool.close()}")
+        pool.threads = False
+
+    pool.io.acts["send reserve"] = closing
     pool.attempt(lambda: pool.reserve(10))
 
 
@@ -278,6 +293,29 @@ def interrupted(pool: ScriptedPool) -> None:
     with pytest.raises(KeyboardInterrupt):
         pool.reserve(10)
     pool.look()
+
+
+def settled_late(pool: ScriptedPool) -> None:
+    """What a chunk held is opened again when its outcome is known."""
+    pool.commit(pool.reserve(100), 100)
+    pool.run_threads()
+    pool.reserve(50)
+    pool.run_threads()
+    pool.look()
+    work = pool.io.work[-1]
+    run(settle_queued(pool.io.io, work.record, work.guard))
+
+
+def full(pool: ScriptedPool) -> None:
+    """A guard waits for the commit of a chunk only as long as its first attempt takes."""
+    pool.commit(pool.reserve(100), 100)
+    pool.io.note(pool.reserve(50).state)
+
+
+def locked(pool: ScriptedPool) -> None:
+    guard = pool.use(10, 7)
+    pool.chunk_of(guard).put_lock = NotingLock(pool.io, "the lock of puts")  # type: ignore[assignment]
+    flushed(pool)
 
 
 HELD_BACK, TAKEN, FAILED = PutResult.HELD_BACK, PutResult.TAKEN, PutResult.FAILED
@@ -763,10 +801,29 @@ CASES: dict[str, tuple[Case, str]] = {
     "closed while a chunk is opened": (
         Case(closes_while_opening, chunk(), RELEASED),
         """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [], [0]
+        wait > schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report
+        ChunkOpened > start a thread > send release > report Released > end trace > trace without a guard:
+        CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "closed while a chunk is opened, without threads": (
+        Case(closes_without_threads, chunk(), RELEASED),
+        """
         approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [] >
         schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened >
-        start a thread > send release > report Released > end trace > trace without a guard: CyclesError >
-        raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        no thread > send release > report Released > end trace > trace without a guard: CyclesError > raise
+        CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "closed while a chunk is denied": (
+        Case(closes_while_opening, TOO_MUCH),
+        """
+        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [], [0]
+        wait > report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace
+        without a guard: CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0,
+        0 opened, 0 direct, 0 denied
         """,
     ),
     "heartbeats": (
@@ -873,6 +930,46 @@ CASES: dict[str, tuple[Case, str]] = {
         direct, 0 denied
         """,
     ),
+    "settled late": (
+        Case(settled_late, chunk(), chunk(), LOST, committed(100), chunk(), max_held=200),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace
+        > put commit 100 > remove log > send commit > put commit 100 may have arrived > queue Settle later >
+        finish commit 100 Unresolved > end trace > look: held 200, spent 100, live 50, free 50, awaited 0, 2
+        opened, 0 direct, 0 denied > send commit > start a thread > report ChunkSettled > report Settled >
+        finish commit 100 Settled > A CHUNK OPENS > look: held 200, spent 100, live 50, free 150, awaited 0,
+        3 opened, 0 direct, 0 denied
+        """,
+    ),
+    "as much as may be held": (
+        Case(full, chunk(), LOST, allowed(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end
+        trace > approve > wait for ever > put commit 100 > remove log > send commit > put commit 100 may
+        have arrived > queue Settle later > finish commit 100 Unresolved > end trace > ensure journal >
+        approve > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens >
+        active > look: held 100, spent 100, live 50, free 0, awaited 0, 1 opened, 1 direct, 0 denied
+        """,
+    ),
+    "as much as may be held, and it is settled": (
+        Case(full, chunk(), committed(100), chunk(), chunk(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end
+        trace > approve > wait for ever > put commit 100 > remove log > send commit > start a thread >
+        report ChunkSettled > report Settled > finish commit 100 Settled > end trace > A CHUNK OPENS > trace
+        of active guard opens > active > look: held 100, spent 100, live 50, free 50, awaited 0, 2 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "a put in progress": (
+        Case(locked, chunk(), committed(7)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > take the lock of puts > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look:
+        held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
     "interrupted while it waits": (
         Case(interrupted, chunk(), raises={"wait": STOP}),
         """
@@ -897,6 +994,68 @@ CASES: dict[str, tuple[Case, str]] = {
 def test_the_steps_of_a_pool(name: str) -> None:
     case, steps = CASES[name]
     assert case.run().story == " ".join(steps.split())
+
+
+OPERATIONS: dict[str, Act] = {
+    "a timer": lambda pool: pool.jobs[0].run(),
+    "a flush": lambda pool: pool.flush(timeout_s=0),
+    "a close": lambda pool: pool.close(),
+    "a guard that is admitted": lambda pool: pool.reserve(1),
+    "a guard that waits": lambda pool: pool.reserve(101),
+}
+ON_ANOTHER: dict[str, Callable[[ScriptedPool, GuardState], object]] = {
+    "spend": lambda pool, guard: pool.spend(guard, 1),
+    "a commit": lambda pool, guard: pool.commit(guard, 1),
+    "a commit with labels": lambda pool, guard: pool.commit(guard, 1, metadata={"run": 1}),
+    "a release": lambda pool, guard: pool.release(guard),
+    "a heartbeat": lambda pool, guard: pool.beat(guard),
+}
+
+
+@pytest.mark.parametrize("operation", [*OPERATIONS, *ON_ANOTHER])
+def test_what_follows_an_interrupted_end_carries_it_out(operation: str) -> None:
+    pool = ScriptedPool([chunk(), allowed(reservation_id="r2")])
+    guard, other = pool.reserve(10), pool.reserve(10)
+    pool.io.raises |= {"log 7": KeyboardInterrupt(), "log 7 +": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        pool.commit(guard, 7)
+    assert (guard.claimed, guard.state, pool.pool.spent) == ("commit", "active", 7)
+    if operation in OPERATIONS:
+        OPERATIONS[operation](pool)
+    else:
+        ON_ANOTHER[operation](pool, other)
+    assert (guard.state, pool.pool.redo) == ("pooled", None)
+    assert pool.pool.spent == 7 + ("commit" in operation)
+
+
+class CheckedGuards(set[GuardState]):
+    """Live guards of a chunk, which other threads change: only the thread that has the lock may iterate over them."""
+
+    def __init__(self, pool: ScriptedPool, guards: set[GuardState]) -> None:
+        super().__init__(guards)
+        self._pool = pool
+
+    def __iter__(self) -> Iterator[GuardState]:
+        assert self._pool.pool.is_inside()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("reads", ["live guards", "a lost lease", "an extended lease"])
+def test_no_guard_is_admitted_while_the_live_ones_are_read(reads: str) -> None:
+    pool = ScriptedPool([chunk()])
+    guard = pool.reserve(10)
+    own = pool.chunk_of(guard)
+    own.guards = CheckedGuards(pool, own.guards)
+    if reads == "live guards":
+        assert live_guards(pool.pool) == [guard]
+        return
+    assert own.heartbeat is not None
+    assert own.heartbeat.owner is not None
+    own.heartbeat.owner.lease_changed("lease_lost")
+    assert (guard.state, own.lease.state) == ("lost", "lost")
+    if reads == "an extended lease":
+        own.heartbeat.owner.lease_changed("extended")
+    assert guard.state == own.lease.state == ("active" if reads == "an extended lease" else "lost")
 
 
 TRACE = "trace_id='tttttttttttttttttttttttttttttttt'"

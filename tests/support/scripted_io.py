@@ -152,7 +152,8 @@ class ScriptedIo:
         if not signal.is_set:
             self.others_run()
         if not signal.is_set:
-            self.clock_ms += (timeout_s or 0.0) * 1000
+            assert timeout_s is not None, f"no other thread sets the signal: {self.story}"
+            self.clock_ms += timeout_s * 1000
         return signal.is_set
 
     async def put(self, record: Record) -> PutResult:

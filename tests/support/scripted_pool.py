@@ -24,7 +24,7 @@ from cycles._flows.io import run
 from cycles._flows.pool.admission import acquire
 from cycles._flows.pool.chunks import carry_out, flush, settle_now
 from cycles._flows.pool.in_chunk import InChunk
-from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions
+from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions, SubPool
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release
 from tests.support.scripted_io import ScriptedIo, request_of
@@ -39,6 +39,56 @@ FOLDS = {
     "end trace": "7 ARE COMMITTED",
 }
 """Steps that most stories have."""
+
+
+NEED_THE_LOCK = (
+    *("over_limit", "serve", "fail_waiters", "open_ahead", "catch_up", "carry_out", "free", "after_end", "drain"),
+    *("seal", "add_chunk"),
+)
+
+
+OF_AN_ALLOTMENT = (
+    *("next_step", "ahead", "begin", "smaller", "failed", "opened", "drained", "sealed", "sent", "ended", "too_small"),
+)
+
+
+class CheckedPool(PoolState):
+    """A pool whose methods that need its lock check that this thread has it."""
+
+    def __init__(self, options: PoolOptions, pool_io: PoolIo) -> None:
+        super().__init__(options, pool_io)
+        for name in NEED_THE_LOCK:
+            self._check(self, name)
+
+    def sub_pool(self, key: object, subject: Subject) -> SubPool | None:
+        sub = super().sub_pool(key, subject)
+        if sub is not None and "begin" not in vars(sub.allotment):
+            for name in OF_AN_ALLOTMENT:
+                self._check(sub.allotment, name)
+        return sub
+
+    def _check(self, owner: object, name: str) -> None:
+        method = getattr(owner, name)
+
+        def checked(*args: Any, **keywords: Any) -> Any:
+            assert self.is_inside(), f"{name} without the lock of the pool"
+            return method(*args, **keywords)
+
+        setattr(owner, name, checked)
+
+
+class NotingLock:
+    """A lock that notes when it is taken."""
+
+    def __init__(self, io: ScriptedIo, name: str) -> None:
+        self._io = io
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._io.note(f"take {self._name}")
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing else takes it."""
 
 
 class ScriptedPool:
@@ -76,7 +126,7 @@ class ScriptedPool:
             self._write_ahead,
             lambda: self.first_use,
         )
-        self.pool = PoolState(PoolOptions(request=self.request, **own), pool_io)
+        self.pool: PoolState = CheckedPool(PoolOptions(request=self.request, **own), pool_io)
 
     def _soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         if self.threads:
