@@ -11,7 +11,7 @@ import pytest
 
 from cycles._core.messages.requests import Prepared
 from cycles._http import http11
-from cycles._http.exchange import Endpoint, ExchangeError
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.http11 import MAX_BODY, Http11, _header, header_line, is_target, read_head
 
 ENDPOINT = Endpoint("http://cycles.example.com:7878/base")
@@ -179,3 +179,128 @@ def test_h11_reads_a_body_that_is_large() -> None:
     response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     assert read_head(response, 10**9) is None
     assert outcome(Http11, response, [100_000, 200_000])[2] == body
+
+
+def response(*headers: bytes, body: bytes = b"", start: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([start, *headers, b"", body])
+
+
+LENGTH, CHUNKED = b"Content-Length: 2", b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("received", "status", "is_kept"),
+    [
+        (response(LENGTH, body=b"{}"), 200, True),
+        (response(CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n"), 200, True),
+        (response(CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\nx"), 200, False),
+        (response(LENGTH, b"Connection: close", body=b"{}"), 200, False),
+        (response(LENGTH, start=b"HTTP/1.0 200 OK", body=b"{}"), 200, False),
+        (response(LENGTH, start=b"HTTP/1.1 500 Oh", body=b"{}"), 500, True),
+        (response(LENGTH, start=b"HTTP/1.1 500 Oh", body=b"{}x"), 500, False),
+        (b"HTTP/1.1 103 Early\r\n\r\n" + response(CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n"), 200, True),
+    ],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_connection_is_kept_if_nothing_follows_its_response(
+    received: bytes, status: int, is_kept: bool, is_split: bool
+) -> None:
+    http = Http11(ENDPOINT, 1_000)
+    http.request(Prepared("POST", "/v1/events", HEADERS, b"{}"))
+    parts = [received[:30], received[30:]] if is_split else [received]
+    assert [http.feed(part) for part in parts] == [False, True][-len(parts) :]
+    reply = http.reply(1.0, 2.0)
+    assert (reply.status, reply.body, reply.sent, reply.received) == (status, b"{}", 1.0, 2.0)
+    assert http.next_exchange() is is_kept
+
+
+@pytest.mark.parametrize("frame", [b"length", b"chunked", b"until the end"])
+@pytest.mark.parametrize(("size", "is_read"), [(9, True), (10, True), (11, False)])
+def test_a_body_may_have_its_largest_size(frame: bytes, size: int, is_read: bool) -> None:
+    body = b"x" * size
+    received = {
+        b"length": response(b"Content-Length: %d" % size, body=body),
+        b"chunked": response(CHUNKED, body=b"1\r\nx\r\n%x\r\n%b\r\n0\r\n\r\n" % (size - 1, body[1:])),
+        b"until the end": response(body=body),
+    }[frame]
+    http, found = Http11(ENDPOINT, 10), list[object]()
+    for _ in range(2):  # the second one has the whole limit again
+        http.request(Prepared("POST", "/v1/events", HEADERS, b"{}"))
+        try:
+            found.append(http.feed(received) or http.feed(b""))
+            found.append(http.reply(1.0, 2.0).body)
+            http.next_exchange()
+        except ExchangeError as error:
+            found += [(error.kind, error.request_sent), str(error)]
+            http = Http11(ENDPOINT, 10)
+    too_large = [(FailureKind.TOO_LARGE, True), "the response is larger than 10 bytes"]
+    assert found == ([True, body] if is_read else too_large) * 2
+
+
+@pytest.mark.parametrize(
+    ("received", "says"),
+    [
+        (b"", "the server closed the connection without a response"),
+        (response(LENGTH, body=b"{"), "the response is not valid HTTP (peer closed connection without sending complete "
+         "message body (received 1 bytes, expected 2))"),
+        (response(CHUNKED, body=b"2\r\n{"), "the response is not valid HTTP (peer closed connection without sending "
+         "complete message body (incomplete chunked read))"),
+        (response(body=b"")[:-2], "the server closed the connection without a response"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the response is not valid HTTP (illegal status line"),
+        (b"HTTP/1.1 103 Early\r\n\r\n", "the server closed the connection without a response"),
+    ],
+)  # fmt: skip
+def test_a_response_that_is_none_is_broken_with_its_reason(received: bytes, says: str) -> None:
+    http = Http11(ENDPOINT, 1_000)
+    http.request(Prepared("POST", "/v1/events", HEADERS, b"{}"))
+    with pytest.raises(ExchangeError) as raised:
+        http.feed(received)
+        http.feed(b"")
+    assert (raised.value.kind, raised.value.request_sent) == (FailureKind.BROKEN, True)
+    assert str(raised.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "is_quick"),
+    [
+        (MAX_BODY, 2 * MAX_BODY, True),
+        (MAX_BODY + 1, 2 * MAX_BODY, False),
+        (5, 5, True),
+        (6, 5, False),
+        (0, 5, True),
+    ],
+)
+def test_the_quick_path_reads_a_body_up_to_its_limits(size: int, limit: int, is_quick: bool) -> None:
+    head = read_head(response(b"Content-Length: %d" % size), limit)
+    assert (head is not None) is is_quick
+    if head is not None:
+        assert head.end - head.start == size
+
+
+@pytest.mark.parametrize(
+    ("more", "is_quick"),
+    [
+        ((), False),
+        ((b"Content-Length: 2",), True),
+        ((b"Content-Length: 2", b"content-length: 2"), False),
+        ((b"Content-Length: 2", b"X: a", b"x: b"), True),
+        ((b"Content-Length: +2",), False),
+        ((b"Content-Length: 0000000002",), False),
+        ((b"Content-Length: 000000002",), True),
+        ((b"Content-Length: 2", b"Upgrade: x"), False),
+        ((b"Content-Length: 2", b"TRAILER: x"), False),
+        ((b"Content-Length: 2", b"Proxy-Connection: x"), False),
+        ((b"Content-Length: 2", b"X:"), True),
+        ((b"Content-Length: 2", b"X y: 1"), False),
+    ],
+)
+def test_the_quick_path_reads_a_head_whose_headers_change_nothing(more: tuple[bytes, ...], is_quick: bool) -> None:
+    head = read_head(response(*more, body=b"{}"), 1_000)
+    assert (head is not None) is is_quick
+
+
+def test_the_quick_path_finds_the_first_of_two_headers() -> None:
+    head = read_head(response(b"Content-Length: 0", b"X-Request-Id: a", b"x-request-id: b"), 1_000)
+    assert head is not None
+    assert head.headers == ((b"content-length", b"0"), (b"x-request-id", b"a"), (b"x-request-id", b"b"))
+    assert head.found[b"x-request-id"] == b"a"

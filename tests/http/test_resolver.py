@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,3 +81,97 @@ def test_a_request_is_not_held_back_for_the_acknowledgement_of_another(monkeypat
         connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(PATIENCE_S))
         assert [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in made] == [1]
         connections.close()
+
+
+class Names:
+    """A name service that responds when the test runs its threads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.outcome: Any = FOUND
+        self.threads: list[threading.Thread] = []
+        self.has_threads = True
+        monkeypatch.setattr(socket, "getaddrinfo", self.respond)
+
+        class Thread(threading.Thread):
+            def start(this) -> None:
+                self.start(this)
+
+        monkeypatch.setattr("cycles._http.resolver.threading", SimpleNamespace(Thread=Thread))
+
+    def respond(self, host: str, port: int, **options: Any) -> Any:
+        self.calls.append((host, port, options.get("type"), options.get("flags", 0)))
+        if options.get("flags") and any(letter.isalpha() for letter in host):
+            raise socket.gaierror(-2, "not numeric")
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def start(self, thread: threading.Thread) -> None:
+        if not self.has_threads:
+            raise RuntimeError("can't start new thread")
+        self.threads.append(thread)
+
+    def run(self) -> None:
+        """Let the name service respond."""
+        for thread in self.threads:
+            thread.run()
+        self.threads.clear()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    return Names(monkeypatch)
+
+
+NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_numeric_host_needs_no_name_service(names: Names, host: str) -> None:
+    resolver = Resolver(host, 81)
+    assert resolver.start() == resolver.addresses(0.0) == FOUND
+    assert names.calls == [(host, 81, socket.SOCK_STREAM, NUMERIC)] * 2
+    assert names.threads == []
+
+
+@pytest.mark.parametrize("host", ["server1", "server.test"])
+def test_a_name_is_looked_up_in_a_thread_that_all_callers_share(names: Names, host: str) -> None:
+    resolver = Resolver(host, 81)
+    first, second = resolver.start(), resolver.start()
+    assert isinstance(first, Lookup)
+    assert first is second
+    [thread] = names.threads
+    assert (thread.name, thread.daemon) == ("cycles-resolver", True)
+    with pytest.raises(TimeoutError) as raised:
+        resolver.result(first)
+    assert str(raised.value) == f"the name service has not resolved {host} in time"
+    woken: list[str] = []
+    first.when_done(lambda: woken.append("before"))
+    assert woken == []
+    names.run()
+    first.when_done(lambda: woken.append("after"))
+    assert woken == ["before", "after"]
+    assert resolver.result(first) == FOUND
+    assert resolver.start() is not first
+    assert (host, 81, socket.SOCK_STREAM, 0) in names.calls
+
+
+@pytest.mark.parametrize(("seconds", "known_s", "unknown_s"), [(8.0, 2.0, 8.0), (0.0, 0.0, 0.0), (-1.0, 0.0, 0.0)])
+def test_a_name_with_known_addresses_is_waited_for_a_quarter_of_the_time(
+    names: Names, seconds: float, known_s: float, unknown_s: float
+) -> None:
+    resolver = Resolver("server.test", 81)
+    lookup = resolver.start()
+    assert isinstance(lookup, Lookup)
+    assert resolver.longest_wait(seconds) == unknown_s
+    names.run()
+    resolver.result(lookup)
+    assert resolver.longest_wait(seconds) == known_s
+
+
+def test_a_name_that_is_none_is_an_error_of_the_name_service(names: Names) -> None:
+    names.has_threads = False  # then it is looked up in the caller's thread
+    names.outcome = UnicodeError("label too long")
+    with pytest.raises(OSError, match=r"^not a host name: label too long$"):
+        Resolver("server.test", 81).addresses(0.0)
