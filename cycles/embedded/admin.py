@@ -84,7 +84,6 @@ class AdminRoutes:
         headers = response_headers(ids)
         with self._ledger.locked() as now_ms:
             name, error = f"{request.method}:{request.path}", None
-            result = Result(500, None)
             try:
                 if (request.method, request.path) == _INTROSPECT:
                     result = admin_overview.introspect(self._access.state, self._access.secret_of(request, now_ms))

@@ -9,12 +9,13 @@ from typing import Any, Final
 import pytest
 
 import cycles
-from cycles.embedded import EmbeddedServer, ManualClock, admin_bulk
+from cycles.embedded import EmbeddedServer, ManualClock, admin_bulk, admin_overview
 from cycles.embedded.admin_state import AdminCall, AdminState, Result
 from cycles.embedded.errors import ApiError
 from cycles.embedded.http import Request
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.tables import Tables
+from cycles.embedded.webhook_subscriptions import Subscription
 
 START_MS: Final = 1_767_225_600_000
 START: Final = "2026-01-01T00:00:00.000Z"
@@ -397,6 +398,7 @@ def test_a_budget_is_over_its_limit_while_it_owes_more(site: Site, limit: int, i
     site.server.ledger.set_budget(ACME, cycles.tokens(10), debt=2, is_over_limit=True)
     changed = site.send("PATCH", f"budgets?{PLACE}", {"overdraft_limit": tokens(limit)})[1]
     assert (changed["is_over_limit"], changed["debt"], changed["remaining"]) == (is_over, tokens(2), tokens(8))
+    assert site.send("GET", f"budgets/lookup?{PLACE}") == (200, changed)
 
 
 NEW: Final = {"scope": BOT, "unit": "TOKENS", "allocated": tokens(5)}
@@ -780,6 +782,14 @@ def test_a_bulk_action_is_for_at_most_500_rows() -> None:
     assert caught.value.message == "501 rows of budget match, but at most 500 may; narrow the filter"
 
 
+def test_a_bulk_action_fails_for_budgets_of_a_closed_tenant(site: Site) -> None:
+    site.send("PATCH", "tenants/acme", {"status": "CLOSED"})
+    found = site.send("POST", "budgets/bulk-action", bulk())[1]
+    message = "tenant acme is closed; what it owns cannot be changed"
+    failed = {"id": site.budget["ledger_id"], "error_code": "INVALID_TRANSITION", "message": message}
+    assert (found["failed"], found["succeeded"]) == ([failed], [])
+
+
 @pytest.mark.parametrize(
     ("action", "before", "ended", "after"),
     [
@@ -1042,6 +1052,49 @@ def test_the_overview_counts_each_state_once(site: Site) -> None:
         "event_counts": {"total_recent": 2, "by_category": {"reservation": 2}},
         "recent_denials_by_reason": {"BUDGET_EXCEEDED": 1},
     }
+
+
+def test_the_overview_names_webhooks_that_fail() -> None:
+    state = AdminState(Ledger(Tables(), ManualClock(START_MS)))
+    call = AdminCall(None, "", {}, {}, START_MS)
+    hooks = [
+        Subscription(subscription_id="a", url="https://a.test", consecutive_failures=1, last_failure_at=START),
+        Subscription(subscription_id="b", url="https://b.test", consecutive_failures=2, status="DISABLED"),
+        Subscription(subscription_id="c", url="https://c.test", status="PAUSED"),
+    ]
+    shown = admin_overview.overview(state, call, hooks, []).body
+    assert shown is not None
+    assert shown["webhook_counts"] == {"total": 3, "active": 1, "disabled": 1, "with_failures": 2}
+    assert shown["failing_webhooks"] == [
+        {"subscription_id": "a", "url": "https://a.test", "consecutive_failures": 1, "last_failure_at": START},
+        {"subscription_id": "b", "url": "https://b.test", "consecutive_failures": 2},
+    ]
+    many = [Subscription(subscription_id=str(number), url="", consecutive_failures=1) for number in range(11)]
+    shown = admin_overview.overview(state, call, many, []).body
+    assert shown is not None
+    assert [each["subscription_id"] for each in shown["failing_webhooks"]] == [str(number) for number in range(10)]
+    assert shown["webhook_counts"]["with_failures"] == 11
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tenants",
+        "budgets",
+        "api-keys",
+        "policies?tenant_id=acme",
+        "audit/logs",
+        "overview",
+        "action-quota-counters?tenant_id=acme",
+        f"budgets/lookup?{PLACE}",
+        "tenants/acme",
+        "auth/introspect",
+    ],
+)
+def test_each_read_has_the_status_200_and_no_entry_in_the_audit_log(site: Site, path: str) -> None:
+    before = site.audited()
+    assert site.send("GET", path)[0] == 200
+    assert site.audited() == before
 
 
 # --- quota counters ---------------------------------------------------------------------------------------------------

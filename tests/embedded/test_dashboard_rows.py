@@ -126,6 +126,10 @@ TEN: Final = {"unit": "TOKENS", "amount": 10}
             (budget(status="FROZEN"), budget(BOT, status="CLOSED")),
             {"rule": "the budget is FROZEN", "denied_by": ACME, "remaining": TEN},
         ),
+        (
+            (budget(allocated=7, status="FROZEN"),),
+            {"rule": "the budget is FROZEN", "denied_by": ACME, "remaining": {"unit": "TOKENS", "amount": 7}},
+        ),
         ((budget(is_over_limit=True),), {"rule": "the budget is over its limit", "denied_by": ACME, "remaining": TEN}),
         (
             (budget(allocated=11, debt=1),),
@@ -287,9 +291,9 @@ def test_a_settled_reservation_shows_what_was_charged_and_released(
 @pytest.mark.parametrize(
     ("sort", "order"),
     [
-        ("share", ["over", "empty", "usd", "ten", "ten-2", "wide", "below"]),
-        ("name", ["below", "empty", "over", "ten", "ten-2", "usd", "wide"]),
-        ("left", ["usd", "ten", "ten-2", "over", "empty", "wide", "below"]),
+        ("share", ["over", "empty", "usd", "ten", "ten-2", "wide", "below", "one"]),
+        ("name", ["below", "empty", "over", "ten", "ten-2", "usd", "wide", "one"]),
+        ("left", ["usd", "ten", "ten-2", "over", "empty", "one", "wide", "below"]),
     ],
 )
 def test_budgets_are_sorted_by_used_share_name_or_what_is_left(sort: str, order: list[str]) -> None:
@@ -301,6 +305,7 @@ def test_budgets_are_sorted_by_used_share_name_or_what_is_left(sort: str, order:
         "ten-2": budget("tenant:e", "CREDITS", allocated=100, spent=80, debt=10),
         "usd": budget("tenant:f", "USD_MICROCENTS", allocated=100, spent=1, reserved=98),
         "wide": budget("tenant:g", allocated=9, spent=2),
+        "one": budget("tenant:h", allocated=1),
     }
     found = sorted(budgets, key=lambda name: SORTS[sort](budgets[name]))
     assert found == order

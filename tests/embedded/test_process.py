@@ -73,6 +73,42 @@ def test_wrong_usage_prints_one_line_that_says_what_to_do(
     assert re.fullmatch(r"error: [^\n]+\n", errors)
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "x", ""])
+def test_a_port_that_does_not_exist_is_named(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from cycles.embedded.__main__ import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["--port", port])
+    errors = capsys.readouterr().err
+    wrong = (
+        f"python -m cycles.embedded: error: argument --port: port must be 0 to 65535: {port}; pass 0 for any free port"
+    )
+    assert errors.splitlines()[-1] == wrong
+
+
+def test_the_help_names_each_option_with_its_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cycles.embedded.__main__ import main
+
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert " A Cycles server for development and tests. Production runs on the Cycles server. options: " in text
+    assert text[text.rindex("--budget") :].split(" --") == [
+        "--budget SCOPE=AMOUNT budget of a scope, like tenant:acme=10USD or tenant:acme/agent:bot=50000TOKENS; "
+        "may be repeated",
+        "api-key KEY=TENANT an API key and its tenant; may be repeated",
+        "admin-api-key KEY the operator's key for list, get, release and webhooks",
+        "evidence-key HEX seed of an Ed25519 key, 64 hex digits: sign evidence of decisions",
+        "protocol {0.1.25,0.1.26} version of the protocol (default: 0.1.25)",
+        "db FILE keep the ledger in this SQLite file (default: in memory)",
+        "host HOST address to listen on (default: 127.0.0.1)",
+        "port PORT port, 0 for any (default: 7878)",
+    ]
+
+
 def test_without_uvicorn_the_error_names_the_extra() -> None:
     program = (
         "import sys; sys.modules['uvicorn'] = None; import cycles\n"

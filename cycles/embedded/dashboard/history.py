@@ -48,8 +48,6 @@ class Steps:
     def add(self, one: Charge) -> None:
         """Add a change. One that is older than the period is left out."""
         start = one.at_ms - one.at_ms % self.step_ms
-        if not self.joins and self.steps and start <= max(self.steps) - self.most * self.step_ms:
-            return
         if start not in self.steps:
             self.steps[start] = {}
             self._limit()
