@@ -142,8 +142,9 @@ class LiveGuards:
         """Return the names and amounts of those whose settlement or release is unfinished."""
         return [
             named
-            for reservation_id, named, guard in list(self._ended)
-            if reservation_id in unfinished or _is_left(guard())
+            for reservation_id, named, reference in list(self._ended)
+            if reservation_id in unfinished
+            or ((guard := reference()) is not None and (guard.state == "pending" or not guard.finalized))
         ]
 
     @property
@@ -157,7 +158,3 @@ class LiveGuards:
                 found = list(self._guards)
                 return [guard for guard in found if not guard.finalized and not guard.sends_nothing]
         return []
-
-
-def _is_left(guard: GuardState | None) -> bool:
-    return guard is not None and (guard.state == "pending" or not guard.finalized)

@@ -18,7 +18,6 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.pool.chunk_record import PREFIX, SUFFIX, ChunkHeader
-from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, is_sent, partition
 from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
@@ -241,25 +240,18 @@ class Journal:
         Args:
             is_known: Returns whether another place has the record of a reservation.
         """
-        saved: list[Record] = []
         with self._unreadable_reported(unread=True):
-            recover_chunks(self._files.locate(), self._save_sum)
+            recover_chunks(self._files.locate(), self._read, self.save)
+        saved: list[Record] = []
         with self._unreadable_reported(unread=True):
             has = self._files.has
             saved += recover_spend(self._files.locate(), lambda id_: has(file_name(id_)) or is_known(id_), self.save)
         return saved
 
-    def _save_sum(self, record: Record) -> bool:
-        """Save what no file has of the sum of a chunk: a client that had claimed it may have saved an earlier one."""
-        try:
-            found = decode(self._files.read(file_name(record.reservation_id)))
-        except NOTHING_THERE:
-            return self.save(record)
-        rest = late_record(record, sum_of(found), record.recorded_at_ms)
-        if rest is not None and found.mode == "commit":  # which may have been sent; an event has the amount that it had
-            rest = attrs.evolve(record, attempt_unknown=found.attempt_unknown)
-        # With the same guards it is the last sum: what the log has ahead of it is settled by records of those guards.
-        return rest is None or guards_of(found) in (None, guards_of(record)) or self.save(rest)
+    def _read(self, reservation_id: str) -> Record | None:
+        with contextlib.suppress(*NOTHING_THERE):
+            return decode(self._files.read(file_name(reservation_id)))
+        return None
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""

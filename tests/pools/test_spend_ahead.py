@@ -117,7 +117,7 @@ def after_a_kill(shop: Shop, tmp_path: Path) -> int:
         records[record.reservation_id] = record
         return True
 
-    recover_chunks(f"{copy}/", lambda record: record.reservation_id in records or save(record))
+    recover_chunks(f"{copy}/", records.get, save)
     assert not list(copy.glob("pool-*"))
     list(recover_spend(f"{copy}/", records.__contains__, save))
     shutil.rmtree(copy)

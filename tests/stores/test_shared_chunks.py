@@ -21,6 +21,7 @@ from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put
+from cycles.journal import __main__ as journal_commands
 from tests.journal.kit import a_record
 from tests.pools.conftest import chunk_of
 from tests.stores.kit import ACTION, StoreClock, files, pass_outage, records, shared, spent, tick
@@ -240,6 +241,7 @@ def test_a_rest_that_cannot_be_saved_stays_in_the_log_of_its_chunk(
     check_charged(server, restarted, 12)
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["settled here", "moved by an operator"])
 @pytest.mark.parametrize("mode", ["commit", "event"])
 def test_an_earlier_sum_in_a_file_does_not_hide_what_the_log_of_its_chunk_has(
     worker: Callable[..., cycles.Cycles],
@@ -247,6 +249,7 @@ def test_an_earlier_sum_in_a_file_does_not_hide_what_the_log_of_its_chunk_has(
     spend: Callable[..., None],
     tmp_path: Path,
     mode: str,
+    moved: bool,
 ) -> None:
     """A client on the same disk, whose scan had not seen the log, claimed the earlier sum and closed in an outage."""
     owner = Owner(worker())
@@ -260,7 +263,12 @@ def test_an_earlier_sum_in_a_file_does_not_hide_what_the_log_of_its_chunk_has(
         record = record.to_event_mode(record.recorded_at_ms)
     (log,) = (tmp_path / "restarted").rglob(log_name(record.reservation_id))
     (log.parent / file_name(record.reservation_id)).write_bytes(encode(record))
-    restarted = worker(journal_dir=tmp_path / "restarted")
+    folder = tmp_path / "restarted"
+    if moved:
+        source, folder = folder, tmp_path / "other"
+        assert journal_commands.main(["move", str(source), str(folder)]) == 0
+        assert not log.exists()
+    restarted = worker(journal_dir=folder)
     assert restarted.flush().pending == 0
     check_charged(server, restarted, 12)
 

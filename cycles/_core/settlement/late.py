@@ -71,3 +71,12 @@ def late_record(record: Record, committed: int, now_ms: int) -> Record | None:
         return None
     # Its own id, because the other client's record has the id of the reservation. Without a commit, which is over.
     return evolve(event, reservation_id=event_record_id(event.body["idempotency_key"]), commit_body=None)
+
+
+def unsaved(record: Record, found: Record) -> Record | None:
+    """Return what is to be saved of the record of a chunk beyond the one that its file has; None if nothing is."""
+    rest = late_record(record, sum_of(found), record.recorded_at_ms)
+    if rest is not None and found.mode == "commit":  # which may have been sent; an event has the amount that it had
+        rest = evolve(record, attempt_unknown=found.attempt_unknown)
+    # With the same guards it is the last sum: what the log has ahead of it is settled by records of those guards.
+    return None if guards_of(found) in (None, guards_of(record)) else rest

@@ -102,12 +102,8 @@ def salvage_json(value: Any, where: str = "metadata") -> tuple[Any, list[str]]:
     that is bad as a whole becomes None.
     """
     left_out: list[str] = []
-
-    def leave_out(path: str, why: str) -> None:
-        left_out.append(path)
-
     try:
-        kept = _copy(value, where, leave_out, 0)
+        kept = _copy(value, where, lambda path, why: left_out.append(path), 0)
     except Exception:  # a caller's own class failed while it was read; the amount goes out without it
         return None, [where]
     return (None if kept is _LEFT_OUT else kept), left_out

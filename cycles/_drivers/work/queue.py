@@ -502,7 +502,8 @@ class WorkQueue:
             if self._work(io):
                 continue
             with self._changed:
-                callers = self.ends.running or self._pools_settle() or (await_callers and self._callers_settle())
+                by_callers = self._records.in_progress() - self._schedule.items.keys()
+                callers = self.ends.running or self._pools_settle() or (await_callers and bool(by_callers))
                 if not callers and not self._worth_waiting(end):
                     break
                 due = self._schedule.next_due()
@@ -523,10 +524,6 @@ class WorkQueue:
             if not item.busy and item.floor < end and item.key not in self._rejected:
                 return True
         return False
-
-    def _callers_settle(self) -> bool:
-        """Return whether a caller's own attempt at a settlement is in progress."""
-        return any(self._schedule.items.get(key) is None for key in self._records.in_progress())
 
     def decline(self) -> None:
         """Queue no more settlements whose callers do not wait: they send them themselves."""

@@ -15,6 +15,7 @@ from functools import partial
 
 from cycles._core.pool.chunk_record import PREFIX, SUFFIX, ChunkHeader, chunk_of, log_name, recovered_record
 from cycles._core.pool.sums import HALF, SECTOR, Totals, encode
+from cycles._core.settlement.late import unsaved
 from cycles._core.settlement.record import Record, RecordError
 from cycles._journal.files import spend
 from cycles._journal.files.bounded import CALLS
@@ -87,12 +88,15 @@ class ChunkLog:
         self._file.close()
 
 
-def recover_chunks(folder: str, save: Callable[[Record], bool]) -> None:
-    """Save the record of each chunk whose process has died, then remove the log.
+def recover_chunks(folder: str, read: Callable[[str], Record | None], save: Callable[[Record], bool]) -> None:
+    """Save what the journal does not have of each chunk whose process has died, then remove the log.
+
+    A client that had claimed the record of a chunk may have saved an earlier sum.
 
     Args:
         folder: The partition of the journal, with a separator at its end.
-        save: Saves what the journal does not have of it, and returns whether that was possible. If not, the log stays.
+        read: Returns the record that the journal has of a reservation.
+        save: Saves a record, and returns whether that was possible. If not, the log stays.
 
     Raises:
         OSError: a file cannot be read.
@@ -101,6 +105,8 @@ def recover_chunks(folder: str, save: Callable[[Record], bool]) -> None:
         with contextlib.closing(log), contextlib.suppress(RecordError):  # written by a later version in another form
             if log.path.endswith(SUFFIX):
                 _, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000, partial(_moved_from, folder))
+                if record is not None and (found := read(record.reservation_id)) is not None:
+                    record = unsaved(record, found)
                 if record is None or save(record):
                     # A loss of power may bring the file back after the events that were subtracted are settled.
                     log.map()[-SECTOR:] = bytes(SECTOR)

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from attrs import evolve, frozen
 
 from cycles._config import without_password
-from cycles._core.settlement.record import Record, encode
+from cycles._core.settlement.record import Record, decode, encode
 from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.files.chunk_cells import recover_chunks
 from cycles._journal.files.record_files import SETTLED_KEPT_MS, key_in
@@ -187,14 +187,15 @@ def move_files_into(open_target: Callable[[str], JournalStore], source: Path) ->
 def save_logs(store: FileStore) -> None:
     """Save what dead processes wrote ahead as records, as a start of a client does."""
 
-    def has(reservation_id: str) -> bool:
-        return store.get([key_of(reservation_id)]) != [None]
+    def found(reservation_id: str) -> list[Stored]:
+        return [stored for stored in store.get([key_of(reservation_id)]) if stored is not None]
 
     def save(record: Record) -> bool:
-        return store.put([Put(key_of(record.reservation_id), encode(record))]) != [None]
+        fence = next((stored.fence for stored in found(record.reservation_id)), None)
+        return store.put([Put(key_of(record.reservation_id), encode(record), fence)]) != [None]
 
-    recover_chunks(store.locate(), lambda record: has(record.reservation_id) or save(record))
-    list(recover_spend(store.locate(), has, save))
+    recover_chunks(store.locate(), lambda id_: next((decode(stored.record) for stored in found(id_)), None), save)
+    list(recover_spend(store.locate(), lambda id_: bool(found(id_)), save))
 
 
 def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
