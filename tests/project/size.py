@@ -138,12 +138,16 @@ def members_of(source: str, protocol: str) -> int:
     return 0
 
 
+_PUBLIC: Final = frozenset({"_replace", "_asdict", "_fields", "_make"})
+
+
 def private_reads(source: str) -> int:
-    """Count the accesses to private attributes of other objects."""
+    """Count the accesses to private attributes of other objects; those of named tuples are public."""
     return sum(
         isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
+        and node.attr not in _PUBLIC
         and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
         for node in ast.walk(ast.parse(source))
     )

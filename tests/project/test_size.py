@@ -89,4 +89,5 @@ def test_members_of_a_protocol_are_counted() -> None:
 
 
 def test_only_private_attributes_of_other_objects_are_counted() -> None:
-    assert size.private_reads("self._a; cls._b; client._c; client.d; client.__class__; pool._chunks._one") == 3
+    code = "self._a; cls._b; client._c; client.d; client.__class__; pool._chunks._one; row._replace(a=1)"
+    assert size.private_reads(code) == 3
