@@ -519,3 +519,102 @@ def test_the_forecasts_of_the_operator() -> None:
     place.reserve(1)
     found = [(each.scope, each.rate_per_hour) for each in place.operator.forecasts()]
     assert found == [(A, 600), (B, 600)]
+
+
+# --- quotas ---------------------------------------------------------------------------------------------------------
+
+RUN = {**SUBJECT, "dimensions": {"run_id": "r1"}}
+
+
+def test_the_order_of_tenant_quota_and_budget() -> None:
+    place = Place(is_next=True)
+    place.operator.set_policy("p", A, quotas=[{"action_kind": "a", "window": "per_run", "limit": 2}])
+    first = place.reserve(subject=RUN)["reservation_id"]
+    assert place.row(first).counted == ('["acme", "tenant:acme", "a", "", "per_run", "r1"]',)
+    place.reserve(subject=RUN)
+    said = "the quota of a is used up: 2 of 2, per_run; wait or raise the limit"
+    assert code_of(place.reserve, subject=RUN) == ("ACTION_QUOTA_EXCEEDED", said)
+    place.operator.set_budget(A, cycles.tokens(100), status="FROZEN")
+    assert code_of(place.reserve, subject=RUN)[0] == "ACTION_QUOTA_EXCEEDED"
+    denied = place.decide(subject=RUN)
+    assert (denied["reason_code"], denied["deny_detail"]["blocked_by_policy"]) == ("ACTION_QUOTA_EXCEEDED", "p")
+    place.release(first)
+    assert code_of(place.reserve, subject=RUN)[0] == "BUDGET_FROZEN"
+    assert place.decide(subject=RUN)["deny_detail"] == {"reason_code": "BUDGET_FROZEN"}
+    place.reserve(subject=RUN, dry_run=True)
+    (counter,) = place.tables.counters.values()
+    assert counter.used == 1  # what is denied, and a dry run, do not count
+    place.operator.set_tenant("acme", status="CLOSED")
+    assert place.decide(subject=RUN)["reason_code"] == "TENANT_CLOSED"
+
+
+def test_an_expired_reservation_leaves_its_run() -> None:
+    place = Place(is_next=True)
+    place.operator.set_policy("p", A, quotas=[{"action_kind": "a", "window": "per_run", "limit": 1}])
+    place.reserve(subject=RUN, ttl_ms=1_000, grace_period_ms=0)
+    assert code_of(place.reserve, subject=RUN)[0] == "ACTION_QUOTA_EXCEEDED"
+    place.clock.advance(1_001)
+    assert place.reserve(subject=RUN)["decision"] == "ALLOW"
+
+
+def test_quotas_need_the_next_protocol() -> None:
+    place = Place()
+    place.operator.set_policy("p", A, denied_kinds=["a"])
+    assert (place.reserve()["decision"], place.decide()["decision"], place.tables.counters) == ("ALLOW", "ALLOW", {})
+
+
+def test_each_budget_is_checked_completely_before_the_next() -> None:
+    place = Place()
+    place.operator.set_budget(A, cycles.tokens(5))
+    place.operator.set_budget(B, cycles.tokens(5), status="FROZEN")
+    assert code_of(place.event, 6, overage_policy="REJECT")[0] == "BUDGET_EXCEEDED"
+    assert code_of(place.event, 6, overage_policy="ALLOW_IF_AVAILABLE")[0] == "BUDGET_FROZEN"
+    assert code_of(place.reserve, 6)[0] == "BUDGET_EXCEEDED"
+    assert code_of(place.reserve, 5)[0] == "BUDGET_FROZEN"
+
+
+@pytest.mark.parametrize(
+    ("quota", "message"),
+    [
+        ({"x": 1, "b": 2}, "unknown member of a quota: 'b'; use action_kind, risk_class, window, limit, hosts"),
+        ({}, "a quota needs action_kind or risk_class, and not both"),
+        ({"action_kind": "a", "risk_class": "high_risk"}, "a quota needs action_kind or risk_class, and not both"),
+        ({"action_kind": "a", "window": "day"}, "window must be one of per_run, per_minute_tumbling, "),
+        ({"action_kind": "a", "window": "per_run"}, "limit must be an integer of 0 or more, got None"),
+        ({"action_kind": "a", "window": "per_run", "limit": -1}, "limit must be an integer of 0 or more, got -1"),
+        ({"action_kind": "a", "window": "per_run", "limit": True}, "limit must be an integer of 0 or more, got True"),
+        ({"action_kind": "a", "window": "per_run", "limit": 1.0}, "limit must be an integer of 0 or more, got 1.0"),
+    ],
+)
+def test_a_wrong_quota(quota: dict[str, Any], message: str) -> None:
+    place = Place()
+    with pytest.raises(cycles.InvalidRequestError) as caught:
+        place.operator.set_policy("p", A, quotas=[quota])
+    assert str(caught.value).startswith(message)
+    assert place.tables.policies == {}
+
+
+def test_what_the_operator_sets_for_actions() -> None:
+    place = Place()
+    quota = {"action_kind": "a", "window": "per_run", "limit": 0, "hosts": ("x", "y")}
+    place.operator.set_policy(
+        "p", "tenant:ACME", priority=3, allowed_kinds=iter(["a"]), denied_kinds={"b"}, quotas=[quota]
+    )
+    policy = place.tables.policies[("p",)]
+    assert policy.to_json() == {
+        "name": "p", "scope": A, "priority": 3, "allowed_kinds": ("a",), "denied_kinds": ("b",),
+        "quotas": ({**quota, "hosts": ["x", "y"]},),
+    }  # fmt: skip
+    place.operator.set_policy("p", A)
+    policy = place.tables.policies[("p",)]
+    assert (policy.priority, policy.allowed_kinds, policy.denied_kinds, policy.quotas) == (0, None, (), ())
+    for _ in range(2):
+        place.operator.delete_policy("p")
+    assert place.tables.policies == {}
+    place.operator.set_action_kind("custom.x")
+    assert place.tables.admin_info[("action_kind", "custom.x")].values == {"risk_class": "side_effect"}
+    place.operator.set_action_kind("custom.x", risk_class="read_only", replacement_kind="custom.y")
+    values = {"risk_class": "read_only", "deprecated": True, "replacement_kind": "custom.y"}
+    assert place.tables.admin_info[("action_kind", "custom.x")].values == values
+    with pytest.raises(cycles.InvalidRequestError, match=r"risk_class must be one of read_only, .*, got 'x'"):
+        place.operator.set_action_kind("custom.x", risk_class="x")
