@@ -28,9 +28,9 @@ WALL_MS = 1_700_000_000_000
 class Machine:
     """A queue, the jobs that it has given to threads, and the results of its attempts."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, records: Any = None, has_threads: bool = True) -> None:
         self.now_s = 1_000.0
-        self.has_threads = True
+        self.has_threads = has_threads
         self.soon_jobs: list[Callable[[], object]] = []
         self.later_jobs: list[tuple[float, Callable[[], object]]] = []
         self.pools: dict[str, int] = {}
@@ -46,7 +46,7 @@ class Machine:
         monkeypatch.setattr(work_queue, "attempt", self._attempt)
         config = cycles.Config(retry_initial_delay=PAUSE_S, retry_max_delay=60.0)
         this: Any = self
-        self.queue = WorkQueue(this, Records(NoJournal()), config, lambda: False)
+        self.queue = WorkQueue(this, records or Records(NoJournal()), config, lambda: False)
         self.io: Any = SimpleNamespace(
             clock=SimpleNamespace(wall_ms=lambda: WALL_MS), report=lambda *_, **__: None, is_enabled_for=lambda _: False
         )
@@ -377,6 +377,130 @@ def test_an_interrupted_attempt_is_due_now_and_may_have_arrived(machine: Machine
     assert again is not None
     assert isinstance(again.value, Settle)
     assert again.value.record.may_have_arrived
+
+
+# What earlier processes left
+
+
+class Left:
+    """The records of a client whose journal has something of earlier processes."""
+
+    journaled = True
+    shared = None
+    unread = False
+    quarantined = 0
+
+    def __init__(self) -> None:
+        self.recovered: set[str] = set()  # requests whose cost is unknown, of a process that was killed
+        self.sent_before: set[str] = set()  # the same, which another process has recovered
+        self.found: list[str] = []
+        self.journal = self.left = self
+        self.attempts: list[str] = []
+
+    def recover_spend(self) -> set[str]:
+        return self.recovered
+
+    def left_by_others(self, _: int) -> list[str]:
+        return self.found
+
+    def sent(self, found: list[str]) -> set[str]:
+        return self.sent_before & set(found)
+
+    def load(self, entry: str) -> Record | None:
+        return None if entry == "gone" else settle(f"res-{entry}").record
+
+    def taken_by_another(self, _: str) -> None:
+        return None
+
+    def latest(self, record: Record) -> Record:
+        return record
+
+    def in_progress(self) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def left() -> Left:
+    left = Left()
+    left.found = ["a", "b", "gone"]
+    return left
+
+
+def test_what_earlier_processes_left_is_settled_after_the_start(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
+    machine = Machine(monkeypatch, left)
+    assert len(machine.soon_jobs) == 1
+    assert machine.queue.flush(0.0) == cycles.FlushReport(0, 0, 0, scan_finished=False)
+    assert not machine.queue.may_reserve
+    assert machine.queue.pending(0.0) == []
+    read, *_ = machine.soon_jobs
+    machine.soon_jobs.clear()
+    read()
+    assert machine.queue.may_reserve
+    assert [each.reservation_id for each in machine.queue.pending()] == ["res-a", "res-b"]
+    assert machine.queue.unsettled() == {"a", "b", "gone"}
+    assert machine.queue.flush(0.0).scan_finished
+    machine.run_threads()
+    assert machine.tried == ["a", "b", "gone"]
+    read()  # it is read once
+    machine.run_threads()
+    assert machine.tried == ["a", "b", "gone"]
+
+
+@pytest.mark.parametrize("use", ["pending", "flush", "settle_sent"])
+def test_without_threads_the_journal_is_read_by_the_first_caller_that_needs_it(
+    monkeypatch: pytest.MonkeyPatch, left: Left, use: str
+) -> None:
+    left.recovered = {"a"}
+    machine = Machine(monkeypatch, left, has_threads=False)
+    assert machine.alarms == [1_000.0]  # and a thread is tried again
+    uses: dict[str, Callable[[], object]] = {
+        "pending": machine.queue.pending,
+        "flush": lambda: machine.queue.flush(1.0),
+        "settle_sent": machine.queue.settle_sent,
+    }
+    uses[use]()
+    assert machine.queue.may_reserve is (use != "pending")
+    assert machine.tried == {"pending": [], "flush": ["a", "b", "gone"], "settle_sent": ["a"]}[use]
+
+
+def test_an_unreadable_journal_is_no_finished_scan(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
+    left.unread = True
+    machine = Machine(monkeypatch, left)
+    machine.run_threads()
+    assert not machine.queue.flush(0.0).scan_finished
+
+
+def test_nothing_is_reserved_before_each_request_of_unknown_cost_was_tried(
+    monkeypatch: pytest.MonkeyPatch, left: Left
+) -> None:
+    left.recovered, left.sent_before = {"killed"}, {"b"}
+    machine = Machine(monkeypatch, left)
+    machine.steps["killed"] = [Later("no", outage=False), Done(settled=True)]
+    read, *_ = machine.soon_jobs
+    machine.soon_jobs.clear()
+    read()
+    assert not machine.queue.may_reserve
+    machine.queue.settle_sent()
+    assert machine.tried == ["killed", "b"]  # the others wait for a thread
+    assert machine.queue.may_reserve
+    machine.run_threads()
+    assert machine.tried == ["killed", "b", "a", "gone", "killed"]
+
+
+@pytest.mark.parametrize("end", ["outage", "close"])
+def test_a_reservation_does_not_wait_for_a_server_that_fails(
+    monkeypatch: pytest.MonkeyPatch, left: Left, end: str
+) -> None:
+    left.recovered = {"killed", "killed too"}
+    machine = Machine(monkeypatch, left)
+    machine.steps |= {name: [Later("down", outage=True)] for name in left.recovered}
+    read, *_ = machine.soon_jobs
+    read()
+    if end == "close":
+        machine.queue.close()
+    machine.queue.settle_sent()
+    assert len(machine.tried) == (end == "outage")
+    assert machine.queue.may_reserve
 
 
 # Event loops

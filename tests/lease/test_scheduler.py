@@ -13,10 +13,12 @@ import tracemalloc
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from cycles._drivers.work.scheduler import GROW_AFTER_S, IDLE_S, Scheduler
+from cycles._drivers.work.scheduler import GROW_AFTER_S, IDLE_S, Scheduler, Timetable
 from tests.lease.virtual import PATIENCE_S, VirtualTime
 from tests.support.schedulers import kept, scheduled, threads, timed
 
@@ -191,6 +193,61 @@ def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, sched
     gate.release(1000)
     time.until(lambda: ran == 1000)
     assert most == 8
+
+
+def test_the_workers_of_a_burst_grow_by_half(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool, gate, workers = scheduler.worker_pool("beats", 8), threading.Event(), list[int]()
+    for _ in range(100):
+        scheduler.at(1010.0, lambda: gate.wait(PATIENCE_S), worker_pool)
+    time.advance(10)
+    for _ in range(7):
+        time.until(lambda: scheduler.wakes_at_s > time.now_s)
+        workers.append(threads(scheduler) - 1)
+        grow(time)
+    gate.set()
+    assert workers == [1, 2, 3, 4, 6, 8, 8]
+
+
+def test_a_job_that_no_worker_takes_wakes_the_timer_that_adds_one(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool, go_on, begun, ran = scheduler.worker_pool("beats", 2), *(threading.Event() for _ in range(3))
+    scheduler.at(2000.0, lambda: None, worker_pool)
+    time.until(lambda: scheduler.wakes_at_s == 2000.0)  # the timer sleeps until then
+
+    def hang() -> None:
+        begun.set()
+        go_on.wait(PATIENCE_S)
+
+    scheduler.soon(hang, worker_pool)
+    assert begun.wait(PATIENCE_S)
+    scheduler.soon(ran.set, worker_pool)
+    time.until(lambda: math.isclose(scheduler.wakes_at_s, 1000.0 + GROW_AFTER_S))
+    grow(time)
+    assert ran.wait(PATIENCE_S)
+    go_on.set()
+
+
+def test_a_table_counts_the_cancelled_jobs_that_it_keeps() -> None:
+    """Else it would never remove the later ones."""
+    table, jobs = Timetable(), [SimpleNamespace(cancelled=False) for _ in range(600)]
+    for number, job in enumerate(jobs):
+        table.add(float(number), cast(Any, job))
+
+    def cancel(some: list[SimpleNamespace]) -> None:
+        for job in some:
+            job.cancelled = True
+            table.note_cancelled()
+
+    cancel(jobs[:200])
+    assert (len(table.heap), table.next_s(), len(table.heap)) == (600, 200.0, 400)
+    cancel(jobs[200:400])
+    assert len(table.heap) == 400
+    cancel(jobs[400:401])  # most of it is cancelled now
+    assert (len(table.heap), table.next_s()) == (199, 401.0)
+    assert cast(Any, table.pop_due(401.0)) is jobs[401]
+    assert table.pop_due(401.9) is None
+    cancel(jobs[402:403])
+    assert [cast(Any, job) for job in table.clear()] == jobs[403:]
+    assert (table.next_s(), table.heap) == (math.inf, [])
 
 
 def test_quick_jobs_need_one_worker(time: VirtualTime, scheduler: Scheduler) -> None:

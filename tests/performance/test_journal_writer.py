@@ -430,3 +430,27 @@ def test_no_task_waits_for_a_hanging_file_that_another_task_needs(monkeypatch: p
     journal_writer.close()
     until(lambda: len(files.there) == 4)  # the file that has hung is written by a thread for which nobody waits
     assert sorted(files.there) == ["rsv-0", "rsv-1", "rsv-2", "rsv-3"]
+
+
+def test_a_task_behind_a_hanging_file_whose_own_task_has_left_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    now_s = virtual_time(monkeypatch)
+    begun, gate = threading.Event(), threading.Event()
+
+    def put(record: Record) -> PutResult:
+        now_s[0] += 1.0
+        begun.set()
+        assert gate.wait(60)
+        return SAVED
+
+    async def main() -> PutResult:
+        left = asyncio.ensure_future(on_loop(journal_writer).put(record(0)))
+        assert await asyncio.to_thread(begun.wait, 60)
+        left.cancel()
+        async with asyncio.timeout(60):
+            return await on_loop(journal_writer).put(record(1))
+
+    journal_writer = JournalWriter(put, lambda record, result: None)
+    assert asyncio.run(main()) is FAILED
+    gate.set()
+    journal_writer.close()
