@@ -6,7 +6,7 @@ Threads of the client run while a caller waits, and before a look at the end.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +20,8 @@ from cycles._flows.block_end import end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import run
-from cycles._flows.pool.chunks import live_guards
+from cycles._flows.pool.chunks import carry_out, live_guards
+from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.settle import settle_queued
 from tests.support.scripted_io import (
     LOST,
@@ -35,7 +36,7 @@ from tests.support.scripted_io import (
     success,
     tokens,
 )
-from tests.support.scripted_pool import NotingLock, ScriptedPool
+from tests.support.scripted_pool import CheckedSet, NotingLock, ScriptedPool
 
 T = cycles.tokens
 Act = Callable[[ScriptedPool], object]
@@ -312,6 +313,12 @@ def full(pool: ScriptedPool) -> None:
     pool.io.note(pool.reserve(50).state)
 
 
+def started_twice(pool: ScriptedPool) -> None:
+    """A signal handler does the work that the code which it interrupts is passing on."""
+    pool.io.acts["start a thread"] = lambda: carry_out(pool.pool)
+    pool.reserve(10)
+
+
 def locked(pool: ScriptedPool) -> None:
     guard = pool.use(10, 7)
     pool.chunk_of(guard).put_lock = NotingLock(pool.io, "the lock of puts")  # type: ignore[assignment]
@@ -581,23 +588,23 @@ CASES: dict[str, tuple[Case, str]] = {
     "denied": (
         Case(attempts(10, 10, 9), *[TOO_MUCH] * 5, chunk(9)),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetExceededError > ensure journal > approve > send reserve > report Denied
-        > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve > report
-        Denied > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve >
-        report Denied > trace without a guard: BudgetExceededError > ensure journal > approve > send reserve
-        > report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace without a
-        guard: BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > trace without a
-        guard: BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > start a thread >
-        wait for ever > A LEASE OPENS > open log 9 > report ChunkOpened > trace of active guard opens >
-        active > look: held 9, spent 0, live 9, free 0, awaited 0, 1 opened, 0 direct, 2 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > ensure journal > send reserve > report Denied > trace without
+        a guard: BudgetExceededError > ensure journal > send reserve > report Denied > trace without a
+        guard: BudgetExceededError > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > report PoolDenied > trace without a guard: BudgetExceededError > raise
+        BudgetExceededError BUDGET_EXCEEDED > approve > trace without a guard: BudgetExceededError > raise
+        BudgetExceededError BUDGET_EXCEEDED > approve > start a thread > wait for ever > A LEASE OPENS >
+        open log 9 > report ChunkOpened > trace of active guard opens > active > look: held 9, spent 0, live
+        9, free 0, awaited 0, 1 opened, 0 direct, 2 denied
         """,
     ),
     "denied, then asked again": (
         Case(attempts(100, 100, pause_ms=1_000), TOO_MUCH, chunk(), chunk()),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > start a thread > wait
         for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active guard opens > active >
         look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 1 denied
@@ -606,8 +613,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "denied, then asked too early": (
         Case(attempts(100, 100, pause_ms=999), TOO_MUCH),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0,
         free 0, awaited 0, 0 opened, 0 direct, 2 denied
@@ -616,18 +623,18 @@ CASES: dict[str, tuple[Case, str]] = {
     "a smaller chunk": (
         Case(attempts(10, 30), TOO_MUCH, chunk(50)),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetExceededError > A LEASE OPENS > open log 50 > report ChunkOpened >
-        trace of active guard opens > active > active > look: held 50, spent 0, live 40, free 10, awaited 0,
-        1 opened, 0 direct, 0 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > A LEASE OPENS > open log 50 > report ChunkOpened > trace of
+        active guard opens > active > active > look: held 50, spent 0, live 40, free 10, awaited 0, 1
+        opened, 0 direct, 0 denied
         """,
     ),
     "a denied chunk, and wait": (
         Case(attempts(100, wait_s=5), TOO_MUCH, chunk(), chunk()),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s
-        > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s >
+        start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active
         guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 3
         denied
         """,
@@ -635,56 +642,55 @@ CASES: dict[str, tuple[Case, str]] = {
     "too many requests": (
         Case(attempts(10, 10), LIMITED),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: RateLimitedError > report PoolDenied > trace without a guard:
-        RateLimitedError > raise RateLimitedError LIMIT_EXCEEDED > approve > trace without a guard:
-        RateLimitedError > raise RateLimitedError LIMIT_EXCEEDED > look: held 0, spent 0, live 0, free 0,
-        awaited 0, 0 opened, 0 direct, 2 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: RateLimitedError > report PoolDenied > trace without a guard: RateLimitedError >
+        raise RateLimitedError LIMIT_EXCEEDED > approve > trace without a guard: RateLimitedError > raise
+        RateLimitedError LIMIT_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0
+        direct, 2 denied
         """,
     ),
     "a closed budget": (
         Case(attempts(10, wait_s=5), rejected(409, "BUDGET_CLOSED")),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report Denied >
-        trace without a guard: BudgetClosedError > report PoolDenied > trace without a guard:
-        BudgetClosedError > raise BudgetClosedError BUDGET_CLOSED > look: held 0, spent 0, live 0, free 0,
-        awaited 0, 0 opened, 0 direct, 1 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetClosedError > report PoolDenied > trace without a guard: BudgetClosedError >
+        raise BudgetClosedError BUDGET_CLOSED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened,
+        0 direct, 1 denied
         """,
     ),
     "no response": (
         Case(attempts(10), LOST, LOST),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > send reserve >
-        queue CleanUp later > trace without a guard: TransportError > trace without a guard: TransportError
-        > raise TransportError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
+        approve > start a thread > wait for ever > ensure journal > send reserve > send reserve > queue
+        CleanUp later > trace without a guard: TransportError > trace without a guard: TransportError >
+        raise TransportError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
         denied
         """,
     ),
     "no connection, with allow": (
         Case(attempts(10, 10), *[UNSENT] * 4, on_unavailable="allow"),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > send reserve >
-        trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens >
-        unreserved > approve > start a thread > wait for ever > ensure journal > approve > send reserve >
-        send reserve > trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved
-        guard opens > unreserved > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0
-        denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > send reserve > trace of
+        unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens >
+        unreserved > approve > start a thread > wait for ever > ensure journal > send reserve > send reserve
+        > trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens
+        > unreserved > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
         """,
     ),
     "more than a chunk": (
         Case(attempts(101), allowed()),
         """
-        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
-        of active guard opens > active > look: held 0, spent 0, live 101, free 0, awaited 0, 0 opened, 1
-        direct, 0 denied
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > active > look: held 0, spent 0, live 101, free 0, awaited 0, 0 opened, 1 direct, 0
+        denied
         """,
     ),
     "more than a chunk, denied": (
         Case(attempts(101), TOO_MUCH),
         """
-        approve > ensure journal > approve > send reserve > report Denied > trace without a guard:
-        BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0,
-        free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        approve > ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError
+        > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0
+        opened, 0 direct, 0 denied
         """,
     ),
     "exactly a chunk": (
@@ -698,9 +704,9 @@ CASES: dict[str, tuple[Case, str]] = {
     "more than may be held": (
         Case(attempts(60, 60), chunk(), allowed(), max_held=100),
         """
-        A GUARD IN A NEW CHUNK > active > approve > ensure journal > approve > send reserve > take >
-        schedule 49000 > report Reserved > trace of active guard opens > active > look: held 100, spent 0,
-        live 120, free 40, awaited 0, 1 opened, 1 direct, 0 denied
+        A GUARD IN A NEW CHUNK > active > approve > ensure journal > send reserve > take > schedule 49000 >
+        report Reserved > trace of active guard opens > active > look: held 100, spent 0, live 120, free 40,
+        awaited 0, 1 opened, 1 direct, 0 denied
         """,
     ),
     "a limit": (
@@ -723,8 +729,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "only observed": (
         Case(attempts(10), OBSERVED),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > trace without a
-        guard: ObservedReservationError > trace without a guard: ObservedReservationError > raise
+        approve > start a thread > wait for ever > ensure journal > send reserve > trace without a guard:
+        ObservedReservationError > trace without a guard: ObservedReservationError > raise
         ObservedReservationError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
         denied
         """,
@@ -732,10 +738,10 @@ CASES: dict[str, tuple[Case, str]] = {
     "only observed, and runs": (
         Case(attempts(10, 10), *[OBSERVED] * 3, on_observed="run"),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > trace without a
-        guard: ObservedReservationError > ensure journal > approve > send reserve > trace of observed guard
-        opens > observed > approve > ensure journal > approve > send reserve > trace of observed guard opens
-        > observed > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > trace without a guard:
+        ObservedReservationError > ensure journal > send reserve > trace of observed guard opens > observed
+        > approve > ensure journal > send reserve > trace of observed guard opens > observed > look: held 0,
+        spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
         """,
     ),
     "no log": (
@@ -743,10 +749,10 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > A LEASE OPENS > open log 100 > problem: the log of a pool
         cannot be made (no space left); its guards are reserved directly, with two requests each > send
-        release > report Released > end trace > ensure journal > approve > send reserve > take > schedule
-        49000 > report Reserved > trace of active guard opens > active > approve > ensure journal > approve
-        > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens > active >
-        look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        release > report Released > end trace > ensure journal > send reserve > take > schedule 49000 >
+        report Reserved > trace of active guard opens > active > approve > ensure journal > send reserve >
+        take > schedule 49000 > report Reserved > trace of active guard opens > active > look: held 0, spent
+        0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
         """,
     ),
     "no thread": (
@@ -777,9 +783,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "a first use": (
         Case(in_first_use, allowed()),
         """
-        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
-        of active guard opens > look: held 0, spent 0, live 10, free 0, awaited 0, 0 opened, 1 direct, 0
-        denied
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > look: held 0, spent 0, live 10, free 0, awaited 0, 0 opened, 1 direct, 0 denied
         """,
     ),
     "closed": (
@@ -801,29 +806,28 @@ CASES: dict[str, tuple[Case, str]] = {
     "closed while a chunk is opened": (
         Case(closes_while_opening, chunk(), RELEASED),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [], [0]
-        wait > schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report
-        ChunkOpened > start a thread > send release > report Released > end trace > trace without a guard:
-        CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0
-        direct, 0 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > closed: [], [0] wait >
+        schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened >
+        start a thread > send release > report Released > end trace > trace without a guard: CyclesError >
+        raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
         """,
     ),
     "closed while a chunk is opened, without threads": (
         Case(closes_without_threads, chunk(), RELEASED),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [] >
-        schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened >
-        no thread > send release > report Released > end trace > trace without a guard: CyclesError > raise
+        approve > start a thread > wait for ever > ensure journal > send reserve > closed: [] > schedule
+        49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened > no
+        thread > send release > report Released > end trace > trace without a guard: CyclesError > raise
         CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
         """,
     ),
     "closed while a chunk is denied": (
         Case(closes_while_opening, TOO_MUCH),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > closed: [], [0]
-        wait > report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace
-        without a guard: CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0,
-        0 opened, 0 direct, 0 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > closed: [], [0] wait >
+        report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace without a
+        guard: CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened,
+        0 direct, 0 denied
         """,
     ),
     "heartbeats": (
@@ -864,21 +868,20 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(late_lease, chunk(), committed(7), chunk(after_ms=60_000)),
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > approve >
-        start a thread > start a thread > wait for ever > 7 ARE COMMITTED > ensure journal > approve > send
-        reserve > schedule 109000 > report Reserved > trace of active guard opens > open log 100 > report
-        ChunkOpened > trace of active guard opens > active > look: held 100, spent 7, live 10, free 90,
-        awaited 0, 2 opened, 0 direct, 0 denied
+        start a thread > start a thread > wait for ever > 7 ARE COMMITTED > ensure journal > send reserve >
+        schedule 109000 > report Reserved > trace of active guard opens > open log 100 > report ChunkOpened
+        > trace of active guard opens > active > look: held 100, spent 7, live 10, free 90, awaited 0, 2
+        opened, 0 direct, 0 denied
         """,
     ),
     "a chunk whose lease is over when it comes": (
         Case(attempts(10), chunk(remaining_ttl_ms=0), RELEASED, allowed()),
         """
-        approve > start a thread > wait for ever > ensure journal > approve > send reserve > report
-        LeaseNotice > schedule 0 > report Reserved > trace of active guard opens > open log 100 > cancel
-        timer > report ChunkOpened > start a thread > remove log > send release > report Released > end
-        trace > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace of
-        active guard opens > active > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 1 direct,
-        0 denied
+        approve > start a thread > wait for ever > ensure journal > send reserve > report LeaseNotice >
+        schedule 0 > report Reserved > trace of active guard opens > open log 100 > cancel timer > report
+        ChunkOpened > start a thread > remove log > send release > report Released > end trace > ensure
+        journal > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens >
+        active > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 1 direct, 0 denied
         """,
     ),
     "other caps": (
@@ -902,9 +905,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
         A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
-        approve > ensure journal > approve > send reserve > take > schedule 49000 > report Reserved > trace
-        of active guard opens > look: held 800, spent 0, live 90, free 720, awaited 0, 8 opened, 1 direct, 0
-        denied
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > look: held 800, spent 0, live 90, free 720, awaited 0, 8 opened, 1 direct, 0 denied
         """,
     ),
     "ended later": (
@@ -947,9 +949,9 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end
         trace > approve > wait for ever > put commit 100 > remove log > send commit > put commit 100 may
-        have arrived > queue Settle later > finish commit 100 Unresolved > end trace > ensure journal >
-        approve > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens >
-        active > look: held 100, spent 100, live 50, free 0, awaited 0, 1 opened, 1 direct, 0 denied
+        have arrived > queue Settle later > finish commit 100 Unresolved > end trace > ensure journal > send
+        reserve > take > schedule 49000 > report Reserved > trace of active guard opens > active > look:
+        held 100, spent 100, live 50, free 0, awaited 0, 1 opened, 1 direct, 0 denied
         """,
     ),
     "as much as may be held, and it is settled": (
@@ -970,6 +972,13 @@ CASES: dict[str, tuple[Case, str]] = {
         held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
         """,
     ),
+    "a thread that is started twice": (
+        Case(started_twice, chunk()),
+        """
+        approve > start a thread > start a thread > wait for ever > A CHUNK OPENS > trace of active guard
+        opens > look: held 100, spent 0, live 10, free 90, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
     "interrupted while it waits": (
         Case(interrupted, chunk(), raises={"wait": STOP}),
         """
@@ -981,10 +990,10 @@ CASES: dict[str, tuple[Case, str]] = {
     "interrupted in its own request": (
         Case(without_threads(interrupted), STOP),
         """
-        approve > no thread > wait for ever > ensure journal > approve > send reserve > queue CleanUp now >
-        trace without a guard: KeyboardInterrupt > trace without a guard: KeyboardInterrupt > look: held 0,
-        spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > look: held 0, spent 0, live 0,
-        free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        approve > no thread > wait for ever > ensure journal > send reserve > queue CleanUp now > trace
+        without a guard: KeyboardInterrupt > trace without a guard: KeyboardInterrupt > look: held 0, spent
+        0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 0 opened, 0 direct, 0 denied
         """,
     ),
 }
@@ -996,7 +1005,18 @@ def test_the_steps_of_a_pool(name: str) -> None:
     assert case.run().story == " ".join(steps.split())
 
 
+def settles(pool: ScriptedPool) -> None:
+    """Settle the chunk in a thread."""
+    pool.io.responses = [committed(7)]
+    with pool.pool.lock:
+        for each in pool.pool.book.chunks:
+            pool.pool.seal(each)
+    carry_out(pool.pool)
+    pool.run_threads()
+
+
 OPERATIONS: dict[str, Act] = {
+    "a settlement": settles,
     "a timer": lambda pool: pool.jobs[0].run(),
     "a flush": lambda pool: pool.flush(timeout_s=0),
     "a close": lambda pool: pool.close(),
@@ -1024,20 +1044,8 @@ def test_what_follows_an_interrupted_end_carries_it_out(operation: str) -> None:
         OPERATIONS[operation](pool)
     else:
         ON_ANOTHER[operation](pool, other)
-    assert (guard.state, pool.pool.redo) == ("pooled", None)
+    assert (guard.state, pool.pool.redo) == ("committed" if operation == "a settlement" else "pooled", None)
     assert pool.pool.spent == 7 + ("commit" in operation)
-
-
-class CheckedGuards(set[GuardState]):
-    """Live guards of a chunk, which other threads change: only the thread that has the lock may iterate over them."""
-
-    def __init__(self, pool: ScriptedPool, guards: set[GuardState]) -> None:
-        super().__init__(guards)
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[GuardState]:
-        assert self._pool.pool.is_inside()
-        return super().__iter__()
 
 
 @pytest.mark.parametrize("reads", ["live guards", "a lost lease", "an extended lease"])
@@ -1045,7 +1053,7 @@ def test_no_guard_is_admitted_while_the_live_ones_are_read(reads: str) -> None:
     pool = ScriptedPool([chunk()])
     guard = pool.reserve(10)
     own = pool.chunk_of(guard)
-    own.guards = CheckedGuards(pool, own.guards)
+    own.guards = CheckedSet(pool.pool, own.guards)
     if reads == "live guards":
         assert live_guards(pool.pool) == [guard]
         return
@@ -1056,6 +1064,26 @@ def test_no_guard_is_admitted_while_the_live_ones_are_read(reads: str) -> None:
     if reads == "an extended lease":
         own.heartbeat.owner.lease_changed("extended")
     assert guard.state == own.lease.state == ("active" if reads == "an extended lease" else "lost")
+
+
+@pytest.mark.parametrize("has_place", [True, False])
+def test_a_place_that_a_signal_handler_has_left_counts_for_no_limit(has_place: bool) -> None:
+    pool = ScriptedPool([chunk(20), chunk(20), allowed(reservation_id="r2")], limit=20, chunk=20)
+    guard = pool.reserve(10)
+    guard.claim("release")
+    assert isinstance(guard.settler, InChunk)
+    pool.pool.freed.append((guard, guard.settler))
+    assert pool.reserve(15, has_place=has_place).state == "active"
+    assert pool.pool.live == 15
+    assert not pool.pool.freed
+
+
+def test_an_observer_of_a_denial_finds_it_counted() -> None:
+    pool = ScriptedPool(limit=50)
+    seen: list[int] = []
+    pool.io.acts["report PoolDenied"] = lambda: seen.append(pool.pool.denied)
+    pool.attempt(lambda: pool.reserve(51))
+    assert seen == [1]
 
 
 TRACE = "trace_id='tttttttttttttttttttttttttttttttt'"
@@ -1170,6 +1198,8 @@ def test_what_the_report_of_the_end_of_a_pooled_guard_says() -> None:
 def test_what_the_records_of_a_pool_say(name: str, number: int, amount: int, metadata: dict[str, Any]) -> None:
     record = CASES[name][0].run().records[number]
     assert (record.body["actual"], record.body["metadata"]) == (tokens(amount), metadata)
+    # What a chunk has spent is in a shared store before, from which another client may send it.
+    assert record.may_have_arrived is (record.mode == "commit")
 
 
 def test_a_chunk_is_halved_until_it_fits_and_each_request_has_its_key() -> None:

@@ -8,7 +8,7 @@ assert pool.io.story == "start a thread > wait for ever > send reserve > ..."
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import cycles
@@ -29,7 +29,7 @@ from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release
 from tests.support.scripted_io import ScriptedIo, request_of
 
-RESERVES = "ensure journal > approve > send reserve"
+RESERVES = "ensure journal > send reserve"
 HOLDS = f"{RESERVES} > schedule 49000 > report Reserved > trace of active guard opens"
 FOLDS = {
     f"{HOLDS} > open log 100 > report ChunkOpened": "A CHUNK OPENS",
@@ -52,13 +52,34 @@ OF_AN_ALLOTMENT = (
 )
 
 
+CHANGED_UNDER_THE_LOCK = ("settling", "closed", "book", "awaited", "excess", "opened", "directs", "numbered")
+
+
+class CheckedSet(set[Any]):
+    """A set that other threads change: only the thread that has the lock of the pool may iterate over it."""
+
+    def __init__(self, pool: PoolState, values: Iterable[Any] = ()) -> None:
+        super().__init__(values)
+        self._pool = pool
+
+    def __iter__(self) -> Iterator[Any]:
+        assert self._pool.is_inside()
+        return super().__iter__()
+
+
 class CheckedPool(PoolState):
     """A pool whose methods that need its lock check that this thread has it."""
 
     def __init__(self, options: PoolOptions, pool_io: PoolIo) -> None:
         super().__init__(options, pool_io)
+        self.busy = CheckedSet(self)
         for name in NEED_THE_LOCK:
             self._check(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        is_checked = name in CHANGED_UNDER_THE_LOCK and isinstance(getattr(self, "busy", None), CheckedSet)
+        assert not is_checked or self.is_inside(), f"{name} without the lock of the pool"
+        super().__setattr__(name, value)
 
     def sub_pool(self, key: object, subject: Subject) -> SubPool | None:
         sub = super().sub_pool(key, subject)
@@ -154,10 +175,12 @@ class ScriptedPool:
 
     # --- what callers do ------------------------------------------------------------------------------------
 
-    def reserve(self, estimate: int = 10, wait_s: float | None = None, **subject: Any) -> GuardState:
-        """Return the guard of a pool, or one that was reserved directly."""
+    def reserve(
+        self, estimate: int = 10, wait_s: float | None = None, *, has_place: bool = True, **subject: Any
+    ) -> GuardState:
+        """Return the guard of a pool, or one that was reserved directly. Without `has_place` it has no sub-pool."""
         who = Subject(tenant="acme", **subject)
-        sub = self.pool.sub_pool(who, who)
+        sub = self.pool.sub_pool(who, who) if has_place else None
         place = InChunk(estimate, self.pool, PooledOptions(sub, self.request))
         amount = cycles.tokens(estimate)
         guard = GuardState(
