@@ -295,7 +295,16 @@ def test_what_describes_a_request_is_checked_unless_a_callable_returns_it(name: 
 
 
 @pytest.mark.parametrize(
-    "options", [{"unit": "TOKENS", "estimate": None}, {"unit": None, "estimate": cycles.usd(1)}, {"wait": 86_400}]
+    "options",
+    [
+        {"unit": "TOKENS", "estimate": None},
+        {"unit": None, "estimate": cycles.usd(1)},
+        {"wait": 86_400, "background_wait": 86_400},
+        {"wait": 0, "background_wait": 0},
+        {"max_output_tokens": 1, "min_output_tokens": 1},
+        {"max_output_tokens": None, "min_output_tokens": None},
+        {"client": None, "prices": BOOK, "estimate": None},
+    ],
 )
 def test_options_that_are_allowed(options: dict[str, Any]) -> None:
     assert meter(**options).unit == (options.get("unit") or "USD_MICROCENTS")

@@ -1,0 +1,429 @@
+"""Who pays for a call, when it ends, and what the ledger gets: calls without an SDK, in threads and in tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._flows.io import run
+from cycles.providers import _settle
+from cycles.providers._call import Call, End
+from cycles.providers._endpoints import find
+from cycles.providers._held import HeldResponses
+from cycles.providers._meter import make_meter
+from cycles.providers._settle import TASK, THREAD, Caller, end_call, end_dropped, open_call
+from tests.providers.admissions import BOOK, TOKEN, dollars
+from tests.support.deadlines import no_thread
+from tests.support.requests import Requests
+from tests.support.waiting import PATIENCE_S
+
+ESTIMATED = {"actual_source": "estimate"}
+
+
+class World(Requests):
+    """One client whose calls are made by threads or by tasks. A token costs 1,000 microcents, the prompt nothing."""
+
+    def __init__(self, server: cycles.EmbeddedServer, *, is_async: bool) -> None:
+        self.server = server
+        self.client = server.client(tenant="acme", journal=False)
+        self.is_async = is_async
+        self.caller: Caller = TASK if is_async else THREAD
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a scenario. In a thread nothing of it suspends."""
+        return asyncio.run(work) if self.is_async else run(work)
+
+    def call(self, limit: int | None = 10, *, stream: bool = False, on_error: Any = None, **options: Any) -> Call:
+        """Describe a call with an output limit."""
+        given = {"client": self.client, "prices": BOOK, "min_output_tokens": 1, "wait": 0, **options}
+        path = options.pop("path", "/chat/completions")
+        given.pop("path", None)
+        body = {"model": "m", "messages": [], **options.pop("body", {})} | (
+            {} if limit is None else {"max_tokens": limit}
+        )
+        given.pop("body", None)
+        endpoint: Any = find("openai", "POST", path)
+        meter = make_meter("openai", "openai", given, on_error=on_error)
+        made = Call(meter, endpoint, path, body, stream=stream, url="")
+        made.reserved = made.estimate()
+        return made
+
+    @asynccontextmanager
+    async def guard(self, tokens: int, **options: Any) -> AsyncIterator[Any]:
+        """Reserve for the work around some calls."""
+        reservation = self.client.reserve(dollars(tokens), action=("agent", "run"), **options)
+        if self.is_async:
+            async with reservation as guard:
+                yield guard
+        else:
+            with reservation as guard:
+                yield guard
+
+    async def respond(self, call: Call, tokens: int) -> None:
+        """End a call whose response has made some tokens."""
+        call.attempts = 1
+        call.whole(json.dumps({"model": "m", "usage": {"prompt_tokens": 0, "completion_tokens": tokens}}).encode())
+        await self.caller.end(call)
+
+    @property
+    def tokens(self) -> list[int]:
+        """What was reserved, in tokens."""
+        return [amount // TOKEN for amount in self.reserved]
+
+    @property
+    def charged(self) -> list[int]:
+        """What was committed, in tokens."""
+        return [amount // TOKEN for amount, _ in self.commits]
+
+
+async def done(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def settle(guard: Any) -> None:
+    """Commit what a guard has spent."""
+    await done(guard.commit(guard.spent or dollars(0)))
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    budgets: list[Any] = [dollars(1_000), cycles.tokens(10**6)]
+    with cycles.EmbeddedServer({"tenant:acme": budgets}) as server:
+        made = World(server, is_async=request.param)
+        yield made
+        made.client.close()
+
+
+# --- who pays
+
+
+@pytest.mark.parametrize(
+    ("around", "limit", "options", "reserved", "spent"),
+    [
+        (10, 10, {"within": "enclosing"}, [10], 7),
+        (9, 10, {"within": "enclosing"}, [9, 10], None),
+        (10, 10, {}, [10, 10], None),
+        (10, 10, {"within": "enclosing", "unit": "TOKENS"}, [10, None], None),
+    ],
+)
+def test_a_guard_pays_for_a_call_that_fits_in_it(
+    world: World, around: int, limit: int, options: dict[str, Any], reserved: list[int | None], spent: int | None
+) -> None:
+    async def scenario() -> None:
+        async with world.guard(around) as guard:
+            call = world.call(limit, **options)
+            assert await world.caller.open(call) is None
+            await world.respond(call, 7)
+            assert guard.spent == (None if spent is None else dollars(spent))
+            assert guard.usage.tokens_output == (spent or 0)
+            await settle(guard)
+
+    world.run(scenario())
+    assert [tokens for tokens, expected in zip(world.tokens, reserved, strict=True) if expected is not None] == [
+        each for each in reserved if each is not None
+    ]
+
+
+def test_what_calls_in_flight_may_cost_and_what_was_spent_is_not_left_for_others(world: World) -> None:
+    async def scenario() -> None:
+        async with world.guard(30) as guard:
+            first, second, third, fourth = (world.call(10, within="enclosing") for _ in range(4))
+            for call in (first, second, third):
+                await world.caller.open(call)
+            assert world.tokens == [30]
+            await world.caller.open(fourth)  # nothing is left for it
+            assert world.tokens == [30, 10]
+            await world.respond(first, 4)
+            await world.caller.end(second, None, ValueError())  # it was not sent, and costs nothing
+            await world.respond(third, 6)
+            assert guard.spent == dollars(10)
+            sixth, seventh = world.call(20, within="enclosing"), world.call(1, within="enclosing")
+            await world.caller.open(sixth)
+            assert world.tokens == [30, 10]
+            await world.caller.open(seventh)
+            assert world.tokens == [30, 10, 1]
+            for call in (fourth, sixth, seventh):
+                await world.respond(call, 1)
+            await settle(guard)
+
+    world.run(scenario())
+    assert world.charged == [1, 1, 11]
+
+
+@pytest.mark.parametrize(
+    ("around", "options", "limits"),
+    [
+        (16_384, {}, {"max_completion_tokens": 16_384}),
+        (16_383, {}, None),
+        (16_384, {"max_output_tokens": 20_000}, None),
+        (16_384, {"min_output_tokens": None}, None),
+        (16_384, {"path": "/embeddings"}, {}),
+    ],
+)
+def test_a_call_without_a_limit_gets_the_one_for_which_its_guard_can_pay(
+    world: World, around: int, options: dict[str, Any], limits: dict[str, int] | None
+) -> None:
+    world.server.ledger.set_budget("tenant:acme", dollars(10**7))
+
+    async def scenario() -> None:
+        async with world.guard(around) as guard:
+            call = world.call(None, within="enclosing", **options)
+            cap = await world.caller.open(call)
+            assert len(world.tokens) == (2 if limits is None else 1)
+            if limits is not None:
+                assert call.limits(cap) == limits
+            await world.respond(call, 0)
+            await settle(guard)
+
+    world.run(scenario())
+
+
+def test_a_call_has_the_caps_of_the_guard_that_pays(world: World) -> None:
+    world.server.ledger.set_budget("tenant:acme", dollars(1_000), caps={"max_tokens": 3})
+
+    async def scenario() -> None:
+        async with world.guard(100) as guard:
+            inside, own = world.call(within="enclosing"), world.call()
+            assert [await world.caller.open(call) for call in (inside, own)] == [3, 3]
+            for call in (inside, own):
+                await world.respond(call, 1)
+            await settle(guard)
+
+    world.run(scenario())
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_response_made_in_the_background_is_not_paid_by_a_guard_that_may_end_before_it(
+    world: World, held: bool
+) -> None:
+    async def scenario() -> None:
+        async with world.guard(100) as guard:
+            body = {"background": True, "max_output_tokens": 9}
+            call = world.call(None, within="enclosing", path="/responses", body=body)
+            call.held_in = HeldResponses() if held else None
+            await world.caller.open(call)
+            assert len(world.tokens) == 1 + held
+            await world.respond(call, 1)
+            await settle(guard)
+
+    world.run(scenario())
+
+
+def test_a_guard_that_has_ended_pays_for_no_call_and_a_shadow_charges_none(world: World) -> None:
+    async def scenario() -> None:
+        async with world.guard(100) as guard:
+            await done(guard.commit(dollars(1)))
+            call = world.call(within="enclosing")
+            await world.caller.open(call)
+            await world.respond(call, 2)
+        async with world.guard(100, shadow=True) as guard:
+            call = world.call(within="enclosing")
+            await world.caller.open(call)
+            await world.respond(call, 3)
+            assert guard.spent == dollars(3)
+
+    world.run(scenario())
+    assert world.charged == [1, 2]
+
+
+# --- what the ledger gets
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_call_that_outlives_its_guard_is_an_event(world: World, left: bool) -> None:
+    async def scenario() -> None:
+        call = world.call(within="enclosing", stream=left, action=("tool", "x"))
+        async with world.guard(100, subject={"tenant": "acme", "agent": "a"}) as guard:
+            await world.caller.open(call)
+            await done(guard.commit(dollars(1)))
+        if left:
+            call.attempts = 1
+            call.stream().feed(b'data: {"choices":[{"delta":{"content":"abcdef"}}]}\n\n')
+            await world.caller.end(call, "closed")
+        else:
+            await world.respond(call, 7)
+
+    world.run(scenario())
+    [event] = world.server.requests.of("event")
+    body = event.json
+    assert body["actual"] == {"unit": "USD_MICROCENTS", "amount": (2 if left else 7) * TOKEN}
+    assert (body["action"], body["subject"]) == ({"kind": "tool", "name": "x"}, {"tenant": "acme", "agent": "a"})
+    assert body.get("metadata") == ({"outcome": "closed", **ESTIMATED} if left else None)
+    assert body["metrics"]["tokens_output"] == (2 if left else 7)
+    assert world.charged == [1]
+
+
+def test_an_event_that_the_server_rejects_raises_nothing(world: World) -> None:
+    reports: list[Any] = []
+    world.client.on_event(reports.append)
+
+    async def scenario() -> None:
+        call = world.call(within="enclosing")
+        async with world.guard(100) as guard:
+            await world.caller.open(call)
+            await done(guard.commit(dollars(1)))
+        world.server.ledger.set_budget("tenant:acme", dollars(2))
+        await world.respond(call, 7)
+
+    world.run(scenario())
+    assert len(world.server.requests.of("event")) == 1
+    assert reports
+
+
+@pytest.mark.parametrize(
+    ("raised", "sent", "commits", "releases"),
+    [
+        (None, 0, [], ["provider_not_called"]),
+        (ValueError(), 0, [], ["provider_call_failed:ValueError"]),
+        (TimeoutError(), 1, [(10_000, {"outcome": "error", "attempts": 1, **ESTIMATED})], []),
+    ],
+)
+def test_a_call_without_a_response(
+    world: World, raised: BaseException | None, sent: int, commits: list[Any], releases: list[str]
+) -> None:
+    async def scenario() -> None:
+        call = world.call()
+        await world.caller.open(call)
+        call.attempts = sent
+        for _ in range(2):
+            await world.caller.end(call, None, raised)
+
+    world.run(scenario())
+    assert (world.commits, world.releases) == (commits, releases)
+
+
+def test_a_settlement_that_the_server_rejects_raises_nothing(world: World) -> None:
+    async def scenario() -> None:
+        call = world.call(overage_policy="REJECT", actual=lambda usage: dollars(10**6))
+        await world.caller.open(call)
+        await world.respond(call, 7)
+
+    world.run(scenario())
+    assert world.client.flush(PATIENCE_S).pending == 0
+
+
+def test_a_denial_is_reported_to_the_framework_and_ends_nothing(world: World) -> None:
+    errors: list[BaseException] = []
+
+    async def scenario() -> None:
+        call = world.call(2_000, min_output_tokens=None, on_error=errors.append)
+        with pytest.raises(cycles.BudgetExceededError):
+            await world.caller.open(call)
+        assert call.guard is None
+
+    world.run(scenario())
+    assert [type(error) for error in errors] == [cycles.BudgetExceededError]
+    assert (world.commits, world.releases) == ([], [])
+
+
+def test_an_interruption_after_the_reservation_releases_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(call: Call, amount: cycles.Amount, limit: int | None) -> None:
+        raise KeyboardInterrupt
+
+    errors: list[BaseException] = []
+    monkeypatch.setattr(Call, "admitted", interrupt)
+
+    async def scenario() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            await world.caller.open(world.call(on_error=errors.append))
+
+    world.run(scenario())
+    assert (world.releases, world.commits) == (["provider_call_failed:KeyboardInterrupt"], [])
+    assert [type(error) for error in errors] == [KeyboardInterrupt]
+
+
+# --- responses that are dropped, and odd errors
+
+
+def dropped(world: World) -> Call:
+    call = world.call(stream=True)
+    open_call(call)
+    call.attempts = 1
+    call.stream().feed(b'data: {"choices":[{"delta":{"content":"abcdef"}}]}\n\n')
+    return call
+
+
+@pytest.fixture
+def threads() -> Iterator[World]:
+    with cycles.EmbeddedServer({"tenant:acme": dollars(1_000)}) as server:
+        made = World(server, is_async=False)
+        yield made
+        made.client.close()
+
+
+def test_a_dropped_response_is_settled_in_a_thread_that_the_interpreter_waits_for(
+    threads: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    call = dropped(threads)
+    end_dropped(call)
+    [thread] = [each for each in started if each.name == "cycles-dropped-response"]
+    thread.join(PATIENCE_S)
+    assert thread.daemon is False
+    assert threads.commits == [(2 * TOKEN, {"outcome": "closed", **ESTIMATED})]
+
+
+@pytest.mark.parametrize("lacks", ["thread", "main thread"])
+def test_a_response_that_is_dropped_as_the_interpreter_ends_is_settled_at_once(
+    threads: World, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    call = dropped(threads)
+    if lacks == "thread":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    else:
+        monkeypatch.setattr(threading, "main_thread", lambda: threading.Thread())
+    end_dropped(call)
+    assert threads.commits == [(2 * TOKEN, {"outcome": "closed", **ESTIMATED})]
+
+
+def test_a_claimed_call_is_ended_once(threads: World) -> None:
+    call = dropped(threads)
+    end_call(call, "closed")
+    end_call(call, None, ValueError())
+    _settle.end_open(call, End(None, None))
+    assert threads.commits == [(2 * TOKEN, {"outcome": "closed", **ESTIMATED})]
+
+
+def raising(error: BaseException, cause: BaseException | None = None) -> Callable[[], Any]:
+    async def flow() -> None:
+        raise error from cause
+
+    return THREAD.method(flow)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (RuntimeError("x"), None),
+        (RuntimeError("x"), StopIteration()),
+        (RuntimeError("coroutine raised StopIteration"), None),
+        (RuntimeError("coroutine raised StopIteration"), ValueError()),
+        (ValueError("coroutine raised StopIteration"), StopIteration()),
+    ],
+)
+def test_errors_of_an_sdk_pass_unchanged(error: Exception, cause: BaseException | None) -> None:
+    with pytest.raises(type(error)) as raised:
+        raising(error, cause)()
+    assert raised.value is error
+
+
+def test_a_stop_iteration_of_an_sdk_passes_too() -> None:
+    stopped = StopIteration(5)
+    with pytest.raises(StopIteration) as raised:
+        raising(stopped)()
+    assert raised.value is stopped
