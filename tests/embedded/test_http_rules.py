@@ -270,6 +270,10 @@ def test_reads_of_one_reservation_and_of_evidence() -> None:
     long = place("GET", f"/v1/reservations/{'x' * 129}")
     said = "reservation_id: must have 1 to 128 characters, has 129"
     assert error_of(long) == (400, "INVALID_REQUEST", said)
+    release = place(
+        "POST", f"/v1/reservations/{'x' * 129}/release", {"idempotency_key": "k"}, x_idempotency_key="other"
+    )
+    assert error_of(release) == (400, "INVALID_REQUEST", said)  # before the header is compared
     assert error_of(place("GET", f"/v1/reservations/{'x' * 128}"))[0] == 404
     digits = "0123456789abcdef" * 4
     none = (404, "NOT_FOUND", f"evidence not found: {digits}; this server signs none")
