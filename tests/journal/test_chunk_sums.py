@@ -1,0 +1,152 @@
+"""What a start makes of the log of a chunk, and of a record of it that is in a file already."""
+
+from __future__ import annotations
+
+import errno
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from attrs import evolve
+
+from cycles._core.pool.chunk_record import ChunkHeader, chunk_record, log_name
+from cycles._core.pool.sums import SECTOR, Totals, encode
+from cycles._core.settlement.record import Record, decode, file_name
+from cycles._core.subjects import Action, Subject
+from cycles._journal.files.locked_file import is_supported
+from cycles._journal.journal import Journal
+from tests.journal.kit import BASE, Told, a_record, failing, put
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
+
+HEADER = ChunkHeader(
+    reservation_id="rsv_1",
+    base_url=BASE,
+    unit="TOKENS",
+    amount=400,
+    key="key-1",
+    subject=Subject(tenant="acme"),
+    action=Action("llm.completion", "m"),
+    metadata={"pool_chunk": 1},
+)
+Shown: TypeAlias = list[tuple[str, str, int, str]]
+
+
+def write_log(journal: Journal, totals: Totals) -> Path:
+    return put(journal, log_name("rsv_1"), HEADER.encode() + encode(totals._replace(changes=1)).ljust(SECTOR, b"\0"))
+
+
+def a_sum(amount: int, calls: int, mode: str = "commit", **changes: Any) -> Record:
+    record = chunk_record(HEADER, amount, {}, {"pool_calls": calls}, 1_000)
+    return evolve(record if mode == "commit" else record.to_event_mode(2_000), **changes)
+
+
+def shown(journal: Journal) -> Shown:
+    records = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
+    return sorted(
+        (
+            "the chunk" if record.reservation_id == "rsv_1" else "more",
+            record.mode,
+            record.actual.amount,
+            record.body["idempotency_key"],
+        )
+        for record in records
+    )
+
+
+OTHER = ("the chunk", "commit", 5, "key-1")
+
+
+@pytest.mark.parametrize(
+    ("found", "totals", "expected"),
+    [
+        (None, Totals(12, calls=3), [("the chunk", "commit", 12, "key-1")]),
+        (None, Totals(5, calls=1, ahead=3), [("the chunk", "commit", 8, "key-1")]),
+        (None, Totals(0, calls=0, ahead=3), [("the chunk", "commit", 3, "key-1")]),
+        (None, Totals(0, calls=1), [("the chunk", "commit", 0, "key-1")]),
+        (None, Totals(0, calls=0), []),
+        (None, Totals(390, calls=1, ahead=11), [("the chunk", "commit", 400, "key-1")]),
+        (a_sum(7, 2), Totals(12, calls=3), [("the chunk", "commit", 12, "key-1")]),
+        (a_sum(7, 2), Totals(12, calls=2), [("the chunk", "commit", 7, "key-1")]),
+        (a_sum(12, 3), Totals(12, calls=3), [("the chunk", "commit", 12, "key-1")]),
+        (a_sum(12, 3), Totals(7, calls=2), [("the chunk", "commit", 12, "key-1")]),
+        (a_sum(12, 2), Totals(12, calls=3), [("the chunk", "commit", 12, "key-1")]),
+        (
+            a_sum(7, 2, "event"),
+            Totals(12, calls=3),
+            [("more", "event", 5, "key-1:late:7"), ("the chunk", "event", 7, "key-1")],
+        ),
+        (a_sum(7, 2, "event"), Totals(12, calls=2), [("the chunk", "event", 7, "key-1")]),
+        (a_sum(12, 3, "event"), Totals(7, calls=2), [("the chunk", "event", 12, "key-1")]),
+        (a_record(), Totals(12, calls=3), [OTHER]),
+    ],
+)
+def test_what_a_file_does_not_have_of_a_log_is_saved(
+    journal: Journal, told: Told, found: Record | None, totals: Totals, expected: Shown
+) -> None:
+    if found is not None:
+        journal.save(found)
+    log = write_log(journal, totals)
+    assert journal.recover_spend() == []
+    assert shown(journal) == expected
+    assert (log.exists(), list(told)) == (False, [])
+
+
+@pytest.mark.parametrize("attempt_unknown", [True, False])
+def test_a_larger_sum_may_have_been_sent_if_the_earlier_one_may(journal: Journal, attempt_unknown: bool) -> None:
+    journal.save(a_sum(7, 2, attempt_unknown=attempt_unknown))
+    write_log(journal, Totals(12, calls=3, ahead=2))
+    before_ms = time.time_ns() // 1_000_000
+    journal.recover_spend()
+    (entry,) = journal.pending()
+    record = journal.load(entry)
+    assert record is not None
+    assert (record.attempt_unknown, record.actual.amount) == (attempt_unknown, 14)
+    assert before_ms <= record.recorded_at_ms <= time.time_ns() // 1_000_000
+    metadata = record.body["metadata"]
+    assert (metadata["pool_calls"], metadata["pool_recovered"], metadata["pool_unfinished"]) == (3, True, 2)
+
+
+@pytest.mark.parametrize("found", [None, a_sum(7, 2), a_sum(7, 2, "event")])
+def test_a_log_whose_sum_cannot_be_saved_stays(journal: Journal, told: Told, found: Record | None) -> None:
+    if found is not None:
+        journal.save(found)
+        journal.close()
+    log = write_log(journal, Totals(12, calls=3))
+    content = log.read_bytes()
+    with failing("replace", errno.EROFS):
+        journal.recover_spend()
+    assert log.read_bytes() == content
+    assert told.kinds == ["unwritable"]
+    assert journal.recover_spend() == []
+    assert sum(amount for _, _, amount, _ in shown(journal)) == 12
+
+
+def test_a_damaged_file_leaves_the_log_to_the_next_start(journal: Journal, told: Told) -> None:
+    put(journal, file_name("rsv_1"), b"{")
+    log = write_log(journal, Totals(12, calls=3))
+    for is_there, expected in ((True, []), (False, [("the chunk", "commit", 12, "key-1")])):
+        journal.recover_spend()
+        assert (shown(journal), log.exists()) == (expected, is_there)
+    assert told.kinds == ["quarantined"]
+    assert log.name in told[0].message
+
+
+@pytest.mark.parametrize("name", ["pool-1.txt", "pool-1.log.0a.new"])
+def test_another_file_is_no_log(journal: Journal, name: str) -> None:
+    path = put(journal, name, HEADER.encode() + encode(Totals(12, calls=3, changes=1)).ljust(SECTOR, b"\0"))
+    assert journal.recover_spend() == []
+    assert (shown(journal), path.exists()) == ([], not name.endswith(".new"))
+
+
+def test_a_log_of_another_version_stays_and_hides_no_other_one(journal: Journal) -> None:
+    other = put(journal, "pool-0.log", HEADER.encode().replace(b'"version":3', b'"version":9') + bytes(SECTOR))
+    write_log(journal, Totals(12, calls=3))
+    journal.recover_spend()
+    assert (len(shown(journal)), other.exists()) == (1, True)
+
+
+def test_a_record_in_a_file_is_read_as_it_was_saved(journal: Journal) -> None:
+    journal.save(a_sum(7, 2))
+    assert decode(Path(journal.directory, file_name("rsv_1")).read_bytes()) == a_sum(7, 2)
