@@ -12,7 +12,7 @@ import pytest
 import cycles
 from cycles._core.messages.requests import Call
 from cycles._core.protocol import CREATE_RESERVATION
-from cycles._core.settlement.record import Record, file_name
+from cycles._core.settlement.record import Made, Record, file_name
 from cycles._drivers.work import loop_workers, queue as work_queue
 from cycles._drivers.work.loop_workers import LoopWorkers
 from cycles._drivers.work.queue import BUSY_S, SLOW_S, WORKERS, WorkQueue
@@ -231,6 +231,21 @@ def test_only_so_many_settlements_wait_whose_callers_do_not(machine: Machine) ->
     assert [each.reservation_id for each in machine.queue.pending()] == ["c", "g"]
 
 
+@pytest.mark.parametrize(
+    ("detail", "is_saved", "may_have_arrived"),
+    [(None, True, False), (None, False, True), ("it failed", True, False), ("it failed", False, False)],
+)
+def test_only_the_request_of_an_interrupted_caller_may_have_arrived(
+    machine: Machine, detail: str | None, is_saved: bool, may_have_arrived: bool
+) -> None:
+    machine.hand_over("a", detail=detail, is_saved=is_saved, made=Made(0.0))
+    item = machine.queue.take()
+    assert item is not None
+    assert isinstance(item.value, Settle)
+    assert item.value.record.may_have_arrived is may_have_arrived
+    assert item.outcome == detail
+
+
 def release(name: str) -> Release:
     return Release(name, f"key-{name}", "because")
 
@@ -366,7 +381,7 @@ def test_a_closed_queue_tries_nothing(machine: Machine) -> None:
 
 
 def test_an_interrupted_attempt_is_due_now_and_may_have_arrived(machine: Machine) -> None:
-    machine.hand_over("a")
+    machine.hand_over("a", made=Made(0.0))
     machine.soon_jobs.clear()
     item = machine.queue.take()
     assert item is not None
