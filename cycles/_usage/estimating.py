@@ -19,7 +19,7 @@ from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate, of_token
 from cycles._usage.readers import HOSTED_IMAGE_MODEL, IMAGE_TOKENS, gigabytes
 from cycles._usage.tokens import Bound
 
-Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
+Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech", "unknown"]
 
 ASSUMED_OUTPUT_TOKENS: Final = 4_096
 """Output tokens that `PriceBook.estimate` assumes if it is given none."""

@@ -64,20 +64,20 @@ class Need:
 
     Attributes:
         first: What is reserved first: the bound at the limit of the request, or at the maximum of its model.
-        limit: The highest output limit with which it may be sent if that does not fit; None: it cannot be lowered.
+        limit: The highest output limit with which it may be sent if that does not fit.
         lowest: The lowest one.
-        bound: Returns what the call may cost at an output limit.
+        bound: Returns what the call may cost at an output limit; None: it cannot be lowered.
     """
 
     first: int
-    limit: int | None = None
+    limit: int = 0
     lowest: int = 0
     bound: Callable[[int], int] | None = None
 
     @property
     def most(self) -> int:
         """What a waiting call needs at its highest output limit."""
-        return self.first if self.bound is None or self.limit is None else self.bound(self.limit)
+        return self.first if self.bound is None else self.bound(self.limit)
 
     @property
     def least(self) -> int:
@@ -86,7 +86,7 @@ class Need:
 
     def fits(self, amount: float) -> tuple[int, int | None]:
         """Return the most that the call can use of an amount, and the output limit for it; the least must fit."""
-        if self.bound is None or self.limit is None:
+        if self.bound is None:
             return self.first, None
         limit = highest_limit(self.bound, self.lowest, self.limit, amount)
         return self.bound(limit), limit

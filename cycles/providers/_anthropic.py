@@ -58,7 +58,7 @@ def path(path: str) -> str:
     """Return a path with ``/v1``."""
     if _BARE.match(path):
         return f"/v1{path}"
-    return _VERSION.sub("/v1", path, count=1)
+    return _VERSION.sub("/v1", path)
 
 
 def reported(value: Mapping[str, Any], finished: bool) -> Reported:

@@ -55,8 +55,7 @@ class Retrieval:
         """Return how the call ends by what was retrieved; None if its response is still being made."""
         if self._deletes:
             return End(None, None) if self.responded else None
-        endpoint = self.call.endpoint
-        background = None if endpoint is None else endpoint.background
+        background = self.call.endpoint.background
         if background is None:
             return None
         found: Mapping[str, Any] | None = None

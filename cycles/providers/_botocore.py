@@ -222,7 +222,7 @@ def _limited(call: Call, params: Any, cap: int | None) -> Any:
 def _limited_again(request: Any, call: Call, cap: int | None) -> Any:
     """Return a copy of the request of a lost attempt with the output limits that the next one has reserved."""
     limits, body = call.limits(cap), parsed_json(request["body"])
-    if call.endpoint is None or not call.endpoint.limits or not isinstance(body, Mapping):
+    if not call.endpoint.limits or not isinstance(body, Mapping):
         return request
     changed = with_other_limits(body, call.endpoint.limits, limits, call.request.body)
     return {**request, "body": json.dumps(changed).encode()}

@@ -96,17 +96,16 @@ class Call:
         self, meter: Meter, endpoint: Endpoint | None, path: str, body: Mapping[str, Any], *, stream: bool, url: str
     ) -> None:
         self.meter = meter
-        self.endpoint = endpoint
-        self.payer = None if endpoint is None else current_payer()  # it has reserved, and gets the cost
+        self.endpoint = endpoint or Endpoint(normalized(path), "unknown", "llm.completion")
+        self.payer = current_payer() if self.is_metered else None  # it has reserved, and gets the cost
         self.book, self.actual = meter.book, meter.actual
-        limit = None if endpoint is None else limit_of(endpoint, body)
         self.request = Request(
             provider=meter.provider,
-            endpoint=endpoint.name if endpoint else normalized(path),
+            endpoint=self.endpoint.name,
             path=path,
             model=model_of(path, body),
             body=MappingProxyType(dict(body)),
-            max_output_tokens=limit,
+            max_output_tokens=limit_of(self.endpoint, body),
             stream=stream,
         )
         at = datetime.now(UTC)
@@ -124,7 +123,7 @@ class Call:
         self.hide_usage = False
         self.notes: dict[str, str] = {}  # metadata: the project, the agent behind its parents, the run
         self.agent: str | None = None  # whose call it is, for the subject
-        self.flat = endpoint is None  # it costs what is reserved: nothing has a price for it
+        self.flat = not self.is_metered  # it costs what is reserved: nothing has a price for it
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
@@ -164,8 +163,13 @@ class Call:
     @property
     def is_background(self) -> bool:
         """Whether the provider is to make the response in the background."""
-        background = None if self.endpoint is None else self.endpoint.background
+        background = self.endpoint.background
         return background is not None and self.request.body.get(background.member) is True
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether its endpoint is in the table of the provider: others cost what the user estimates."""
+        return self.endpoint.kind != "unknown"
 
     # --- before the request
 
@@ -186,7 +190,7 @@ class Call:
     @property
     def is_free(self) -> bool:
         """Whether the request costs nothing, because the user says so of its host."""
-        is_priced = self.endpoint is not None and self.payer is None and not self._in_tokens
+        is_priced = self.is_metered and self.payer is None and not self._in_tokens
         return is_priced and self.meter.actual is None and is_free(self._url, self.meter.free_hosts)
 
     def planned_limit(self) -> int | None:
@@ -203,8 +207,7 @@ class Call:
         """
         if self.payer is not None:
             return self.payer.estimate
-        if self.endpoint is not None:
-            check_limits(self.endpoint, self.request.body, least=0)
+        check_limits(self.endpoint, self.request.body, least=0)
         if self.is_free:
             return usd_microcents(0)
         given = self.meter.estimate
@@ -216,10 +219,9 @@ class Call:
                 )
             if amount.unit not in ("USD_MICROCENTS", "TOKENS") and self.meter.actual is None:
                 raise InvalidRequestError(f"an estimate in {amount.unit} needs actual=: pass it to guard()")
-            if self.endpoint is not None and self.meter.actual is None and amount.unit != "TOKENS":
+            if self.is_metered and self.meter.actual is None and amount.unit != "TOKENS":
                 self._book().check(self._model(), self.origin)
             return amount
-        assert self.endpoint is not None
         limit = self.planned_limit()
         most = self._maximum() if limit is None else limit
         shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=most, files=self.files)
@@ -236,7 +238,7 @@ class Call:
         if self._in_tokens:
             book = self.meter.book or PriceBook({})
             return book.token_bounds(self.request.model or "", body, shape, known_input=known_input)
-        context = {} if self.endpoint is None else tier_of(self.endpoint, self.request.body)
+        context = tier_of(self.endpoint, self.request.body)
         return self._book().bounds(
             self._model(), body, shape, known_input=known_input, context=context, origin=self.origin
         )
@@ -248,14 +250,13 @@ class Call:
     def _known_input(self) -> int | None:
         """Return a bound of the input by what the provider has counted of this conversation, if it has."""
         book = self.meter.book
-        if self.endpoint is None or (book is not None and book.counts_tokens):
+        if book is not None and book.counts_tokens:
             return None
         self._chain = chain_of(self.endpoint.name, (self.request.model, self._url), self.request.body)
         return None if self._chain is None else self.meter.conversations.bound(self._chain, self.request.model or "")
 
     def _maximum(self) -> int:
         """Return the output limit that the provider enforces for a request without one."""
-        assert self.endpoint is not None
         most = output_maximum((self.request.model or "") if self._in_tokens else self._model())
         if self.endpoint.limits:
             self.meter.report_maximum(most)
@@ -263,7 +264,6 @@ class Call:
 
     def _need(self, first: int, limit: int | None, most: int, bound: Callable[[int], int]) -> Need:
         """Return what the call needs, if its output limit may be lowered."""
-        assert self.endpoint is not None
         least = self.meter.min_output_tokens
         if least is None or not self.endpoint.limits:
             return Need(first)
@@ -307,8 +307,7 @@ class Call:
         meter, request = self.meter, self.request
         action = meter.action(request) if callable(meter.action) else meter.action
         if action is None:
-            kind = self.endpoint.action if self.endpoint else "llm.completion"
-            action = (kind, request.model or request.endpoint)
+            action = (self.endpoint.action, request.model or request.endpoint)
         options = dict(meter.options)
         options["action"] = action
         options["subject"] = meter.subject(request) if callable(meter.subject) else meter.subject
@@ -340,7 +339,7 @@ class Call:
         """
         allowed = [n for n in (self.planned_limit(), self.output_limit, max_tokens) if n is not None]
         self.sent_limit = min(allowed) if allowed else None
-        if self.endpoint is None or not self.endpoint.limits or self.sent_limit is None:
+        if not self.endpoint.limits or self.sent_limit is None:
             return {}
         body, limit = self.request.body, self.sent_limit
         present = {name: n for name in self.endpoint.limits if (n := number_at(body, name)) is not None}
@@ -360,7 +359,7 @@ class Call:
 
         Empty if the stream has none, or if the user decides about it.
         """
-        requested = self.rules.requested if self.endpoint is not None and self.request.stream else {}
+        requested = self.rules.requested if self.is_metered and self.request.stream else {}
         self.hide_usage = bool(requested)
         return dict(requested)
 
@@ -448,8 +447,8 @@ class Call:
 
     def running_response(self) -> str | None:
         """Return the id of the response if it is still being made in the background, as far as it has reported."""
-        background = None if self.endpoint is None or not self.is_background else self.endpoint.background
-        if background is None or self.end is not None:
+        background = self.endpoint.background
+        if background is None or not self.is_background or self.end is not None:
             return None
         if self._filter is not None:
             return running_in(background, responses_in(self._filter))
@@ -587,7 +586,7 @@ class Call:
             self.meter.conversations.learn(self._chain, self.usage.tokens_input)
         if not exact:
             more["actual_source"] = "estimate"
-            if self.endpoint is None or not self._estimate_response(ended):
+            if not self._estimate_response(ended):
                 return self.reserved, more
         if self.reserved.unit != "TOKENS" and (self._count_search() or self._count_guardrail()):
             more["actual_source"] = "estimate"
@@ -629,8 +628,6 @@ class Call:
 
     def _has_totals(self, outcome: Outcome) -> bool:
         """Return whether the response has reported its totals."""
-        if not self.responded:
-            return False
         self.read_reported()
         seen = self._filter
         exact = self._exact or (seen is not None and seen.usage_seen)
@@ -646,7 +643,7 @@ class Call:
 
     def _missing(self) -> set[str]:
         """Return which of input and output the response of a text model has not reported; a reported 0 is a count."""
-        if self.endpoint is None or self.endpoint.kind != "text":
+        if self.endpoint.kind != "text":
             return set()
         return {"tokens_input", "tokens_output"}.difference(*(one.counts for one in self.usage.responses()))
 
@@ -672,7 +669,7 @@ class Call:
 
     def _count_search(self) -> bool:
         """Count one web search of a chat completion that searches: its usage does not report it."""
-        if self.endpoint is None or self.endpoint.name != "chat.completions" or not self.responded:
+        if self.endpoint.name != "chat.completions" or not self.responded:
             return False
         if self.usage.counts.get("web_searches") or not searches_in_chat(self.request.body):
             return False
@@ -692,7 +689,7 @@ class Call:
     def _count_speech(self) -> bool:
         """Count the characters of a speech request, if they have a price: its response reports nothing."""
         spoken = self.request.body.get("input")
-        if self.endpoint is None or self.endpoint.kind != "speech" or not isinstance(spoken, str):
+        if self.endpoint.kind != "speech" or not isinstance(spoken, str):
             return False
         book, model = self.book, self.request.model
         if book is None or model is None or "characters_input" not in book.price(model).per_call:
@@ -706,7 +703,7 @@ class Call:
             return True  # only attempts without a response
         if self.charges_lost and self._whole is None and self._filter is None and not self.request.stream:
             return False  # a whole response that was not read to its end, which the provider has made and billed
-        if self.endpoint is None or self.endpoint.kind not in ("text", "embedding"):
+        if self.endpoint.kind not in ("text", "embedding"):
             return False
         if self.is_background and not self.usage.responses():
             return False  # the provider continues with it

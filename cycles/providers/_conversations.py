@@ -81,7 +81,6 @@ def chain_of(endpoint: str, origin: tuple[str | None, ...], body: Mapping[str, A
         hashes = []
         for message in messages:
             state.update(_encoded(message))
-            state.update(b"\n")
             hashes.append(state.digest())
     except (TypeError, ValueError, RecursionError):  # values that are no JSON
         return None

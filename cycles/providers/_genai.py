@@ -225,7 +225,7 @@ def _limited(call: Call, body: Any, cap: int | None) -> Any:
 def _limited_again(http_request: Any, call: Call, cap: int | None) -> Any:
     """Return a copy of the request of a lost attempt with the output limits that the next one has reserved."""
     limits = call.limits(cap)
-    if call.endpoint is None or not call.endpoint.limits or not isinstance(http_request.data, Mapping):
+    if not call.endpoint.limits or not isinstance(http_request.data, Mapping):
         return http_request
     changed = copy.copy(http_request)
     changed.data = with_other_limits(http_request.data, call.endpoint.limits, limits, call.request.body)

@@ -365,7 +365,7 @@ def _fits(call: Call, left: int) -> tuple[int, int | None] | None:
     if call.reserved.amount <= left:
         return call.reserved.amount, None
     need = call.need
-    if need is None or call.planned_limit() is not None or need.limit is None or need.most > left:
+    if need is None or call.planned_limit() is not None or need.bound is None or need.most > left:
         return None
     return need.most, need.limit
 

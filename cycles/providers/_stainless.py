@@ -241,7 +241,7 @@ def _limited(options: Any, call: Call, cap: int | None) -> Any:
 
 def _limited_again(options: Any, call: Call, cap: int | None) -> Any:
     """Return a copy of the options of a lost attempt with the output limits that the next one has reserved."""
-    limits, names = call.limits(cap), () if call.endpoint is None else call.endpoint.limits
+    limits, names = call.limits(cap), call.endpoint.limits
     call.with_usage_event()  # its member is in the body already
     extra = options.extra_json if isinstance(options.extra_json, Mapping) else {}
     in_extra, in_body = [n for n in names if n in extra], [n for n in names if n not in extra]

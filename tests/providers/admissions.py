@@ -41,6 +41,7 @@ class VirtualTime:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
+        self.pauses: list[float | None] = []
         self._news = threading.Condition()
         self._sleeping: dict[threading.Event, float | None] = {}
         self._opening = 0
@@ -70,6 +71,7 @@ class VirtualTime:
     def _enter(self, event: Any, signal: Any, timeout_s: float | None) -> None:
         signal.on_set(event.set)
         with self._news:
+            self.pauses.append(timeout_s)
             self._sleeping[event] = None if timeout_s is None else self.now_s + timeout_s
             self._news.notify_all()
 
@@ -96,6 +98,12 @@ class VirtualTime:
         with self._news:
             done = self._news.wait_for(lambda: len(self._awake()) == sleeping, PATIENCE_S)
             assert done, f"{len(self._sleeping)} calls wait, not {sleeping}"
+
+    def wait_for_pauses(self, count: int, opened: Future[None]) -> None:
+        """Return when so many waits have begun, or the call has ended."""
+        with self._news:
+            done = self._news.wait_for(lambda: len(self.pauses) >= count or opened.done(), PATIENCE_S)
+            assert done, f"{len(self.pauses)} waits have begun, not {count}"
 
     def _awake(self) -> list[Any]:
         return [event for event in self._sleeping if not event.is_set()]

@@ -73,7 +73,7 @@ def test_how_far_the_limit_of_a_call_may_be_lowered(
     call = ledger.call("bedrock", path, body, **options)
     assert call.need is not None
     assert call.need.first == call.reserved.amount
-    assert ((call.need.limit, call.need.lowest) if need else call.need.limit) == need
+    assert ((call.need.limit, call.need.lowest) if call.need.bound else None) == need
     if need is not None:
         assert (call.need.most, call.need.least) == (bound(call, need[0]), bound(call, need[1]))
 

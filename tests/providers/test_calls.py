@@ -665,10 +665,18 @@ def test_a_stream_that_is_resumed_ends_the_call(ledger: Ledger, begun: Call) -> 
     ):
         got = retrieval(begun)
         event = b'event: response.x\ndata: {"type":"response.%s","response":%s}\n\n'
-        got.stream().feed(event % (status.encode(), response(status, name)))
+        content = event % (status.encode(), response(status, name))
+        assert got.stream().feed(content) == content
         end_call(got)
         assert len(ledger.commits) == commits
     assert ledger.commits == [(EXACT, {})]
+
+
+def test_a_stream_of_a_retrieval_is_forwarded_unchanged(begun: Call) -> None:
+    got = retrieval(begun)
+    used = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    assert got.stream().feed(used) == used
+    assert (got.usage_event, got.stream_outcome, got.streams) == (False, None, False)
 
 
 def test_the_meter_of_a_framework_reserves_nothing_itself() -> None:

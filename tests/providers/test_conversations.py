@@ -222,11 +222,64 @@ def test_the_longest_known_beginning_counts_and_the_oldest_is_dropped() -> None:
     assert kept.bound(chain(BODY), "gpt-4o") is None
 
 
+def test_a_conversation_that_is_used_is_kept_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles.providers._conversations.MOST_KEPT", 2)
+    kept = Conversations()
+    bodies = [{"model": "m", "messages": said(text)} for text in ("one", "two", "three")]
+    kept.learn(chain(bodies[0]), 10)
+    kept.learn(chain(bodies[1]), 20)
+    assert kept.bound(chain(bodies[0]), "gpt-4o") == 10
+    kept.learn(chain(bodies[2]), 30)
+    assert [kept.bound(chain(body), "gpt-4o") for body in bodies] == [10, None, 30]
+    kept.learn(chain(bodies[0]), 5)  # the largest count stays
+    kept.learn(chain(bodies[1]), 20)
+    assert [kept.bound(chain(body), "gpt-4o") for body in bodies] == [10, 20, None]
+
+
+def test_the_first_messages_of_a_conversation_bound_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {**BODY, "messages": BODY["messages"][:1]}
+    rest = len(json.dumps(BODY["messages"][1:], separators=(",", ":")))
+    assert known(first, 10).bound(chain(BODY), "gpt-4o") == 10 + rest
+    assert known(BODY, 10).bound(chain(BODY), "gpt-4o") == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "is_bounded"),
+    [
+        ({"messages": []}, False),
+        ({"messages": "hello"}, True),
+        ({"messages": 5}, False),
+        ({}, False),
+        ({"messages": [{"content": {1, 2}}]}, False),
+        ({"messages": said("a"), "truncation": None}, True),
+        ({"messages": said("a"), "truncation": "auto", "prompt": None}, False),
+        ({"messages": [{"content": [{"fileData": {"fileUri": "gs://x"}}]}]}, False),
+        ({"messages": [{"content": [{"s3Location": {"uri": "s3://x"}}]}]}, False),
+    ],
+)
+def test_which_requests_are_bounded_by_a_conversation(body: dict[str, Any], is_bounded: bool) -> None:
+    assert (chain(body) is not None) is is_bounded
+    assert chain(body, endpoint="embeddings") is None
+
+
+def test_the_order_of_members_does_not_matter_and_other_scripts_are_counted_as_they_are_sent() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "日本"}]}
+    turned = {"messages": [{"content": "日本", "role": "user"}], "model": "m"}
+    assert known(body, 7).bound(chain(turned), "gpt-4o") == 7
+    longer = {"model": "m", "messages": [*body["messages"], {"role": "user", "content": "日本"}]}
+    text = json.dumps([longer["messages"][1]], separators=(",", ":"), ensure_ascii=False)
+    assert known(body, 7).bound(chain(longer), "gpt-4o") == 7 + len(text.encode())
+
+
 def test_sampling_of_gemini_is_inside_its_config() -> None:
     body = {"contents": [{"parts": [{"text": "a"}]}], "generationConfig": {"temperature": 1, "maxOutputTokens": 5}}
     other = {**body, "generationConfig": {"temperature": 0}}
     schema = {**body, "generationConfig": {"responseMimeType": "application/json"}}
     kept = known(body, 10, "models.generate_content")
+    assert kept.bound(chain({**body, "toolConfig": {"seed": 1}}, "models.generate_content"), "gpt-4o") is None
+    tools = known({**body, "toolConfig": {"seed": 1}}, 10, "models.generate_content")
+    assert tools.bound(chain({**body, "toolConfig": {"seed": 2}}, "models.generate_content"), "gpt-4o") is None
+    assert kept.bound(chain({**body, "generationConfig": None}, "models.generate_content"), "gpt-4o") is None
     assert kept.bound(chain(other, "models.generate_content"), "gpt-4o") == 10
     assert kept.bound(chain(schema, "models.generate_content"), "gpt-4o") is None
 

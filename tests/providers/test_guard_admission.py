@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles.providers._admission import Need, highest_limit, units_of_budgets
 from cycles.providers._queue import Admissions
 from cycles.providers._settle import TASK, end_call, open_call
 from tests.providers.admissions import TOKEN, Line, dollars
@@ -745,3 +746,313 @@ def test_many_tasks_wait_and_each_is_admitted(make: Make) -> None:
         assert running.tokens == 8_000
     line.end(running)
     assert (line.held, line.time.now_s) == (0, 1_000.0)
+
+
+# --- what it needs, and what it can get
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_highest_limit_that_an_amount_can_pay(step: int) -> None:
+    def bound(limit: int) -> int:
+        return 10 + step * limit
+
+    cases = [
+        (low, high, amount)
+        for low in range(4)
+        for high in range(low, 9)
+        for amount in range(bound(low), bound(high) + 3)
+    ]
+    found = [highest_limit(bound, *case) for case in cases]
+    assert found == [max(n for n in range(low, high + 1) if bound(n) <= amount) for low, high, amount in cases]
+    assert highest_limit(bound, 2, 7, float("inf")) == 7
+
+
+def test_what_a_call_needs_by_its_limit() -> None:
+    def bound(limit: int) -> int:
+        return 10 + 2 * limit
+
+    lowered = Need(99, 5, 2, bound)
+    assert (lowered.most, lowered.least) == (20, 14)
+    assert [lowered.fits(amount) for amount in (14, 15, 16, 20, 500)] == [(14, 2), (14, 2), (16, 3), (20, 5), (20, 5)]
+    fixed = Need(99)
+    assert (fixed.most, fixed.least, fixed.fits(5)) == (99, 99, (99, None))
+
+
+@pytest.mark.parametrize(
+    ("details", "units"),
+    [
+        ({"expected_units": ["TOKENS"]}, "TOKENS"),
+        ({"expected_units": ["TOKENS", "CREDITS"]}, "TOKENS, CREDITS"),
+        ({"expected_units": []}, None),
+        ({"expected_units": "TOKENS"}, None),
+        ({}, None),
+    ],
+)
+def test_the_units_of_the_budgets(details: dict[str, Any], units: str | None) -> None:
+    assert units_of_budgets(cycles.UnitMismatchError("x", details=details)) == units
+
+
+@pytest.mark.parametrize(
+    ("details", "hint"),
+    [
+        (
+            {"expected_units": ["CREDITS", "TOKENS"]},
+            "its budgets are in CREDITS, TOKENS: pass unit='CREDITS' to guard()",
+        ),
+        ({}, None),
+    ],
+)
+def test_budgets_in_other_units_are_named_with_the_option(make: Make, details: Any, hint: str | None) -> None:
+    line = make(10)
+    body = {"error": "UNIT_MISMATCH", "message": "other units", "request_id": "r", "details": details}
+    line.server.faults.status("reserve", 400, body=body)
+    error = line.start(line.call(5)).error()
+    assert isinstance(error, cycles.UnitMismatchError)
+    assert error.hint == hint
+    assert len(line.server.requests) == 1
+
+
+# --- what the denial says
+
+
+NEEDS = "it needs at least $0.00095, at an output limit of 95 tokens, and "
+
+
+@pytest.mark.parametrize(
+    ("allocated", "spent", "hint"),
+    [
+        (
+            100,
+            60,
+            f"{NEEDS}$0.0004 is left in tenant:acme; an output limit of at most 40 tokens or cycles fund tenant:acme "
+            "0.0006USD lets it pass",
+        ),
+        (
+            61,
+            60,
+            f"{NEEDS}$0.00001 is left in tenant:acme; an output limit of at most 1 tokens or cycles fund tenant:acme "
+            "0.001USD lets it pass",
+        ),
+        (60, 60, f"{NEEDS}$0.00 is left in tenant:acme; cycles fund tenant:acme 0.001USD lets it pass"),
+        (50, 80, f"{NEEDS}$0.00 is left in tenant:acme; cycles fund tenant:acme 0.0013USD lets it pass"),
+    ],
+)
+@pytest.mark.parametrize("wait", [0.0, 30.0])
+def test_a_denial_says_what_lets_the_call_pass(make: Make, allocated: int, spent: int, hint: str, wait: float) -> None:
+    line = make(100)
+    line.server.ledger.set_budget("tenant:acme", dollars(allocated), spent=spent * TOKEN)
+    error = line.start(line.call(99, min_output_tokens=95, wait=wait)).error()
+    assert error.hint == hint
+    assert (line.time.now_s, line.held) == (1_000.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"min_output_tokens": 5}, "it needs at least $0.00005, at an output limit of 5 tokens"),
+        ({"min_output_tokens": None}, "it needs at least $0.00009"),
+    ],
+)
+def test_a_denial_without_balances_says_what_the_call_needs(make: Make, options: Any, hint: str) -> None:
+    line = make(10)
+    line.open(6)
+    handle = line.server.handle
+
+    def without_balances(request: Any) -> Any:
+        response, fault = handle(request)
+        assert response is not None
+        body = json.loads(response.body)
+        body.pop("balances", None)
+        return evolve(response, body=json.dumps(body).encode()), fault
+
+    line.server.handle = without_balances  # type: ignore[method-assign]
+    error = line.start(line.call(9, wait=0.0, **options)).error()
+    assert error.hint == hint
+
+
+def test_a_denial_after_lost_races_says_what_was_left(make: Make) -> None:
+    line = make(10)
+    handle, ledger = line.server.handle, line.server.ledger
+
+    def while_another_client_holds_it(request: Any) -> Any:
+        taken = request.path == "/v1/reservations" and b'"dry_run":true' not in request.body.replace(b" ", b"")
+        ledger.set_allocated("tenant:acme", dollars(1 if taken else 10))
+        return handle(request)
+
+    line.server.handle = while_another_client_holds_it  # type: ignore[method-assign]
+    error = line.start(line.call(5, wait=0.0)).error()
+    assert error.hint == (
+        "it needs at least $0.00001, at an output limit of 1 tokens, and $0.0001 is left in tenant:acme"
+    )
+
+
+def test_a_denial_of_the_run_keeps_its_own_hint(make: Make) -> None:
+    line = make(100)
+    with cycles.limit(dollars(4)):
+        error = line.start(line.call(9, min_output_tokens=5)).error()
+    assert error.hint == (
+        "it needs at least $0.00005, at an output limit of 5 tokens, and $0.00004 is left; raise the amount of "
+        "cycles.limit(...), or finish the guards that are open inside it"
+    )
+
+
+# --- how long each pause is
+
+
+def pauses(line: Line, started: Any, most: int = 40) -> list[float | None]:
+    """Let a call wait until it ends, exactly as long as it asks each time, and return its pauses."""
+    for number in range(1, most):
+        line.time.wait_for_pauses(number, started.opened)
+        if started.opened.done():
+            break
+        line.time.advance(line.time.pauses[-1] or 0.0)
+    return line.time.pauses
+
+
+def test_the_pauses_of_the_first_call_double_up_to_a_second_and_end_with_its_wait(make: Make) -> None:
+    line = make(10)
+    elsewhere = line.client.reserve(dollars(10), action=("a", "b")).acquire()
+    waiting = line.start(line.call(9, wait=3.0))
+    found = pauses(line, waiting)
+    assert found == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 0.5])
+    assert isinstance(waiting.error(), cycles.BudgetExceededError)
+    assert line.time.now_s == pytest.approx(1_003.0)
+    elsewhere.release()
+
+
+@pytest.mark.parametrize("wait", [0.9, 1.0])
+def test_a_429_without_a_time_is_waited_for_a_second(make: Make, wait: float) -> None:
+    line = make(10)
+    line.server.faults.status("reserve", 429, body=SLOWER, times=1)
+    waiting = line.start(line.call(5, wait=wait))
+    if wait < 1:
+        assert isinstance(waiting.error(), cycles.RateLimitedError)
+        return
+    line.time.wait_for(1)
+    assert line.time.pauses == [1.0]
+    line.time.advance(1.0)
+    assert waiting.tokens == 5
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(5, True), (6, False)])
+def test_a_429_may_last_as_long_as_the_wait(make: Make, seconds: int, waits: bool) -> None:
+    line = make(10)
+    line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": str(seconds)}, times=1)
+    started = line.start(line.call(5, wait=5.0))
+    if not waits:
+        assert isinstance(started.error(), cycles.RateLimitedError)
+        return
+    line.time.wait_for(1)
+    line.time.advance(seconds)
+    assert started.tokens == 5
+
+
+def test_two_429s_in_succession_share_the_wait(make: Make) -> None:
+    line = make(10)
+    line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "3"}, times=2)
+    started = line.start(line.call(5, wait=5.0))
+    line.time.wait_for(1)
+    line.time.advance(3)
+    assert isinstance(started.error(), cycles.RateLimitedError)
+    assert (line.time.now_s, len(line.server.requests)) == (1_003.0, 2)
+
+
+def test_a_client_that_is_closed_does_not_wait_for_a_429(make: Make) -> None:
+    line = make(10)
+    line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "3"}, times=1)
+    line.admissions.stop()
+    assert isinstance(line.start(line.call(5)).error(), cycles.RateLimitedError)
+    assert line.time.pauses == []
+
+
+# --- what it reads
+
+
+def test_the_dry_run_has_no_metadata_and_a_new_key_each_time(make: Make) -> None:
+    line = make(10)
+    running = line.open(10)
+    waiting = line.waiting(9, metadata={"k": "v"})
+    line.time.advance(0.1)
+    line.time.wait_for(1)
+    dry = [request.json for request in line.server.requests.of("reserve") if request.json.get("dry_run")]
+    assert [("metadata" in body, body["estimate"]["amount"]) for body in dry] == [(False, 0)] * len(dry)
+    assert len({body["idempotency_key"] for body in dry}) == len(dry) == 2
+    line.end(running, 1)
+    assert waiting.tokens == 9
+    assert line.server.requests.of("reserve")[-1].json["metadata"]["k"] == "v"
+
+
+def test_a_budget_in_another_unit_does_not_count(make: Make) -> None:
+    line = make(10)
+    line.server.ledger.set_budget("tenant:acme", cycles.tokens(3))
+    running = line.open(6)
+    waiting = line.waiting(9)
+    line.end(running, 1)
+    assert (waiting.tokens, waiting.call.output_limit) == (9, None)
+
+
+def test_a_429_of_the_dry_run_is_waited_for(make: Make) -> None:
+    line = make(10)
+    running = line.open(6)
+    waiting = line.waiting(9)
+    line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "7"}, times=1)
+    line.end(running, 1)
+    line.time.wait_for(1)
+    assert line.time.pauses[-1] == 7.0
+    line.time.advance(7)
+    assert waiting.tokens == 9
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_dry_run_that_fails_makes_a_call_wait_without_lowering(make: Make, status: int) -> None:
+    line = make(10, max_retries=0)
+    line.open(6)
+    handle = line.server.handle
+    body = {"error": "FORBIDDEN", "message": "no", "request_id": "r"}
+
+    def fails(request: Any) -> Any:
+        if b'"dry_run":true' in request.body.replace(b" ", b""):
+            line.server.faults.status("reserve", status, body=body, times=1)
+        return handle(request)
+
+    line.server.handle = fails  # type: ignore[method-assign]
+    waiting = line.waiting(9, wait=1.0)
+    assert not waiting.opened.done()
+    assert line.reserves() == [6, 9, 9]
+
+
+def test_what_an_overdrawn_budget_lacks_is_read_from_the_balances(make: Make) -> None:
+    line = make(10)
+    line.server.ledger.set_budget("tenant:acme/agent:other", dollars(1), spent=50 * TOKEN)
+    line.server.ledger.set_budget("tenant:acme/agent:bot", dollars(5), spent=25 * TOKEN)
+    error = line.start(line.call(10, min_output_tokens=None, subject={"agent": "bot"}, wait=0.0)).error()
+    assert error.hint.endswith("cycles fund tenant:acme/agent:bot 0.0003USD lets it pass")
+    assert [request.operation for request in line.server.requests] == ["reserve", "reserve", "balances"]
+
+
+# --- approval
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+def test_a_call_is_approved_once_whatever_the_run_leaves(make: Make, limit: int | None) -> None:
+    asked: list[Any] = []
+
+    def approve(request: Any) -> bool:
+        asked.append(request.estimate)
+        return True
+
+    line = make(100, approve=approve, approve_above=0.01)
+    line.end(line.open(1), 1)
+    with cycles.limit(dollars(4 if limit else 100)):
+        started = line.open(9)
+    assert started.tokens == (4 if limit else 9)
+    assert asked == [dollars(9)]
+
+
+def test_a_call_that_is_not_approved_is_not_sent(make: Make) -> None:
+    line = make(100, approve=lambda request: False, approve_above=0.01)
+    line.end(line.open(1), 1)
+    with cycles.limit(dollars(4)):
+        error = line.start(line.call(9)).error()
+    assert isinstance(error, cycles.ReservationDeniedError)
+    assert line.reserves() == [1]

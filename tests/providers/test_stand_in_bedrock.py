@@ -79,6 +79,7 @@ class Endpoint:
         self.sent: list[SimpleNamespace] = []
         self.raws: list[Raw] = []
         self.stream_headers: dict[str, str] = {}
+        self.more_headers: dict[str, str] = {}
 
     def create_request(self, params: Mapping[str, Any], operation: Any = None) -> SimpleNamespace:
         return SimpleNamespace(**params, stream_output=operation.has_streaming_output)
@@ -95,7 +96,7 @@ class Endpoint:
             pieces, headers = list(_bedrock.events(request.path, body, outcome)), self.stream_headers
         else:
             pieces = [json.dumps(_bedrock.body(request.path, body, outcome)).encode()]
-            headers = _bedrock.headers(request.path, body, outcome)
+            headers = {**_bedrock.headers(request.path, body, outcome), **self.more_headers}
         raw = Raw(pieces)
         self.raws.append(raw)
         content = b"" if request.stream_output else raw.read()
@@ -290,9 +291,10 @@ def test_the_tier_of_a_stream_is_in_its_headers(world: World) -> None:
         ([503, 503, Reply(usage=USED)], [(EXACT, {})], 0),
         ([EndpointConnectionError(), Reply(usage=USED)], [(EXACT, {})], 0),
         ([400], [], 1),
+        ([300], [], 1),
         ([EndpointConnectionError()], [], 1),
     ],
-    ids=["unavailable twice", "not connected, then a response", "rejected", "never connected"],
+    ids=["unavailable twice", "not connected, then a response", "rejected", "redirected", "never connected"],
 )
 def test_attempts_that_cost_nothing_share_one_reservation(
     world: World, outcomes: list[Any], commits: Any, releases: int
@@ -408,3 +410,85 @@ def test_a_client_without_a_hook_is_an_error(world: World, missing: str) -> None
         vars(llm)["_make_api_call"] = None
     with pytest.raises(cycles.ConfigurationError, match=missing):
         providers.guard(llm, client=world.client, prices=BOOK)
+
+
+@pytest.mark.parametrize(
+    ("headers", "microcents"),
+    [
+        ({}, 10 * 100 + 5 * 1000),
+        ({"input": "1000", "output": "100"}, EXACT),
+        ({"input": "1000", "output": "100", "cache-read-input": "1000"}, EXACT + 1000 * 10),
+        ({"input": "1000", "output": "100", "cache-write-input": "8"}, EXACT + 8 * 100),
+        ({"input": "x", "output": "100"}, None),
+        ({"input": "-5", "output": "100"}, None),
+    ],
+)
+def test_the_counts_in_the_headers_of_a_response(world: World, headers: dict[str, str], microcents: int | None) -> None:
+    price = cycles.Price("1", "10", cached_input="0.1", cache_write="1")
+    world.guard(prices=cycles.PriceBook({"meta.llama-m": price}))
+    world.endpoint.outcomes = [Reply(text="abc", usage={"tokens_input": 10, "tokens_output": 5})]
+    world.endpoint.more_headers = {f"x-amzn-bedrock-{name}-token-count": count for name, count in headers.items()}
+    world.llm.call("InvokeModel", modelId="meta.llama-m", body=b'{"prompt": "hi"}').read()
+    [(amount, metadata)] = world.commits
+    assert metadata == (ESTIMATED if microcents is None else {})
+    assert (amount == microcents) is (microcents is not None)
+
+
+def test_a_call_leaves_nothing_behind_for_the_next_one(world: World) -> None:
+    """An operation that costs nothing is not part of the call before it, also if that was a stream or was lost."""
+    world.llm.call("ConverseStream", **CONVERSE).close()
+    assert "inputTokens" in world.llm.call("CountTokens", modelId="m", input={})
+    world.endpoint.outcomes = [LostError(), LostError(), LostError(), Reply(usage=USED)]
+    with pytest.raises(LostError):
+        world.llm.call("Converse", **CONVERSE)
+    before = len(world.reserved)
+    assert "inputTokens" in world.llm.call("CountTokens", modelId="m", input={})
+    assert (len(world.reserved), world.is_idle) == (before, True)
+
+
+def test_a_lost_attempt_of_an_embedding_is_sent_again_unchanged(world: World) -> None:
+    world.guard(prices=cycles.PriceBook({"cohere.embed-x": cycles.Price("1", "10")}))
+    world.endpoint.outcomes = [LostError(), Reply(usage=USED)]
+    body = json.dumps({"texts": ["a"], "max_tokens": 9})
+    world.llm.call("InvokeModel", modelId="cohere.embed-x", body=body)
+    assert [request.body for request in world.endpoint.sent] == [body, body]
+    assert len(world.reserved) == 2
+
+
+@pytest.mark.parametrize("body", ["[1]", b"no json", bytearray(b'{"prompt": "hi"}')])
+def test_a_body_of_another_kind_is_sent_unchanged(world: World, body: Any) -> None:
+    seen: list[Any] = []
+    world.guard(estimate=noted(seen, cycles.usd(1)), actual=lambda usage: cycles.usd("0.5"))
+    world.endpoint.outcomes = [400]
+    with pytest.raises(ClientError):
+        world.llm.call("InvokeModel", modelId="meta.llama-m", body=body)
+    assert [request.body for request in world.endpoint.sent] == [body]
+    members = {"prompt": "hi"} if isinstance(body, bytearray) else {}
+    assert [dict(request.body) for request in seen] == [{**members, "model": "meta.llama-m"}]
+
+
+def test_the_guarded_classes_look_like_those_of_the_sdk(world: World) -> None:
+    for guarded, original in ((world.llm, BedrockRuntime), (world.endpoint, Endpoint)):
+        cls = type(guarded)
+        assert (cls.__name__, cls.__module__, cls.__doc__) == (original.__name__, original.__module__, original.__doc__)
+        assert cls is not original
+        assert issubclass(cls, original)
+
+
+def test_the_error_for_a_client_without_a_hook_names_each_and_the_version_to_install(world: World) -> None:
+    llm: Any = BedrockRuntime()
+    vars(llm)["_endpoint"] = SimpleNamespace()
+    with pytest.raises(cycles.ConfigurationError) as raised:
+        providers.guard(llm, client=world.client, prices=BOOK)
+    assert "cannot be guarded: BedrockRuntime has no create_request, _send; install a version that " in str(
+        raised.value
+    )
+    assert str(raised.value).startswith("botocore ")
+
+
+def test_the_uri_of_an_operation_may_have_a_query_and_long_names(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPERATIONS, "Converse", ("/model/{modelId}/converse?v={modelId}", False))
+    world.endpoint.outcomes = [400]
+    with pytest.raises(ClientError):
+        world.llm.call("Converse", **CONVERSE)
+    assert len(world.reserved) == 1
