@@ -47,10 +47,10 @@ class VirtualTime:
         self._opening = 0
         clock = evolve(BaseIo.clock, now_ms=lambda: self.now_s * 1000, random=lambda: 0.5)
         monkeypatch.setattr(BaseIo, "clock", clock)
-        monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: self._wait(*given))
+        monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: self.wait(*given))
         monkeypatch.setattr("cycles._drivers.io.tasks.TaskIo.wait", lambda io, *given: self._wait_async(*given))
 
-    async def _wait(self, signal: Any, timeout_s: float | None = None) -> bool:
+    async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
         event = threading.Event()
         self._enter(event, signal, timeout_s)
         try:

@@ -12,7 +12,7 @@ import pytest
 import cycles
 from cycles._usage.estimating import output_maximum
 from cycles.providers import paid_by
-from cycles.providers._call import UNLIMITED_REQUEST_TOKENS, Call
+from cycles.providers._call import Call
 from cycles.providers._meter import make_meter
 from cycles.providers._provider import provider_named
 from cycles.providers._settle import end_call, open_call
@@ -20,6 +20,8 @@ from tests.providers.conftest import BOOK
 from tests.providers.ledgers import CHAT, MESSAGES, Ledger
 from tests.providers.test_call_sums import Payer
 
+UNLIMITED = 16_384
+"""The output limit that a request without one gets at most, if the maximum of its model does not fit."""
 MAXIMUM = 131_072
 """The output limit that a provider is assumed to enforce for a model that is not known."""
 OPEN = {"model": "m", "messages": MESSAGES}
@@ -58,8 +60,8 @@ def test_a_call_reserves_its_lowest_limit_or_the_maximum_of_its_model(
 @pytest.mark.parametrize(
     ("options", "path", "need"),
     [
-        ({}, CONVERSE, (UNLIMITED_REQUEST_TOKENS, 1_024)),
-        ({"min_output_tokens": 5}, CONVERSE, (UNLIMITED_REQUEST_TOKENS, 5)),
+        ({}, CONVERSE, (UNLIMITED, 1_024)),
+        ({"min_output_tokens": 5}, CONVERSE, (UNLIMITED, 5)),
         ({"min_output_tokens": 20_000}, CONVERSE, (20_000, 20_000)),
         ({"min_output_tokens": 500_000}, CONVERSE, (MAXIMUM, MAXIMUM)),
         ({"min_output_tokens": None}, CONVERSE, None),
@@ -78,9 +80,7 @@ def test_how_far_the_limit_of_a_call_may_be_lowered(
         assert (call.need.most, call.need.least) == (bound(call, need[0]), bound(call, need[1]))
 
 
-@pytest.mark.parametrize(
-    ("limit", "need"), [(50, (50, 1_624)), (2_000, (2_000, 1_624)), (None, (UNLIMITED_REQUEST_TOKENS, 1_624))]
-)
+@pytest.mark.parametrize(("limit", "need"), [(50, (50, 1_624)), (2_000, (2_000, 1_624)), (None, (UNLIMITED, 1_624))])
 def test_a_limit_is_not_lowered_into_the_thinking_budget(
     ledger: Ledger, limit: int | None, need: tuple[int, int]
 ) -> None:
@@ -120,6 +120,29 @@ def test_the_maximum_is_that_of_the_model(ledger: Ledger, name: str, unit: str) 
     call = ledger.call(body={**OPEN, "model": name}, unit=unit, prices=cycles.PriceBook({name: ("0", "10")}))
     assert call.reserved.amount == bound(call, output_maximum(name))
     assert (output_maximum(name) == MAXIMUM) is (name == "x")
+
+
+def test_tokens_are_counted_with_the_tokenizer_of_the_model(ledger: Ledger) -> None:
+    pytest.importorskip("genai_prices")
+    seen: list[str] = []
+
+    def count(model: str, content: Any) -> int:
+        seen.append(model)
+        return 40
+
+    book = cycles.PriceBook.genai({"m": cycles.Price("1", "10")}, count_tokens=count)
+    assert ledger.call(unit="TOKENS", prices=book).reserved.amount < 600
+    assert set(seen) == {"m"}
+
+
+@pytest.mark.parametrize(("pricing", "url"), [("openai", "https://gateway.internal/v1"), ("azure", None)])
+def test_the_address_selects_a_price_unless_the_client_is_that_of_a_cloud(
+    ledger: Ledger, pricing: str, url: str | None
+) -> None:
+    meter = make_meter("openai", pricing, {"client": ledger.client, "prices": BOOK})
+    endpoint = provider_named("openai").metered["/chat/completions"]
+    origin = Call(meter, endpoint, "/chat/completions", CHAT, stream=False, url="https://gateway.internal/v1").origin
+    assert (origin.url, origin.provider, origin.model) == (url, pricing, "m")
 
 
 def test_the_maximum_is_reported_once(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -350,8 +350,9 @@ def test_containers_of_two_responses_of_one_call_are_paid_once(ledger: Ledger) -
     again = like(first)
     again.chunk(used("r1", "a", "b", "c"))
     again.chunk(used("r2", "d"))
+    again.chunk(used("r3"))
     end_call(again)
-    assert ledger.commits[-1] == (2 * EXACT + 3 * SESSION, {})
+    assert ledger.commits[-1] == (3 * EXACT + 3 * SESSION, {})
 
 
 @pytest.mark.parametrize(
@@ -386,15 +387,22 @@ def test_a_guardrail_costs_its_bound_unless_it_is_reported(
         ("", PRICED, 0, {}),
         (["Hello"], PRICED, None, ESTIMATED),
         ("Hello", BOOK, None, ESTIMATED),
+        ("Hello", cycles.PriceBook({"x": ("1", "1")}, default_model="x"), None, ESTIMATED),
     ],
 )
 def test_speech_costs_its_characters_if_they_have_a_price(
-    ledger: Ledger, spoken: Any, book: cycles.PriceBook, microcents: int | None, metadata: Any
+    ledger: Ledger,
+    spoken: Any,
+    book: cycles.PriceBook,
+    microcents: int | None,
+    metadata: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    body = {"model": "m", "input": spoken, "voice": "alloy"}
+    body = {"model": None if book.default_model else "m", "input": spoken, "voice": "alloy"}
     call = ledger.sent(path="/audio/speech", body=body, prices=book, estimate=cycles.usd("0.5"))
     expected = call.reserved.amount if microcents is None else microcents
     assert ended(ledger, call, b"\x00\x01") == (expected, metadata)
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 @pytest.mark.parametrize(
@@ -588,3 +596,13 @@ def test_only_an_exact_count_of_the_input_bounds_the_next_call(ledger: Ledger, u
     again = like(first)
     assert (again.reserved.amount == 1000 * 100 + 500 * 1000) is learns
     assert (again.reserved == first.reserved) is not learns
+
+
+def test_an_image_after_a_known_conversation_is_bounded_for_its_model(ledger: Ledger) -> None:
+    book = cycles.PriceBook({"gpt-4o": cycles.Price("1", "10")})
+    messages: list[Any] = [{"role": "user", "content": "x" * 5_000}]
+    first = ledger.sent(body={**CHAT, "model": "gpt-4o", "messages": messages}, prices=book)
+    ended(ledger, first, chat(model="gpt-4o"))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    again = like(first, messages=[*messages, {"role": "user", "content": [image]}])
+    assert 1000 * 100 + 500 * 1000 < again.reserved.amount < 5_000_000

@@ -493,7 +493,7 @@ def test_an_interrupted_thread_leaves_the_queue(make: Make, monkeypatch: pytest.
     async def interrupted(signal: Any, timeout_s: float | None = None) -> bool:
         if interrupts:
             raise interrupts.pop()
-        return await line.time._wait(signal, timeout_s)
+        return await line.time.wait(signal, timeout_s)
 
     monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: interrupted(*given))
     assert isinstance(line.start(line.call(10)).error(), KeyboardInterrupt)
