@@ -6,6 +6,7 @@ Threads of the client run while a caller waits, and before a look at the end.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -294,6 +295,7 @@ def interrupted(pool: ScriptedPool) -> None:
     with pytest.raises(KeyboardInterrupt):
         pool.reserve(10)
     pool.look()
+    flushed(pool)
 
 
 def settled_late(pool: ScriptedPool) -> None:
@@ -983,8 +985,9 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(interrupted, chunk(), raises={"wait": STOP}),
         """
         approve > start a thread > wait for ever > trace without a guard: KeyboardInterrupt > look: held
-        100, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > A CHUNK OPENS > look: held
-        100, spent 0, live 0, free 100, awaited 0, 1 opened, 0 direct, 0 denied
+        100, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > wait 5 s > A CHUNK OPENS >
+        flushed: 0 settled, 0 pending > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened, 0
+        direct, 0 denied
         """,
     ),
     "interrupted in its own request": (
@@ -992,8 +995,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > no thread > wait for ever > ensure journal > send reserve > queue CleanUp now > trace
         without a guard: KeyboardInterrupt > trace without a guard: KeyboardInterrupt > look: held 0, spent
-        0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > look: held 0, spent 0, live 0, free 0,
-        awaited 0, 0 opened, 0 direct, 0 denied
+        0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > flushed: 0 settled, 0 pending > look:
+        held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied
         """,
     ),
 }
@@ -1003,6 +1006,15 @@ CASES: dict[str, tuple[Case, str]] = {
 def test_the_steps_of_a_pool(name: str) -> None:
     case, steps = CASES[name]
     assert case.run().story == " ".join(steps.split())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pool_without_a_tracer_takes_the_same_steps(name: str) -> None:
+    """Its guards end in a quicker way, without a flow."""
+    case = CASES[name][0]
+    responses, options = case.script
+    untraced = Case(case.act, *responses, **options, is_traced=False).run()
+    assert untraced.steps == [step for step in case.run().steps if "trace" not in step]
 
 
 def settles(pool: ScriptedPool) -> None:
@@ -1064,6 +1076,28 @@ def test_no_guard_is_admitted_while_the_live_ones_are_read(reads: str) -> None:
     if reads == "an extended lease":
         own.heartbeat.owner.lease_changed("extended")
     assert guard.state == own.lease.state == ("active" if reads == "an extended lease" else "lost")
+
+
+class InterruptedWork(deque[Any]):
+    """The work of a pool. A signal handler does it as soon as a chunk is added."""
+
+    def __init__(self, pool: ScriptedPool) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def append(self, work: Any) -> None:
+        super().append(work)
+        carry_out(self._pool.pool)
+
+
+def test_a_signal_handler_that_settles_a_chunk_seals_it_first() -> None:
+    pool = ScriptedPool([chunk(), committed(7)])
+    own = pool.chunk_of(pool.use(10, 7))
+    pool.pool.work = InterruptedWork(pool)
+    seen: list[str] = []
+    pool.io.acts["start a thread"] = lambda: seen.append(own.state)
+    assert pool.flush() == "1 settled, 0 pending"
+    assert seen == ["sealed"]
 
 
 @pytest.mark.parametrize("has_place", [True, False])

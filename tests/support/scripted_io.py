@@ -72,6 +72,7 @@ class ScriptedIo:
         puts: The results of saving a record, in order; then `SAVED`.
         takes: Whether the background takes a settlement without a caller.
         journal: The records of others, by reservation.
+        is_traced: Whether the client has a tracer.
         raises: Raised once at the first step that begins with this text.
     """
 
@@ -80,6 +81,7 @@ class ScriptedIo:
         self.puts: list[PutResult] = list(script.get("puts", ()))
         self.takes: bool = script.get("takes", True)
         self.journal: dict[str, Record] = script.get("journal", {})
+        self.is_traced: bool = script.get("is_traced", True)
         self.raises: dict[str, BaseException] = dict(script.get("raises", {}))
         self.acts: dict[str, Callable[[], object]] = {}
         self.settings = Settings("http://x", 5.0, script.get("max_retries", 1), "kept in rejected/")
@@ -197,7 +199,7 @@ class ScriptedIo:
         return self.takes or not isinstance(work, Settle)
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
-        return CallOptions("t" * 32, trace=Trace(self))
+        return CallOptions("t" * 32, trace=Trace(self) if self.is_traced else None)
 
     async def approve(self, request: ReserveRequest) -> None:
         if not request.is_approved:  # else there is nothing to ask

@@ -56,7 +56,7 @@ CHANGED_UNDER_THE_LOCK = ("settling", "closed", "book", "awaited", "excess", "op
 
 
 class CheckedSet(set[Any]):
-    """A set that other threads change: only the thread that has the lock of the pool may iterate over it."""
+    """A set that several threads change: only the thread that has the lock of the pool may change or read it."""
 
     def __init__(self, pool: PoolState, values: Iterable[Any] = ()) -> None:
         super().__init__(values)
@@ -65,6 +65,14 @@ class CheckedSet(set[Any]):
     def __iter__(self) -> Iterator[Any]:
         assert self._pool.is_inside()
         return super().__iter__()
+
+    def add(self, value: Any) -> None:
+        assert self._pool.is_inside()
+        super().add(value)
+
+    def discard(self, value: Any) -> None:
+        assert self._pool.is_inside()
+        super().discard(value)
 
 
 class CheckedPool(PoolState):
@@ -123,7 +131,9 @@ class ScriptedPool:
     """
 
     def __init__(self, responses: Sequence[Outcome | BaseException] = (), **options: Any) -> None:
-        script = {name: options.pop(name) for name in ("puts", "takes", "journal", "raises") if name in options}
+        script = {
+            name: options.pop(name) for name in ("puts", "takes", "journal", "raises", "is_traced") if name in options
+        }
         self.io = ScriptedIo(responses, **script)
         self.io.others_run = self.run_threads
         self.io.folds = FOLDS
@@ -139,7 +149,7 @@ class ScriptedPool:
         self.request = request_of(**options)
         pool_io = PoolIo(
             self.io.io,
-            lambda: False,
+            lambda: self.io.is_traced,
             self._soon,
             self._at,
             self._open_log if has_logs else None,
