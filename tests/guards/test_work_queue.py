@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
 from cycles._core.messages.requests import Call
@@ -44,9 +46,17 @@ class Machine:
             monkeypatch.setattr(module, "time", clock, raising=False)
         monkeypatch.setattr(work_queue, "jitter", lambda: 1.0)
         monkeypatch.setattr(work_queue, "attempt", self._attempt)
-        config = cycles.Config(retry_initial_delay=PAUSE_S, retry_max_delay=60.0)
+        self.waits: list[float] = []  # how long the threads of callers have waited, in seconds
+        self.pools_settle: list[bool] = []
+        self.at_events: list[frozenset[str]] = []  # what was unsettled when a waiting thread was woken
+        waits = SimpleNamespace(
+            RLock=threading.RLock, Condition=lambda lock: Condition(self, lock), Event=lambda: Event(self)
+        )
+        monkeypatch.setattr(work_queue, "threading", waits)
+        config = cycles.Config(retry_initial_delay=PAUSE_S, retry_max_delay=60.0, flush_timeout=3.0, timeout=5.0)
         this: Any = self
-        self.queue = WorkQueue(this, records or Records(NoJournal()), config, lambda: False)
+        made = records or Records(NoJournal())
+        self.queue = WorkQueue(this, made, config, lambda: bool(self.pools_settle and self.pools_settle.pop(0)))
         self.io: Any = SimpleNamespace(
             clock=SimpleNamespace(wall_ms=lambda: WALL_MS), report=lambda *_, **__: None, is_enabled_for=lambda _: False
         )
@@ -95,6 +105,53 @@ class Machine:
 
     def hand_over(self, *names: str, now: bool = True, loop: Any = None, **more: Any) -> list[bool]:
         return [self.queue.hand_over(settle(name, **more), now=now, loop=loop) for name in names]
+
+
+class Condition:
+    """A condition whose waits take no time of the machine."""
+
+    def __init__(self, machine: Machine, lock: Any) -> None:
+        self.machine = machine
+        self.lock = lock
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def notify_all(self) -> None:
+        pass
+
+    def wait(self, timeout_s: float) -> None:
+        assert len(self.machine.waits) < 10_000, "it waits for ever"
+        self.machine.waits.append(timeout_s)
+        self.machine.now_s += timeout_s
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        if not condition():
+            self.wait(timeout_s)
+
+
+class Event:
+    """The same for an event."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.flag = False
+
+    def is_set(self) -> bool:
+        return self.flag
+
+    def set(self) -> None:
+        if not self.flag and hasattr(self.machine, "queue"):
+            self.machine.at_events.append(self.machine.queue.unsettled())
+        self.flag = True
+
+    def wait(self, timeout_s: float) -> None:
+        if not self.flag:
+            self.machine.waits.append(timeout_s)
+            self.machine.now_s += timeout_s
 
 
 def settle(name: str, detail: str | None = None, is_saved: bool = True, **members: Any) -> Settle:
@@ -394,6 +451,66 @@ def test_an_interrupted_attempt_is_due_now_and_may_have_arrived(machine: Machine
     assert again.value.record.may_have_arrived
 
 
+@pytest.mark.parametrize("mode", ["commit", "event"])
+def test_the_lease_of_a_pending_commit_is_renewed_and_that_of_an_event_is_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    renewed, ended, reported = list[Any](), list[Any](), list[Any]()
+    heartbeat = SimpleNamespace(end=lambda: ended.append(1))
+    guard: Any = SimpleNamespace(own_heartbeat=heartbeat)
+    monkeypatch.setattr(work_queue, "adopt", lambda io, heartbeat: renewed.append(heartbeat))
+    monkeypatch.setattr(
+        work_queue, "report_pending", lambda io, record, detail, journaled: reported.append((detail, journaled))
+    )
+    work = settle("a", detail="it failed", mode=mode, made=Made(0.0))
+    machine.queue.hand_over(evolve(work, guard=guard), now=False)
+    machine.queue.hand_over(settle("b"), now=False)
+    assert (renewed, ended) == (([heartbeat], []) if mode == "commit" else ([], [1]))
+    assert reported == [("it failed", False)]
+
+
+def test_a_flush_waits_for_nothing_if_nothing_may_change(machine: Machine) -> None:
+    assert machine.queue.flush(10.0) == cycles.FlushReport(0, 0, 0)
+    machine.hand_over("late", detail="it failed", not_before_ms=WALL_MS + 10_000)
+    assert machine.queue.flush(10.0) == cycles.FlushReport(0, 1, 0)
+    assert machine.waits == []
+    machine.now_s += 0.5
+    assert machine.queue.flush(10.0) == cycles.FlushReport(1, 0, 0)
+    assert machine.waits == [9.5]
+
+
+def test_a_flush_retries_with_growing_pauses_until_its_end(machine: Machine) -> None:
+    machine.hand_over("a", detail="it failed", now=False)
+    machine.steps[key("a")] = [Later("no", outage=False) for _ in range(9)]
+    assert machine.queue.flush(30.0) == cycles.FlushReport(0, 1, 0)
+    assert machine.waits == [8.0, 16.0, 6.0]
+    assert len(machine.tried) == 3
+
+
+def test_a_flush_looks_again_while_a_pool_settles(machine: Machine) -> None:
+    machine.pools_settle = [True, True, False]
+    machine.queue.flush(10.0)
+    assert machine.waits == [0.02] * 2
+    machine.pools_settle = [True] * 1_000
+    machine.queue.flush(0.05)
+    assert machine.waits[2:] == pytest.approx([0.02, 0.02, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("is_in_loop", "is_of_loop", "waits"),
+    [(False, False, [10.0]), (False, True, [10.0]), (True, False, [10.0]), (True, True, [])],
+)
+def test_a_flush_waits_for_what_another_thread_sends(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, is_in_loop: bool, is_of_loop: bool, waits: list[float]
+) -> None:
+    loop: Any = Loop(machine) if is_of_loop else None
+    monkeypatch.setattr(work_queue, "in_event_loop", lambda: is_in_loop)
+    machine.hand_over("a", loop=loop)
+    assert machine.queue.take(loop) is not None
+    assert machine.queue.flush(10.0) == cycles.FlushReport(0, 1, 0)
+    assert machine.waits == waits
+
+
 # What earlier processes left
 
 
@@ -473,9 +590,39 @@ def test_without_threads_the_journal_is_read_by_the_first_caller_that_needs_it(
         "flush": lambda: machine.queue.flush(1.0),
         "settle_sent": machine.queue.settle_sent,
     }
-    uses[use]()
+    found: Any = uses[use]()
+    listed = [each.reservation_id for each in found] if use == "pending" else []
+    assert listed == (["res-a", "res-b"] if use == "pending" else [])
+    assert sum(machine.waits) == 0.0
     assert machine.queue.may_reserve is (use != "pending")
     assert machine.tried == {"pending": [], "flush": ["a", "b", "gone"], "settle_sent": ["a"]}[use]
+
+
+def test_each_caller_waits_for_the_journal_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
+    machine = Machine(monkeypatch, left)
+    machine.queue.pending()
+    machine.queue.pending(2.0)
+    assert machine.waits == [3.0, 2.0]
+    machine.queue.flush(4.0)
+    assert machine.waits[2:] == [4.0]
+    machine.queue.settle_sent()  # a reservation: longer for what dead processes recovered than for the rest
+    assert machine.waits[3:] == [5.0, 1.0]
+    assert machine.queue.may_reserve
+
+
+def test_a_reservation_waits_for_a_request_of_unknown_cost_that_another_thread_sends(
+    monkeypatch: pytest.MonkeyPatch, left: Left
+) -> None:
+    left.found, left.recovered = [], {"killed"}
+    machine = Machine(monkeypatch, left)
+    read, *_ = machine.soon_jobs
+    read()
+    assert machine.at_events == [frozenset({"killed"})] * 2  # it is known before a caller is woken
+    assert machine.queue.take() is not None
+    machine.queue.settle_sent()
+    assert machine.waits == pytest.approx([0.02] * len(machine.waits))
+    assert sum(machine.waits) == pytest.approx(5.0, abs=0.03)
+    assert machine.tried == []
 
 
 def test_an_unreadable_journal_is_no_finished_scan(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
