@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -150,3 +151,13 @@ def test_a_log_of_another_version_stays_and_hides_no_other_one(journal: Journal)
 def test_a_record_in_a_file_is_read_as_it_was_saved(journal: Journal) -> None:
     journal.save(a_sum(7, 2))
     assert decode(Path(journal.directory, file_name("rsv_1")).read_bytes()) == a_sum(7, 2)
+
+
+def test_a_record_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_left(
+    journal: Journal, told: Told
+) -> None:
+    log = write_log(journal, Totals(12, calls=3))
+    os.mkfifo(Path(journal.directory, file_name("rsv_1")))
+    assert not journal.unread
+    journal.recover_spend()
+    assert (log.exists(), journal.unread, told.kinds) == (True, True, ["unreadable"])

@@ -213,6 +213,37 @@ def test_short_writes_are_continued(journal: Journal, monkeypatch: pytest.Monkey
     assert settle_all(journal) == [a_record()]
 
 
+def test_short_writes_into_a_file_that_is_used_again_are_continued(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for record in (a_record("a"), a_record("b"), a_record("longer")):
+        assert journal.save(record)
+        assert settle_all(journal) == [record]
+    write = os.write
+    with monkeypatch.context() as during:
+        during.setattr(os, "write", lambda handle, content: write(handle, content[:7]))
+        assert journal.save(a_record("c"))
+    assert settle_all(journal) == [a_record("c")]
+    assert len(all_files(journal)) == 1, "one file for all of them"
+
+
+@pytest.mark.parametrize(("durability", "count"), [("process", 0), ("disk", 2)])
+def test_a_file_that_is_used_again_is_made_to_last(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, durability: str, count: int
+) -> None:
+    journal, fsync, calls = open_journal(durability=durability), os.fsync, list[bool]()
+    journal.save(a_record("a"))
+    journal.delete(a_record("a"))
+
+    def noted(handle: int) -> None:
+        calls.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    journal.save(a_record("b"))
+    assert calls == [False, True][:count]
+
+
 @pytest.mark.parametrize("call", ["replace", "open"])
 def test_a_name_taken_away_once_is_written_again(journal: Journal, told: Told, call: str) -> None:
     journal.save(a_record("earlier"))
@@ -244,6 +275,16 @@ def test_a_journal_that_cannot_be_listed_is_reported_once(journal: Journal, told
     assert told.kinds == ["unreadable"]
 
 
+def test_a_folder_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_left(journal: Journal) -> None:
+    journal.save(a_record())
+    assert (len(journal.pending()), journal.unread) == (1, False)
+    with failing("scandir", errno.EACCES):
+        assert journal.rejected() == []
+        assert not journal.unread
+        assert journal.pending() == []
+    assert journal.unread
+
+
 def test_a_file_that_cannot_be_read_stays_and_the_others_load(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     (Path(journal.directory) / "folder.json").mkdir()
@@ -260,6 +301,17 @@ def test_a_file_with_the_name_of_the_directory_is_reported(
     assert not journal.save(a_record())
     assert journal.pending() == []
     assert told.kinds == ["unwritable"]
+
+
+def test_rejected_records_leave_no_file_open(journal: Journal) -> None:
+    for number in range(3):
+        journal.reject(a_record(f"rsv_{number}"), "no budget")
+    journal.close()
+    assert open_files(journal.directory) == []
+    with failing("replace", errno.EROFS):
+        journal.reject(a_record(), "no budget")
+    assert open_files(journal.directory) == []
+    assert len(journal.rejected()) == 3
 
 
 def test_a_user_without_a_home_gets_a_report_and_continues(

@@ -175,3 +175,12 @@ def test_a_rejected_record_is_removed_after_it_is_kept(journal: Journal, monkeyp
     assert there == [1]
     assert journal.pending() == []
     assert [reason for _, reason in journal.rejected()] == ["BUDGET_FROZEN"]
+
+
+@pytest.mark.parametrize(("number", "is_kept"), [(errno.ETIMEDOUT, True), (errno.EROFS, False)])
+@pytest.mark.parametrize("mode", ["commit", "event"])
+def test_a_save_that_hangs_may_still_store_the_commit(journal: Journal, number: int, is_kept: bool, mode: str) -> None:
+    record = a_record() if mode == "commit" else a_record().to_event_mode()
+    with failing("replace", number):
+        assert not journal.save(record)
+    assert journal.keeps_commit(record) is (is_kept and mode == "commit")
