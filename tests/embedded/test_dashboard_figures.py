@@ -266,6 +266,13 @@ def test_a_period_ends_with_the_step_of_now(name: str) -> None:
     assert steps.window(NOW_MS + step_ms) == (NOW_MS - (most - 2) * step_ms, most)
 
 
+@pytest.mark.parametrize(("steps", "step_ms", "count"), [(89, 60_000, 90), (90, 120_000, 46), (179, 120_000, 90)])
+def test_all_time_has_at_most_90_steps_of_a_minute_or_more(steps: int, step_ms: int, count: int) -> None:
+    found = kept(spent(ACME, 1), spent(ACME, 1, at_ms=NOW_MS + steps * 60_000))
+    sums = found.sums("all", NOW_MS + steps * 60_000)
+    assert (sums.first_ms, sums.step_ms, sums.count) == (NOW_MS, step_ms, count)
+
+
 def test_the_steps_of_all_time_become_longer() -> None:
     steps = Steps(1_000, 4, joins=True)
     assert steps.window(5_500) == (5_000, 1)

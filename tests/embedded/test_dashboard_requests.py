@@ -170,6 +170,20 @@ def test_scope_and_search_are_read_without_case_blanks_and_slashes(dashboard: Da
     assert (shown["allocated"], shown["step_ms"]) == (9, 5_000)
 
 
+def test_a_request_is_shown_without_keys_that_were_set_later(
+    dashboard: Dashboard, server: cycles.EmbeddedServer
+) -> None:
+    server.ledger.set_api_key("set-while-it-runs", tenant="acme")
+    request = Request(method="POST", target="/v1/x?set-while-it-runs", headers={}, body=b"a set-while-it-runs")
+    dashboard.feed.finished(request, "event", Response(201, {}, b"b"), None, 1.0)
+    found = sent(dashboard, "GET", "/dashboard/requests/1")
+    assert isinstance(found, Response)
+    assert (found.status, json.loads(found.body)) == (200, {"id": 1, "body": "a ***", "response": "b"})
+    state = sent(dashboard, "GET", "/dashboard/state")
+    assert isinstance(state, Response)
+    assert json.loads(state.body)["requests"][0]["target"] == "/v1/x?***"
+
+
 # --- the feed ---------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +261,16 @@ def test_an_event_has_only_what_changed_the_latest_first(
     page.feed.publish()
     [advanced] = page.events(begun + 2)
     assert advanced == {"last_event_id": begun + 3, "at_ms": START_MS + 5}
+
+
+def test_records_that_the_page_does_not_show_are_no_event(page: Page, server: cycles.EmbeddedServer) -> None:
+    begun = page.feed.last_event_id
+    server.ledger.set_tenant("acme")
+    page.feed.publish()
+    server.ledger.delete_tenant("acme")
+    page.now_s += 1
+    page.feed.publish()
+    assert page.events(begun) == []
 
 
 def test_an_event_shows_at_most_200_requests_and_decisions(page: Page) -> None:
@@ -394,6 +418,25 @@ def test_a_budget_that_is_used_up_after_the_end_of_its_window_has_no_forecast(
     assert found[ACME]["exhausted_at_ms"] == clock.now_ms() + (allocated - 20) * 6_400
     assert ("period" in found[ACME], found[BOT]["period"]) == (False, "day")
     assert found[BOT].get("exhausted_at_ms") == (None if left_ms is None else clock.now_ms() + left_ms)
+
+
+def test_a_feed_shows_what_happened_before_it_began(server: cycles.EmbeddedServer, clock: cycles.ManualClock) -> None:
+    client = server.client(tenant="acme")
+    client.record(cycles.tokens(3), action=("tool", "search"))
+    for amount in (1, 2, 3):
+        client.reserve(cycles.tokens(5), action=("llm", "m")).acquire().commit(cycles.tokens(amount))
+        clock.advance(60_000)
+    client.reserve(cycles.tokens(7), action=("llm", "m")).acquire().detach()
+    page = Page(server, clock)
+    shown = page.feed.summary(View(period="1h", by="action"))
+    assert [(group["name"], group["spent"]) for group in shown["groups"]] == [("llm m", 6), ("tool search", 3)]
+    assert (shown["reserved"], shown["held"][-1], page.feed.state()["budget_count"]) == (7, 7, 2)
+    assert [row["status"] for row in page.feed.state()["reservations"]] == ["ACTIVE", *["COMMITTED"] * 3]
+    [acme, bot] = sorted(page.feed.state()["budgets"], key=lambda row: str(row["scope_path"]))
+    assert ("exhausted_at_ms" in acme, "exhausted_at_ms" in bot) == (True, False)
+    position = page.feed.last_event_id
+    page.feed.publish()
+    assert page.events(position) == []
 
 
 def test_events_are_numbered_text_and_none_is_a_reset() -> None:
