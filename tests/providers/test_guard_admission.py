@@ -934,11 +934,11 @@ def test_a_429_without_a_time_is_waited_for_a_second(make: Make, wait: float) ->
     assert waiting.tokens == 5
 
 
-@pytest.mark.parametrize(("seconds", "waits"), [(5, True), (6, False)])
-def test_a_429_may_last_as_long_as_the_wait(make: Make, seconds: int, waits: bool) -> None:
+@pytest.mark.parametrize(("seconds", "wait", "waits"), [(5, 5.0, True), (6, 5.0, False), (5, 4.999, False)])
+def test_a_429_may_last_as_long_as_the_wait(make: Make, seconds: int, wait: float, waits: bool) -> None:
     line = make(10)
     line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": str(seconds)}, times=1)
-    started = line.start(line.call(5, wait=5.0))
+    started = line.start(line.call(5, wait=wait))
     if not waits:
         assert isinstance(started.error(), cycles.RateLimitedError)
         return
@@ -1056,3 +1056,87 @@ def test_a_call_that_is_not_approved_is_not_sent(make: Make) -> None:
         error = line.start(line.call(9)).error()
     assert isinstance(error, cycles.ReservationDeniedError)
     assert line.reserves() == [1]
+
+
+def test_lost_races_are_no_denial_before_the_wait_is_over(make: Make) -> None:
+    line = make(10)
+    handle, ledger = line.server.handle, line.server.ledger
+
+    def while_another_client_holds_it(request: Any) -> Any:
+        taken = request.path == "/v1/reservations" and b'"dry_run":true' not in request.body.replace(b" ", b"")
+        ledger.set_allocated("tenant:acme", dollars(1 if taken else 10))
+        return handle(request)
+
+    line.server.handle = while_another_client_holds_it  # type: ignore[method-assign]
+    started = line.start(line.call(5, wait=1.0))
+    assert pauses(line, started) == pytest.approx([0.1, 0.2, 0.4, 0.3])
+    assert isinstance(started.error(), cycles.BudgetExceededError)
+    assert line.time.now_s == pytest.approx(1_001.0)
+    assert line.reserves() == [5] * 6
+
+
+def test_a_race_is_lost_again_only_if_nothing_has_changed(make: Make) -> None:
+    line = make(10)
+    handle, ledger, allocated = line.server.handle, line.server.ledger, [10, 11, 11, 11]
+
+    def while_another_client_holds_it(request: Any) -> Any:
+        reads = b'"dry_run":true' in request.body.replace(b" ", b"")
+        ledger.set_allocated("tenant:acme", dollars(allocated.pop(0) if reads else 1))
+        return handle(request)
+
+    line.server.handle = while_another_client_holds_it  # type: ignore[method-assign]
+    assert isinstance(line.start(line.call(5, wait=0.0)).error(), cycles.BudgetExceededError)
+    assert (line.reserves(), allocated) == ([5] * 5, [])
+
+
+def test_what_is_left_may_be_exactly_what_it_needs(make: Make) -> None:
+    line = make(10)
+    line.open(6)
+    assert line.open(9, min_output_tokens=4, wait=0).tokens == 4
+    assert line.held == 10
+
+
+def test_a_denial_of_a_budget_is_explained_also_if_the_run_has_denied_the_highest_limit(make: Make) -> None:
+    line = make(4)
+    with cycles.limit(dollars(8)):
+        error = line.start(line.call(9, min_output_tokens=5)).error()
+    assert error.hint == ("an output limit of at most 4 tokens or cycles fund tenant:acme 0.0001USD lets it pass")
+
+
+def test_a_call_that_the_run_denies_asks_for_no_approval(make: Make) -> None:
+    asked: list[Any] = []
+
+    def approve(request: Any) -> bool:
+        asked.append(request)
+        return True
+
+    line = make(100, approve=approve, approve_above=0.01)
+    line.end(line.open(1), 1)
+    with cycles.limit(dollars(4)):
+        error = line.start(line.call(9, min_output_tokens=5)).error()
+    assert (error.code, asked) == ("RUN_LIMIT", [])
+
+
+@pytest.mark.parametrize("options", [{"shadow": True}, {"observe": True}])
+def test_a_call_that_is_only_observed_is_sent_past_those_that_wait(make: Make, options: Any) -> None:
+    line = make(10)
+    running = line.open(10)
+    waiting = line.waiting(8, min_output_tokens=None)
+    before = len(line.server.requests)
+    observed = line.start(line.call(20, **options))
+    assert (observed.error() is None) is ("shadow" in options)  # the embedded server has no `observe_mode`
+    assert len(line.server.requests) == before + 1
+    line.end(running, 1)
+    assert waiting.tokens == 8
+
+
+def test_a_call_that_does_not_wait_is_sent_past_those_that_wait(make: Make) -> None:
+    line = make(10)
+    running = line.open(10)
+    waiting = line.waiting(8, min_output_tokens=None)
+    before = len(line.reserves())
+    assert isinstance(line.start(line.call(9, wait=0)).error(), cycles.BudgetExceededError)
+    assert line.reserves()[before:] == [9]
+    assert not waiting.opened.done()
+    line.end(running, 1)
+    assert waiting.tokens == 8
