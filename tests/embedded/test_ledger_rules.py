@@ -172,6 +172,21 @@ def test_a_dry_run_and_caps() -> None:
     assert list(place.decide()) == ["decision", "caps", "affected_scopes"]
 
 
+def test_a_repeated_request_gets_the_stored_response() -> None:
+    place = Place()
+    key: dict[str, Any] = {"idempotency_key": "same"}
+    calls: list[Callable[[], Any]] = [
+        lambda: place.decide(**key),
+        lambda: place.reserve(dry_run=True, **key),
+        lambda: place.event(**key),
+    ]
+    first = [call() for call in calls]
+    place.operator.set_budget(A, cycles.tokens(1), status="FROZEN")
+    assert [call() for call in calls] == first
+    assert place.numbers(B) == (0, 10, 0, False)
+    assert code_of(place.decide, 11, **key)[0] == "IDEMPOTENCY_MISMATCH"
+
+
 def test_scopes_without_a_budget_in_the_unit() -> None:
     place = Place()
     place.operator.set_budget(B, cycles.usd(1))
@@ -544,6 +559,9 @@ def test_the_order_of_tenant_quota_and_budget() -> None:
     place.reserve(subject=RUN, dry_run=True)
     (counter,) = place.tables.counters.values()
     assert counter.used == 1  # what is denied, and a dry run, do not count
+    place.operator.set_budget(A, cycles.tokens(100))
+    place.reserve(subject=RUN)
+    assert place.decide(subject=RUN)["reason_code"] == "ACTION_QUOTA_EXCEEDED"
     place.operator.set_tenant("acme", status="CLOSED")
     assert place.decide(subject=RUN)["reason_code"] == "TENANT_CLOSED"
 
