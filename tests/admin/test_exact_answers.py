@@ -1097,6 +1097,69 @@ def test_each_read_has_the_status_200_and_no_entry_in_the_audit_log(site: Site, 
     assert site.audited() == before
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("budgets?utilization_min=1.5", "utilization_min: must be 0 to 1, got 1.5"),
+        ("budgets?utilization_max=-0.25", "utilization_max: must be 0 to 1, got -0.25"),
+        ("budgets?status=X", "status: invalid value 'X'; use ACTIVE, FROZEN, CLOSED"),
+        ("budgets?unit=X", "unit: invalid value 'X'; use USD_MICROCENTS, TOKENS, CREDITS, RISK_POINTS"),
+        ("budgets?over_limit=X", "over_limit: invalid value 'X'; use true, false"),
+        ("budgets?has_debt=X", "has_debt: invalid value 'X'; use true, false"),
+        (
+            "budgets?sort_by=X",
+            "sort_by: invalid value 'X'; use tenant_id, scope, unit, status, utilization, debt, commit_overage_policy",
+        ),
+        ("tenants?status=X", "status: invalid value 'X'; use ACTIVE, SUSPENDED, CLOSED"),
+        ("tenants?sort_by=X", "sort_by: invalid value 'X'; use status, name, created_at, tenant_id"),
+        ("api-keys?status=X", "status: invalid value 'X'; use ACTIVE, REVOKED, EXPIRED"),
+        (
+            "api-keys?sort_by=X",
+            "sort_by: invalid value 'X'; use key_id, name, tenant_id, status, created_at, expires_at",
+        ),
+        ("policies?tenant_id=acme&status=X", "status: invalid value 'X'; use ACTIVE, DISABLED"),
+        (
+            "audit/logs?sort_by=X",
+            "sort_by: invalid value 'X'; use timestamp, operation, resource_type, tenant_id, key_id, status",
+        ),
+        (
+            "action-quota-counters?tenant_id=acme&window=X",
+            "window: invalid value 'X'; use per_run, per_minute_tumbling, per_hour_tumbling, per_day_tumbling, "
+            "per_tenant_per_day",
+        ),
+        ("action-quota-counters?tenant_id=acme&include_zero=X", "include_zero: invalid value 'X'; use true, false"),
+        *(
+            (f"{name}?search={'x' * 129}", "search: has 129 characters; use at most 128")
+            for name in (
+                "tenants",
+                "budgets",
+                "api-keys",
+                "audit/logs",
+            )
+        ),
+    ],
+)
+def test_a_wrong_filter_is_named(site: Site, path: str, message: str) -> None:
+    assert site.send("GET", path) == (400, error("INVALID_REQUEST", message))
+
+
+def test_budgets_are_listed_by_their_used_share_then_by_scope_and_unit(site: Site) -> None:
+    ledger = site.server.ledger
+    for name, members in (("a", {"spent": 5}), ("b", {"spent": 2, "reserved": 3}), ("c", {"spent": 9}), ("d", {})):
+        ledger.set_budget(f"{BOT}-{name}", cycles.tokens(10), **members)
+    ledger.set_budget(f"{BOT}-e", cycles.tokens(0), spent=3)
+
+    def listed(query: str) -> str:
+        rows = site.send("GET", f"budgets?scope_prefix=tenant:ACME/agent:BOT-&{query}")[1]["ledgers"]
+        return "".join(row["scope"][-1] for row in rows)
+
+    assert (listed(""), listed("sort_dir=asc")) == ("cabde", "deabc")
+    assert listed("sort_by=scope&sort_dir=asc") == "abcde"
+    found = [listed(f"utilization_{query}") for query in ("min=0.5", "max=0.5", "min=0", "max=0", "min=0.51", "min=1")]
+    assert found == ["cab", "abde", "cabde", "de", "c", ""]
+    assert (listed("search=BOT-A"), listed("search=none")) == ("a", "")
+
+
 # --- quota counters ---------------------------------------------------------------------------------------------------
 
 
