@@ -45,9 +45,10 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
     """
     given = as_subject(levels).over(as_subject(_subject_))
     outer = SUBJECT.get()
-    token = SUBJECT.set(given if outer is None else given.over(outer))
+    merged = given if outer is None else given.over(outer)
+    token = SUBJECT.set(merged)
     try:
-        yield SUBJECT.get() or given
+        yield merged
     finally:
         with contextlib.suppress(ValueError):  # left in another context than it was entered in
             SUBJECT.reset(token)

@@ -50,6 +50,12 @@ def test_a_process_pool_is_rejected_and_the_error_names_detach() -> None:
         copy_context_to(pool)
 
 
+def test_a_block_of_a_subject_returns_what_the_blocks_add_up_to() -> None:
+    with cycles.subject({"workspace": "prod"}, app="a") as outer, cycles.subject(agent="planner", app="b") as inner:
+        assert outer == cycles.Subject(workspace="prod", app="a")
+        assert inner == cycles.current_subject() == cycles.Subject(workspace="prod", app="b", agent="planner")
+
+
 def test_current_subject_returns_what_the_blocks_add_up_to() -> None:
     assert cycles.current_subject() is None
     with cycles.subject(workspace="prod"), cycles.subject(agent="planner"):

@@ -22,7 +22,7 @@ import pytest
 import cycles
 from cycles._client.context import current_subject
 from cycles._client.generator_frames import generator_dropped
-from tests.client.conftest import ACTION, World
+from tests.client.conftest import ACTION, World, held, spent
 from tests.support.inside import state_of
 from tests.support.points import run_at
 
@@ -112,6 +112,31 @@ def test_a_reservation_may_be_entered_at_any_point_of_the_end_of_its_block(clien
         guards.clear()
         number += 1
     assert times > 0
+
+
+@pytest.mark.parametrize("key", [None, "job-1"])
+async def test_a_block_that_cannot_begin_keeps_only_the_reservation_of_a_callers_key(
+    world: World, server: Any, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    guards = list[Any]()
+
+    def interrupted(guard: Any) -> None:
+        guards.append(guard)
+        raise KeyboardInterrupt
+
+    reservation = described(world, idempotency_key=key)
+    with monkeypatch.context() as patch:
+        patch.setattr("cycles._client.guard.GuardBase._enter", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            async with world.enter(reservation):
+                raise AssertionError("never runs")
+    (first,) = guards
+    await world.get(world.operations.flush())
+    assert state_of(first).heartbeat.ended
+    assert held(server) == (0 if key is None else 100)
+    async with world.enter(reservation) as again:
+        assert (again.reservation_id == first.reservation_id) is (key is not None)
+    assert (spent(server), held(server)) == (7, 0)
 
 
 async def test_a_reservation_that_was_denied_can_be_entered_again(world: World, server: Any) -> None:

@@ -133,6 +133,10 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
         lambda c: c.pool(T(4), action=ACTION).guarded(T(1), idempotency_key="k"),
         "idempotency_key is not an option of a guard in a pool: use client.guarded(...) for it",
     ),
+    (
+        lambda c: c.pool(T(4), action=ACTION).reserve(T(1), subject={"dimensions": {"d": "v" * 257}}),
+        "subject.dimensions.d: must have at most 256 characters, has 257",
+    ),
     (lambda c: c.pool(T(4), action=ACTION).reserve(T(1), wait=-1), f"wait {SECONDS} -1"),
     (lambda c: c.pool(T(4), action=ACTION).reserve(T(1), lease_policy="x"), f"{LEASE} 'x'"),
     (lambda c: c.guarded(LONG, action=ACTION), f"estimate {AMOUNT} {SHOWN}"),

@@ -321,7 +321,21 @@ async def test_a_generator_that_a_coroutine_function_returns_is_guarded_until_it
     assert (spent(server), held(server)) == (7, 0)
 
 
-@pytest.mark.parametrize("value", [5, "text", [1, 2], None, open, iter([1])])
+class Iterable:
+    """What `async for` accepts and `anext` does not: each loop makes its own iterator."""
+
+    def __aiter__(self) -> Stream:
+        return Stream()
+
+
+class Half:
+    """What `anext` accepts and `async for` does not."""
+
+    async def __anext__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("value", [5, "text", [1, 2], None, open, iter([1]), Iterable(), Half()])
 def test_a_value_is_returned_unchanged_and_settled_immediately(
     guarded: Callable[[Any], Any], server: cycles.EmbeddedServer, value: object
 ) -> None:

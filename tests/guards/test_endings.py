@@ -266,6 +266,33 @@ async def test_a_block_whose_commit_is_rejected_has_the_current_guard_no_longer(
     assert cycles.current_guard() is None
 
 
+USES: dict[str, Any] = {
+    "commit": lambda guard: guard.commit(T(1)),
+    "settled": lambda guard: guard.settled(),
+    "release": lambda guard: guard.release(),
+    "extend": lambda guard: guard.extend(),
+    "spend": lambda guard: guard.spend(T(1)),
+    "detach": lambda guard: guard.detach(),
+    "wrap": lambda guard: guard.wrap([]),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_child_process_cannot_use_a_guard_of_its_parent(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    guard = await world.acquire(world.reserve())
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(cycles.InvalidRequestError, match="belongs to the parent process, which settles it"):
+            await world.get(USES[use](guard))
+        with pytest.raises(cycles.InvalidRequestError, match="belongs to the parent process"):
+            async with world.enter(guard):
+                raise AssertionError("never runs")
+    assert (shop.operations, guard.state, guard.spent) == (["reserve"], "active", None)
+    await world.get(guard.release())
+
+
 async def test_the_block_of_a_parent_process_ends_in_its_child_without_a_request(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,7 +182,7 @@ async def test_the_nearest_subject_of_a_guard_of_a_pool_wins(place: Place) -> No
     use = place.use(place.client().with_options(subject={"agent": "of-view", "app": "of-view"}))
     pool = use.world.client.pool(T(400), action=ACTION, subject={"agent": "of-pool", "workflow": "of-pool"})
     agents = list[Any]()
-    for around, own in ((None, None), ("around", None), ("around", "own")):
+    for around, own in ((None, None), ("around", None), ("another", None), ("around", "own")):
         with cycles.subject(agent=around) if around else contextlib.nullcontext():
             reservation = pool.reserve(T(10), subject={"agent": own} if own else None)
         async with use.world.enter(reservation) as guard:
@@ -190,7 +190,7 @@ async def test_the_nearest_subject_of_a_guard_of_a_pool_wins(place: Place) -> No
             assert (guard.subject.workflow, guard.subject.app) == ("of-pool", "of-view")
             use.do(guard)
     await close(use, pool)
-    assert agents == ["of-pool", "around", "own"]
+    assert agents == ["of-pool", "around", "another", "own"]
     assert [each.body["subject"]["agent"] for each in use.of("reserve")] == agents
 
 
