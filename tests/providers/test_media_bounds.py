@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import cycles
-from cycles._usage.media import MEDIA_TOKENS, medium_of, row_of
+from cycles._usage.media import MEDIA_TOKENS, Medium, billed_seconds, medium_of, most_of, row_of, typical_of
 from cycles._usage.tokens import bound_of
 from tests.support.short import fewer
 
@@ -204,3 +204,103 @@ def test_seconds_of_audio_that_are_billed_as_such_are_reserved_and_charged() -> 
 def test_a_data_url_without_data_is_a_medium_of_its_kind(value: str, kind: str) -> None:
     bound = bound_of({"messages": [{"role": "user", "content": value}]})
     assert [(each.kind, each.pages, each.seconds) for each in bound.media] == [(kind, None, None)]
+
+
+MOST: list[tuple[str, int | None, int | None, int | None, int | None]] = [
+    ("gpt-4o-mini-2024-07-18", 48_169, 51_169, 10, None),
+    ("gpt-image-1", 7_241, 10_241, None, None),
+    ("chatgpt-image-latest", 7_241, 10_241, None, None),
+    ("gpt-4.1-nano", 3_779, 6_779, None, None),
+    ("gpt-5-nano", 3_779, 6_779, None, None),
+    ("gpt-4.1-mini", 2_489, 5_489, None, None),
+    ("gpt-4o", 1_445, 4_445, 10, None),
+    ("openai/gpt-4-turbo", 1_445, 4_445, 10, None),
+    ("ft:gpt-4.1:acme", 1_445, 4_445, 10, None),
+    ("o4-mini", 2_642, 5_642, None, None),
+    ("o3", 1_275, 4_275, None, None),
+    ("computer-use-preview", 1_097, 4_097, None, None),
+    ("gpt-5.1", 1_190, 4_190, None, None),
+    ("gpt-5-2025-08-07", 1_190, 4_190, None, None),
+    ("gpt-5.2-mini", 24_600, 27_600, None, None),
+    ("gpt-5.2", 12_000, 15_000, None, None),
+    ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", 1_600, 4_600, None, None),
+    ("claude-opus-4-7", 4_784, 7_784, None, None),
+    ("gemini-2.5-pro", 4_128, 258, 32, 300),
+    ("gemini-3-pro", 2_240, 2_240, 32, 320),
+    ("voxtral-small", None, None, 13, None),
+    ("pixtral-large", 4_200, None, None, None),
+    ("command-a-vision-07-2025", 3_328, None, None, None),
+    ("other", None, None, None, None),
+]
+
+
+@pytest.mark.parametrize(("model", "image", "page", "audio", "video"), MOST)
+def test_the_most_tokens_of_each_medium(
+    model: str, image: int | None, page: int | None, audio: int | None, video: int | None
+) -> None:
+    media = [Medium("image"), Medium("document", pages=3), Medium("audio", seconds=2), Medium("video", seconds=2)]
+    expected = [
+        None if n is None else n * times for n, times in zip((image, page, audio, video), (1, 3, 2, 2), strict=True)
+    ]
+    assert [most_of([each], model) for each in media] == expected
+    assert typical_of(media, model) == sum(6_000 if n is None else n for n in expected)
+    assert most_of([Medium("image")] * 3, model) == (None if image is None else 3 * image)
+    assert most_of([], model) == 0
+    unknown = [Medium("document"), Medium("audio"), Medium("video")]
+    assert [most_of([Medium("image"), each], model) for each in unknown] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "window", "billed"),
+    [
+        ("voxtral-small", [60, 5], None, 65),
+        ("voxtral-small", [60, None], 32_768, 60 + 2_521),
+        ("voxtral-small", [None], None, 80_660),
+        ("voxtral-small", [], 32_768, 0),
+        ("gpt-audio", [60], 32_768, 0),
+        ("pixtral-large", [60], 32_768, 0),
+        ("other", [60], 32_768, 0),
+    ],
+)
+def test_seconds_that_are_billed_as_such(
+    model: str, seconds: list[int | None], window: int | None, billed: int
+) -> None:
+    media = [Medium("image"), *[Medium("audio", seconds=each) for each in seconds]]
+    assert billed_seconds(media, model, window) == billed
+
+
+MVHD = mp4(7)
+AT = MVHD.index(b"mvhd") + 4
+MEDIA: list[tuple[bytes, str, Medium]] = [
+    *[
+        (start + bytes(20), hint, Medium("image"))
+        for start in (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFFsizeWEBP")
+        for hint in ("", "application/octet-stream")
+    ],
+    (b"RIFFsizeWAVE" + bytes(20), "", Medium("document")),
+    (b"", "", Medium("document")),
+    (b"%PDF", "application/pdf", Medium("document")),
+    (pdf(1), "", Medium("document", pages=1)),
+    (pdf(12), "", Medium("document", pages=12)),
+    (pdf(12, packed=True), "", Medium("document", pages=12)),
+    (pdf(2) + pdf(3, packed=True), "", Medium("document", pages=5)),
+    (b"x" + pdf(1), "", Medium("document")),
+    (b"%PDF /Type/Page>> /Type /Page>> /Type /Pages", "", Medium("document", pages=2)),
+    (bytes(1), "audio/wav", Medium("audio", seconds=1)),
+    (b"", "audio/wav", Medium("audio", seconds=0)),
+    (b"\x89PNG", "input_image", Medium("image")),
+    (b"\x89PNG", "video/mp4", Medium("video")),
+    (MVHD, "video/mp4", Medium("video", seconds=7)),
+    (MVHD[: AT + 32], "video/mp4", Medium("video", seconds=7)),
+    (MVHD[: AT + 31], "video/mp4", Medium("video")),
+    (b"mvhd" + MVHD[AT:], "video/mp4", Medium("video", seconds=7)),
+    (MVHD.replace((4_200).to_bytes(4, "big"), (4_201).to_bytes(4, "big")), "video/mp4", Medium("video", seconds=8)),
+    (MVHD.replace((600).to_bytes(4, "big"), bytes(4)), "video/mp4", Medium("video")),
+    (mp4(0), "video/mp4", Medium("video")),
+    (mp4(2**30, 1), "video/mp4", Medium("video", seconds=2**30)),
+]
+
+
+@pytest.mark.parametrize(("data", "hint", "medium"), MEDIA, ids=lambda value: repr(value)[:30])
+def test_a_medium_is_read_from_its_bytes_and_its_type(data: bytes, hint: str, medium: Medium) -> None:
+    assert medium_of(data, hint) == medium

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._usage.estimating import Files, Shape, most_tokens, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.catalogue import Found
+from cycles._usage.estimating import (
+    Files,
+    Shape,
+    highest,
+    most_tokens,
+    output_maximum,
+    results_of,
+    searches_in_chat,
+    shape_of,
+)
 from cycles._usage.media import medium_of
 from cycles._usage.pricing import unpriced
 from cycles._usage.tokens import bound_of
@@ -262,7 +272,29 @@ class Model:
         ({"inlineData": {"mime_type": "audio/mp3", "data": "AAAA"}}, ["audio"], {"inlineData": ""}),
         ({"input_audio": "AAAA"}, ["audio"], {"input_audio": ""}),
         ({"input_audio": ""}, [], {"input_audio": ""}),
-        ({"type": "text", "media_type": "text/plain", "data": "AAAA"}, [], None),
+        (
+            {"type": "text", "media_type": "text/plain", "data": "AAAA"},
+            [],
+            {"type": "text", "media_type": "text/plain", "data": "AAAA"},
+        ),
+        ({"type": "image", "mimeType": "image/png", "data": "AAAA"}, ["image"], None),
+        ({"type": "image", "mimeType": "image/png", "data": b"AAAA"}, ["image"], None),
+        (
+            {"type": "image", "mimeType": "image/png", "data": 5},
+            [],
+            {"type": "image", "mimeType": "image/png", "data": 5},
+        ),
+        ({"type": "image", "mimeType": "png", "data": "AA"}, [], {"type": "image", "mimeType": "png", "data": "AA"}),
+        ({"type": "base64", "data": {"bytes": b"AAAA"}}, [None], {"type": "base64", "data": ""}),
+        ({"file_data": b"AA"}, [None], {"file_data": ""}),
+        ({"file_data": 5}, [], {"file_data": 5}),
+        ({"image_url": 5}, [], {"image_url": 5}),
+        ({"image_url": {"url": 5}}, [], {"image_url": {"url": 5}}),
+        ({"input_audio": 5}, [], {"input_audio": 5}),
+        ({"inlineData": "AAAA"}, [], {"inlineData": "AAAA"}),
+        ({"type": "image_generation_call", "result": 5}, [], {"type": "image_generation_call", "result": 5}),
+        ({"file_id": ""}, [], {"file_id": ""}),
+        ({"type": "other", "url": "https://a/b"}, [], {"type": "other", "url": "https://a/b"}),
         ({"type": "base64", "media_type": "image/png", "data": "AAAA"}, ["image"], None),
         ({"type": "other", "data": "AAAA"}, [], {"type": "other", "data": "AAAA"}),
         ({"file_data": "data:image/png;base64,AAAA"}, ["image"], {"file_data": ""}),
@@ -405,6 +437,65 @@ def test_a_transcription_is_bounded_by_the_rate_of_audio() -> None:
     shape = shape_of({}, kind="transcription", output_tokens=0, files=Files(1, 750))
     costs = book.bounds("m", {}, shape, tokens_input=1_000)
     assert costs(0).amount == (1_000 + 20) * 700  # and one second of audio
+
+
+RATES = Price(
+    "1",
+    "10",
+    cache_write="3",
+    cache_write_1h="4",
+    input_audio="5",
+    input_image="6",
+    output_audio="20",
+    output_image="30",
+    per_call={"audio_ms": "0.01", "characters_input": "0.02", "web_searches": "0.5"},
+    above={500: Price("2", "11")},
+)
+MARKED = {"input": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}
+FOR_AN_HOUR = {"input": [{"type": "text", "text": "x", "cache_control": {"ttl": "1h"}}]}
+HIGHEST: list[tuple[dict[str, Any], Any, dict[str, Any], int]] = [
+    ({}, {}, {}, 100 * 100),
+    ({}, {}, {"writes_cache": True}, 100 * 300),
+    ({}, MARKED, {}, 100 * 300),
+    ({}, FOR_AN_HOUR, {}, 100 * 400),
+    ({}, {}, {"tokens_input": 500}, 500 * 100),
+    ({}, {}, {"tokens_input": 501}, 501 * 200),
+    ({"output_tokens": 7, "results": 2}, {}, {}, 100 * 100 + 14 * 1_000),
+    ({"output_tokens": 7, "output_kinds": frozenset(["audio"])}, {}, {}, 100 * 100 + 7 * 2_000),
+    ({"kind": "embedding"}, {}, {}, 100 * 100),
+    ({"kind": "image", "results": 2}, {}, {}, 100 * 100 + 2 * 6_240 * 3_000),
+    ({"kind": "speech", "characters": 3}, {}, {}, 100 * 100 + 6 * 2_000 + 3 * 2_000_000),
+    ({"kind": "transcription", "audio_s": 2}, {}, {}, 140 * 500 + 2_000 * 1_000_000),
+    ({"kind": "text", "audio_s": 2}, {}, {}, 140 * 100 + 2_000 * 1_000_000),
+    ({"searches": (("web_searches", 2), ("other_calls", 5))}, {}, {}, 100 * 100 + 2 * 50_000_000),
+]
+
+
+@pytest.mark.parametrize(("shape", "body", "options", "microcents"), HIGHEST, ids=repr)
+def test_each_part_of_a_request_has_its_highest_price(
+    shape: dict[str, Any], body: Any, options: dict[str, Any], microcents: int
+) -> None:
+    given = Shape(**{"output_tokens": 0, **shape})
+    assert highest(Found(RATES), "m", bound_of(body), given, **{"tokens_input": 100, **options}) == microcents
+
+
+@pytest.mark.parametrize(
+    ("window", "tokens_input", "body", "tokens"),
+    [
+        (None, None, {"input": "x"}, len('{"input":"x"}')),
+        (5, None, {"input": "x"}, 5),
+        (5, 6, {"input": "x"}, 5),
+        (50, 6, {"input": "x"}, 6),
+        (50, None, {"input": [{"type": "input_file", "file_id": "f"}]}, 50),
+        (50, 6, {"input": [{"type": "input_file", "file_id": "f"}]}, 6),
+        (None, None, {"input": [{"type": "input_file", "file_id": "f"}]}, 1_048_576),
+    ],
+)
+def test_the_context_window_bounds_the_input(
+    window: int | None, tokens_input: int | None, body: Any, tokens: int
+) -> None:
+    found = Found(Price("1", "0"), window=window)
+    assert highest(found, "m", bound_of(body), Shape(output_tokens=0), tokens_input=tokens_input) == 100 * tokens
 
 
 BASE = {"input": "1", "output": "10"}

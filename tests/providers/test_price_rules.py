@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +12,8 @@ import pytest
 
 import cycles
 from cycles._core.values.counts import CALLS, PART_OF
-from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete
+from cycles._usage.catalogue import _maker_of
+from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete, times
 from cycles.prices import Origin
 from cycles.usage import Usage, google, openai
 from tests.providers.bodies import gemini, responses
@@ -303,3 +305,111 @@ def test_a_price_that_is_the_makers_has_its_other_rates_too() -> None:
     assert (rules.get("tokens_cached_input"), rules.get("tokens_cache_write")) == (None, "maker")
     price, rules = complete(cycles.Price("1", "3"), [], "m", "openai", of_maker, {})
     assert (price.cached_input, price.cache_write) == (None, None)
+
+
+PRICE = cycles.Price(
+    "1",
+    "10",
+    cache_write="3",
+    per_call={"web_searches": "0.5"},
+    above={100: cycles.Price("2", "20"), 200: cycles.Price("3", "30", per_call={"web_searches": "0.7"})},
+)
+LISTED = cycles.Price(
+    "1",
+    "10",
+    cached_input="0.1",
+    cache_write="9",
+    per_call={"web_searches": "7", "file_searches": "8"},
+    above={200: cycles.Price("3", "30", reasoning="40")},
+)
+
+
+def test_a_price_is_completed_from_its_makers_list_the_table_and_the_bound() -> None:
+    price, rules = complete(PRICE, [], "m", "anthropic", LISTED, {"code_sessions": Decimal(6)})
+    rates = [price.input, price.output, price.cached_input, price.cache_write]
+    assert rates == [Decimal(1), Decimal(10), Decimal("0.1"), Decimal(3)]
+    assert price.reasoning is None
+    calls = {name: price.per_call[name] for name in ("web_searches", "file_searches", "code_sessions", "other_calls")}
+    assert calls == {
+        "web_searches": Decimal("0.5"),
+        "file_searches": 8,
+        "code_sessions": 6,
+        "other_calls": Decimal("0.01"),
+    }
+    assert {name: rule for name, rule in rules.items() if name in (*calls, "tokens_cached_input")} == {
+        "tokens_cached_input": "maker",
+        "file_searches": "maker",
+        "code_sessions": "table",
+        "other_calls": "bound",
+    }
+    assert [rule for name, rule in rules.items() if name.startswith("tokens_")] == ["maker"]
+    assert {start: longer.per_call["web_searches"] for start, longer in price.above.items()} == {
+        100: Decimal("0.5"),
+        200: Decimal("0.7"),
+    }
+    assert price.above[200].reasoning == 40
+    assert (price.above[100].reasoning, price.above[100].cached_input) == (None, None)
+    assert set(price.per_call) == set(CALLS)
+
+
+@pytest.mark.parametrize(
+    "listed", [None, cycles.Price("1", "11", cached_input="0.1"), cycles.Price("2", "10", reasoning=1)]
+)
+def test_a_list_with_other_rates_supplies_no_rate_of_tokens(listed: Any) -> None:
+    price, rules = complete(PRICE, [], "m", "anthropic", listed, {})
+    assert (price.cached_input, price.reasoning) == (None, None)
+    assert [name for name in rules if name.startswith("tokens_")] == []
+
+
+@pytest.mark.parametrize(
+    ("price", "absent", "maker", "model", "listed", "expected"),
+    [
+        (cycles.Price(0, "10"), "tokens_input", "x", "m", cycles.Price("4", "10"), ("maker", "4")),
+        (cycles.Price(0, "10"), "tokens_input", "x", "m", cycles.Price("0", "10"), ("bound", "10")),
+        (cycles.Price(0, "10", reasoning="12"), "tokens_input", "x", "m", None, ("bound", "12")),
+        (cycles.Price("3", 0, cache_write="2"), "tokens_output", "x", "m", None, ("bound", "3")),
+        (cycles.Price("3", 0), "tokens_output", "google", "gemma-3", None, ("table", "0")),
+        (cycles.Price("3", 0), "tokens_output", "google", "gemini-3", None, ("bound", "3")),
+        (cycles.Price(0, 0), "tokens_output", "x", "m", None, (None, "0")),
+    ],
+)
+def test_an_absent_rate_of_all_input_or_output_is_supplied(
+    price: cycles.Price, absent: str, maker: str, model: str, listed: Any, expected: tuple[str | None, str]
+) -> None:
+    completed, rules = complete(price, [absent], model, maker, listed, {})
+    rate = getattr(completed, absent.removeprefix("tokens_"))
+    assert (rules.get(absent), rate) == (expected[0], Decimal(expected[1]))
+
+
+def test_a_factor_multiplies_each_rate_of_tokens_exactly_and_no_price_of_calls() -> None:
+    price = cycles.Price("1.1", "10", cached_input="0.3", per_call={"web_searches": "0.5"}, above={9: ("2", "20")})
+    changed = times(price, Decimal("1.75"))
+    assert changed == cycles.Price(
+        "1.925", "17.5", cached_input="0.525", per_call={"web_searches": "0.5"}, above={9: ("3.5", "35")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "maker", "name", "entry"),
+    [
+        ("openai/gpt-4o", "openai", "gpt-4o", "gpt-4o"),
+        ("x/openai/gpt-4o", "openai", "gpt-4o", "gpt-4o"),
+        ("gpt-4o", "openai", "gpt-4o", "gpt-4o"),
+        ("ft:gpt-4o", "openai", "gpt-4o", "gpt-4o"),
+        ("azure/gpt-4o", "azure", "gpt-4o", None),  # its list has the model of another maker
+        (
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "anthropic",
+            "claude-sonnet-4-5-20250929",
+            "claude-sonnet-4-5",
+        ),
+        ("mistralai/mistral-unknown", "mistral", "mistral-unknown", None),
+        ("meta-llama/llama-3", "meta", "llama-3", None),
+        ("acme/model", "acme", "model", None),
+        ("no-such-model", "", "no-such-model", None),
+    ],
+)
+def test_the_maker_of_a_model_is_read_from_its_name(model: str, maker: str, name: str, entry: str | None) -> None:
+    snapshot = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
+    found = _maker_of(snapshot, None, model)
+    assert (*found[:2], None if found[2] is None else found[2].id) == (maker, name, entry)

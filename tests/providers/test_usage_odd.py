@@ -83,6 +83,37 @@ def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
     assert openai({"usage": {"prompt_tokens": 2.5, "completion_tokens": 0}}).tokens_input == 3
 
 
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        (0, None),
+        (1, 1_000),
+        (0.0005, 1),
+        (1.2, 1_200),
+        (2.3, 2_300),  # 2299.9999999999995 as a product
+        (1.0000000004, 1_000),
+        (1.000000001, 1_001),
+        (999_999_999_999, 999_999_999_999_000),
+        (1e12, None),
+        (-1, None),
+        (True, None),
+        ("1", None),
+        (math.nan, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["seconds", "prompt_audio_seconds"])
+def test_seconds_of_audio_are_milliseconds_rounded_up(name: str, seconds: Any, milliseconds: int | None) -> None:
+    assert openai({"usage": {name: seconds}}).counts.get("audio_ms") == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, None), (5, 5), (2.0, 2), (2.1, 3), (-1, None), (-0.5, None), (True, None), ("5", None)]
+)
+def test_a_count_is_an_integer_rounded_up(count: Any, expected: int | None) -> None:
+    assert anthropic({"usage": {"output_tokens": count}}).counts.get("tokens_output") == expected
+    assert google({"usageMetadata": {"cachedContentTokenCount": count}}).counts.get("tokens_cached_input") == expected
+
+
 def test_searches_of_a_response_without_usage_count() -> None:
     searched = {"output": [{"type": "web_search_call"}, {"type": "file_search_call"}]}
     assert openai(searched).counts == {"web_searches": 1, "file_searches": 1}
