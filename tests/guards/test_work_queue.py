@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -253,6 +254,34 @@ def test_work_that_waits_for_a_retry_is_done_after_its_pause(machine: Machine) -
     assert (len(machine.tried), machine.alarms) == (2, [])
 
 
+def test_work_that_comes_while_the_last_thread_ends_needs_no_later_look(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, late = WorkQueue.take, ["b"]
+
+    def last_look(queue: WorkQueue, loop: Any = None) -> Any:
+        item = take(queue, loop)
+        if item is None and late:
+            machine.hand_over(late.pop())  # another thread: it sees a thread that works
+        return item
+
+    monkeypatch.setattr(WorkQueue, "take", last_look)
+    machine.hand_over("a")
+    machine.run_threads()
+    assert machine.tried == [key("a"), key("b")]
+
+
+def test_work_whose_pause_ends_while_a_thread_waits_for_a_response_gets_another_one(machine: Machine) -> None:
+    machine.hand_over("slow")
+    machine.soon_jobs.clear()
+    assert machine.queue.take() is not None  # by the thread that waits
+    machine.hand_over("a", now=False)
+    machine.pass_time(1_008.0)
+    assert (machine.tried, machine.alarms) == ([], [1_008.0 + SLOW_S])
+    machine.pass_time(1_009.0)
+    assert machine.tried == [key("a")]
+
+
 def test_earlier_work_has_an_earlier_alarm(machine: Machine) -> None:
     machine.hand_over("late", now=False, not_before_ms=WALL_MS + 20_000)
     machine.hand_over("early", now=False)
@@ -459,14 +488,17 @@ def test_the_lease_of_a_pending_commit_is_renewed_and_that_of_an_event_is_not(
     heartbeat = SimpleNamespace(end=lambda: ended.append(1))
     guard: Any = SimpleNamespace(own_heartbeat=heartbeat)
     monkeypatch.setattr(work_queue, "adopt", lambda io, heartbeat: renewed.append(heartbeat))
-    monkeypatch.setattr(
-        work_queue, "report_pending", lambda io, record, detail, journaled: reported.append((detail, journaled))
-    )
+
+    def report_pending(io: object, record: object, detail: str, journaled: bool) -> None:
+        [listed] = machine.queue.pending()  # an observer may list it
+        reported.append((detail, journaled, listed.last_outcome))
+
+    monkeypatch.setattr(work_queue, "report_pending", report_pending)
     work = settle("a", detail="it failed", mode=mode, made=Made(0.0))
     machine.queue.hand_over(evolve(work, guard=guard), now=False)
     machine.queue.hand_over(settle("b"), now=False)
     assert (renewed, ended) == (([heartbeat], []) if mode == "commit" else ([], [1]))
-    assert reported == [("it failed", False)]
+    assert reported == [("it failed", False, "it failed")]
 
 
 def test_a_flush_waits_for_nothing_if_nothing_may_change(machine: Machine) -> None:
@@ -485,6 +517,37 @@ def test_a_flush_retries_with_growing_pauses_until_its_end(machine: Machine) -> 
     assert machine.queue.flush(30.0) == cycles.FlushReport(0, 1, 0)
     assert machine.waits == [8.0, 16.0, 6.0]
     assert len(machine.tried) == 3
+
+
+def test_what_an_earlier_flush_saw_rejected_is_retried_by_the_next_one(machine: Machine) -> None:
+    machine.hand_over("a", detail="it failed", now=False)
+    machine.steps[key("a")] = [Later("no", outage=False, rejected=True), Later("down", outage=True), Done(settled=True)]
+    assert machine.queue.flush(100.0) == cycles.FlushReport(0, 1, 0)
+    assert machine.waits == []
+    assert machine.queue.flush(100.0) == cycles.FlushReport(1, 0, 0)
+
+
+def test_a_close_saves_what_no_worker_has_saved_and_ends_the_waits_for_it(machine: Machine) -> None:
+    saved, woken = list[str](), list[str]()
+
+    async def put(record: Record) -> None:
+        saved.append(record.reservation_id)
+
+    def guarded(name: str, is_saved: bool) -> Settle:
+        signal = SimpleNamespace(set=lambda: woken.append(name))
+        guard: Any = SimpleNamespace(own_heartbeat=None, ahead=None, when_settled=lambda: signal)
+        return evolve(settle(name, is_saved=is_saved), guard=guard)
+
+    machine.io.put = put
+    machine.queue.hand_over(guarded("unsaved", False), now=False)
+    machine.queue.hand_over(guarded("saved", True), now=False)
+    machine.queue.hand_over(release("released"), now=False)
+    machine.hand_over("without a guard", is_saved=False, now=False)
+    assert (saved, woken) == ([], [])
+    machine.queue.close()
+    assert (saved, woken) == (["unsaved", "without a guard"], ["unsaved", "saved"])
+    machine.queue.keep(guarded("late", False))
+    assert (saved[2:], woken[2:]) == (["late"], ["late"])
 
 
 def test_a_flush_looks_again_while_a_pool_settles(machine: Machine) -> None:
@@ -623,6 +686,18 @@ def test_a_reservation_waits_for_a_request_of_unknown_cost_that_another_thread_s
     assert machine.waits == pytest.approx([0.02] * len(machine.waits))
     assert sum(machine.waits) == pytest.approx(5.0, abs=0.03)
     assert machine.tried == []
+
+
+def test_a_flush_counts_the_records_that_it_quarantines(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
+    left.quarantined = 2
+    machine = Machine(monkeypatch, left, has_threads=False)
+
+    def recover_spend() -> set[str]:
+        left.quarantined = 5
+        return set()
+
+    monkeypatch.setattr(left, "recover_spend", recover_spend)
+    assert machine.queue.flush(1.0) == cycles.FlushReport(3, 0, 3)
 
 
 def test_an_unreadable_journal_is_no_finished_scan(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
@@ -783,6 +858,7 @@ def test_no_more_tasks_than_workers_are_started(machine: Machine, loop: Loop) ->
 def test_threads_do_what_a_cancelled_task_has_left(machine: Machine, loop: Loop) -> None:
     loop.workers.hand_over(settle("a"))
     loop.tasks[0].end()  # cancelled before its first step
+    assert inspect.getcoroutinestate(loop.tasks[0].work) == inspect.CORO_CLOSED  # else it warns that it never ran
     machine.run_threads()
     assert machine.tried == [key("a")]
     assert loop.workers.running == set()
