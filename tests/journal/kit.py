@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from cycles._core.settlement.record import Record
+from cycles._core.pool.chunk_record import ChunkHeader, log_name
+from cycles._core.pool.sums import SECTOR, Totals, encode as encode_totals
+from cycles._core.settlement.record import Record, encode
+from cycles._core.subjects import Action, Subject
+from cycles._journal.files.spend import SMALL
 from cycles._journal.journal import Journal, JournalIssue
 
 BASE = "http://localhost"
@@ -55,6 +59,36 @@ def put(journal: Journal, name: str, content: bytes) -> Path:
     folder = Path(journal.directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
+    return folder / name
+
+
+def spend_file(folder: Path, name: str, *records: Record) -> Path:
+    """Write what a dead process has left of the spend that it wrote ahead."""
+    content = bytearray(SMALL.file_bytes)
+    for index, record in enumerate(records):
+        raw, start = encode(record), SMALL.start(index, 1)
+        content[index] = 1
+        content[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "big") + raw
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+CHUNK = ChunkHeader(
+    reservation_id="rsv_1",
+    base_url=BASE,
+    unit="TOKENS",
+    amount=400,
+    key="key-1",
+    subject=Subject(tenant="acme"),
+    action=Action("llm.completion", "m"),
+    metadata={"pool_chunk": 1},
+)
+
+
+def write_log(folder: Path, totals: Totals, name: str = log_name("rsv_1")) -> Path:
+    """Write what a dead process has left of a chunk."""
+    cell = encode_totals(totals._replace(changes=1)).ljust(SECTOR, b"\0")
+    (folder / name).write_bytes(CHUNK.encode() + cell)
     return folder / name
 
 

@@ -11,35 +11,26 @@ from typing import Any, TypeAlias
 import pytest
 from attrs import evolve
 
-from cycles._core.pool.chunk_record import ChunkHeader, chunk_record, log_name
-from cycles._core.pool.sums import SECTOR, Totals, encode
+from cycles._core.pool.chunk_record import chunk_record, log_name
+from cycles._core.pool.sums import SECTOR, Totals
 from cycles._core.settlement.record import Record, decode, file_name
-from cycles._core.subjects import Action, Subject
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Journal
-from tests.journal.kit import BASE, Told, a_record, failing, put
+from tests.journal.kit import CHUNK, Told, a_record, failing, put, write_log
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
-HEADER = ChunkHeader(
-    reservation_id="rsv_1",
-    base_url=BASE,
-    unit="TOKENS",
-    amount=400,
-    key="key-1",
-    subject=Subject(tenant="acme"),
-    action=Action("llm.completion", "m"),
-    metadata={"pool_chunk": 1},
-)
 Shown: TypeAlias = list[tuple[str, str, int, str]]
 
 
-def write_log(journal: Journal, totals: Totals) -> Path:
-    return put(journal, log_name("rsv_1"), HEADER.encode() + encode(totals._replace(changes=1)).ljust(SECTOR, b"\0"))
+def log_in(journal: Journal, totals: Totals, name: str = log_name("rsv_1")) -> Path:
+    folder = Path(journal.directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_log(folder, totals, name)
 
 
 def a_sum(amount: int, calls: int, mode: str = "commit", **changes: Any) -> Record:
-    record = chunk_record(HEADER, amount, {}, {"pool_calls": calls}, 1_000)
+    record = chunk_record(CHUNK, amount, {}, {"pool_calls": calls}, 1_000)
     return evolve(record if mode == "commit" else record.to_event_mode(2_000), **changes)
 
 
@@ -88,7 +79,7 @@ def test_what_a_file_does_not_have_of_a_log_is_saved(
 ) -> None:
     if found is not None:
         journal.save(found)
-    log = write_log(journal, totals)
+    log = log_in(journal, totals)
     assert journal.recover_spend() == []
     assert shown(journal) == expected
     assert (log.exists(), list(told)) == (False, [])
@@ -97,7 +88,7 @@ def test_what_a_file_does_not_have_of_a_log_is_saved(
 @pytest.mark.parametrize("attempt_unknown", [True, False])
 def test_a_larger_sum_may_have_been_sent_if_the_earlier_one_may(journal: Journal, attempt_unknown: bool) -> None:
     journal.save(a_sum(7, 2, attempt_unknown=attempt_unknown))
-    write_log(journal, Totals(12, calls=3, ahead=2))
+    log_in(journal, Totals(12, calls=3, ahead=2))
     before_ms = time.time_ns() // 1_000_000
     journal.recover_spend()
     (entry,) = journal.pending()
@@ -114,7 +105,7 @@ def test_a_log_whose_sum_cannot_be_saved_stays(journal: Journal, told: Told, fou
     if found is not None:
         journal.save(found)
         journal.close()
-    log = write_log(journal, Totals(12, calls=3))
+    log = log_in(journal, Totals(12, calls=3))
     content = log.read_bytes()
     with failing("replace", errno.EROFS):
         journal.recover_spend()
@@ -126,7 +117,7 @@ def test_a_log_whose_sum_cannot_be_saved_stays(journal: Journal, told: Told, fou
 
 def test_a_damaged_file_leaves_the_log_to_the_next_start(journal: Journal, told: Told) -> None:
     put(journal, file_name("rsv_1"), b"{")
-    log = write_log(journal, Totals(12, calls=3))
+    log = log_in(journal, Totals(12, calls=3))
     for is_there, expected in ((True, []), (False, [("the chunk", "commit", 12, "key-1")])):
         journal.recover_spend()
         assert (shown(journal), log.exists()) == (expected, is_there)
@@ -136,14 +127,14 @@ def test_a_damaged_file_leaves_the_log_to_the_next_start(journal: Journal, told:
 
 @pytest.mark.parametrize("name", ["pool-1.txt", "pool-1.log.0a.new"])
 def test_another_file_is_no_log(journal: Journal, name: str) -> None:
-    path = put(journal, name, HEADER.encode() + encode(Totals(12, calls=3, changes=1)).ljust(SECTOR, b"\0"))
+    path = log_in(journal, Totals(12, calls=3), name)
     assert journal.recover_spend() == []
     assert (shown(journal), path.exists()) == ([], not name.endswith(".new"))
 
 
 def test_a_log_of_another_version_stays_and_hides_no_other_one(journal: Journal) -> None:
-    other = put(journal, "pool-0.log", HEADER.encode().replace(b'"version":3', b'"version":9') + bytes(SECTOR))
-    write_log(journal, Totals(12, calls=3))
+    other = put(journal, "pool-0.log", CHUNK.encode().replace(b'"version":3', b'"version":9') + bytes(SECTOR))
+    log_in(journal, Totals(12, calls=3))
     journal.recover_spend()
     assert (len(shown(journal)), other.exists()) == (1, True)
 
@@ -156,7 +147,7 @@ def test_a_record_in_a_file_is_read_as_it_was_saved(journal: Journal) -> None:
 def test_a_record_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_left(
     journal: Journal, told: Told
 ) -> None:
-    log = write_log(journal, Totals(12, calls=3))
+    log = log_in(journal, Totals(12, calls=3))
     os.mkfifo(Path(journal.directory, file_name("rsv_1")))
     assert not journal.unread
     journal.recover_spend()

@@ -17,7 +17,7 @@ import pytest
 import cycles
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.file_calls import move_to_free_name, write_whole
-from cycles._journal.files.locked_file import fcntl, is_supported, make_in
+from cycles._journal.files.locked_file import fcntl, is_supported, left, make_in
 from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
 from cycles._journal.stores.memory import MemoryStore
@@ -280,6 +280,7 @@ def test_a_folder_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_
     assert (len(journal.pending()), journal.unread) == (1, False)
     with failing("scandir", errno.EACCES):
         assert journal.rejected() == []
+        assert journal.recover_spend() == []
         assert not journal.unread
         assert journal.pending() == []
     assert journal.unread
@@ -301,6 +302,31 @@ def test_a_file_with_the_name_of_the_directory_is_reported(
     assert not journal.save(a_record())
     assert journal.pending() == []
     assert told.kinds == ["unwritable"]
+
+
+def test_a_journal_that_need_not_survive_a_power_loss_is_read_without_a_sync(
+    journal: Journal, open_journal: Callable[..., Journal]
+) -> None:
+    journal.save(a_record())
+    with failing("fsync", errno.EIO) as calls:
+        assert len(open_journal().pending()) == 1
+    assert calls == [0]
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+def test_a_file_that_its_process_has_locked_is_not_left_open(tmp_path: Path) -> None:
+    file = make_in(f"{tmp_path}/", "spend-1.log", b"entry", sync=False)
+    assert stat.S_IMODE((tmp_path / "spend-1.log").stat().st_mode) == 0o600
+    assert list(left(f"{tmp_path}/", "spend-")) == []
+    assert open_files(tmp_path) == [file.path]
+    file.close()
+    (found,) = left(f"{tmp_path}/", "spend-")
+    assert found.map()[:] == b"entry"
+    found.close()
+    (tmp_path / "spend-2.log.0a.new").write_bytes(b"entry")
+    (tmp_path / "spend-3.log").write_bytes(b"")
+    assert [each.path for each in left(f"{tmp_path}/", "spend-")] == [found.path]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spend-1.log", "spend-3.log"]
 
 
 def test_rejected_records_leave_no_file_open(journal: Journal) -> None:

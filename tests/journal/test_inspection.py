@@ -14,11 +14,11 @@ import cycles
 from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._journal.files.file_calls import read_whole
 from cycles._journal.files.locked_file import is_supported
-from cycles._journal.files.spend import SMALL, SpendLog
+from cycles._journal.files.spend import SpendLog
 from cycles._journal.operators import inspect as inspection
 from cycles._journal.operators.by_hand import as_event, discard
 from cycles._journal.operators.inspect import InspectedRecord, inspect, select
-from tests.journal.kit import BASE, a_record, posix_only
+from tests.journal.kit import BASE, a_record, posix_only, spend_file
 
 FUTURE = 4_000_000_000_000
 OWNER = "0123456789abcdef"
@@ -197,16 +197,6 @@ def test_an_id_means_the_records_of_its_first_digits_name_or_reservation(tmp_pat
         [],
         [],
     )
-
-
-def spend_file(folder: Path, name: str, *records: Record) -> None:
-    """What a dead process has left of the spend that it wrote ahead."""
-    content = bytearray(SMALL.file_bytes)
-    for index, record in enumerate(records):
-        raw, start = encode(record), SMALL.start(index, 1)
-        content[index] = 1
-        content[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "big") + raw
-    (folder / name).write_bytes(content)
 
 
 def test_requests_of_dead_processes_are_listed_once(tmp_path: Path, folder: Path) -> None:

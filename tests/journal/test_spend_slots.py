@@ -14,7 +14,7 @@ from cycles._core.settlement.lifecycle import RECOVERED_ID
 from cycles._core.settlement.record import Record, encode
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.files.spend import LARGE, SMALL, SpendLog, latest_records, read_entries, recover_spend
-from tests.journal.kit import a_record
+from tests.journal.kit import a_record, spend_file
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
@@ -156,19 +156,8 @@ class Start:
         return [record.reservation_id for record in found]
 
 
-def left_by_a_process(folder: Path, *records: Record) -> Path:
-    path = folder / "spend-1.log"
-    content = bytearray(SMALL.file_bytes)
-    for index, record in enumerate(records):
-        raw, start = encode(record), SMALL.start(index, 1)
-        content[index] = 1
-        content[start : start + 2 + len(raw)] = len(raw).to_bytes(2, "big") + raw
-    path.write_bytes(content)
-    return path
-
-
 def test_a_start_saves_what_the_journal_does_not_have_and_removes_the_file(tmp_path: Path) -> None:
-    path = left_by_a_process(tmp_path, spent(5), spent(6, "rsv_2"))
+    path = spend_file(tmp_path, "spend-1.log", spent(5), spent(6, "rsv_2"))
     (tmp_path / "spend-2.log").write_bytes(b"of another program")
     start = Start(tmp_path, rsv_1=True)
     assert (start.recover(), start.saved) == (["rsv_2"], ["rsv_2"])
@@ -187,7 +176,7 @@ def test_a_start_leaves_the_files_of_live_processes(log: SpendLog, tmp_path: Pat
 
 
 def test_a_file_whose_entries_cannot_be_saved_stays(tmp_path: Path) -> None:
-    path = left_by_a_process(tmp_path, spent(5), spent(6, "rsv_2"))
+    path = spend_file(tmp_path, "spend-1.log", spent(5), spent(6, "rsv_2"))
     start = Start(tmp_path)
     start.may_save = False
     with pytest.raises(OSError, match="its entries cannot be saved as records") as caught:
@@ -201,7 +190,7 @@ def test_an_entry_of_a_guard_of_a_chunk_waits_for_the_log_of_that_chunk(
 ) -> None:
     record = spent(5)
     event = evolve(record, mode="event", event_fallback_body={**record.body, "metadata": {RECOVERED_ID: "chunk"}})
-    path = left_by_a_process(tmp_path, event if is_event else record)
+    path = spend_file(tmp_path, "spend-1.log", event if is_event else record)
     if has_log:
         (tmp_path / log_name("chunk")).write_bytes(b"of a live process")
     start = Start(tmp_path)

@@ -12,13 +12,16 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._core.pool.sums import Totals
+from cycles._core.settlement.lifecycle import RECOVERED_ID
 from cycles._core.settlement.record import Record, decode, encode, file_name
+from cycles._journal.files.locked_file import is_supported
 from cycles._journal.operators.inspect_store import StoreView, files_of, is_url, move_files_into, move_store_into
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put, settled_by_hand
-from tests.journal.kit import a_record
+from tests.journal.kit import a_record, spend_file, write_log
 
 DAY_MS = 86_400_000
 OWNER = "0123456789abcdef"
@@ -251,6 +254,39 @@ def test_a_store_that_does_not_respond_changes_no_file(tmp_path: Path, store: No
     with pytest.raises(cycles.StoreError):
         move_files_into(target, tmp_path)
     assert (opened, store.closed) == (["moved"], 1)
+
+
+def test_a_record_that_a_client_settles_during_the_move_is_not_moved(
+    tmp_path: Path, store: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder_in(tmp_path) / file_name("rsv_1")).write_bytes(RAW)
+
+    def read_bytes(path: Path) -> bytes:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert moved(tmp_path, store) == (0, 1)
+    assert store.bind(OWNER).list() == []
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+def test_the_sum_of_a_chunk_moves_without_what_the_events_of_its_guards_have(tmp_path: Path, store: Noted) -> None:
+    folder = folder_in(tmp_path)
+    event = {
+        "idempotency_key": "key-2",
+        "subject": {"tenant": "acme"},
+        "action": {"kind": "a", "name": "b"},
+        "actual": {"unit": "TOKENS", "amount": 5},
+        "metadata": {RECOVERED_ID: "rsv_1"},
+    }
+    write_log(folder, Totals(7, calls=1, ahead=6))
+    spend_file(folder, "spend-1.log", a_record("rsv_2", mode="event", commit_body=None, event_fallback_body=event))
+    assert moved(tmp_path, store) == (2, 0)
+    amounts = {
+        (record := decode(each.record)).reservation_id: record.actual.amount for each in store.bind(OWNER).list()
+    }
+    assert amounts == {"rsv_1": 8, "rsv_2": 5}
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_a_store_moves_into_a_store_or_into_files(tmp_path: Path, store: Noted, view: StoreView) -> None:
