@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 import cycles
+from cycles._core.messages.outcome import Ambiguous, RejectedResponse, Unreachable
+from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
 from tests.client.conftest import ACTION, World
 from tests.support.waiting import PATIENCE_S
 
@@ -258,3 +260,66 @@ def test_threads_that_need_a_key_at_the_same_time_share_one_call(
         client.decide(cycles.tokens(1), action=ACTION)
         second.join(PATIENCE_S)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True], ids=["function", "coroutine"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_key_is_fetched_again_only_if_it_is_the_one_that_was_rejected(
+    is_coroutine: bool, is_async: bool
+) -> None:
+    keys = Keys("old", "new", "newer")
+    source = KeySource(keys.coroutine if is_coroutine else keys.function)
+    get = source.aget if is_async else source.get
+    assert [await get(), await get()] == ["old", "old"]
+    assert await get("earlier") == "old"
+    assert await get("old") == "new"
+    assert await get("old") == "new"  # another request that was rejected with the same key
+    assert keys.calls == 2
+    assert await get("new") == "newer"
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True], ids=["function", "coroutine"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("bad", "name"),
+    [
+        (OSError("secret"), "OSError"),
+        (None, "ValueError"),
+        ("", "ConfigurationError"),
+        (5, "ConfigurationError"),
+        ("a\nb", "ConfigurationError"),
+    ],
+)
+async def test_what_is_no_key_is_named_by_its_error_only(
+    is_coroutine: bool, is_async: bool, bad: Any, name: str
+) -> None:
+    keys = Keys(bad)
+    source = KeySource(keys.coroutine if is_coroutine else keys.function)
+    with pytest.raises(KeyUnavailableError) as raised:
+        await (source.aget if is_async else source.get)()
+    assert str(raised.value) == f"api_key: the callable returned no key ({name}); nothing was sent"
+    outcome = no_key(raised.value, "trace")
+    assert (outcome.message, outcome.sent, outcome.queued, outcome.trace_id) == (
+        str(raised.value),
+        False,
+        True,
+        "trace",
+    )
+    assert type(outcome.cause).__name__ == name
+    assert no_key(KeyUnavailableError("x"), None).message == "x"
+    assert isinstance(no_key(KeyUnavailableError("x"), None).cause, KeyUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_rejected"),
+    [
+        (RejectedResponse(401, "UNAUTHORIZED", "no"), True),
+        (RejectedResponse(401, None, "no"), True),
+        (RejectedResponse(401, "UNAUTHORIZED", "INTERNAL_ERROR"), False),  # the store of the server is down
+        (RejectedResponse(403, "FORBIDDEN", "no"), False),
+        (Ambiguous(401, "no"), False),
+        (Unreachable("no"), False),
+    ],
+)
+def test_only_a_401_about_the_key_rejects_it(outcome: Any, is_rejected: bool) -> None:
+    assert is_rejected_key(outcome) is is_rejected

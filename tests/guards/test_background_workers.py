@@ -416,6 +416,38 @@ def test_records_of_a_store_are_claimed_only_as_few_wait() -> None:
     assert (claimed[4:], len(jobs)) == ([], 2)
 
 
+@pytest.mark.parametrize(("random", "delay_s"), [(0.0, 8.0), (0.5, 9.5), (1.0, 11.0)])
+def test_the_ticks_of_clients_come_at_different_times_in_a_third_of_the_claim(
+    monkeypatch: pytest.MonkeyPatch, random: float, delay_s: float
+) -> None:
+    monkeypatch.setattr("cycles._drivers.work.claims.jitter", lambda: random)
+    timers: list[tuple[float, Any]] = []
+    cancelled: list[int] = []
+
+    def later(delay_s: float, job: Any) -> Any:
+        timers.append((delay_s, job))
+        return SimpleNamespace(cancel=lambda: cancelled.append(len(timers)))
+
+    shared = SimpleNamespace(claim_ms=30_000, has_more=False, tick=lambda most: [])
+    timer = ClaimTimer(cast(Any, SimpleNamespace(later=later)), cast(Any, SimpleNamespace(shared=shared)), list.clear)
+    timer.start()
+    timers[0][1]()
+    assert [delay for delay, _ in timers] == pytest.approx([delay_s] * 2)
+    assert cancelled == []
+    timer.stop()
+    assert cancelled == [2]
+    timers[1][1]()
+    assert len(timers) == 2
+
+
+def test_a_client_without_a_shared_store_claims_nothing() -> None:
+    timer = ClaimTimer(cast(Any, SimpleNamespace()), cast(Any, SimpleNamespace(shared=None)), list.clear)
+    timer.start()
+    timer.note_waiting(3)
+    timer.stop()
+    assert timer.waiting == 3
+
+
 def test_what_an_interrupted_flush_was_sending_is_sent_in_the_background(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
