@@ -131,7 +131,7 @@ class Base:
         request.is_prepared = True
 
     def _process_response(self, *, response: Any, stream: bool) -> Any:
-        return response if stream else response.json()
+        return response.json() if "json" in response.headers["content-type"] else response
 
     def _build(self, options: Any, stream: bool) -> Any:
         content = {**(options.json_data or {}), **(options.extra_json or {})}
@@ -194,7 +194,7 @@ class AsyncOpenAI(Base):
         pass
 
     async def _process_response(self, *, response: Any, stream: bool) -> Any:
-        return response if stream else response.json()
+        return response.json() if "json" in response.headers["content-type"] else response
 
     async def request(self, cast_to: Any, options: Any, *, stream: bool = False) -> Any:
         failure: Exception = StatusError(0)
@@ -293,6 +293,24 @@ def test_a_stream_is_charged_when_it_is_read_and_its_usage_is_hidden(world: Worl
     assert world.commits == [(EXACT, {})]
     [body] = world.upstream.bodies
     assert body == {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_a_stream_that_the_body_asks_for_is_charged_too(world: World) -> None:
+    response = world.send({**BODY, "stream": True})
+    read = asyncio.run(_read(response)) if world.is_async else b"".join(response.iter_bytes())
+    assert (b"one" in read, b"prompt_tokens" in read) == (True, False)
+    assert world.commits == [(EXACT, {})]
+
+
+async def _read(response: httpx.Response) -> bytes:
+    return b"".join([piece async for piece in response.aiter_bytes()])
+
+
+@pytest.mark.parametrize("value", ["g1", None])
+def test_a_guardrail_in_the_headers_is_counted(world: World, value: str | None) -> None:
+    world.send(headers={"X-Amzn-Bedrock-GuardrailIdentifier": value, "X-Other": "g1"})
+    unpriced = ["guardrail_units", "guardrail_information_units"]
+    assert world.commits == [(EXACT, {} if value is None else {**ESTIMATED, "unpriced": unpriced})]
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])

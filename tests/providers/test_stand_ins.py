@@ -30,11 +30,11 @@ class Upstream:
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
-        self.response: httpx.Response | Exception | None = None
+        self.response: httpx.Response | BaseException | None = None
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        if isinstance(self.response, Exception):
+        if isinstance(self.response, BaseException):
             raise self.response
         if self.response is not None:
             return self.response
@@ -140,6 +140,62 @@ def test_the_same_for_coroutines(world: World) -> None:
 
     asyncio.run(run())
     assert world.commits == [(EXACT, {})] * 2
+
+
+def test_what_a_request_has_beside_its_body_stays_when_its_limit_is_lowered(world: World) -> None:
+    client = world.llm(max_output_tokens=60).sdk_configuration.client
+    request = client.build_request(
+        "POST", URL, json=BODY, headers=[("x-a", "1"), ("x-a", "2")], extensions={"trace": 5}
+    )
+    client.send(request)
+    [sent] = world.upstream.requests
+    assert (sent.headers.get_list("x-a"), sent.extensions["trace"]) == (["1", "2"], 5)
+    assert (sent.method, str(sent.url)) == ("POST", URL)
+    assert sent.headers.get_list("content-length") == [str(len(sent.content))]
+    assert json.loads(request.content) == BODY
+
+
+def test_a_chunked_body_gets_a_length(world: World) -> None:
+    client = world.llm(max_output_tokens=60).sdk_configuration.client
+    request = client.build_request("POST", URL, json=BODY, headers={"Transfer-Encoding": "chunked"})
+    client.send(request)
+    headers = world.upstream.requests[0].headers
+    assert ("transfer-encoding" in headers, "content-length" in headers) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"no json", b"[1]", b"", iter([b"{}"])])
+def test_a_body_that_names_no_model_is_not_sent(world: World, content: Any) -> None:
+    client = world.llm().sdk_configuration.client
+    with pytest.raises(cycles.UnknownModelError, match="a request to /v1/chat/completions names no model"):
+        client.send(client.build_request("POST", URL, content=content))
+    assert (world.upstream.requests, world.reserved) == ([], [])
+
+
+@pytest.mark.parametrize("stream", [1, "true", False, None])
+def test_a_response_that_is_no_stream_is_charged_before_it_is_returned(world: World, stream: Any) -> None:
+    reply = _mistral.body("/v1/chat/completions", BODY, Reply(usage=USED))
+    world.upstream.response = httpx.Response(200, json=reply)
+    world.llm().send({**BODY, "stream": stream})
+    assert world.commits == [(EXACT, {})]
+
+
+def test_an_interruption_while_a_request_is_sent_charges_its_bound(world: World) -> None:
+    world.upstream.response = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        world.llm().send()
+    assert world.commits == [(world.reserved[0], {"outcome": "error", "attempts": 1, **ESTIMATED})]
+
+
+def test_an_unmetered_request_is_settled_at_its_estimate(world: World) -> None:
+    world.upstream.response = httpx.Response(200, json={})
+    world.llm(unmetered="estimate", estimate=cycles.usd("0.5")).send(url="https://api.mistral.ai/v1/ocr")
+    assert world.commits == [(cycles.usd("0.5").amount, ESTIMATED)]
+
+
+def test_the_caps_of_the_reservation_are_sent(world: World) -> None:
+    world.server.ledger.set_budget("tenant:acme", cycles.usd(1), caps={"max_tokens": 33})
+    world.llm().send()
+    assert world.upstream.sent == {**BODY, "max_tokens": 33}
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
@@ -282,3 +338,121 @@ def test_an_unknown_host_of_a_framework_is_billed_by_its_maker(world: World) -> 
         call.finish(ValueError("failed"))
     metadata = [request.json.get("metadata") for request in world.server.requests.of("reserve")]
     assert metadata == [{"provider": "openai"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "complete", "amount", "metadata"),
+    [
+        (USED, True, EXACT, {}),
+        (USED, False, EXACT, {}),
+        ({}, True, None, ESTIMATED),
+        ({"tokens_output": 100}, True, None, ESTIMATED),
+    ],
+)
+def test_what_a_framework_reports_of_a_whole_response(
+    world: World, counts: dict[str, int], complete: bool, amount: int | None, metadata: dict[str, str]
+) -> None:
+    call = reported(world).call(BODY, stream=False, url="")
+    call.begin()
+    call.report(["abcdef"], counts, "m", {}, complete=complete)
+    call.finish()
+    prompt = BOOK.count_input("m", call.request.body) * 100
+    expected = prompt + counts.get("tokens_output", 2) * 1000 if amount is None else amount
+    assert world.commits == [(expected, metadata)]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_stream_of_a_framework_is_exact_if_its_counts_are_complete(world: World, complete: bool) -> None:
+    call = reported(world).call(BODY, stream=True, url="")
+    call.begin()
+    call.report(["abc"], {"tokens_input": 1000, "tokens_output": 1}, "m", {}, complete=False)
+    call.report(["abcdefabcdef"], {"tokens_input": 1000, "tokens_output": 2}, "m", {}, complete=complete)
+    call.finish(ValueError("broke"))
+    outcome = {"outcome": "error"}
+    made = (100_000 + 2 * 1000, outcome) if complete else (100_000 + 5 * 1000, {**outcome, **ESTIMATED})
+    assert world.commits == [made]
+
+
+def test_the_model_and_the_context_of_a_report_select_its_price(world: World) -> None:
+    call = reported(world).call(BODY, stream=False, url="")
+    call.begin()
+    call.report([], USED, "dear", {"service_tier": "flex"}, complete=True)
+    call.finish()
+    [(amount, metadata)] = world.commits
+    assert (amount, metadata["response_model"], metadata["service_tier"]) == (100 * EXACT, "dear", "flex")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_limit_that_is_lowered_is_returned(world: World, is_async: bool) -> None:
+    call = reported(world, max_output_tokens=60).call(BODY, stream=False, url="")
+
+    async def run() -> Any:
+        limits = await call.abegin()
+        call.report(["hi"], USED, "m", {}, complete=True)
+        await call.afinish()
+        return limits
+
+    if is_async:
+        limits = asyncio.run(run())
+    else:
+        limits = call.begin()
+        call.report(["hi"], USED, "m", {}, complete=True)
+        call.finish()
+    assert (limits, world.commits) == ({"max_tokens": 60}, [(EXACT, {})])
+
+
+def test_a_call_that_reports_nothing_costs_its_bound_and_one_that_failed_nothing(world: World) -> None:
+    first, second = (reported(world).call(BODY, stream=False, url="") for _ in range(2))
+    first.begin()
+    first.finish()
+    assert world.commits == [(world.reserved[0], ESTIMATED)]
+    second.begin()
+    second.finish(ValueError("failed"))
+    assert (len(world.commits), world.releases) == (1, ["provider_call_failed:ValueError"])
+
+
+def test_what_requests_inside_of_a_call_cost_replaces_its_report(world: World) -> None:
+    llm, call = world.llm(), reported(world).call(BODY, stream=False, url="")
+    call.begin()
+    with call.inside():
+        llm.send()
+    call.finish(ValueError("after it"))
+    assert world.commits == [(EXACT, {})]
+    assert call.usage.tokens_input == 1000
+
+
+def test_a_model_of_another_guard_inside_of_a_call_is_a_call_that_it_pays(world: World) -> None:
+    outer, inner = reported(world), reported(world)
+    call = outer.call(BODY, stream=False, url="")
+    call.begin()
+    with call.inside():
+        nested = inner.call(BODY, stream=False, url="")
+        nested.begin()
+        nested.report(["hi"], USED, "m", {}, complete=True)
+        nested.finish()
+    call.finish()
+    assert (len(world.reserved), world.commits) == (1, [(EXACT, {})])
+
+
+def test_a_model_on_a_free_host_and_behind_the_proxy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = reported(world, free_hosts=["localhost"]).call(BODY, stream=False, url="http://localhost:1")
+    assert call.reserved == cycles.usd(0)
+    monkeypatch.setenv("CYCLES_PROXY_URL", "http://localhost:1")
+    assert reported(world).call(BODY, stream=False, url="http://localhost:1") is None
+    assert reported(world).call(BODY, stream=False, url="http://localhost:2") is not None
+
+
+def test_the_bound_of_a_request_is_that_of_its_kind(world: World) -> None:
+    model = reported(world)
+    text = model.bound(BODY, embeds=False)
+    assert text == model.call(BODY, stream=False, url="").reserved
+    assert model.bound({"model": "m", "input": "hi"}, embeds=True).amount < 10_000 < 500_000 < text.amount
+
+
+def test_a_framework_gets_the_error_of_a_reservation_that_fails(world: World) -> None:
+    errors: list[BaseException] = []
+    options = {"client": world.client, "prices": BOOK, "min_output_tokens": None, "wait": 0}
+    model: Any = providers.reported_model("openai", options, errors.append)
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        model.call({**BODY, "max_tokens": 10**6}, stream=False, url="").begin()
+    assert errors == [raised.value]
