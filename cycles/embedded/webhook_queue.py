@@ -123,9 +123,7 @@ class DeliveryQueue:
                 if self._closed:
                     return
                 due = [each.due_ms for each in self._deliveries if each.due_ms is not None]
-                wait_s = (min(due) - self._clock.now_ms()) / 1000 if due else None
-                if wait_s is None or wait_s > 0:
-                    self._changed.wait(wait_s)
+                self._changed.wait((min(due) - self._clock.now_ms()) / 1000 if due else None)
 
     def close(self) -> None:
         """Stop delivering. What was not delivered is not delivered later."""

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles.embedded import webhook_queue
+from cycles.embedded.clock import SystemClock
 from cycles.embedded.webhook_delivery import Attempt, Delivery, Event, headers_of, shown_attempt
 from cycles.embedded.webhook_events import timestamp
 from cycles.embedded.webhook_queue import DeliveryQueue
 from cycles.embedded.webhook_subscriptions import RetryPolicy, Subscription
+from tests.support.waiting import PATIENCE_S, until
 
 MEMBERS = {"event_id": "evt_1", "event_type": "budget.funded"}
 EVENT = Event(MEMBERS, 5, "01", b"{}")
@@ -22,8 +25,9 @@ OK, FAILED = Attempt(200, 3, None), Attempt(500, 4, None)
 class Place:
     """A queue over one subscription, with a receiver of the test."""
 
-    def __init__(self, *attempts: Attempt, **members: Any) -> None:
-        self.clock = cycles.ManualClock()
+    def __init__(self, *attempts: Attempt, clock: Any = None, **members: Any) -> None:
+        self.clock = clock or cycles.ManualClock()
+        self.is_closed = False
         self.subscription: Subscription | None = Subscription(
             subscription_id="s", url="https://h/x", event_types=["budget.funded"], **members
         )
@@ -40,7 +44,8 @@ class Place:
         self.during()
         return self._attempts.pop(0)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.is_closed = True
 
     def add(self) -> Delivery:
         assert self.subscription is not None
@@ -71,7 +76,18 @@ def test_an_event_that_is_accepted() -> None:
     assert (shown["status"], shown["attempts"], shown["response_status"]) == ("SUCCESS", 1, 200)
     assert (shown["attempted_at"], shown["completed_at"], "next_retry_at" in shown) == (now, now, False)
     assert place.counts == ("ACTIVE", 0, now, None)
+    assert place.subscription is not None
+    assert place.subscription.last_triggered_at == now
     assert place.queue.deliveries("other") == []
+
+
+def test_the_trace_of_a_delivery_is_that_of_its_event_or_a_new_one() -> None:
+    place = Place(OK, FAILED)
+    first, second = place.add(), place.add()
+    assert (len(first.trace_id), len(second.trace_id), first.trace_id == second.trace_id) == (32, 32, False)
+    assert place.subscription is not None
+    place.queue.add(place.subscription, Event({**MEMBERS, "trace_id": "t"}, 5, "01", b"{}"))
+    assert [each.trace_id for each in place.queue.deliveries("s")] == ["t", second.trace_id, first.trace_id]
 
 
 def test_a_failed_event_is_tried_again_after_growing_delays() -> None:
@@ -126,6 +142,39 @@ def test_a_subscription_that_is_deleted_gets_no_more_events() -> None:
     place.during = delete
     assert place.queue.deliver() == 1
     assert (first.status, second.status, second.attempts) == ("SUCCESS", "FAILED", 0)
+
+
+class Counted(SystemClock):
+    """The machine's clock. It counts how often it is read."""
+
+    reads = 0
+
+    def now_ms(self) -> int:
+        self.reads += 1
+        return super().now_ms()
+
+
+def test_the_thread_of_a_queue_sleeps_until_an_attempt_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_queue, "_LONGEST_JOIN_S", PATIENCE_S)
+    before = set(threading.enumerate())
+    clock = Counted()
+    policy = RetryPolicy(initial_delay_ms=100)
+    place = Place(OK, OK, FAILED, OK, retry_policy=policy, clock=clock)
+    for _ in range(2):
+        place.add()
+        until(lambda: place.counts[2] is not None and place.queue.deliveries("s")[0].attempts == 1)
+    (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "cycles-embedded-webhooks")
+    assert thread.daemon
+    reads = clock.reads
+    retried = place.add()
+    until(lambda: retried.status == "SUCCESS")
+    assert retried.attempts == 2
+    assert clock.reads - reads < 100
+    place.queue.close()
+    assert not thread.is_alive()
+    assert place.is_closed
+    place.add()
+    assert "cycles-embedded-webhooks" not in {each.name for each in set(threading.enumerate()) - before}
 
 
 def test_a_closed_queue_sends_nothing() -> None:
