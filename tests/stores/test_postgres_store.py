@@ -103,6 +103,12 @@ def test_a_wrong_connection_string_is_named_without_it() -> None:
     assert "bad" not in f"{caught.value.__context__} {caught.value.__cause__}"
 
 
+def test_a_missing_package_leaves_it_to_the_connection_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg.conninfo", None)
+    PostgresStore("host=db")
+    assert Link.made[0].conninfo == "host=db"
+
+
 def test_a_store_shows_its_partition_reports_nothing_and_closes_its_connection() -> None:
     store, link = store_of()
     assert (repr(store), store.problems()) == ("<PostgresStore p>", [])

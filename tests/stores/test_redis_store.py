@@ -289,13 +289,13 @@ def test_the_settings_of_a_url_make_a_client_without_retries(package: Made) -> N
         "retry": ("no backoff", 0),
         "decode_responses": False,
     }
-    bound = store.bind("tenant", durability="process", timeout_s=0.4)
-    assert package[1][1]["socket_timeout"] == 0.2
+    bound = store.bind("tenant", durability="process", timeout_s=1.0)
+    assert package[1][1]["socket_timeout"] == 0.5
     assert repr(bound) == "<RedisStore tenant>"
     node = package[1][2]
     node.results = [[[b"1"], 2]]
     bound.put([ITEM])
-    assert ("WAIT", 2, 180) in node.told, "less than the timeout of the socket"
+    assert ("WAIT", 2, 450) in node.told, "less than the timeout of the socket"
     bound.close()
     assert node.told[-2:] == ["close", "disconnect"]
 
@@ -403,10 +403,11 @@ class OldNode(Node):
 
     def exists(self, *keys: str) -> int:
         assert keys == tuple(f"cycles:j1:{{p}}:{part}" for part in OLD_PARTS)
+        self.told.append(("exists", len(keys)))
         return 1
 
     def time(self) -> tuple[str, str]:
-        return "1700000000", "250999"
+        return "1700000000", "999001"
 
     def zrange(self, key: str, first: int, last: int, *, withscores: bool) -> list[tuple[bytes, float]]:
         assert key.endswith(":due")
@@ -422,6 +423,7 @@ class OldNode(Node):
             del self.due[each]
 
     def hdel(self, key: str, *names: Any) -> None:
+        self.told.append(("hdel", len(names)))
         for each in names:
             self.hash_of(key).pop(each if isinstance(each, str) else each.decode(), None)
 
@@ -445,16 +447,20 @@ class OldNode(Node):
 def test_the_records_of_an_earlier_version_are_moved_before_the_first_operation(pairs: bool) -> None:
     node = OldNode(pairs=pairs)
     names = [f"k{number:03}" for number in range(501)]
-    node.due = dict.fromkeys(names, 1_700_000_000_250.0) | {"k001": 1_700_000_005_250.0, "k002": 1.0}
+    node.due = dict.fromkeys(names, 1_700_000_000_999.0) | {"k001": 1_700_000_005_999.0, "k002": 1.0}
     node.hashes["records"] = {name: b"r" for name in names if name != "k003"}
     raw = encode(a_record()).decode()
     node.hashes["quarantine"] = {"q": json.dumps({"record": "\udcff", "reason": "poison"}).encode()}
     node.hashes["rejected"] = {
         "r": json.dumps({"record": raw, "reason": "no budget"}).encode(),
-        "s": json.dumps({"record": raw, "reason": "no budget", "settled_at_ms": 1_700_000_000_250 - DAY_MS}).encode(),
+        "s": json.dumps({"record": raw, "reason": "no budget", "settled_at_ms": 1_700_000_000_999 - DAY_MS}).encode(),
         "t": json.dumps({"record": raw, "reason": "no budget", "settled_at_ms": 1}).encode(),
     }
-    assert store_of(node).list() == []
+    store = store_of(node)
+    assert store.list() == []
+    steps = [told[0] for told in node.told]
+    # Records are put before they are removed: a client that dies in between leaves them in both places.
+    assert steps == ["exists", *["put", "zrem", "hdel"] * 2, *["put", "hdel"] * 2, "delete", "list"]
     puts = [told[2] for told in node.told if told[0] == "put"]
     items = [tuple(put[at : at + 6]) for put in puts for at in range(0, len(put), 6)]
     assert [len(put) // 6 for put in puts] == [499, 1, 1, 3]
@@ -470,5 +476,7 @@ def test_the_records_of_an_earlier_version_are_moved_before_the_first_operation(
     assert decode(bodies["r"]).rejected == decode(bodies["s"]).rejected == "no budget"
     assert (decode(bodies["r"]).settled, decode(bodies["s"]).settled) == (None, 5)
     assert [told for told in node.told if told[0] == "zrem"] == [("zrem", 500), ("zrem", 1)]
-    assert node.told[-2] == ("delete", tuple(f"cycles:j1:{{p}}:{part}" for part in OLD_PARTS))
+    assert store.list() == []
+    assert [told[0] for told in node.told][len(steps) :] == ["list"]
+    assert node.told[-3] == ("delete", tuple(f"cycles:j1:{{p}}:{part}" for part in OLD_PARTS))
     assert node.hashes == {"records": {}, "quarantine": {}, "rejected": {}}
