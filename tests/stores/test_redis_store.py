@@ -480,3 +480,12 @@ def test_the_records_of_an_earlier_version_are_moved_before_the_first_operation(
     assert [told[0] for told in node.told][len(steps) :] == ["list"]
     assert node.told[-3] == ("delete", tuple(f"cycles:j1:{{p}}:{part}" for part in OLD_PARTS))
     assert node.hashes == {"records": {}, "quarantine": {}, "rejected": {}}
+
+
+def test_moved_records_have_the_copies_that_are_wanted() -> None:
+    node = OldNode(pairs=True)
+    node.due, node.hashes["records"] = {"k1": 1.0}, {"k1": b"r"}
+    node.results = [[[b"1"], 0]]
+    with pytest.raises(StoreError, match="too few copies of a record: WAIT"):
+        store_of(node, replicas=1).list()
+    assert node.due == {"k1": 1.0}, "it is moved again later"
