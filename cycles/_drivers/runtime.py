@@ -203,7 +203,9 @@ class Runtime:
         from cycles._drivers.pools import Pools
 
         checkpoint_ms, write_ahead = self._config.journal_checkpoint_ms, self.ahead.spent
-        return Pools(self.scheduler, self.blocking, self.records, self._reporter, checkpoint_ms, write_ahead)
+        own = Pools(self.scheduler, self.blocking, self.records, self._reporter, checkpoint_ms, write_ahead)
+        pools: Pools = self.__dict__.setdefault("pools", own)  # a signal handler may have made them in the meantime
+        return pools
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:
