@@ -70,12 +70,12 @@ class Book(NamedTuple):
     """What a pool counts beside the sums of its chunks, as one value.
 
     Attributes:
-        chunks: Those that hold something, or have live guards.
+        chunks: Those that hold something, or have live guards, in the order in which they were opened.
         direct: Guards that were reserved without the pool, and were live when they were last looked at.
         spent: By all others: ended chunks, ended guards, and amounts that no chunk had space for.
     """
 
-    chunks: frozenset[PoolChunk] = frozenset()
+    chunks: tuple[PoolChunk, ...] = ()
     direct: tuple[GuardState, ...] = ()
     spent: int = 0
 
@@ -419,7 +419,7 @@ class PoolState:
     def add_chunk(self, chunk: PoolChunk) -> None:
         """Count a new chunk."""
         self.opened += 1
-        self.book = self.book._replace(chunks=self.book.chunks | {chunk})
+        self.book = self.book._replace(chunks=(*self.book.chunks, chunk))
 
     def end_chunk(self, chunk: PoolChunk) -> None:
         """Stop holding a chunk whose outcome is known, or that this process settles no longer."""
@@ -443,7 +443,8 @@ class PoolState:
         """Keep only the amount of a chunk that holds nothing and has no live guard."""
         while chunk in self.book.chunks and not chunk.is_held and not chunk.sums.guards:
             book = self.book
-            after = Book(book.chunks - {chunk}, book.direct, book.spent + chunk.spent)
+            others = tuple(each for each in book.chunks if each is not chunk)
+            after = Book(others, book.direct, book.spent + chunk.spent)
             if self.book is book:
                 self.book = after
 
