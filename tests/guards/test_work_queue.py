@@ -861,6 +861,18 @@ def test_no_more_tasks_than_workers_are_started(machine: Machine, loop: Loop) ->
     assert (len(loop.tasks), loop.looks) == (WORKERS, [])
 
 
+def test_a_task_looks_for_help_again_once_one_of_many_has_ended(machine: Machine, loop: Loop) -> None:
+    for number in range(10):
+        loop.workers.hand_over(settle(str(number)))
+    while loop.looks:
+        machine.now_s += 1.0
+        loop.looks.pop()[1]()
+    assert len(loop.tasks) == WORKERS
+    loop.tasks[0].end()  # cancelled
+    loop.tasks[1].run()
+    assert len(loop.looks) == 1
+
+
 def test_threads_do_what_a_cancelled_task_has_left(machine: Machine, loop: Loop) -> None:
     loop.workers.hand_over(settle("a"))
     loop.tasks[0].end()  # cancelled before its first step
