@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cycles._core.amounts import INT64_MAX
 from cycles._core.pool.allotment import CHUNK_TRANSITIONS, Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader, decode_header, recovered_record
-from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Totals, decode, encode
+from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Sums, Totals, decode, encode
 from cycles._core.settlement.record import RecordError
 from cycles._core.subjects import Action, Subject
 from tests.support.short import fewer
@@ -31,6 +31,26 @@ def ended(chunk: Chunk, estimate: int, amount: int) -> None:
     chunk.sums = chunk.sums.ended(
         estimate, 0, amount, None, 3, End(None, None, "n", (1, amount), None, 1), failed=False
     )
+
+
+class Metrics:
+    tokens_input = 7
+    tokens_output = 9
+
+
+def test_the_sums_after_each_step_of_a_chunk() -> None:
+    end = End(None, None, "a", (1, 30), "model", 5)
+    opened = Sums(100)
+    admitted = opened.admitted(40)
+    assert admitted == Sums(60, 40, 1, Totals(), None)
+    assert admitted.released(40) == Sums(100, 0, 0, Totals(), None)
+    ahead = admitted._replace(totals=Totals(ahead=5, changes=1))
+    assert ahead.released(40, 5) == Sums(100, 0, 0, Totals(ahead=0, changes=2), None)
+    assert ahead.released(40, 5, is_sealed=True) == Sums(60, 0, 0, Totals(ahead=5, changes=1), None)
+    used = ahead.ended(40, 5, 30, Metrics(), 11, end, failed=True)
+    assert used == Sums(70, 0, 0, Totals(30, 7, 9, 11, 1, 1, 0, 2), end)
+    unused = admitted.ended(40, 0, 55, None, 11, end, failed=False)
+    assert unused == Sums(45, 0, 0, Totals(55, 0, 0, 11, 1, 0, 0, 1), end)
 
 
 class Guard:

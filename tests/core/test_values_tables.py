@@ -12,7 +12,7 @@ import cycles
 from cycles import _errors as errors
 from cycles._core.lease import fallback
 from cycles._core.messages.error_hints import HINT_OF, hint_for
-from cycles._core.messages.outcome import RejectedResponse
+from cycles._core.messages.outcome import RejectedResponse, parse_retry_after
 from cycles._core.messages.paging import Cursors
 from cycles._core.messages.used_fraction import Used, levels_of, used_of
 from cycles._core.values.action_kinds import PolicyKeys, window_end, window_key
@@ -266,3 +266,22 @@ def test_what_a_caller_can_do(
 def test_the_units_that_a_budget_has(units: Any, hint: str | None) -> None:
     response = RejectedResponse(400, "UNIT_MISMATCH", "m", details={"expected_units": units})
     assert hint_for(errors.UnitMismatchError, response, spending=True) == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0),
+        (" 3 ", 3_000),
+        ("9" * 12, 999_999_999_999_000),
+        ("9" * 13, None),
+        ("-3", None),
+        ("3.5", None),
+        ("\u0663", None),  # a digit of another script
+        ("Tue, 01 Dec 2026 00:00:00 GMT", None),
+    ],
+)
+def test_a_pause_of_a_response(text: str | None, milliseconds: int | None) -> None:
+    assert parse_retry_after(text) == milliseconds
