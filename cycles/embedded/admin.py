@@ -66,7 +66,7 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
 class AdminRoutes:
     """Handles the requests of admin operations; `serves` says which ones those are."""
 
-    def __init__(self, access: AdminAccess, webhooks: Webhooks, *, is_next: bool = False) -> None:
+    def __init__(self, access: AdminAccess, webhooks: Webhooks, *, is_next: bool) -> None:
         self._access = access
         self._webhooks = webhooks
         self._ledger = access.ledger

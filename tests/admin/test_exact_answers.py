@@ -1145,8 +1145,8 @@ def test_a_wrong_filter_is_named(site: Site, path: str, message: str) -> None:
 
 def test_budgets_are_listed_by_their_used_share_then_by_scope_and_unit(site: Site) -> None:
     ledger = site.server.ledger
-    for name, members in (("a", {"spent": 5}), ("b", {"spent": 2, "reserved": 3}), ("c", {"spent": 9}), ("d", {})):
-        ledger.set_budget(f"{BOT}-{name}", cycles.tokens(10), **members)
+    for name, spent, reserved in (("a", 5, 0), ("b", 2, 3), ("c", 9, 0), ("d", 0, 0)):
+        ledger.set_budget(f"{BOT}-{name}", cycles.tokens(10), spent=spent, reserved=reserved)
     ledger.set_budget(f"{BOT}-e", cycles.tokens(0), spent=3)
 
     def listed(query: str) -> str:

@@ -239,7 +239,7 @@ def test_no_byte_of_the_dashboard_has_an_api_key_or_the_token(
     content = b"".join(http.get(f"/dashboard/{path.lstrip('/')}").content for path in paths)
     assert server._dashboard is not None
     server._dashboard.feed.publish()
-    content += b"".join(server._dashboard.feed.since(found["last_event_id"]))
+    content += b"".join(server._dashboard.feed.after(found["last_event_id"])[0])
     assert [secret for secret in (*keys, token_of(server)) if secret.encode() in content] == []
     assert content.count(REDACTED.encode()) >= 6
 

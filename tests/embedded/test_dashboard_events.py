@@ -51,9 +51,8 @@ class Page:
         """Return the events that are new after a pause."""
         self.now_s += seconds
         self.feed.publish()
-        events = parsed(b"".join(self.feed.since(self.position)).decode())
-        self.position = self.feed.last_event_id
-        return events
+        events, self.position = self.feed.after(self.position)
+        return parsed(b"".join(events).decode())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 import cycles
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.clock import ManualClock
+from cycles.embedded.dashboard.event_log import EventLog
 from cycles.embedded.dashboard.feed import Feed
 from cycles.embedded.dashboard.history import Charge, History
 from cycles.embedded.evidence import EvidenceSigner
@@ -135,6 +137,17 @@ def test_a_dashboard_that_is_opened_and_the_close(server: EmbeddedServer, watch:
     Feed(server.ledger, server.faults, ManualClock(), lambda body: b"")
     server.close()
     assert watch.used > {"budgets", "close", "observers"}
+    assert not watch.without
+
+
+def test_the_events_of_the_dashboard(server: EmbeddedServer, watch: Watch) -> None:
+    feed = Feed(server.ledger, server.faults, ManualClock(), lambda body: b"")
+    watch.of(EventLog, lambda: attrgetter("_publishing")(feed), "_kept", "last_id")
+    begun = feed.last_event_id
+    server.ledger.fund(A, TEN)
+    feed.publish()
+    assert feed.after(begun)[1] == begun + 1
+    assert watch.used == {"_kept", "last_id"}
     assert not watch.without
 
 

@@ -58,11 +58,11 @@ class DashboardApp:
         last_s = float("-inf")  # the first comment is sent immediately, so that the page knows that it is connected
         while not self._is_closed and not feed.is_closed and not disconnected.done():
             pause_s = feed.publish()
-            events = feed.since(position)
+            events, position = feed.after(position)
             if not events and clock.time() - last_s >= ALIVE_S:
                 events = [b": at_ms=%d\n\n" % feed.now_ms()]
             if events:
-                position, last_s = feed.last_event_id, clock.time()
+                last_s = clock.time()
                 await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
             await asyncio.wait([disconnected], timeout=pause_s)
 

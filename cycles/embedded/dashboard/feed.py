@@ -174,9 +174,10 @@ class Feed:
         """Return the id of the last event."""
         return self._log.last_id
 
-    def since(self, event_id: int) -> list[bytes]:
-        """Return the events after `event_id`: a `reset` if they are not kept any more or the id is unknown."""
-        return self._log.since(event_id)
+    def after(self, event_id: int) -> tuple[list[bytes], int]:
+        """Return the events after `event_id`, or a `reset` (see `EventLog.since`), and the id of the last event."""
+        with self._publishing:  # streams of another listener have another thread
+            return self._log.since(event_id), self._log.last_id
 
     def now_ms(self) -> int:
         """Return the time of the server's clock in milliseconds since the epoch."""
