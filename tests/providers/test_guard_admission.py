@@ -417,6 +417,28 @@ def test_the_guard_around_a_call_cannot_end_before_it(make: Make) -> None:
     end_call(call)
 
 
+@pytest.mark.parametrize("kind", ["of another client", "committed", "observed"])
+def test_a_guard_around_a_call_that_does_not_hold_for_it_is_waited_for(make: Make, kind: str) -> None:
+    line = make(10)
+    other = line.server.client(tenant="acme", journal=False) if kind == "of another client" else line.client
+    reservation = other.reserve(dollars(6), action=("a", "b"), shadow=kind == "observed")
+    holding = None if kind == "of another client" else line.server.client(tenant="acme", journal=False)
+    with reservation as guard:
+        if holding is not None:
+            guard.commit(dollars(0))
+            held = holding.reserve(dollars(6), action=("a", "b")).acquire()
+        started = line.waiting(9)
+        if holding is None:
+            guard.commit(dollars(0))
+        else:
+            held.commit(dollars(0))
+    line.time.pass_until(started.opened.done)
+    assert started.tokens == 9
+    line.end(started, 1)
+    for client in {other, holding} - {None, line.client}:
+        client.close()  # type: ignore[union-attr]
+
+
 # --- 8: holds that do not end
 
 

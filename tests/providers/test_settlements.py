@@ -19,9 +19,11 @@ from cycles.providers._call import Call, End
 from cycles.providers._endpoints import find
 from cycles.providers._held import HeldResponses
 from cycles.providers._meter import make_meter
+from cycles.providers._queue import Source, admissions_of
 from cycles.providers._settle import TASK, THREAD, Caller, end_call, end_dropped, open_call
 from tests.providers.admissions import BOOK, TOKEN, dollars
 from tests.support.deadlines import no_thread
+from tests.support.inside import runtime_of
 from tests.support.requests import Requests
 from tests.support.waiting import PATIENCE_S
 
@@ -338,6 +340,51 @@ def test_an_interruption_after_the_reservation_releases_it(world: World, monkeyp
     world.run(scenario())
     assert (world.releases, world.commits) == (["provider_call_failed:KeyboardInterrupt"], [])
     assert [type(error) for error in errors] == [KeyboardInterrupt]
+
+
+def test_a_call_is_in_flight_from_its_reservation_until_its_end(world: World) -> None:
+    sources = (Source("tenant:acme", 9, 9),)
+
+    def held() -> dict[Any, int]:
+        return admissions_of(runtime_of(world.client)).own_holds(sources, by_task=world.is_async)
+
+    async def scenario() -> None:
+        calls = [world.call(10), world.call(5)]
+        for call in calls:
+            await world.caller.open(call)
+        assert held() == {"tenant:acme": 15 * TOKEN}
+        await world.respond(calls[0], 1)
+        assert held() == {"tenant:acme": 5 * TOKEN}
+        await world.caller.end(calls[1], None, ValueError())
+        assert held() == {}
+
+    world.run(scenario())
+
+
+@pytest.mark.parametrize("settle", ["background", None])
+def test_a_settlement_in_the_background_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, settle: str | None
+) -> None:
+    gate, handle = threading.Event(), world.server.handle
+    held: list[bool] = []
+
+    def hold(request: Any) -> Any:
+        if request.path.endswith("/commit"):
+            held.append(gate.wait(PATIENCE_S if settle else 0))
+        return handle(request)
+
+    monkeypatch.setattr(world.server, "handle", hold)
+
+    async def scenario() -> None:
+        call = world.call(settle=settle)
+        await world.caller.open(call)
+        await world.respond(call, 7)
+        assert len(world.commits) == (settle is None)
+        gate.set()
+
+    world.run(scenario())
+    world.client.flush(PATIENCE_S)
+    assert (world.charged, held) == ([7], [settle is not None])
 
 
 # --- responses that are dropped, and odd errors

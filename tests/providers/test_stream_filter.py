@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import cycles
 from cycles.providers import _google, _groq, _mistral, _openai
 from cycles.providers._held import ended_in, response_in, responses_in, running_in
 from cycles.providers._provider import Background, Mark, StreamRules, from_version, price_by, provider_named
@@ -230,6 +231,79 @@ def test_an_event_with_an_error(value: Mapping[str, Any], failed: bool) -> None:
     if "type" not in value:
         assert _google.stream({}).failed(value) is failed
         assert StreamRules().failed(value) is False
+
+
+@pytest.mark.parametrize(
+    ("value", "microcents"),
+    [
+        ({"usage": {"cost": 0.001}}, 100_000),
+        ({"usage": {"cost": 0}}, 0),
+        ({"usage": {"cost": "0.001"}}, None),
+        ({"usage": {}}, None),
+        ({"usage": None}, None),
+        ({"usage": None, "response": {"usage": {"cost": 1}}}, None),
+        ({"response": {"usage": {"cost": 0.001}}}, 100_000),
+        ({"response": "x"}, None),
+        ({"response": None}, None),
+        ([], None),
+        (None, None),
+        ({"usage": {"cost": {"total_cost": 0.001}}}, 100_000),
+        ({"usage": {"cost": {"input_cost": 0.001}}}, None),
+        ({"usage": {"cost_in_usd_ticks": 500}}, 5),
+        ({"usage": {"cost_in_usd_ticks": 0, "cost": 1}}, 0),
+        ({"usage": {"cost_in_usd_ticks": None, "cost": 0.001}}, 100_000),
+        ({"usage": {"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.002}}}, 300_000),
+        ({"usage": {"cost": 0.001, "is_byok": 1, "cost_details": {"upstream_inference_cost": 0.002}}}, 100_000),
+        ({"usage": {"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}}, 100_000),
+        ({"usage": {"cost": 0.001, "is_byok": True, "cost_details": None}}, 100_000),
+        ({"usage": {"cost": 0.001, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.002}}}, 100_000),
+        ({"usage": {"is_byok": True, "cost_details": {"upstream_inference_cost": 0.002}}}, None),
+    ],
+)
+def test_the_cost_that_a_gateway_reports(value: Any, microcents: int | None) -> None:
+    assert _openai.reported_cost(value) == microcents
+    assert provider_named("groq").reported_cost(value) is None
+
+
+USED_BY_GROQ = {"prompt_tokens": 10, "completion_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        ([{"usage": USED_BY_GROQ}], {"tokens_input": 10, "tokens_output": 2}),
+        ([{"x_groq": {"usage": USED_BY_GROQ}}], {"tokens_input": 10, "tokens_output": 2}),
+        ([{"x_groq": {"id": "x"}, "usage": USED_BY_GROQ}], {"tokens_input": 10, "tokens_output": 2}),
+        ([{"x_groq": "x"}, [], None], {}),
+        ([{"choices": [{"message": {"executed_tools": [{"type": "search", "index": 0}]}}]}], {"web_searches": 1}),
+        ([{"choices": [{"delta": {"executed_tools": [{"type": "python", "index": 0}]}}]}], {"code_executions": 1}),
+        (
+            [{"choices": [{"delta": {"executed_tools": [{"type": "search", "index": 0}]}}]}] * 2,
+            {"web_searches": 1},
+        ),
+        (
+            [{"choices": [{"delta": {"executed_tools": [{"type": "search", "index": n}, "x"]}}]} for n in range(2)],
+            {"web_searches": 2},
+        ),
+        ([{"choices": [{"message": {"executed_tools": [{"index": 0}]}}]}], {"other_calls": 1}),
+        ([{"choices": ["x", {"message": None, "delta": "y"}, {"message": {"executed_tools": None}}]}], {}),
+        ([{"choices": None}], {}),
+    ],
+)
+def test_what_groq_reports(values: list[Any], counts: dict[str, int]) -> None:
+    usage = cycles.Usage()
+    for value in values:
+        _groq.read(value, usage)
+    assert dict(usage.counts) == counts
+
+
+@pytest.mark.parametrize(
+    ("tier", "context"), [("performance", {"service_tier": "performance"}), ("flex", {}), ("on_demand", {}), (None, {})]
+)
+def test_only_one_tier_of_groq_has_another_price(tier: str | None, context: dict[str, str]) -> None:
+    usage = cycles.Usage()
+    _groq.read({"usage": USED_BY_GROQ, "service_tier": tier}, usage)
+    assert [dict(one.context) for one in usage.responses()] == [context]
 
 
 @pytest.mark.parametrize(
