@@ -117,7 +117,7 @@ def test_a_response_that_a_provider_makes_in_the_background_is_charged_at_the_cl
 
 
 def test_the_exit_ends_each_guard_and_those_of_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    guard, ended, pooled = Guard("a"), Guard("b", is_claimed=True), Guard("c", known=cycles.tokens(7))
+    guard, ended, pooled = Guard("a"), Guard("b", is_claimed=True), Guard("c", known=cycles.tokens(7), finalized=True)
     ends = Ends(monkeypatch, guard, ended)
     of_pools: Any = [pooled]
     ends.live.end_all(of_pools)
