@@ -255,6 +255,18 @@ CASES: dict[str, tuple[Case, str]] = {
         [active] send release > queue Release now > raise KeyboardInterrupt
         """,
     ),
+    "a release of a closed client that no caller waits for": (
+        Case(sent, cycles.CyclesError("closed")),
+        """
+        [active] send release > raise CyclesError
+        """,
+    ),
+    "a release of a closed client": (
+        Case(released(), cycles.CyclesError("closed")),
+        """
+        [released] end ahead > end heartbeat > send release > end trace > raise CyclesError
+        """,
+    ),
     "a release in the background": (
         Case(background),
         """
@@ -580,7 +592,12 @@ def test_what_the_reports_of_an_end_say(name: str, reports: list[str]) -> None:
     assert [repr(event) for event in CASES[name][0].run().events] == reports
 
 
-FINAL = ("committed before", "a release of an unknown reservation", "a release of an expired reservation")
+FINAL = (
+    "a release of a closed client",
+    "committed before",
+    "a release of an unknown reservation",
+    "a release of an expired reservation",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in FINAL and "interrupted" not in name])

@@ -17,12 +17,15 @@ from cycles._core.lease.planner import Stop, StopReason
 from cycles._core.messages.outcome import Outcome
 from cycles._core.settlement.lifecycle import Dropped
 from cycles._core.settlement.put import PutResult
-from cycles._flows.block_end import end_later
+from cycles._core.settlement.record import Record
+from cycles._flows.block_end import end_block, end_later
+from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import run
 from cycles._flows.pool.chunks import carry_out, live_guards
 from cycles._flows.pool.in_chunk import InChunk
+from cycles._flows.pool.parts import PoolChunk
 from cycles._flows.settle import settle_queued
 from tests.support.scripted_io import (
     LOST,
@@ -37,7 +40,7 @@ from tests.support.scripted_io import (
     success,
     tokens,
 )
-from tests.support.scripted_pool import CheckedSet, NotingLock, ScriptedPool
+from tests.support.scripted_pool import CheckedSet, Log, NotingLock, ScriptedPool
 
 T = cycles.tokens
 Act = Callable[[ScriptedPool], object]
@@ -46,6 +49,9 @@ LIMITED = rejected(429, "LIMIT_EXCEEDED", retry_after_ms=3_000)
 EXPIRED = rejected(410, "RESERVATION_EXPIRED")
 RELEASED = success(status="RELEASED", released=tokens(100))
 OBSERVED = success(decision="ALLOW", affected_scopes=[SCOPE])
+
+
+NO_SPACE = OSError(errno.ENOSPC, "no space left")
 
 
 class Case:
@@ -291,6 +297,125 @@ def pending(pool: ScriptedPool) -> None:
     pool.reserve(10)
 
 
+def of_another_client(amount: int) -> dict[str, Record]:
+    """Return the record of another client for the same chunk, with another sum."""
+    metadata = {"pool_chunk": 1, "pool_calls": 1}
+    body = {"idempotency_key": "k", "actual": tokens(amount), "metadata": metadata}
+    return {"r1": Record(reservation_id="r1", base_url="http://x", commit_body=body)}
+
+
+def direct(pool: ScriptedPool) -> None:
+    """Guards that are larger than a chunk are reserved directly, and counted."""
+    guard = pool.reserve(101)
+    pool.commit(guard, 90)
+    pool.look()
+    pool.reserve(102)
+    pool.look()
+    pool.reserve(103)
+
+
+def too_small(spent: int) -> Act:
+    """A chunk that can never take the next estimate again makes place for one that can."""
+
+    def act(pool: ScriptedPool) -> None:
+        pool.use(60, spent)
+        pool.look()
+        pool.io.note(pool.reserve(10).state)
+
+    return act
+
+
+def waiters(*estimates: int) -> Act:
+    """Several guards wait for the same chunk."""
+
+    def act(pool: ScriptedPool) -> None:
+        waiting = [pool.waiter(estimate) for estimate in estimates]
+        pool.look()
+        pool.run_threads()
+        for each in waiting:
+            result = each.result
+            got = (
+                str(result.amount) if isinstance(result, PoolChunk) else getattr(result, "name", type(result).__name__)
+            )
+            pool.io.note(f"{each.place.held} has {got}")
+
+    return act
+
+
+def denied_and_returned(actual: int) -> Act:
+    """A denial holds no longer than until a chunk has returned something to the budget."""
+
+    def act(pool: ScriptedPool) -> None:
+        live = pool.reserve(10)
+        pool.use(40, actual)
+        pool.attempt(lambda: pool.reserve(90))
+        pool.commit(live, 10)
+        flushed(pool)
+        pool.attempt(lambda: pool.io.note(pool.reserve(90).state))
+
+    return act
+
+
+def drained_by_a_handler(pool: ScriptedPool) -> None:
+    guard = pool.use(10, 7)
+    with pool.pool.lock:
+        pool.chunk_of(guard).sub.allotment.drained(pool.chunk_of(guard))
+    pool.io.note(f"beat: {pool.beat(guard)}")
+
+
+def ended_after(spend: int) -> Act:
+    """End a claimed guard with more than its chunk takes."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        pool.reserve(85)
+        guard.spend(T(spend))
+        guard.claim("drop")
+        end_later(pool.io.io, guard, None)
+
+    return act
+
+
+def fails_to_sync(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    log = pool.chunk_of(guard).log
+    assert isinstance(log, Log)
+    log.sync_error = NO_SPACE
+    pool.commit(guard, 7)
+
+
+def raising(pool: ScriptedPool) -> None:
+    """The block of one guard raises."""
+    for raised in (None, ValueError("x")):
+        guard = pool.reserve(10)
+        guard.spend(T(4))
+        run(end_block(pool.io.io, guard, raised))
+    pool.io.note(f"errors: {pool.chunk_of(guard).sums.totals.errors}")
+
+
+def spends_more(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    seen = guard.known
+    guard.spend(T(3))
+    assert guard.settler is not None
+    pool.io.note(f"released: {guard.settler.release(pool.io.io, guard, seen)}")
+    pool.io.note(f"released: {guard.settler.release(pool.io.io, guard, guard.known)}")
+
+
+def in_dollars(pool: ScriptedPool) -> None:
+    guard = pool.reserve(10)
+    assert guard.settler is not None
+    pool.io.note(f"quickly: {guard.settler.commit_quickly(guard, cycles.usd(1))}")
+    pool.attempt(lambda: run(commit(pool.io.io, guard, cycles.usd(1), wait=True)))
+
+
+def twice(pool: ScriptedPool) -> None:
+    guard = pool.use(10, 7)
+    for end in (lambda: pool.commit(guard, 7), lambda: pool.commit(guard), lambda: pool.release(guard)):
+        pool.attempt(end)
+    pool.attempt(lambda: pool.spend(guard, 1))
+
+
 def interrupted(pool: ScriptedPool) -> None:
     with pytest.raises(KeyboardInterrupt):
         pool.reserve(10)
@@ -328,7 +453,6 @@ def locked(pool: ScriptedPool) -> None:
 
 
 HELD_BACK, TAKEN, FAILED = PutResult.HELD_BACK, PutResult.TAKEN, PutResult.FAILED
-NO_SPACE = OSError(errno.ENOSPC, "no space left")
 STOP = KeyboardInterrupt()
 CASES: dict[str, tuple[Case, str]] = {
     "one guard": (
@@ -404,6 +528,38 @@ CASES: dict[str, tuple[Case, str]] = {
         Taken > end trace > flushed: 0 settled, 1 pending > look: held 0, spent 7, live 0, free 0, awaited
         0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free
         90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of which another client makes a part": (
+        Case(pending, chunk(), recorded(), chunk(), puts=[TAKEN], journal=of_another_client(3)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > pending r1 > put event 4 since 0 ms > remove log > finish commit
+        7 Taken > send event > report ChunkSettled > report Settled > finish event 4 Settled > end trace >
+        flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
+        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2
+        opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of which another client makes more": (
+        Case(pending, chunk(), chunk(), puts=[TAKEN], journal=of_another_client(9)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > pending r1 > finish commit 7 Taken > remove log > finish commit 7
+        Taken > end trace > flushed: 0 settled, 1 pending > look: held 0, spent 7, live 0, free 0, awaited
+        0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free
+        90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of which another client makes a part, and the journal fails": (
+        Case(pending, chunk(), recorded(), chunk(), puts=[TAKEN, FAILED], journal=of_another_client(3)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > pending r1 > put event 4 since 0 ms > finish commit 7 Taken >
+        send event > remove log > report ChunkSettled > report Settled > finish event 4 Settled > end trace
+        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
+        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2
+        opened, 0 direct, 0 denied
         """,
     ),
     "a commit that the journal does not take": (
@@ -972,6 +1128,197 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > take the lock of puts > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look:
         held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "direct guards": (
+        Case(direct, allowed(), committed(90), *[allowed()] * 2),
+        """
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > check commit > put commit 90 > send commit > report Settled > finish commit 90 Settled
+        > end trace > look: held 0, spent 90, live 0, free 0, awaited 0, 0 opened, 1 direct, 0 denied >
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > look: held 0, spent 90, live 102, free 0, awaited 0, 0 opened, 2 direct, 0 denied >
+        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
+        guard opens > look: held 0, spent 90, live 205, free 0, awaited 0, 0 opened, 3 direct, 0 denied
+        """,
+    ),
+    "a rest that is too small": (
+        Case(too_small(91), chunk(), committed(91), chunk(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > log 91 + 0 > report PooledSettled > end trace > look: held 100, spent 91,
+        live 0, free 9, awaited 0, 1 opened, 0 direct, 0 denied > approve > cancel timer > start a thread >
+        wait for ever > put commit 91 > remove log > send commit > start a thread > report ChunkSettled >
+        report Settled > finish commit 91 Settled > end trace > A CHUNK OPENS > trace of active guard opens
+        > active > look: held 100, spent 91, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a rest that is just enough": (
+        Case(too_small(90), chunk(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > log 90 + 0 > report PooledSettled > end trace > look: held 100, spent 90,
+        live 0, free 10, awaited 0, 1 opened, 0 direct, 0 denied > active > look: held 100, spent 90, live
+        10, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "three that wait": (
+        Case(waiters(30, 30, 30), chunk(), chunk()),
+        """
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied >
+        A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 30 has 100 > 30 has 100 > look: held
+        200, spent 0, live 90, free 110, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "three that wait for two chunks": (
+        Case(waiters(60, 60, 30), chunk(), chunk(), chunk()),
+        """
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 150, 0 opened, 0 direct, 0 denied
+        > A CHUNK OPENS > start a thread > A CHUNK OPENS > start a thread > A CHUNK OPENS > 60 has 100 > 60
+        has 100 > 30 has 100 > look: held 300, spent 0, live 150, free 150, awaited 0, 3 opened, 0 direct, 0
+        denied
+        """,
+    ),
+    "one of three is larger than a chunk": (
+        Case(waiters(30, 101, 30), chunk(), chunk()),
+        """
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 161, 0 opened, 0 direct, 0 denied
+        > A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 101 has DIRECT > 30 has 100 > look:
+        held 200, spent 0, live 60, free 140, awaited 101, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "three that are denied": (
+        Case(waiters(30, 30, 100), *[TOO_MUCH] * 3),
+        """
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 160, 0 opened, 0 direct, 0 denied
+        > ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError >
+        ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError > report
+        PoolDenied > 30 has BudgetExceededError > 30 has BudgetExceededError > 100 has BudgetExceededError >
+        look: held 0, spent 0, live 0, free 0, awaited 160, 0 opened, 0 direct, 3 denied
+        """,
+    ),
+    "three that wait for a size of their own": (
+        Case(waiters(30, 30, 50), chunk(110), *[chunk()] * 2, is_chunk_fixed=False, limit=500),
+        """
+        start a thread > look: held 120, spent 0, live 0, free 0, awaited 110, 0 opened, 0 direct, 0 denied
+        > A LEASE OPENS > open log 120 > report ChunkOpened > start a thread > A LEASE OPENS > open log 120
+        > report ChunkOpened > 30 has 120 > 30 has 120 > 50 has 120 > look: held 240, spent 0, live 110,
+        free 130, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "three that wait, without a response": (
+        Case(waiters(30, 30, 30), LOST, LOST),
+        """
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied >
+        ensure journal > send reserve > send reserve > queue CleanUp later > trace without a guard:
+        TransportError > 30 has TransportError > 30 has TransportError > 30 has TransportError > look: held
+        0, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied
+        """,
+    ),
+    "denied until budget is returned": (
+        Case(denied_and_returned(5), chunk(), *[TOO_MUCH] * 2, committed(15), chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > log 5 + 0 > report PooledSettled > end trace > approve >
+        wait for ever > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > report PoolDenied > trace without a guard: BudgetExceededError > raise
+        BudgetExceededError BUDGET_EXCEEDED > log 15 + 0 > report PooledSettled > end trace > cancel timer >
+        start a thread > wait 5 s > put commit 15 > remove log > send commit > report ChunkSettled > report
+        Settled > finish commit 15 Settled > end trace > flushed: 1 settled, 0 pending > approve > start a
+        thread > wait for ever > A LEASE OPENS > open log 90 > report ChunkOpened > start a thread > A CHUNK
+        OPENS > trace of active guard opens > active > look: held 190, spent 15, live 90, free 100, awaited
+        0, 3 opened, 0 direct, 1 denied
+        """,
+    ),
+    "denied, and nothing is returned": (
+        Case(denied_and_returned(90), chunk(), *[TOO_MUCH] * 2, committed(100)),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > log 90 + 0 > report PooledSettled > end trace > approve >
+        wait for ever > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > ensure journal > send reserve > report Denied > trace without a guard:
+        BudgetExceededError > report PoolDenied > trace without a guard: BudgetExceededError > raise
+        BudgetExceededError BUDGET_EXCEEDED > log 100 + 0 > cancel timer > start a thread > report
+        PooledSettled > end trace > wait 5 s > put commit 100 > remove log > send commit > report
+        ChunkSettled > report Settled > finish commit 100 Settled > end trace > flushed: 1 settled, 0
+        pending > approve > trace without a guard: BudgetExceededError > raise BudgetExceededError
+        BUDGET_EXCEEDED > look: held 0, spent 100, live 0, free 0, awaited 0, 1 opened, 0 direct, 2 denied
+        """,
+    ),
+    "drained by a signal handler": (
+        Case(drained_by_a_handler, chunk(), committed(7)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > beat: False > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened,
+        0 direct, 0 denied
+        """,
+    ),
+    "ended later with all that is free": (
+        Case(ended_after(15), chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > end trace > A CHUNK
+        OPENS > look: held 200, spent 15, live 85, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "ended later with more than is free": (
+        Case(ended_after(16), chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > queue Settle unsaved
+        now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 100, awaited 0, excess 1,
+        2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "ended later with more than is free, rejected": (
+        Case(ended_after(16), chunk(), chunk(), overage_policy="REJECT"),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > log 10 + 0 > report PooledSettled > queue Settle unsaved
+        now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 105, awaited 0, excess 6,
+        2 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a log that cannot be synced": (
+        Case(fails_to_sync, chunk(), sync=True),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > sync log > problem: the log of a pool
+        cannot be synced ([Errno 28] no space left): a loss of power may lose what its guards spent; the
+        amounts are charged as long as the system runs > end trace > look: held 100, spent 7, live 0, free
+        93, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a block that raises": (
+        Case(raising, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 4 + 0 > report PooledSettled > end trace > end trace > log 8 + 0 >
+        report PooledSettled > end trace > end trace > errors: 1 > look: held 100, spent 8, live 0, free 92,
+        awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a release that overlooks spend": (
+        Case(spends_more, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > released: False > released: True > look: held 100, spent 0, live 0, free
+        100, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "a commit in dollars": (
+        Case(in_dollars, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > quickly: None > raise InvalidRequestError > look: held 100, spent 0, live
+        10, free 90, awaited 0, 1 opened, 0 direct, 0 denied
+        """,
+    ),
+    "ended twice": (
+        Case(twice, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > end trace > raise
+        GuardFinalizedError > end trace > raise GuardFinalizedError > end trace > raise GuardFinalizedError
+        > raise GuardFinalizedError > look: held 100, spent 7, live 0, free 93, awaited 0, 1 opened, 0
+        direct, 0 denied
+        """,
+    ),
+    "interrupted before its own request": (
+        Case(without_threads(interrupted), raises={"wait": STOP}),
+        """
+        approve > no thread > wait for ever > no thread > trace without a guard: KeyboardInterrupt > look:
+        held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > flushed: 0 settled, 0
+        pending > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied
         """,
     ),
     "a thread that is started twice": (

@@ -24,11 +24,12 @@ from cycles._flows.io import run
 from cycles._flows.pool.admission import acquire
 from cycles._flows.pool.chunks import carry_out, flush, settle_now
 from cycles._flows.pool.in_chunk import InChunk
-from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions, SubPool
+from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions, SubPool, Waiter
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release
 from tests.support.scripted_io import ScriptedIo, request_of
 
+ACME = Subject(tenant="acme")
 RESERVES = "ensure journal > send reserve"
 HOLDS = f"{RESERVES} > schedule 49000 > report Reserved > trace of active guard opens"
 FOLDS = {
@@ -201,6 +202,21 @@ class ScriptedPool:
             return guard
         return run(acquire(self.io.io, self.pool, guard, place, wait_s, self.io.take))
 
+    def waiter(self, estimate: int) -> Waiter:
+        """Let a guard wait for a chunk, without a thread that waits."""
+        sub = self.pool.sub_pool(ACME, ACME)
+        place = InChunk(estimate, self.pool, PooledOptions(sub, self.request))
+        guard = GuardState(
+            *(self.request, "", NO_OPTIONS, self.io.clock_ms, None),
+            estimate=cycles.tokens(estimate),
+            settler=place,
+            lock=self.pool.lock,
+        )
+        waiter = Waiter(sub, guard, place)
+        self.pool.wait_for(waiter)
+        carry_out(self.pool)
+        return waiter
+
     def commit(self, guard: GuardState, actual: int | None = None, **values: Any) -> str:
         """Commit, and return the status of the settlement."""
         amount = None if actual is None else cycles.tokens(actual)
@@ -279,6 +295,8 @@ class Job:
 class Log:
     """The log of a chunk."""
 
+    sync_error: OSError | None = None
+
     def __init__(self, io: ScriptedIo) -> None:
         self._io = io
 
@@ -290,6 +308,8 @@ class Log:
 
     def sync(self) -> None:
         self._io.note("sync log")
+        if self.sync_error is not None:
+            raise self.sync_error
 
     def remove(self) -> None:
         self._io.note("remove log")

@@ -213,9 +213,9 @@ class InChunk(Place):
                 while not is_counted:
                     if self.chunk is not None and not self.chunk.takes_spend:
                         self.chunk.leave_guards()
-                    ending.begin(guard)
                     if guard.claimed is not None and not ending.is_claimed:
                         guard.claim("commit")  # raises the error
+                    ending.begin(guard)
                     found = None if is_inside else self._chunk_for(guard, ending.actual.amount)
                     if found is None:
                         is_counted = self._end_outside(io, guard, ending, is_inside=is_inside)
