@@ -322,9 +322,9 @@ def _reason(request: Request) -> Body:
     return {} if reason is None else {"reason": reason}
 
 
-def _replaced(response: Response | None, fault: Fault) -> Response | None:
+def _replaced(response: Response | None, fault: Fault) -> Response:
     """Return the response with the replacements of a fault. Without a response, make one."""
-    response = response or Response(fault.status or 200, {"Content-Type": "application/json"}, b"")
+    response = response or Response(200, {"Content-Type": "application/json"}, b"")
     if fault.status is not None:
         response = evolve(response, status=fault.status)
     if fault.body is not None:

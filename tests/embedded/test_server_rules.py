@@ -360,3 +360,47 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
     held.write([budget], [])
     held.close()
     assert list(SqliteStore(path).load()) == [budget]
+
+
+# --- listening and closing ------------------------------------------------------------------------------------------
+
+
+def test_which_listener_has_the_dashboard(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles.embedded.serve.Listener", lambda *args: args)
+    made: list[Any] = [
+        server.listen(), server.listen("0.0.0.0", 5), server.listen("localhost", 6, dashboard=False),
+        server.listen("0.0.0.0", 7, dashboard=True),
+    ]  # fmt: skip
+    assert [(each[0] is server, *each[1:3], len(each)) for each in made] == [
+        (True, "127.0.0.1", 0, 5), (True, "0.0.0.0", 5, 3), (True, "localhost", 6, 3), (True, "0.0.0.0", 7, 5),
+    ]  # fmt: skip
+    assert server.dashboard_url is None
+    announce = made[0][4]
+    announce("http://x/dashboard")
+    found = server.dashboard_url
+    assert found is not None
+    page, token = found.split("#")
+    assert (page, len(token) > 20) == ("http://x/dashboard", True)
+    announce("http://y/dashboard")
+    assert server.dashboard_url == f"http://y/dashboard#{token}"
+    announce(None)
+    assert server.dashboard_url is None
+
+
+def test_a_server_with_a_wrong_budget_leaves_its_file_to_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with pytest.raises(cycles.InvalidRequestError, match="scope") as caught:
+        EmbeddedServer({"tenant:a": cycles.tokens(1), "nothing": cycles.tokens(1)}, path=path)
+    with EmbeddedServer(path=path) as server:
+        assert server.tenants == ["a"]
+    assert caught.value.__traceback__ is not None  # it refers to the first server, which was closed all the same
+
+
+def test_the_clients_of_a_caller_are_used(server: EmbeddedServer) -> None:
+    with (
+        httpx.Client(transport=server.transport(), headers={"X-Own": "1"}) as http,
+        server.client(http_client=http, api_key="wrong") as client,
+        pytest.raises(cycles.UnauthorizedError),
+    ):
+        client.decide(cycles.tokens(1), action=("a", "b"))
+    assert (server.requests[-1].headers["x-own"], server.requests[-1].headers["x-cycles-api-key"]) == ("1", "wrong")
