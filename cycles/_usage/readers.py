@@ -151,14 +151,12 @@ def _searches(action: Any) -> bool:
 def code_sessions(response: Any) -> dict[str, int]:
     """Return the containers in which a response has run code, and how many sessions of 1 GB each of them costs."""
     source = _inner(response, "response")
-    found = dict[str, int]()
+    found = list[str]()
     for number, item in enumerate(_items(_get(source, "output"))):
         if _get(item, "type") == "code_interpreter_call":
-            found[_text(_get(item, "container_id")) or f"call {number}"] = 0
+            found.append(_text(_get(item, "container_id")) or f"call {number}")
         elif _get(item, "type") == "shell_call" and (name := _text(_get(_get(item, "environment"), "container_id"))):
-            found[name] = 0  # a shell in a container of the provider
-    if not found:
-        return found
+            found.append(name)  # a shell in a container of the provider
     return dict.fromkeys(found, max((gigabytes(tool) for tool in _items(_get(source, "tools"))), default=1))
 
 

@@ -6,13 +6,14 @@ import importlib
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cycles
 from cycles._core.values.counts import CALLS, PART_OF
-from cycles._usage.catalogue import _maker_of
+from cycles._usage.catalogue import _maker_of, price_of
 from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete, times
 from cycles.prices import Origin
 from cycles.usage import Usage, google, openai
@@ -68,7 +69,7 @@ def test_a_tier_of_gemini_has_a_factor(tier: str, microcents: int) -> None:
     usage = google(gemini("gemini-2.5-flash", trafficType=f"ON_DEMAND_{tier.upper()}"))
     priced = BOOK.priced(usage, Origin(provider="google"))
     assert priced.amount == cycles.usd_microcents(microcents)
-    assert dict(priced.rules) == {f"service_tier:{tier}": "table"}
+    assert (dict(priced.rules), priced.unpriced) == ({f"service_tier:{tier}": "table"}, ())
 
 
 def test_data_that_stays_in_a_region_costs_a_tenth_more() -> None:
@@ -288,14 +289,19 @@ def test_output_without_details_has_the_modality_of_the_response() -> None:
     [
         ({"prompt_tokens": 60, "completion_tokens": None, "total_tokens": 560}, (60, 500)),
         ({"prompt_tokens": None, "completion_tokens": 500, "total_tokens": 560}, (60, 500)),
+        ({"prompt_tokens": None, "completion_tokens": 500, "total_tokens": 500}, (0, 500)),
+        ({"prompt_tokens": None, "completion_tokens": 500, "total_tokens": 499}, (None, 500)),
+        ({"prompt_tokens": 60, "completion_tokens": None, "total_tokens": 60}, (60, 0)),
         ({"prompt_tokens": 60, "completion_tokens": "x", "total_tokens": 10}, (60, None)),
         ({"prompt_tokens": 60, "completion_tokens": -1}, (60, None)),
         ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0)),
     ],
 )
-def test_partial_usage_is_completed_from_its_total(usage: dict[str, Any], counts: tuple[int, int | None]) -> None:
+def test_partial_usage_is_completed_from_its_total(
+    usage: dict[str, Any], counts: tuple[int | None, int | None]
+) -> None:
     seen = openai({"id": "r", "model": "m", "usage": usage}).responses()[0].counts
-    assert (seen["tokens_input"], seen.get("tokens_output")) == counts
+    assert (seen.get("tokens_input"), seen.get("tokens_output")) == counts
 
 
 def test_a_price_that_is_the_makers_has_its_other_rates_too() -> None:
@@ -413,3 +419,69 @@ def test_the_maker_of_a_model_is_read_from_its_name(model: str, maker: str, name
     snapshot = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
     found = _maker_of(snapshot, None, model)
     assert (*found[:2], None if found[2] is None else found[2].id) == (maker, name, entry)
+
+
+def tiered(base: str, **at: str) -> SimpleNamespace:
+    """A rate as `genai-prices` has it: the price of requests with more input tokens than a start is for all tokens."""
+    tiers = [SimpleNamespace(start=int(start.removeprefix("above_")), price=Decimal(n)) for start, n in at.items()]
+    return SimpleNamespace(base=Decimal(base), tiers=tiers)
+
+
+def entry(rates: dict[str, Any], *variants: tuple[dict[str, str], bool | None, dict[str, Any]]) -> SimpleNamespace:
+    """An entry of `genai-prices`, with variants: when they apply, whether their time is now, and their rates."""
+
+    def get_prices(at: datetime, context: Any = None) -> SimpleNamespace:
+        chosen = [own for when, is_now, own in variants if when == context and is_now is not False]
+        return SimpleNamespace(**(chosen[0] if chosen else rates))
+
+    def constraint(is_now: bool | None) -> Any:
+        return None if is_now is None else SimpleNamespace(active=lambda at: is_now)
+
+    made = [SimpleNamespace(when=when, constraint=constraint(is_now)) for when, is_now, _ in variants]
+    return SimpleNamespace(get_prices=get_prices, price_variants=made or None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "price"),
+    [
+        ({"input_mtok": Decimal(1), "output_mtok": Decimal(2)}, cycles.Price("1", "2")),
+        ({"input_mtok": None, "output_mtok": Decimal(2)}, cycles.Price(0, "2")),
+        ({"input_text_mtok": Decimal(1)}, cycles.Price("1", 0)),
+        ({"input_mtok": Decimal(3), "input_text_mtok": Decimal(1)}, cycles.Price("3", 0)),
+        ({"cache_write_5m_mtok": Decimal(1), "reasoning_mtok": 2}, cycles.Price(0, 0, cache_write="1", reasoning="2")),
+        (
+            {"input_mtok": tiered("1", above_100="2", above_200="3"), "output_mtok": Decimal(5)},
+            cycles.Price("1", "5", above={100: ("2", "5"), 200: ("3", "5")}),
+        ),
+        (
+            {"input_mtok": tiered("1", above_100="2"), "output_mtok": tiered("5", above_101="6")},
+            cycles.Price("1", "5", above={100: ("2", "5"), 101: ("2", "6")}),
+        ),
+        ({"input_mtok": tiered("1", above_0="2")}, cycles.Price("1", 0, above={0: ("2", 0)})),
+        (
+            {"web_searches_kcount": Decimal(10), "storage_searches_kcount": Decimal("2.5")},
+            cycles.Price(0, 0, per_call={"web_searches": "0.01", "file_searches": "0.0025"}),
+        ),
+        (
+            {"input_audio_hours": Decimal("0.36"), "input_mchars": Decimal(15)},
+            cycles.Price(0, 0, per_call={"audio_ms": "0.0000001", "characters_input": "0.000015"}),
+        ),
+        ({"input_mtok": None}, None),
+        ({}, None),
+    ],
+    ids=repr,
+)
+def test_the_rates_of_an_entry_are_a_price(rates: dict[str, Any], price: cycles.Price | None) -> None:
+    assert price_of(entry(rates), AT) == price
+
+
+def test_a_variant_of_an_entry_is_a_tier_if_it_has_one_condition_and_its_time_is_now() -> None:
+    own: dict[str, Any] = {"input_mtok": Decimal(3)}
+    variants = [
+        ({"service_tier": "flex"}, None, own),
+        ({"service_tier": "priority"}, True, own),
+        ({"service_tier": "batch"}, False, own),
+        ({"service_tier": "slow", "region": "us"}, None, own),
+    ]
+    price = price_of(entry({"input_mtok": Decimal(1)}, *variants), AT)
+    assert price == cycles.Price("1", 0, tiers={"flex": ("3", 0), "priority": ("3", 0)})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._usage.readers import reported_total
+from cycles._usage.readers import any_response, reported_total
 from cycles.usage import anthropic, google, openai
 
 
@@ -86,7 +86,7 @@ def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
 @pytest.mark.parametrize(
     ("seconds", "milliseconds"),
     [
-        (0, None),
+        (0, 0),
         (1, 1_000),
         (0.0005, 1),
         (1.2, 1_200),
@@ -103,15 +103,124 @@ def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
 )
 @pytest.mark.parametrize("name", ["seconds", "prompt_audio_seconds"])
 def test_seconds_of_audio_are_milliseconds_rounded_up(name: str, seconds: Any, milliseconds: int | None) -> None:
-    assert openai({"usage": {name: seconds}}).counts.get("audio_ms") == milliseconds
+    reported = [dict(each.counts) for each in openai({"usage": {name: seconds}}).responses()]
+    assert reported == ([] if milliseconds is None else [{"audio_ms": milliseconds}])
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(0, None), (5, 5), (2.0, 2), (2.1, 3), (-1, None), (-0.5, None), (True, None), ("5", None)]
+    ("count", "expected"), [(0, 0), (5, 5), (0.0, 0), (2.1, 3), (-1, None), (-0.5, 0), (True, None), ("5", None)]
 )
 def test_a_count_is_an_integer_rounded_up(count: Any, expected: int | None) -> None:
-    assert anthropic({"usage": {"output_tokens": count}}).counts.get("tokens_output") == expected
-    assert google({"usageMetadata": {"cachedContentTokenCount": count}}).counts.get("tokens_cached_input") == expected
+    read = [
+        anthropic({"id": "r", "usage": {"input_tokens": 1, "output_tokens": count}}),
+        google({"responseId": "r", "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": count}}),
+    ]
+    assert [usage.responses()[0].counts.get("tokens_output") for usage in read] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"cache_creation": {"ephemeral_1h_input_tokens": 7}}, (10, 7, 7)),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 7}}, (10, 7, None)),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}}, (10, 7, 5)),
+        ({"cache_creation_input_tokens": 8, "cache_creation": {"ephemeral_1h_input_tokens": 5}}, (11, 8, 5)),
+        ({"cache_creation_input_tokens": 4, "cache_creation": {"ephemeral_1h_input_tokens": 5}}, (8, 5, 5)),
+        ({"cache_creation_input_tokens": 4}, (7, 4, None)),
+        ({}, (3, None, None)),
+    ],
+)
+def test_what_claude_wrote_to_its_cache_is_the_larger_of_the_total_and_its_parts(
+    usage: dict[str, Any], counts: tuple[int | None, ...]
+) -> None:
+    (seen,) = anthropic({"usage": {"input_tokens": 3, **usage}}).responses()
+    assert tuple(map(seen.counts.get, ("tokens_input", "tokens_cache_write", "tokens_cache_write_1h"))) == counts
+
+
+@pytest.mark.parametrize(
+    ("response", "tokens_input"),
+    [
+        ({"type": "message", "usage": {"input_tokens": 3, "cache_creation_input_tokens": 5}}, 8),
+        ({"usage": {"input_tokens": 3, "cache_read_input_tokens": 5}}, 8),
+        ({"message": {"usage": {"input_tokens": 3, "cache_read_input_tokens": 5}}}, 8),
+        ({"usage": {"input_tokens": 3, "cache_creation_input_tokens": 5}}, 3),
+        ({"usageMetadata": {"promptTokenCount": 4}, "type": "message"}, 4),
+        ({"usage_metadata": {"prompt_token_count": 4}}, 4),
+        ({"response": {"usage": {"input_tokens": 6}}}, 6),
+    ],
+)
+def test_a_response_of_any_shape_is_read_by_its_members(response: dict[str, Any], tokens_input: int) -> None:
+    assert any_response(response).tokens_input == tokens_input
+
+
+@pytest.mark.parametrize(
+    ("reader", "response", "model"),
+    [
+        (openai, {"model": "m"}, "m"),
+        (anthropic, {"message": {"model": "m"}}, "m"),
+        (google, {"modelVersion": "m"}, "m"),
+        (google, {"model_version": "m"}, "m"),
+    ],
+)
+def test_a_response_without_counts_names_its_model(reader: Any, response: dict[str, Any], model: str) -> None:
+    assert reader(response).model_version == model
+
+
+@pytest.mark.parametrize(("reader", "name"), [(openai, "id"), (google, "responseId"), (google, "response_id")])
+def test_an_id_without_counts_begins_another_response(reader: Any, name: str) -> None:
+    usage = cycles.Usage()
+    for response_id in ("a", "b"):
+        reader({name: response_id}, usage)
+        for _ in range(2):
+            reader(REPORTED[reader], usage)
+    assert (usage.tokens_input, usage.tokens_output) == (6, 8)
+
+
+@pytest.mark.parametrize("name", ["id", "model"])
+@pytest.mark.parametrize("odd", [5, "", ["r"], True])
+def test_an_id_or_a_model_that_is_no_text_is_none(name: str, odd: Any) -> None:
+    usage = cycles.Usage()
+    for number in range(2):
+        openai({name: odd if number else None, "usage": {"prompt_tokens": 3}}, usage)
+    assert (usage.tokens_input, usage.model_version) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("response", "counts"),
+    [
+        ({"tool_usage": {"web_search": {"num_requests": 2}}}, {"web_searches": 2}),
+        ({"tool_usage": {}, "output": [{"type": "web_search_call"}]}, {"web_searches": 1}),
+        ({"tool_usage": {"web_search": {"num_requests": 0}}, "output": [{"type": "web_search_call"}]}, {}),
+        ({"output": [{"type": "web_search_call", "action": {"type": "search"}}]}, {"web_searches": 1}),
+        ({"output": [{"type": "web_search_call", "action": {"type": "open_page"}}]}, {}),
+        (
+            {"output": [{"type": "web_search_call"}] * 2, "tools": [{"type": "web_search_preview_2025_03_11"}]},
+            {"web_searches": 2, "web_searches_preview": 2},
+        ),
+        ({"output": [{"type": "file_search_call"}] * 3}, {"file_searches": 3}),
+        ({"output": [{"type": "teleport_call"}, {"type": "function_call"}, {"type": "x"}]}, {"other_calls": 1}),
+        ({"output": [{"type": "code_interpreter_call", "container_id": "c"}] * 2}, {"code_sessions": 1}),
+        ({"output": [{"type": "code_interpreter_call"}] * 2}, {"code_sessions": 2}),
+        ({"output": [{"type": "shell_call", "environment": {"container_id": "c"}}]}, {"code_sessions": 1}),
+        ({"output": [{"type": "shell_call"}]}, {}),
+        (
+            {
+                "output": [{"type": "code_interpreter_call", "container_id": "c"}],
+                "tools": [{"container": {"memory_limit": "4G"}}, {"environment": {"memory_limit": "16gb"}}, {}],
+            },
+            {"code_sessions": 16},
+        ),
+        (
+            {
+                "output": [{"type": "code_interpreter_call", "container_id": "c"}],
+                "tools": [{"container": {"memory_limit": "0g"}}],
+            },
+            {"code_sessions": 1},
+        ),
+    ],
+)
+def test_calls_of_hosted_tools_are_counted(response: dict[str, Any], counts: dict[str, int]) -> None:
+    assert dict(openai(response).counts) == counts
 
 
 def test_searches_of_a_response_without_usage_count() -> None:
