@@ -197,6 +197,7 @@ def test_operations_with_nothing_send_nothing() -> None:
         ("disk", 0, "7.2.0", 0.5, [("WAITAOF", 1, 0, 450)]),
         ("disk", 2, "7.4.1", 1.0, [("WAITAOF", 1, 2, 900)]),
         ("disk", 0, "7.10.0", 0.5, [("WAITAOF", 1, 0, 450)]),
+        ("disk", 0, "7.4.0-rc2", 0.5, [("WAITAOF", 1, 0, 450)]),
         ("disk", 0, "8.0.0", 0.5, [("WAITAOF", 1, 0, 450)]),
         ("disk", 0, "7.1.9", 0.5, []),
         ("disk", 0, "6.9.9", 0.5, []),
