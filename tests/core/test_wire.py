@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from types import ModuleType, SimpleNamespace
@@ -194,6 +195,33 @@ def test_a_key_of_an_unknown_type_hides_no_other_one() -> None:
     assert kinds == ["Success", "Success", "Ambiguous", "Ambiguous"]
     check = wire.item_check("getEvidenceJwks")
     assert check(5, "key") is not None
+    known = {"kid": "1", "kty": "OKP", "crv": "Ed25519", "x": "a" * 43, "alg": "EdDSA", "use": "sig"}
+    assert check({**known, "cycles_nbf_ms": 1, "cycles_exp_ms": None, "newer": 1}, "key") is None
+
+
+def test_a_key_that_a_server_repeats_is_hidden(wire: Wire) -> None:
+    body = b'{"error":"the-key-1","message":"not the-key-1","request_id":"r"}'
+    outcome: Any = wire.classify_response(Call("getBalances"), Reply(401, (), body, 0.0, 0.0))
+    assert (outcome.code, outcome.message, outcome.request_id) == ("[api key]", "not [api key]", "r")
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "is_conformant"),
+    [
+        ({"error": "BUDGET_FROZEN", "message": "m", "request_id": "r"}, "m", True),
+        (
+            {"error": "BUDGET_FROZEN", "message": 5, "request_id": "r"},
+            "the server returned status 409 without an error of the protocol",
+            False,
+        ),
+    ],
+)
+def test_an_error_is_checked_against_its_schema(
+    wire: Wire, body: dict[str, Any], message: str, is_conformant: bool
+) -> None:
+    reply = Reply(409, (), json.dumps(body).encode(), 0.0, 0.0)
+    outcome: Any = wire.classify_response(Call("getBalances"), reply)
+    assert (outcome.code, outcome.message, outcome.conformant) == ("BUDGET_FROZEN", message, is_conformant)
 
 
 def test_replaced_tables_are_used_without_the_generated_recognizers() -> None:
