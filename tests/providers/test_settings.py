@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from cycles.providers import paid_by
 from cycles.providers._endpoints import find, normalized, stored_response
 from cycles.providers._hosts import FreeHost, free_hosts_of, is_free
 from cycles.providers._meter import Meter, behind_proxy, make_meter, paid_meter
-from cycles.providers._paid import sum_of
+from cycles.providers._paid import current_payer, sum_of
 from cycles.providers._typed import rounded_up, written
 from tests.providers.conftest import BOOK
 
@@ -420,6 +421,17 @@ def test_how_paths_are_looked_up(provider: str, path: str, found: str) -> None:
 def test_amounts_as_people_type_them(amount: int, unit: str, rounded: int, text: str) -> None:
     found = rounded_up(amount, unit)
     assert (found, written(found)) == (cycles.Amount(unit, rounded), text)
+
+
+def test_a_block_that_is_left_in_another_context_raises_nothing() -> None:
+    def steps() -> Iterator[Any]:
+        with paid_by(Payer()):
+            yield current_payer()
+
+    running = steps()
+    assert isinstance(contextvars.copy_context().run(next, running), Payer)
+    running.close()  # type: ignore[attr-defined]
+    assert current_payer() is None
 
 
 class Ending:

@@ -14,7 +14,7 @@ import pytest
 
 import cycles
 from cycles._flows.io import run
-from cycles.providers import _settle
+from cycles.providers import _settle, paid_by
 from cycles.providers._call import Call, End
 from cycles.providers._endpoints import find
 from cycles.providers._held import HeldResponses
@@ -25,7 +25,7 @@ from tests.providers.admissions import BOOK, TOKEN, dollars
 from tests.support.deadlines import no_thread
 from tests.support.inside import runtime_of
 from tests.support.requests import Requests
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, until
 
 ESTIMATED = {"actual_source": "estimate"}
 
@@ -385,6 +385,113 @@ def test_a_settlement_in_the_background_is_not_waited_for(
     world.run(scenario())
     world.client.flush(PATIENCE_S)
     assert (world.charged, held) == ([7], [settle is not None])
+
+
+# --- responses that are made in the background
+
+
+def response(status: str, name: str = "r") -> bytes:
+    used = None if status == "queued" else {"input_tokens": 0, "output_tokens": 7}
+    return json.dumps({"id": name, "model": "m", "status": status, "usage": used}).encode()
+
+
+def begun(world: World, held: HeldResponses[Call] | None, **options: Any) -> Call:
+    body = {"background": True, "max_output_tokens": 10}
+    call = world.call(None, path="/responses", body=body, **options)
+    call.held_in = held
+    return call
+
+
+@pytest.mark.parametrize(
+    ("held", "status", "raised", "charged"),
+    [
+        (True, "queued", None, []),
+        (True, "queued", ValueError(), [(10 * TOKEN, {"outcome": "error", **ESTIMATED})]),
+        (True, "completed", None, [(7 * TOKEN, {})]),
+        (False, "queued", None, [(10 * TOKEN, ESTIMATED)]),
+        (False, "completed", None, [(7 * TOKEN, {})]),
+    ],
+)
+def test_a_call_stays_open_while_its_response_is_made(
+    world: World, held: bool, status: str, raised: Exception | None, charged: list[Any]
+) -> None:
+    responses: HeldResponses[Call] = HeldResponses()
+
+    async def scenario() -> None:
+        call = begun(world, responses if held else None)
+        await world.caller.open(call)
+        call.attempts = 1
+        call.whole(response(status))
+        for _ in range(2):
+            await world.caller.end(call, None, raised)
+        assert responses.get("r") is (None if charged else call)
+
+    world.run(scenario())
+    assert world.commits == charged
+    world.client.close()  # which charges what is still being made
+    assert world.commits == (charged or [(10 * TOKEN, ESTIMATED)])
+
+
+def test_a_response_that_is_not_retrieved_in_time_is_charged_its_estimate(world: World) -> None:
+    async def scenario() -> None:
+        call = begun(world, HeldResponses(), background_wait=0.001)
+        await world.caller.open(call)
+        call.attempts = 1
+        call.whole(response("queued"))
+        await world.caller.end(call)
+
+    world.run(scenario())
+    until(lambda: world.commits)
+    assert world.commits == [(10 * TOKEN, ESTIMATED)]
+
+
+def test_of_two_responses_with_one_id_only_the_first_is_waited_for(world: World) -> None:
+    responses: HeldResponses[Call] = HeldResponses()
+
+    async def scenario() -> None:
+        for _ in range(2):
+            call = begun(world, responses)
+            await world.caller.open(call)
+            call.attempts = 1
+            call.whole(response("queued"))
+            await world.caller.end(call)
+
+    world.run(scenario())
+    assert world.commits == [(10 * TOKEN, ESTIMATED)]
+    assert not responses.is_empty
+
+
+class Payer:
+    estimate = cycles.usd(1)
+    price: Any = BOOK
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.ends = 0
+
+    def bind(self, request: Any) -> None:
+        self.requests.append(request)
+
+    def ended(self, request: Any) -> None:
+        self.ends += 1
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_framework_pays_for_a_call_when_it_ends(world: World, held: bool) -> None:
+    payer = Payer()
+
+    async def scenario() -> None:
+        with paid_by(payer):
+            call = begun(world, HeldResponses() if held else None)
+            assert await world.caller.open(call) is None
+        assert payer.requests == [call]
+        call.attempts = 1
+        call.whole(response("queued"))
+        for _ in range(2):
+            await world.caller.end(call)
+
+    world.run(scenario())
+    assert (payer.ends, world.reserved, world.commits) == (1, [], [])
 
 
 # --- responses that are dropped, and odd errors

@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles.providers import _google, _groq, _mistral, _openai
-from cycles.providers._held import ended_in, response_in, responses_in, running_in
+from cycles.providers._held import HeldResponses, ended_in, response_in, responses_in, running_in
 from cycles.providers._provider import Background, Mark, StreamRules, from_version, price_by, provider_named
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
@@ -381,9 +381,9 @@ def test_the_path_of_a_request(name: str, path: str, normal: str) -> None:
 
 
 def test_whose_model_has_the_price() -> None:
-    assert {name: price_by(name) for name in ("openai", "google", "unknown", "")} == dict.fromkeys(
-        ("openai", "google", "unknown", ""), "response"
-    )
+    names = ("openai", "google", "aws", "cohere", "mistral", "unknown", "")
+    by_request = [name for name in names if price_by(name) == "request"]
+    assert (by_request, price_by("unknown")) == (["aws", "cohere"], "response")
     assert from_version("/a/v1/b") == "/v1/b"
 
 
@@ -401,6 +401,23 @@ def test_a_mark_has_one_of_its_words_and_its_pattern() -> None:
 # --- the status of responses that are made in the background
 
 BACKGROUND = Background("background", ("queued", "running"), ("done", "failed"))
+
+
+def test_an_open_call_is_found_by_its_response_until_it_ends() -> None:
+    held: HeldResponses[object] = HeldResponses()
+    first, second = object(), object()
+    assert held.is_empty
+    assert [held.add("a", first), held.add("a", first), held.add("a", second)] == [True, True, False]
+    assert (held.get("a"), held.get("b"), held.get(None), held.is_empty) == (first, None, None, False)
+    held.remove("a", second)
+    held.remove("b", second)
+    assert held.get("a") is first
+    held.remove("a", first)
+    assert held.is_empty
+    assert held.add("a", second)
+    assert (held.close(), held.is_closed) == ([second], True)
+    assert not held.add("b", first)
+    assert held.get("b") is None
 
 
 @pytest.mark.parametrize(
