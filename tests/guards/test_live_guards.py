@@ -141,6 +141,17 @@ def test_guards_of_a_closed_client_are_ended_while_time_is_left(
     assert ends.named == ["a (100 tokens)", "b (100 tokens)"]
 
 
+def test_a_guard_whose_end_is_interrupted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ends = Ends(monkeypatch, Guard("a"))
+    monkeypatch.setattr(module, "end_block", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ends.live.end_all_here(1.0)
+    assert ends.named == ["a (100 tokens)"]
+
+
 @pytest.mark.parametrize(
     ("unfinished", "members", "is_left"),
     [
