@@ -329,6 +329,14 @@ def test_a_file_that_its_process_has_locked_is_not_left_open(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spend-1.log", "spend-3.log"]
 
 
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+@pytest.mark.parametrize("call", ["write", "replace", "fsync"])
+def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path, call: str) -> None:
+    with failing(call, errno.ENOSPC), pytest.raises(OSError, match="No space"):
+        make_in(f"{tmp_path}/", "spend-1.log", b"entry", sync=True)
+    assert (list(tmp_path.iterdir()), open_files(tmp_path)) == ([], [])
+
+
 def test_rejected_records_leave_no_file_open(journal: Journal) -> None:
     for number in range(3):
         journal.reject(a_record(f"rsv_{number}"), "no budget")

@@ -184,3 +184,10 @@ def test_a_save_that_hangs_may_still_store_the_commit(journal: Journal, number: 
     with failing("replace", number):
         assert not journal.save(record)
     assert journal.keeps_commit(record) is (is_kept and mode == "commit")
+
+
+def test_another_event_of_the_reservation_is_no_commit(open_journal: Callable[..., Journal]) -> None:
+    open_journal().save(a_record(key="another").to_event_mode())
+    journal, event = open_journal(), a_record().to_event_mode()
+    assert journal.save(event)
+    assert not journal.keeps_commit(event)

@@ -14,6 +14,7 @@ import pytest
 import cycles
 from cycles._core.settlement.record import decode, encode
 from cycles._errors import StoreError
+from cycles._journal.open import open_store
 from cycles._journal.stores.redis import RedisStore
 from cycles._journal.stores.redis_scripts import SCRIPTS
 from cycles._journal.stores.store import Put, Stored
@@ -490,3 +491,18 @@ def test_moved_records_have_the_copies_that_are_wanted() -> None:
     with pytest.raises(StoreError, match="too few copies of a record: WAIT"):
         store_of(node, replicas=1).list()
     assert node.due == {"k1": 1.0}, "it is moved again later"
+
+
+@pytest.mark.parametrize(
+    ("url", "opened"),
+    [
+        ("redis://h/1", "redis://h/1"),
+        ("rediss://h/1", "rediss://h/1"),
+        ("valkey://h/1", "redis://h/1"),
+        ("valkeys://h/1", "rediss://h/1"),
+    ],
+)
+def test_valkey_is_opened_as_redis(url: str, opened: str, package: Made) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert [made[0] for made in package] == [opened]

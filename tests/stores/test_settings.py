@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.open import open_store
+from cycles._core.settlement.record import partition
+from cycles._journal.open import directory, open_store
 from cycles._journal.operators.inspect_store import view_of
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
@@ -140,3 +141,39 @@ def test_a_view_names_the_store_without_its_password() -> None:
 def test_a_store_of_an_unknown_scheme_is_named_before_a_package_is_loaded(url: str) -> None:
     with pytest.raises(cycles.ConfigurationError, match="journal_store has an unknown scheme"):
         open_store(url)
+
+
+def test_the_message_of_an_unknown_scheme_lists_the_known_ones() -> None:
+    with pytest.raises(cycles.ConfigurationError) as caught:
+        open_store(f"{'m' * 30}://host/x")
+    assert str(caught.value) == (
+        f"journal_store has an unknown scheme: '{'m' * 20}'; write it with one of "
+        "redis://, rediss://, valkey://, valkeys://, postgresql://, postgres://, file://"
+    )
+
+
+def test_a_store_is_bound_to_the_server_and_tenant_with_the_settings_of_the_client(tmp_path: Path) -> None:
+    bound: list[tuple[Any, ...]] = []
+
+    class Noted(MemoryStore):
+        def bind(self, partition: str, **settings: Any) -> MemoryStore:
+            bound.append((partition, settings))
+            return super().bind(partition, **settings)
+
+    options: dict[str, Any] = {
+        "journal_store": Noted(),
+        "journal_store_timeout": 0.7,
+        "durability": "disk",
+        "journal_dir": tmp_path,
+    }
+    with cycles.Cycles(**BASE, **options) as client:
+        assert client.pending() == []
+        assert runtime_of(client).records.directory == "Noted"
+    owner = partition(BASE["base_url"], "acme", "k")
+    assert bound == [(owner, {"durability": "disk", "timeout_s": 0.7})]
+
+
+@pytest.mark.parametrize("place", ["file:///a%20b/c", "/a b/c"])
+def test_a_directory_may_be_a_url(place: str) -> None:
+    assert directory(place) == Path("/a b/c")
+    assert directory("~/x") == Path.home() / "x"
