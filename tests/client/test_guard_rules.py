@@ -114,6 +114,32 @@ def test_a_reservation_may_be_entered_at_any_point_of_the_end_of_its_block(clien
     assert times > 0
 
 
+def test_a_commit_at_any_point_of_the_end_of_a_dropped_generator_is_the_only_one(
+    client: cycles.Cycles, server: Any
+) -> None:
+    def work(guard: cycles.Guard) -> Iterator[None]:
+        with guard:
+            yield
+
+    number, more, ends = 0, True, set[str]()
+    while more:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        steps = [work(guard)]
+        next(steps[0])
+
+        def commit(guard: cycles.Guard = guard) -> None:
+            with contextlib.suppress(cycles.GuardFinalizedError):
+                guard.commit(cycles.tokens(7))
+
+        before, number = len(server.requests), number + 1
+        more = run_at("/cycles/_client/guard.py", number - 1, commit, steps.clear)
+        client.flush()
+        (end,) = [request.operation for request in server.requests[before:]]
+        assert guard.state == {"commit": "committed", "release": "released"}[end], number
+        ends.add(end)
+    assert ends == {"commit", "release"}
+
+
 @pytest.mark.parametrize("key", [None, "job-1"])
 async def test_a_block_that_cannot_begin_keeps_only_the_reservation_of_a_callers_key(
     world: World, server: Any, monkeypatch: pytest.MonkeyPatch, key: str | None

@@ -91,6 +91,8 @@ def item(kind: str, **members: Any) -> dict[str, Any]:
             {"web_searches": 1, "web_searches_preview": 1},
         ),
         ({"tool_usage": {"web_search": {"num_requests": 0}}, "output": [item("web_search_call")]}, {}),
+        ({"tool_usage": {"web_search": {"num_requests": 2}}, "output": []}, {"web_searches": 2}),
+        ({"tool_usage": {}, "output": [item("web_search_call")]}, {"web_searches": 1}),
         ({"output": [item("file_search_call"), item("file_search_call")]}, {"file_searches": 2}),
         (
             {

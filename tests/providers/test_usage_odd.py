@@ -185,44 +185,6 @@ def test_an_id_or_a_model_that_is_no_text_is_none(name: str, odd: Any) -> None:
     assert (usage.tokens_input, usage.model_version) == (3, None)
 
 
-@pytest.mark.parametrize(
-    ("response", "counts"),
-    [
-        ({"tool_usage": {"web_search": {"num_requests": 2}}}, {"web_searches": 2}),
-        ({"tool_usage": {}, "output": [{"type": "web_search_call"}]}, {"web_searches": 1}),
-        ({"tool_usage": {"web_search": {"num_requests": 0}}, "output": [{"type": "web_search_call"}]}, {}),
-        ({"output": [{"type": "web_search_call", "action": {"type": "search"}}]}, {"web_searches": 1}),
-        ({"output": [{"type": "web_search_call", "action": {"type": "open_page"}}]}, {}),
-        (
-            {"output": [{"type": "web_search_call"}] * 2, "tools": [{"type": "web_search_preview_2025_03_11"}]},
-            {"web_searches": 2, "web_searches_preview": 2},
-        ),
-        ({"output": [{"type": "file_search_call"}] * 3}, {"file_searches": 3}),
-        ({"output": [{"type": "teleport_call"}, {"type": "function_call"}, {"type": "x"}]}, {"other_calls": 1}),
-        ({"output": [{"type": "code_interpreter_call", "container_id": "c"}] * 2}, {"code_sessions": 1}),
-        ({"output": [{"type": "code_interpreter_call"}] * 2}, {"code_sessions": 2}),
-        ({"output": [{"type": "shell_call", "environment": {"container_id": "c"}}]}, {"code_sessions": 1}),
-        ({"output": [{"type": "shell_call"}]}, {}),
-        (
-            {
-                "output": [{"type": "code_interpreter_call", "container_id": "c"}],
-                "tools": [{"container": {"memory_limit": "4G"}}, {"environment": {"memory_limit": "16gb"}}, {}],
-            },
-            {"code_sessions": 16},
-        ),
-        (
-            {
-                "output": [{"type": "code_interpreter_call", "container_id": "c"}],
-                "tools": [{"container": {"memory_limit": "0g"}}],
-            },
-            {"code_sessions": 1},
-        ),
-    ],
-)
-def test_calls_of_hosted_tools_are_counted(response: dict[str, Any], counts: dict[str, int]) -> None:
-    assert dict(openai(response).counts) == counts
-
-
 def test_searches_of_a_response_without_usage_count() -> None:
     searched = {"output": [{"type": "web_search_call"}, {"type": "file_search_call"}]}
     assert openai(searched).counts == {"web_searches": 1, "file_searches": 1}
