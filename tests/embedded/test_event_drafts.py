@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import AdminInfo, ApiKey, Budget, BudgetWindow, Reservation, StoredResponse, Tenant
 from cycles.embedded.webhook_events import drafts_of, is_event_type, timestamp
 
@@ -247,6 +248,25 @@ def test_a_balance_shows_debt_limit_and_flag_only_if_they_are_set() -> None:
     assert (moved.reserved, moved.spent, moved.debt, moved.is_over_limit, moved.remaining) == (0, 25, 2, False, 73)
     assert BUDGET.moved(over_limit=True).is_over_limit
     assert evolve(BUDGET, is_over_limit=True).moved().is_over_limit
+
+
+@pytest.mark.parametrize(
+    ("members", "fits"),
+    [
+        ({"allocated": 2**63 - 1}, True),
+        ({"allocated": 2**63}, False),
+        ({"allocated": 0, "spent": 2**63 - 1, "debt": 1}, True),
+        ({"allocated": 0, "spent": 2**63 - 1, "debt": 2}, False),
+        ({"overdraft_limit": 2**63}, False),
+        ({"allocated": 0, "reserved": 2**63}, False),
+    ],
+)
+def test_the_numbers_that_fit_into_a_budget(members: dict[str, int], fits: bool) -> None:
+    budget = Budget(**{"scope": A, "unit": "TOKENS", "allocated": 0, **members})  # type: ignore[arg-type]
+    assert budget.fits() is fits
+    if not fits:
+        with pytest.raises(ApiError, match=f"a number of {A} would no longer fit into 64 bits; nothing was changed"):
+            budget.moved()
 
 
 def test_when_a_reservation_is_due() -> None:

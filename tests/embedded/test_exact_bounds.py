@@ -151,6 +151,19 @@ def test_commits_of_five_seconds_are_one_entry_with_its_number() -> None:
     assert forecast((2 * MINUTE, 1), (2 * MINUTE - 4_999, 1), (2 * MINUTE - 5_000, 1), spent=3).rate_per_hour == 3 * 30
 
 
+@pytest.mark.parametrize(("gap_ms", "left"), [(0, 3), (4_999, 3), (5_000, 103), (5_001, 103)])
+def test_commits_of_five_seconds_are_left_out_together(gap_ms: int, left: int) -> None:
+    pace = Pace(NOW)
+    for at_ms in (NOW - 10_000, NOW - 10_000 + gap_ms):
+        pace.add((A,), "TOKENS", at_ms, 100)
+    pace.now_ms = NOW - 10_000 + 15 * MINUTE + 1
+    for _ in range(3):
+        pace.add((A,), "TOKENS", pace.now_ms, 1)
+    found = pace.of(A, "TOKENS", 1_000, 10**6)
+    assert found is not None
+    assert found.rate_per_hour == left * 4
+
+
 def test_a_forecast_is_of_the_next_year_and_before_the_end_of_the_window() -> None:
     commits, year_ms = [(10 * MINUTE, 1), (MINUTE, 1), (0, 1)], 366 * 24 * 60 * MINUTE
     most = 3 * year_ms // (10 * MINUTE)

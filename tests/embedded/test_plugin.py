@@ -39,6 +39,11 @@ def test_each_test_gets_a_separate_server_and_client(
             cycles_client.record(cycles.tokens(7), action=("k", "n"))
             assert cycles_server.spent("tenant:test-tenant", "USD_MICROCENTS") == cycles.usd(1)
 
+        def test_the_default_budgets(cycles_server):
+            allocated = {unit: cycles_server.ledger.balance("tenant:test-tenant", unit).allocated
+                         for unit in ("USD_MICROCENTS", "TOKENS")}
+            assert allocated == {"USD_MICROCENTS": cycles.usd(100), "TOKENS": cycles.tokens(1_000_000)}
+
         def test_fresh(cycles_server, cycles_client):
             assert cycles_server.spent("tenant:test-tenant", "TOKENS") == cycles.tokens(0)
 
@@ -54,7 +59,7 @@ def test_each_test_gets_a_separate_server_and_client(
                 assert cycles_client.config.tenant == "mine"
         """,
     )
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
 
 
 def test_a_test_that_leaks_budget_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,6 +23,7 @@ from cycles.embedded.records import Budget, BudgetWindow, Reservation
 from cycles.embedded.request_log import ReceivedRequest, RequestLog
 from cycles.embedded.store import SqliteStore
 from cycles.embedded.tables import Tables
+from tests.support.waiting import PATIENCE_S
 
 ADMIN, NOW = "admin-key", 1_700_000_000_000
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -252,6 +256,80 @@ def test_a_delay_up_to_the_timeout(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "timeout", "waited"),
+    [("delay", 9.0, [3.0]), ("delay", 2.0, [2.0]), ("drip", 2.0, [3.0, b"{", 3.0, b'"', 3.0, b"b"])],
+)
+def test_when_a_client_waits(
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    is_async: bool,
+    kind: str,
+    timeout: float,
+    waited: list[Any],
+) -> None:
+    notes: list[Any] = []
+
+    async def sleep(seconds: float) -> None:
+        notes.append(seconds)
+
+    monkeypatch.setattr("cycles.embedded.transports.asyncio", SimpleNamespace(sleep=sleep))
+    event = SimpleNamespace(wait=notes.append)
+    monkeypatch.setattr("cycles.embedded.transports.threading", SimpleNamespace(Event=lambda: event))
+    plans: dict[str, Callable[[], None]] = {
+        "delay": lambda: server.faults.delay("balances", 3.0),
+        "drip": lambda: server.faults.drip("balances", interval=3.0),
+    }
+    plans[kind]()
+    target: dict[str, Any] = {
+        "url": "http://x/v1/balances?tenant=acme",
+        "headers": {"X-Cycles-API-Key": server.api_key_for("acme")},
+    }
+
+    async def get() -> None:
+        async with (
+            httpx.AsyncClient(transport=server.transport(), timeout=timeout) as client,
+            client.stream("GET", **target) as response,
+        ):
+            async for chunk in response.aiter_bytes():
+                notes.append(chunk)
+
+    def get_blocking() -> None:
+        with (
+            httpx.Client(transport=server.transport(), timeout=timeout) as client,
+            client.stream("GET", **target) as response,
+        ):
+            notes.extend(response.iter_bytes())
+
+    is_late = kind == "delay" and timeout == 2.0
+    with pytest.raises(httpx.ReadTimeout) if is_late else nullcontext():
+        asyncio.run(get()) if is_async else get_blocking()
+    assert notes[: len(waited)] == waited
+    assert (len(notes) > len(waited)) is not is_late
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_body_in_parts_is_read_whole(server: EmbeddedServer, is_async: bool) -> None:
+    headers = {"X-Cycles-API-Key": server.api_key_for("acme"), "Content-Type": "application/json"}
+    content = json.dumps(RESERVE).encode()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in (content[:9], content[9:]):
+            yield part
+
+    async def post() -> httpx.Response:
+        async with httpx.AsyncClient(transport=server.transport(), headers=headers) as client:
+            return await client.post("http://x/v1/decide", content=parts())
+
+    def post_blocking() -> httpx.Response:
+        with httpx.Client(transport=server.transport(), headers=headers) as client:
+            return client.post("http://x/v1/decide", content=iter([content[:9], content[9:]]))
+
+    response = asyncio.run(post()) if is_async else post_blocking()
+    assert (response.status_code, server.requests[0].body) == (200, content)
+
+
 def test_what_a_client_in_this_process_gets(server: EmbeddedServer) -> None:
     key = server.api_key_for("acme").encode()
     headers = [(b"X-Cycles-API-Key", key), (b"X-Twice", b"\xe9"), (b"X-Twice", b"2")]
@@ -331,7 +409,8 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
     store = SqliteStore(path)
     budget = Budget(scope="a", unit="TOKENS", allocated=1)
     store.write([row("2"), row("1"), budget], [])
-    store.write([row("2", scopes=("x", "y"))], [budget])
+    with ThreadPoolExecutor(1) as pool:  # any thread may use it, one at a time
+        pool.submit(store.write, [row("2", scopes=("x", "y"))], [budget]).result(PATIENCE_S)
     assert list(store.load()) == [row("2", scopes=("x", "y")), row("1")]
     assert path.stat().st_mode & 0o777 == 0o600
     store.close()
@@ -353,6 +432,9 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
         SqliteStore(other)
     assert str(caught.value) == f"{other} is a database, but not a ledger of the embedded server; pass another file"
     assert other.read_bytes() == before
+    with sqlite3.connect(other, timeout=0) as file:
+        file.execute("CREATE TABLE z (y)")  # it is closed
+    file.close()
     (tmp_path / "text").write_text("x" * 2_000)
     with pytest.raises(cycles.ConfigurationError, match=r"cannot open the ledger .*text .* pass another file"):
         SqliteStore(tmp_path / "text")

@@ -155,8 +155,9 @@ def test_which_events_a_subscription_wants(members: dict[str, Any], event: dict[
 
 def test_how_a_subscription_is_shown() -> None:
     form = {
-        "url": URL, "event_types": ["budget.funded"], "headers": {"A": "b"}, "signing_secret": "s", "name": None,
-        "thresholds": {"x": 1}, "retry_policy": {"max_retries": 0}, "metadata": {}, "disable_after_failures": 3,
+        "url": URL, "event_types": ["budget.funded"], "headers": {"A": "hidden"}, "signing_secret": "hidden",
+        "name": None, "thresholds": {"x": 1}, "retry_policy": {"max_retries": 0}, "metadata": {},
+        "disable_after_failures": 3,
     }  # fmt: skip
     made = created(checked("create", form), "acme", "now")
     policy = {"max_retries": 0, "initial_delay_ms": 1_000, "backoff_multiplier": 2.0, "max_delay_ms": 60_000}
@@ -166,13 +167,14 @@ def test_how_a_subscription_is_shown() -> None:
         "consecutive_failures": 0, "created_at": "now",
     }  # fmt: skip
     assert made.to_dict() == shown
-    assert made.to_dict(masked=False) == {**shown, "headers": {"A": "b"}}
-    assert (made.secret, made.subscription_id[:6], len(made.subscription_id)) == ("s", "whsub_", 22)
+    assert made.to_dict(masked=False) == {**shown, "headers": {"A": "hidden"}}
+    assert "hidden" not in repr(made)
+    assert (made.secret, made.subscription_id[:6], len(made.subscription_id)) == ("hidden", "whsub_", 22)
     changed = updated(
         evolve(made, consecutive_failures=2, status="PAUSED"), {"name": "n", "scope_filter": "x"}, "later"
     )
     assert (changed.consecutive_failures, changed.updated_at, changed.status) == (2, "later", "PAUSED")
-    assert (changed.name, changed.scope_filter, changed.secret, changed.created_at) == ("n", "x", "s", "now")
+    assert (changed.name, changed.scope_filter, changed.secret, changed.created_at) == ("n", "x", "hidden", "now")
     active = updated(changed, {"status": "ACTIVE"}, "later")
     assert (active.consecutive_failures, active.status, active.retry_policy) == (
         0,
@@ -248,6 +250,7 @@ def test_the_row_of_a_delivery() -> None:
         "status": "PENDING", "attempts": 0, "trace_id": TRACE, "trace_flags": "00",
     }  # fmt: skip
     assert row.to_dict() == shown
+    assert "body" not in repr(row)
     assert (row.delivery_id[:4], len(row.delivery_id)) == ("del_", 20)
     row = evolve(row, status="RETRYING", found=Attempt(500, 1, "why"), attempted_at="a")
     failed = {"status": "RETRYING", "attempted_at": "a", "response_status": 500, "error_message": "why"}
