@@ -187,6 +187,13 @@ def test_a_tenant_that_is_closed_closes_what_it_owns_and_nothing_else(site: Site
     assert (keys[revoked]["revoked_reason"], keys[revoked]["revoked_at"]) == ("old", START)
 
 
+def test_a_tenant_that_does_not_exist_is_not_changed(site: Site) -> None:
+    missing = (404, error("TENANT_NOT_FOUND", "tenant not found: nobody"))
+    assert site.send("PATCH", "tenants/nobody", {"name": "x", "status": "SUSPENDED"}) == missing
+    assert site.send("GET", "tenants/nobody") == missing
+    assert [row["tenant_id"] for row in site.send("GET", "tenants")[1]["tenants"]] == ["acme"]
+
+
 # --- API keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -957,6 +964,21 @@ def test_each_response_has_the_ids_of_its_entry_in_the_audit_log(site: Site) -> 
     assert (entry["request_id"], entry["trace_id"]) == (request_id, trace)
     assert (entry["log_id"][:4], len(entry["log_id"])) == ("log_", 20)
     assert site.send("GET", "audit/logs?limit=1")[1]["logs"] == [entry]  # a successful read has no entry
+
+
+def test_the_first_and_the_last_moment_of_the_audit_log_are_included(site: Site) -> None:
+    site.clock.advance(1_000)
+    site.made("tenants", tenant_id="beta", name="Beta")
+
+    def names(query: str) -> list[str]:
+        return [row["operation"] for row in site.send("GET", f"audit/logs?operation=createTenant&{query}")[1]["logs"]]
+
+    found = {
+        query: len(names(query)) for query in ("", f"from={START}", f"to={START}", f"from={SECOND}", f"to={SECOND}")
+    }
+    assert list(found.values()) == [2, 2, 1, 1, 2]
+    assert names(f"from={SECOND}&to={SECOND}") == ["createTenant"]
+    assert names("from=2026-01-01T00:00:00.001Z&to=2026-01-01T00:00:00.999Z") == []
 
 
 def test_an_entry_of_the_audit_log_is_kept_for_30_days(site: Site) -> None:
