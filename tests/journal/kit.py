@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from cycles._core.pool.chunk_record import ChunkHeader, log_name
+from cycles._core.pool.chunk_record import ChunkHeader, chunk_record, log_name
 from cycles._core.pool.sums import SECTOR, Totals, encode as encode_totals
 from cycles._core.settlement.record import Record, encode
 from cycles._core.subjects import Action, Subject
@@ -90,6 +91,12 @@ def write_log(folder: Path, totals: Totals, name: str = log_name("rsv_1")) -> Pa
     cell = encode_totals(totals._replace(changes=1)).ljust(SECTOR, b"\0")
     (folder / name).write_bytes(CHUNK.encode() + cell)
     return folder / name
+
+
+def a_sum(amount: int, calls: int, mode: str = "commit", **changes: Any) -> Record:
+    """Return the record of a chunk whose guards have spent an amount."""
+    record = chunk_record(CHUNK, amount, {}, {"pool_calls": calls}, 1_000)
+    return evolve(record if mode == "commit" else record.to_event_mode(2_000), **changes)
 
 
 def settle_all(journal: Journal) -> list[Record]:

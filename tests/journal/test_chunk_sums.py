@@ -6,17 +6,16 @@ import errno
 import os
 import time
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
-from attrs import evolve
 
-from cycles._core.pool.chunk_record import chunk_record, log_name
+from cycles._core.pool.chunk_record import log_name
 from cycles._core.pool.sums import SECTOR, Totals
 from cycles._core.settlement.record import Record, decode, file_name
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Journal
-from tests.journal.kit import CHUNK, Told, a_record, failing, put, write_log
+from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, put, write_log
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
@@ -27,11 +26,6 @@ def log_in(journal: Journal, totals: Totals, name: str = log_name("rsv_1")) -> P
     folder = Path(journal.directory)
     folder.mkdir(parents=True, exist_ok=True)
     return write_log(folder, totals, name)
-
-
-def a_sum(amount: int, calls: int, mode: str = "commit", **changes: Any) -> Record:
-    record = chunk_record(CHUNK, amount, {}, {"pool_calls": calls}, 1_000)
-    return evolve(record if mode == "commit" else record.to_event_mode(2_000), **changes)
 
 
 def shown(journal: Journal) -> Shown:

@@ -16,7 +16,7 @@ from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal, key_of
 from cycles._journal.stores.store import Put, Stored
-from tests.journal.kit import BASE, a_record
+from tests.journal.kit import BASE, a_record, a_sum
 from tests.stores.kit import StoreClock
 
 KEY = key_of("rsv_1")
@@ -328,3 +328,209 @@ def test_a_checkpoint_says_whether_the_store_has_it(client: Callable[..., Client
     store.fails = None
     assert one.journal.checkpoint(a_record()) is not is_down, "no attempt in the pause after a failure"
     assert (len(store.told), one.files) == (2 - is_down, [])
+
+
+# --- chunks of pools: the rules at the head of `shared.py`
+
+SEVEN_DAYS_MS = 7 * 86_400_000
+
+
+def event_of(amount: int, calls: int) -> Record:
+    return a_sum(amount, calls, "event")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "result", "stored"),
+    [
+        (a_sum(7, 2), a_sum(12, 3), PutResult.SAVED, a_sum(12, 3)),
+        (a_sum(12, 3), a_sum(7, 2), PutResult.TAKEN, a_sum(12, 3)),
+        (a_sum(7, 2), a_sum(7, 2), PutResult.SAVED, a_sum(7, 2)),
+        (event_of(7, 2), a_sum(12, 3), PutResult.TAKEN, event_of(7, 2)),
+        (event_of(7, 2), a_sum(7, 2), PutResult.TAKEN, event_of(7, 2)),
+        (event_of(7, 2), event_of(7, 2), PutResult.SAVED, event_of(7, 2)),
+        (a_sum(7, 2, settled=7), a_sum(12, 3), PutResult.TAKEN, a_sum(7, 2, settled=7)),
+        (a_sum(7, 2, settled=7), a_sum(7, 2), PutResult.TAKEN, a_sum(7, 2, settled=7)),
+        (a_sum(7, 2, rejected="no"), a_sum(12, 3), PutResult.TAKEN, a_sum(7, 2, rejected="no")),
+        (a_sum(7, 2), event_of(12, 3), PutResult.SAVED, event_of(12, 3)),
+    ],
+)
+def test_a_larger_sum_replaces_the_commit_of_an_earlier_one_only(
+    client: Callable[..., Client], store: Noted, theirs: Record, own: Record, result: PutResult, stored: Record
+) -> None:
+    store.put([Put(KEY, encode(theirs), due_ms=60_000)])
+    one = client()
+    assert one.journal.put(own) is result
+    assert store.kept() == [stored]
+    assert one.journal.is_taken(own) is (result is PutResult.TAKEN)
+    assert one.journal.taken_by_another("rsv_1") == (theirs if result is PutResult.TAKEN else None)
+
+
+@pytest.mark.parametrize(("amount", "result"), [(11, PutResult.TAKEN), (12, PutResult.TAKEN), (13, PutResult.SAVED)])
+def test_a_sum_that_another_client_has_taken_is_replaced_by_a_larger_one(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, amount: int, result: PutResult
+) -> None:
+    one, other = client(), client()
+    one.journal.put(a_sum(12, 3))
+    clock.now += 30_000
+    assert other.journal.claim(9) == [NAME]
+    assert one.journal.put(a_sum(amount, 3)) is result
+    assert store.kept() == [a_sum(max(amount, 12), 3)]
+
+
+def test_what_is_settled_of_a_chunk_that_two_clients_know_stays_for_seven_days(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    one.journal.put(a_sum(7, 2))
+    clock.now += 30_000
+    other.journal.claim(9)
+    other.journal.delete(a_sum(7, 2))
+    other.journal.settle_finished()
+    (stored,) = store.list()
+    assert (decode(stored.record).settled, stored.due_ms - clock.now) == (7, SEVEN_DAYS_MS)
+    assert one.journal.put(a_sum(12, 3)) is PutResult.TAKEN
+    assert (one.journal.claim(9), len(store.kept())) == ([], 1)
+    clock.now += SEVEN_DAYS_MS
+    assert (one.journal.claim(9), store.kept()) == ([], [])
+
+
+def test_what_is_settled_of_a_chunk_that_one_client_knows_is_deleted(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one = client()
+    one.journal.put(a_sum(7, 2))
+    one.journal.delete(a_sum(7, 2))
+    one.journal.settle_finished()
+    assert store.kept() == []
+
+
+def test_a_commit_that_its_owner_replaced_is_not_settled_with_an_earlier_sum(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    """A task has loaded 7, then this client claimed 12: the task ends, and 12 is due for another one."""
+    one = client()
+    store.put([Put(KEY, encode(a_sum(12, 3)))])
+    one.journal.claim(9)
+    assert one.journal.put(a_sum(7, 2)) is PutResult.TAKEN
+    assert one.journal.is_taken(a_sum(7, 2))
+    one.journal.settle_finished()
+    assert one.journal.claim(9) == [NAME]
+    assert one.journal.load(NAME) == a_sum(12, 3)
+    one.journal.delete(a_sum(7, 2))
+    one.journal.settle_finished()
+    assert (store.kept(), one.journal.claim(9)) == ([a_sum(12, 3)], [NAME])
+
+
+def lose(one: Client, other: Client, clock: StoreClock, *, is_open: bool = False) -> None:
+    """Let another client take the chunk of this one, which finds it out."""
+    if is_open:
+        assert one.journal.checkpoint(a_sum(7, 2))
+    else:
+        assert one.journal.put(a_sum(7, 2)) is PutResult.SAVED
+    clock.now += 30_000
+    assert other.journal.claim(9) == [NAME]
+    one.journal.tick(0)
+    assert one.journal.is_taken(a_sum(7, 2))
+
+
+def empty(store: Noted) -> None:
+    for kept in (None, "rejected", "quarantined"):
+        store.delete([(each.key, each.fence) for each in MemoryStore.list(store, kept=kept)])
+
+
+def test_a_taken_chunk_that_the_store_loses_is_put_again_unchanged(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock)
+    one.journal.tick(0)
+    assert one.journal.is_taken(a_sum(7, 2))
+    empty(store)
+    one.journal.tick(0)
+    assert store.kept() == [a_sum(7, 2)]
+    assert [each.key for each in store.take(9, 30_000)] == [KEY], "it is due now"
+
+
+@pytest.mark.parametrize("end", ["settled", "rejected", "quarantined"])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_taken_chunk_is_watched_until_its_other_client_has_ended_it(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, end: str, is_open: bool
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock, is_open=is_open)
+    if end == "settled":
+        other.journal.delete(a_sum(7, 2))
+        other.journal.settle_finished()
+    elif end == "rejected":
+        other.journal.reject(a_sum(7, 2), "no budget")
+    else:
+        (stored,) = store.list()
+        store.put([Put(KEY, stored.record, stored.fence, kept="quarantined")])
+    one.journal.tick(0)
+    assert one.journal.is_taken(a_sum(7, 2)) is is_open
+    empty(store)
+    one.journal.tick(0)
+    assert store.kept() == []
+
+
+def test_a_client_that_takes_the_record_of_its_open_chunk_continues_it(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one = client()
+    assert one.journal.checkpoint(a_sum(7, 2))
+    clock.now += 30_000
+    assert one.journal.claim(9) == []
+    assert one.journal.checkpoint(a_sum(9, 3))
+    assert store.kept() == [a_sum(9, 3)]
+
+
+@pytest.mark.parametrize("mode", ["commit", "event"])
+def test_an_open_chunk_that_comes_back_from_another_client_continues_unless_it_is_an_event(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, mode: str
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock, is_open=True)
+    other.journal.put(a_sum(7, 2, mode))
+    clock.now += 30_000
+    assert one.journal.claim(9) == ([] if mode == "commit" else [NAME])
+    assert one.journal.checkpoint(a_sum(9, 3)) is (mode == "commit")
+    assert store.kept() == [a_sum(9, 3) if mode == "commit" else event_of(7, 2)]
+    if mode == "event":
+        assert one.journal.taken_by_another("rsv_1") == event_of(7, 2)
+        assert one.journal.is_taken(a_sum(9, 3))
+        assert not one.journal.is_taken(event_of(7, 2))
+        one.journal.leave(a_sum(9, 3))
+        assert one.journal.taken_by_another("rsv_1") is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        (event_of(7, 2), [("event", 5, "key-1:late:7"), ("event", 7, "key-1")]),
+        (event_of(12, 3), [("event", 12, "key-1")]),
+        (event_of(13, 4), [("event", 13, "key-1")]),
+        (a_sum(7, 2), [("commit", 12, "key-1")]),
+        (a_sum(13, 4), [("commit", 13, "key-1")]),
+        (None, [("commit", 12, "key-1")]),
+    ],
+)
+def test_what_a_file_has_beyond_the_stored_sum_becomes_its_own_event(
+    client: Callable[..., Client], store: Noted, theirs: Record | None, expected: list[tuple[str, int, str]]
+) -> None:
+    one = client()
+    one.local.save(a_sum(12, 3))
+    if theirs is not None:
+        store.put([Put(KEY, encode(theirs), due_ms=60_000)])
+    one.journal.pending()
+    found = sorted((each.mode, each.actual.amount, each.body["idempotency_key"]) for each in store.kept())
+    assert (found, one.files) == (expected, [])
+
+
+def test_a_record_that_is_left_is_due_for_another_task(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    store.put([Put(KEY, encode(a_record()))])
+    assert one.journal.claim(9) == [NAME]
+    one.journal.leave(a_record())
+    assert one.journal.claim(9) == []
+    one.journal.settle_finished()
+    assert one.journal.claim(9) == [NAME]
