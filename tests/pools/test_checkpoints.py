@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 import pytest
 
+from cycles._core.settlement.record import Record
 from cycles._drivers import pools as module
 from cycles._drivers.pools import IDLE_TICKS, NO_LOCKS, WORKERS, Checkpoints, Pools
 
@@ -178,10 +179,11 @@ class Client:
     def __init__(self, files: Any = None, shared: Any = None) -> None:
         self.jobs = Jobs()
         self.problems: list[str] = []
-        reporter: Any = SimpleNamespace(journal_problem=self.problems.append, trace=None)
+        self.reporter: Any = SimpleNamespace(journal_problem=self.problems.append, trace=None)
         records: Any = SimpleNamespace(files=files, shared=shared)
         io: Any = SimpleNamespace()
         jobs: Any = self.jobs
+        reporter: Any = self.reporter
         self.pools = Pools(jobs, io, records, reporter, 250, lambda _: None)
 
 
@@ -233,3 +235,71 @@ def test_a_system_without_file_locks_is_reported_once(
         client.pools.report_problem(detail)
     assert client.problems[-2:] == ["one", "two"]
     assert len(client.problems) == 2 + (not has_logs)
+
+
+class State:
+    """A pool, in place of its state."""
+
+    def __init__(self, options: Any, io: Any) -> None:
+        self.options = options
+        self.io = io
+        self.settling = False
+
+
+class PoolParts:
+    """What a pool gets from its client."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+@pytest.mark.parametrize("has_files", [True, False])
+def test_a_pool_has_logs_only_if_its_client_has_files(monkeypatch: pytest.MonkeyPatch, has_files: bool) -> None:
+    monkeypatch.setattr(module, "PoolState", State)
+    monkeypatch.setattr(module, "PoolIo", PoolParts)
+    client = Client(SimpleNamespace() if has_files else None)
+    options: Any = "options"
+    made: Any = client.pools.make(options)
+    io, is_traced, soon, at, open_log, report_problem, *_ = made.io.parts
+    assert (made.options, io) == ("options", client.pools.io)
+    assert (soon, at, report_problem) == (client.pools.soon, client.pools.at, client.pools.report_problem)
+    assert open_log == (client.pools.open_log if has_files else None)
+    assert not is_traced()
+    client.reporter.trace = "tracer"
+    assert is_traced()
+
+
+def test_the_close_settles_the_chunks_of_all_pools_and_ends_their_traces_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PoolState", State)
+    monkeypatch.setattr(module, "PoolIo", PoolParts)
+    record = Record(reservation_id="res-1", base_url="http://x")
+    results: dict[str, Any] = {"kept": record, "taken by another": "Taken"}
+    done: list[Any] = []
+
+    async def saved(io: object, sealed: str, lease: object) -> Any:
+        done.append(("saved", sealed))
+        return results[sealed]
+
+    leases: Any = {name: SimpleNamespace(end_trace=lambda name=name: done.append(("trace", name))) for name in results}
+    monkeypatch.setattr(module, "settle_now", lambda pool: [(name, leases[name]) for name in pool.options])
+    monkeypatch.setattr(module, "saved", saved)
+    monkeypatch.setattr(
+        module, "conclude", lambda io, sealed, result, lease: done.append(("concluded", sealed, result, lease))
+    )
+    monkeypatch.setattr(module, "live_guards", lambda pool: [f"guard of {name}" for name in pool.options])
+    client = Client()
+    kept: Any = ["kept"]
+    taken: Any = ["taken by another"]
+    pools: Any = [client.pools.make(kept), client.pools.make(taken)]
+    guards: list[Any] = list(client.pools.guards())
+    assert sorted(guards) == ["guard of kept", "guard of taken by another"]
+    assert not client.pools.are_settling()
+    pools[1].settling = True
+    assert client.pools.are_settling()
+    client.pools.close(lambda record, lease: done.append(("settle", record, lease)))
+    assert [each for each in done if each[0] == "settle"] == [("settle", record, leases["kept"])]
+    concluded = ("concluded", "taken by another", "Taken", leases["taken by another"])
+    assert [each for each in done if each[0] == "concluded"] == [concluded]
+    assert "trace" not in {each[0] for each in done}
+    client.pools.closed()
+    assert sorted(done[4:]) == [("trace", "kept"), ("trace", "taken by another")]
