@@ -10,6 +10,7 @@ import pytest
 import cycles
 from cycles._client.context import copy_context_to, current_subject, subject
 from cycles._errors import InvalidRequestError
+from tests.support.waiting import PATIENCE_S
 
 
 def agent() -> str | None:
@@ -43,6 +44,18 @@ def test_leaving_the_pool_ends_its_threads() -> None:
     assert not thread.is_alive()
     with pytest.raises(RuntimeError, match="shutdown"):
         pool.submit(agent)
+
+
+def test_a_shutdown_waits_for_every_job_by_default() -> None:
+    ran, go = list[int](), threading.Event()
+    pool = copy_context_to(ThreadPoolExecutor(1))
+    pool.submit(go.wait, PATIENCE_S)
+    for number in range(3):
+        pool.submit(ran.append, number)
+    pool.submit(ran.append, 3).add_done_callback(lambda done: ran.append(4))
+    threading.Timer(0.0, go.set).start()
+    pool.shutdown()
+    assert ran == [0, 1, 2, 3, 4]
 
 
 def test_a_process_pool_is_rejected_and_the_error_names_detach() -> None:

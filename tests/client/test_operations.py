@@ -71,6 +71,8 @@ async def test_a_record_that_finds_no_server_is_kept(world: World, server: Any) 
     server.faults.refuse("event", times=1)
     event = await world.get(world.operations.record(SMALL, action=ACTION))
     assert (event.status, event.event_id) == ("PENDING", "")
+    assert [each.amount for each in await world.get(world.operations.pending())] == [SMALL]
+    assert await world.get(world.operations.pending(True)) == []
     report = await world.get(world.operations.flush(5))
     assert (report.settled, report.pending, spent(server)) == (1, 0, 10)
 

@@ -192,9 +192,10 @@ def test_a_key_set_over_plain_http_from_another_machine_is_not_trusted(
         assert verify(ID, base_url=local, server_id=SERVER).is_authentic
 
 
-def test_no_envelope_is_not_found(verify: Verify) -> None:
+def test_no_envelope_is_not_found(server: Server, verify: Verify) -> None:
     with pytest.raises(cycles.NotFoundError):
         verify("0" * 64)
+    assert len(server.paths) == 1  # by default nothing is waited for
 
 
 def test_a_tampered_envelope_needs_no_keys(server: Server, verify: Verify) -> None:

@@ -37,6 +37,7 @@ def test_a_verdict_reports_what_it_found() -> None:
     assert verdict.envelope.payload["decide"]["response"]["decision"] == "ALLOW"
     assert verdict.envelope.trace_id == "0af7651916cd43dd8448eb211c80319c"
     verdict.raise_for_disposition()
+    assert "decision" not in repr(verdict)
     assert cycles.verify_evidence(sealed(issued_at_ms=2**53)).issued_at is None
     assert pickle.loads(pickle.dumps(verdict)) == copy.deepcopy(verdict) == verdict
 
@@ -308,6 +309,12 @@ def test_a_weak_key_signs_nothing(key: str) -> None:
     assert disposition(envelope, keys=key_set(jwk(x=x))) == INVALID
 
 
+@pytest.mark.parametrize("y", [2, 2**255 - 21])
+def test_a_key_beside_a_weak_one_is_no_weak_one(y: int) -> None:
+    assert is_sound_key(y.to_bytes(32, "little"))
+    assert not is_sound_key(y.to_bytes(33, "little"))
+
+
 def test_a_signature_with_a_scalar_beyond_the_order_is_invalid() -> None:
     envelope = sealed()
     signature = bytes.fromhex(envelope["signature"])
@@ -316,6 +323,8 @@ def test_a_signature_with_a_scalar_beyond_the_order_is_invalid() -> None:
     malleable = signature[:32] + scalar.to_bytes(32, "little")
     assert is_sound_signature(signature)
     assert not is_sound_signature(malleable)
+    last, first = ((order - less).to_bytes(32, "little") for less in (1, 0))
+    assert [is_sound_signature(signature[:32] + each) for each in (last, first)] == [True, False]
     assert not is_sound_signature(signature[:63])
     assert disposition(envelope) == BINDING_ONLY
     assert disposition({**envelope, "signature": malleable.hex()}) == INVALID

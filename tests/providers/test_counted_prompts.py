@@ -135,6 +135,7 @@ REQUESTS: list[tuple[Any, int | None]] = [
     ({"role": "one", "content": "two", "name": "one two"}, 12 + 2 * 4 + 3 + 1),
     ({"role": "one", "content": "two", "name": None}, 12 + 4 + 1 + 1),
     ({"type": "message", "role": "one", "content": "two"}, 12 + 4 + 1 + 1),
+    ({"type": "message", "role": "one", "content": "two", "name": "one two"}, 12 + 2 * 4 + 3 + 1),
     ({"role": 5, "content": "two"}, 12 + 2 + (4 + 4 + 1) + (4 + 7 + 1)),
     ({"role": "one", "content": "two", "id": "x"}, 12 + 2 + (4 + 4 + 5) + (4 + 7 + 1) + (4 + 2 + 3)),
     ({"content": "two"}, 12 + 2 + (4 + 7 + 1)),

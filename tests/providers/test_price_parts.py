@@ -327,6 +327,16 @@ def test_a_count_without_a_rate_is_named_unless_it_is_part_of_one_with_a_rate() 
     ]
 
 
+def test_a_prompt_without_a_request_counts_its_bytes_only() -> None:
+    assert [bound_of(content).tokens("m") for content in (None, "", "é", "\ud800")] == [0, 0, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation", "cachedContent", "cached_content"])
+def test_each_context_that_a_request_names_counts(name: str) -> None:
+    assert [bound_of({name: value}).unseen for value in ("r", {"id": "r"}, "", None)] == [1, 1, 0, 0]
+    assert bound_of([{name: "r"}]).unseen == 0
+
+
 def test_what_a_request_only_names_counts_beside_its_text() -> None:
     file = {"type": "file", "file_data": "data:text/plain;base64,AAAA"}
     bound = bound_of({"previous_response_id": "r", "prompt": {"id": "p"}, "input": [file, file]})
