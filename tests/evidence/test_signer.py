@@ -70,7 +70,7 @@ def test_the_key_of_a_signer() -> None:
 
 
 @pytest.mark.parametrize("target", FORMS)
-@pytest.mark.parametrize(("status", "code"), [(200, None), (409, "BUDGET_EXCEEDED")])
+@pytest.mark.parametrize(("status", "code"), [(200, None), (400, "UNIT_MISMATCH"), (409, "BUDGET_EXCEEDED")])
 def test_the_envelope_of_a_decision(target: str, status: int, code: str | None) -> None:
     signing = Signing()
     body: dict[str, Any] = {"decision": "ALLOW", "remaining_ttl_ms": 5, "a": None, "b": [{"c": None, "d": 1}]}
@@ -93,7 +93,7 @@ def test_the_envelope_of_a_decision(target: str, status: int, code: str | None) 
     if RID in target:
         payload["reservation_id"] = RID
     if code is not None:
-        payload |= {"http_status": 409, "endpoint": f"POST {target.replace(RID, '{reservation_id}')}"}
+        payload |= {"http_status": status, "endpoint": f"POST {target.replace(RID, '{reservation_id}')}"}
     assert envelope == {
         "schema_version": SCHEMA_VERSION, "artifact_type": artifact, "server_id": ISSUER, "signer_did": PUBLIC.hex(),
         "issued_at_ms": NOW, "trace_id": TRACE, "payload": {artifact: payload},
@@ -118,6 +118,7 @@ def test_the_envelope_of_a_decision(target: str, status: int, code: str | None) 
         ("POST", "/v1/events", 201, {"status": "APPLIED"}, DECIDE),
         ("POST", f"/v1/reservations/{RID}/extend", 200, {}, {"idempotency_key": "k", "extend_by_ms": 1}),
         ("GET", "/v1/reservations/r-1", 404, {"error": "NOT_FOUND"}, None),
+        ("GET", "/v1/reservations/r-1", 400, {"error": "INVALID_REQUEST"}, None),
         ("GET", "/v1/reservations", 200, {"reservations": [{"reservation_id": RID}]}, None),
         ("GET", "/v1/reservations?include=metadata", 200, {"reservations": [{"reservation_id": RID}]}, None),
         ("GET", "/v1/reservations?include=evidence", 400, {"error": "INVALID_REQUEST"}, None),
