@@ -166,3 +166,17 @@ def test_a_function_that_raises_keeps_no_later_deadline_from_ending() -> None:
     tried.loop.pass_time(3.0)
     assert tried.called == [(0, 1.0), (1, 2.0)]
     assert tried.loop.timers == []
+
+
+def test_deadlines_that_are_cancelled_in_their_order_leave_no_timer() -> None:
+    tried = Tried()
+    for _ in range(5):
+        tried.add(1.0)
+    for position in (1, 3, 0, 2):  # each time those at the front that are cancelled leave
+        tried.added[position].cancel()
+        assert len(tried.loop.timers) == 1
+    tried.added[4].cancel()
+    assert tried.loop.timers == []
+    tried.add(1.0)
+    tried.loop.pass_time(2.0)
+    assert tried.called == [(5, 1.0)]
