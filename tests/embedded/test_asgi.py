@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from cycles.embedded import serve
 from cycles.embedded.dashboard.routes import Stream
 from cycles.embedded.faults import Fault
 from cycles.embedded.http import Request, Response
-from cycles.embedded.serve import App, bound
+from cycles.embedded.serve import App, Listener, bound
+from tests.support.waiting import PATIENCE_S
 
 CLIENT = ("10.0.0.1", 5)
 SCOPE: dict[str, Any] = {
@@ -36,7 +39,11 @@ class Wire:
         self.sent: list[Any] = []
         self.aborted: list[Any] = []
         self.requests: list[Request] = []
-        self.reads = 0
+        self.reads = self.reads_at_abort = 0
+
+    def abort(self, client: Any) -> None:
+        self.aborted.append(client)
+        self.reads_at_abort = self.reads
 
     def handle(self, request: Request) -> tuple[Response | None, Fault | None]:
         self.requests.append(request)
@@ -52,7 +59,7 @@ class Wire:
         self.sent.append(message)
 
     def run(self, dashboard: Any = None, **scope: Any) -> Wire:
-        app = App(self, self.aborted.append, dashboard)
+        app = App(self, self.abort, dashboard)
         asyncio.run(app({**SCOPE, **scope}, self.receive, self.send))
         return self
 
@@ -143,6 +150,7 @@ def test_which_responses_are_compressed(accepts: bytes, media_type: str, body: b
 def test_a_connection_that_is_broken(response: Response | None, fault: Fault | None) -> None:
     wire = Wire(LAST, LEFT, response=response, fault=fault).run()
     assert (wire.aborted, wire.sent, wire.reads) == ([CLIENT], [], 2)  # it returns when the connection is closed
+    assert wire.reads_at_abort == 1
 
 
 def test_a_response_that_is_late() -> None:
@@ -204,3 +212,121 @@ def test_a_socket_that_listens() -> None:
         with pytest.raises(cycles.ConfigurationError) as caught:
             bound("127.0.0.1", port, "pass another one")
         assert str(caught.value) == f"cannot listen on 127.0.0.1:{port} (Address already in use); pass another one"
+        assert caught.traceback[-1].locals["sock"].fileno() == -1  # it is closed
+
+
+# --- the listener ---------------------------------------------------------------------------------------------------
+
+
+class Uvicorn:
+    """A server that runs until it should exit; a stubborn one until its connections are broken."""
+
+    is_stubborn, starts = False, True
+
+    def __init__(self, config: Any) -> None:
+        made.append(self)
+        self.config = config
+        self.has_started, self.ended = threading.Event(), threading.Event()
+        self.server_state = SimpleNamespace(connections=set())
+        self.calls: list[str] = []
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        if self.starts:
+            self.has_started.set()
+        self.ended.wait(PATIENCE_S)
+        for each in sockets:
+            each.close()
+
+    @property
+    def should_exit(self) -> bool:
+        return self.ended.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self.calls.append(f"exit {value}")
+        if value and not self.is_stubborn:
+            self.ended.set()
+
+    def break_connections(self) -> None:
+        self.calls.append("break")
+        self.ended.set()
+
+
+class Stubborn(Uvicorn):
+    is_stubborn = True
+
+
+class NeverStarted(Uvicorn):
+    starts = False
+
+
+made: list[Uvicorn] = []
+
+
+def listener(monkeypatch: pytest.MonkeyPatch, kind: type[Uvicorn], *further: Any) -> Listener:
+    made.clear()
+    monkeypatch.setattr(serve, "_Uvicorn", kind)
+    return Listener(Wire(), "127.0.0.1", 0, *further)
+
+
+def test_a_listener_that_starts_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    page = SimpleNamespace(open=lambda: calls.append("open"), close=lambda: calls.append("close"))
+    it = listener(monkeypatch, Uvicorn, page, calls.append)
+    before = set(threading.enumerate())
+    url = it.start()
+    (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "cycles-embedded-server")
+    port = int(url.removeprefix("http://127.0.0.1:"))
+    assert (port > 0, thread.daemon) == (True, True)
+    config = made[0].config
+    assert (config.http, config.ws, config.lifespan, config.log_config, config.access_log) == (
+        "h11", "none", "off", None, False,
+    )  # fmt: skip
+    assert (config.date_header, config.server_header, config.proxy_headers) == (False, False, False)
+    assert (config.timeout_keep_alive, config.timeout_graceful_shutdown) == (75, 10)
+    assert config.h11_max_incomplete_event_size == 65_536
+    assert calls == ["open", f"{url}/dashboard"]
+    it.stop(PATIENCE_S)
+    assert (thread.is_alive(), made[0].calls) == (False, ["exit True"])
+    assert calls == ["open", f"{url}/dashboard", "close", None]
+    it.stop()
+    assert len(calls) == 4
+
+
+def test_a_listener_that_does_not_stop_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "STOP_S", PATIENCE_S)
+    it = listener(monkeypatch, Stubborn)
+    before = set(threading.enumerate())
+    it.start()
+    (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "cycles-embedded-server")
+    it.stop(0.0)
+    assert (thread.is_alive(), made[0].calls) == (False, ["exit True", "break"])
+
+
+def test_a_listener_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "START_S", 0.0)
+    it = listener(monkeypatch, NeverStarted)
+    it.stop()  # nothing to stop
+    with pytest.raises(cycles.ConfigurationError) as caught:
+        it.start()
+    text = str(caught.value)
+    assert text.startswith("the embedded server did not start within 0 s: 127.0.0.1:")
+    assert text.endswith("; try again or pass port=0")
+    assert made[0].calls == ["exit True"]
+
+
+def test_a_fault_breaks_the_connection_of_its_client_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted: list[Any] = []
+
+    def connection(**members: Any) -> Any:
+        client = members.get("client")
+        return SimpleNamespace(transport=SimpleNamespace(abort=lambda: aborted.append(client)), **members)
+
+    it = listener(monkeypatch, Uvicorn)
+    with it:
+        made[0].server_state.connections = [connection(client=CLIENT), connection(client=("x", 1)), connection()]
+        wire = Wire(LAST, LEFT)
+        asyncio.run(made[0].config.app({**SCOPE}, wire.receive, wire.send))
+    assert aborted == [CLIENT]
+    asyncio.run(made[0].config.app({**SCOPE}, Wire(LAST, LEFT).receive, wire.send))
+    assert aborted == [CLIENT]  # it is stopped

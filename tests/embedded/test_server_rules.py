@@ -17,6 +17,7 @@ import pytest
 
 import cycles
 from cycles.embedded import EmbeddedServer
+from cycles.embedded.errors import ApiError
 from cycles.embedded.faults import Fault, Faults
 from cycles.embedded.http import Request, Response
 from cycles.embedded.records import Budget, BudgetWindow, Reservation
@@ -442,6 +443,22 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
     held.write([budget], [])
     held.close()
     assert list(SqliteStore(path).load()) == [budget]
+
+
+@pytest.mark.parametrize("kind", [None, object()])
+def test_a_change_that_fails_halfway_is_not_in_the_file(tmp_path: Path, kind: Any) -> None:
+    store = SqliteStore(tmp_path / "ledger.db")
+    good, wrong = Budget(scope="a", unit="TOKENS", allocated=1), SimpleNamespace(kind=kind, key=("a",), to_json=dict)
+    store.write([good], [])
+    halfway: list[tuple[list[Any], list[Any]]] = [([row("1"), wrong], [good])]
+    halfway += [([row("1")], [good, wrong])] if kind is not None else []
+    for saved, deleted in halfway:
+        with pytest.raises(ApiError, match=r"cannot write the ledger's file \(.*\); nothing was changed") as caught:
+            store.write(saved, deleted)
+        assert (caught.value.code, list(store.load())) == ("INTERNAL_ERROR", [good])
+    store.write([row("1")], [])
+    assert list(store.load()) == [good, row("1")]
+    store.close()
 
 
 # --- listening and closing ------------------------------------------------------------------------------------------
