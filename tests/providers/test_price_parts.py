@@ -58,6 +58,13 @@ def test_a_modality_without_a_rate_costs_what_contains_it(
 
 
 @pytest.mark.parametrize("kind", INPUTS)
+def test_cached_tokens_of_a_modality_whose_input_is_not_reported_have_their_rate(kind: str) -> None:
+    rates: Any = {f"cached_input_{kind}": "2", "cached_input": "0.5"}
+    counts: Any = {"tokens_input": 10, "tokens_cached_input": 10, f"tokens_cached_input_{kind}": 4}
+    assert Price("1", "10", **rates).cost(**counts).amount == 4 * 200 + 6 * 50
+
+
+@pytest.mark.parametrize("kind", INPUTS)
 def test_an_output_modality_has_its_rate_or_that_of_all_output(kind: str) -> None:
     counts: Any = {"tokens_output": 10, f"tokens_output_{kind}": 4}
     assert Price("1", "10").cost(**counts).amount == 10 * 1000
@@ -378,7 +385,7 @@ def test_how_many_results_a_request_may_have(body: dict[str, Any], results: int)
     [
         ({"tools": [{"type": "web_search"}]}, {"web_searches": 5}),
         ({"tools": [{"type": "web_search_20250305", "max_uses": 2}], "max_tool_calls": 9}, {"web_searches": 2}),
-        ({"tools": [{"type": "web_search"}], "max_tool_calls": 0}, {"web_searches": 0}),
+        *(({"tools": [{"type": "web_search"}], "max_tool_calls": n}, {"web_searches": 0}) for n in (0, -1, "9", True)),
         ({"tools": [{"type": "web_search_preview_2025_03_11"}]}, {"web_searches_preview": 5}),
         ({"tools": [{"type": "browser_search"}]}, {"web_searches": 5}),
         ({"tools": [{"type": "file_search"}]}, {"file_searches": 5}),

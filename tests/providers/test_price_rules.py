@@ -13,7 +13,7 @@ import pytest
 
 import cycles
 from cycles._core.values.counts import CALLS, PART_OF
-from cycles._usage.catalogue import _maker_of, price_of
+from cycles._usage.catalogue import Catalogue, _maker_of, price_of
 from cycles._usage.tool_prices import FACTORS, TOOL_PRICES, complete, times
 from cycles.prices import Origin
 from cycles.usage import Usage, google, openai
@@ -485,3 +485,46 @@ def test_a_variant_of_an_entry_is_a_tier_if_it_has_one_condition_and_its_time_is
     ]
     price = price_of(entry({"input_mtok": Decimal(1)}, *variants), AT)
     assert price == cycles.Price("1", 0, tiers={"flex": ("3", 0), "priority": ("3", 0)})
+
+
+class Everything:
+    """Price data in which one provider has each name, with or without a tag after a colon."""
+
+    def __init__(self, provider: str, *, has_tags: bool = True) -> None:
+        self.owner = SimpleNamespace(id=provider, models=[])
+        self.has_tags = has_tags
+
+    def find_provider(self, model: Any, *hints: Any) -> Any:
+        return self.owner
+
+    def find_provider_model(self, name: str, owner: Any, *hints: Any) -> Any:
+        if ":" in name and not self.has_tags:
+            raise LookupError(name)
+        info = entry({"input_mtok": Decimal(1), "output_mtok": Decimal(2)})
+        info.id, info.is_match, info.prices, info.context_window = name, lambda other: False, None, 5
+        return self.owner, info
+
+
+@pytest.mark.parametrize(
+    ("provider", "has_tags", "model", "rate"),
+    [
+        ("openrouter", True, "openrouter/auto", None),
+        ("openrouter", True, "openrouter/auto-beta", None),
+        ("openrouter", True, "auto", None),
+        ("openrouter", True, "automatic", 1),
+        ("openrouter", True, "x:free", 0),
+        ("openrouter", True, "x:online", 1),
+        ("openrouter", False, "x:online", 1),
+        ("openrouter", False, "x", 1),
+        ("openai", True, "openrouter/auto", None),
+        ("openai", True, "auto", 1),
+        ("openai", True, "x:free", 1),
+        ("openai", False, "x:free", None),
+    ],
+)
+def test_the_names_of_a_gateway_are_no_names_of_other_providers(
+    provider: str, has_tags: bool, model: str, rate: int | None
+) -> None:
+    data = Everything(provider, has_tags=has_tags)
+    found = Catalogue(lambda: data, None, {}).find(model, {}, AT, None, None)
+    assert (None if found is None else found.price.input) == rate
