@@ -387,6 +387,16 @@ def test_a_success_doubles_the_size_after_denials() -> None:
     assert pool.size == 4
 
 
+@pytest.mark.parametrize(("amount", "move"), [(CHUNK - 1, Move.DENY), (CHUNK, Move.OPEN)])
+def test_a_chunk_of_the_denied_amount_ends_the_denial(amount: int, move: Move) -> None:
+    pool = Allotment[Chunk](MAX_HELD, CHUNK)
+    pool.begin(CHUNK)
+    pool.failed(denied=CHUNK, denied_until_ms=1000.0)
+    pool.begin(amount)
+    pool.opened(Chunk(amount))
+    assert pool.next_step(CHUNK, 999).move is move
+
+
 def test_a_chunk_changes_as_its_table_says_and_not_otherwise() -> None:
     for state, row in CHUNK_TRANSITIONS.items():
         for event in {each for other in CHUNK_TRANSITIONS.values() for each in other}:

@@ -285,3 +285,18 @@ def test_used_up_extensions_say_what_to_do() -> None:
     assert "no more extensions after 1;" in step.detail
     assert "lease_series" in step.detail
     assert lease.lasts_until_ms() == 109_000
+
+
+def test_a_rejected_key_is_repeated_until_the_lease_ends() -> None:
+    lease, _ = opened(60_000)
+    lease, _ = lease.granted(answer(60_000, 49_000.0))
+    rejected = Failure(FailureKind.KEY_REJECTED, "HTTP 401", "UNAUTHORIZED")
+    lease, step = lease.failed(rejected, 50_000.0)
+    due: list[tuple[float, bool]] = []
+    while isinstance(step, ExtendAttempt):
+        due.append(attempt(step))
+        lease, step = lease.failed(rejected, step.due_ms)
+    # Doubled pauses, then half of what is left of the lease, at least a second, and once at its end.
+    seconds = [51, 53, 57, 65, 81, 95, 102, 105.5, 107.25, 108.25, 109]
+    assert due == [(1_000.0 * each, False) for each in seconds]
+    assert step == Stop(StopReason.REJECTED, "HTTP 401; the lease has ended")
