@@ -5,9 +5,11 @@ Threads of the client run while a caller waits, and before a look at the end.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -162,7 +164,7 @@ def lost(pool: ScriptedPool) -> None:
     pool.io.note(f"guard is {guard.state}")
     pool.run_threads()
     pool.look()
-    pool.commit(guard, 9)
+    pool.attempt(lambda: pool.commit(guard, 9))
 
 
 def attempts(*estimates: int, wait_s: float | None = None, pause_ms: float = 0) -> Act:
@@ -325,6 +327,71 @@ def too_small(spent: int) -> Act:
     return act
 
 
+def whole_chunk(pool: ScriptedPool) -> None:
+    pool.use(40, 5)
+    pool.io.note(pool.reserve(100).state)
+
+
+def interrupted_spend(pool: ScriptedPool) -> None:
+    """What is written ahead of a guard ends with it, also if an interrupt came while it was written."""
+    guard = pool.reserve(10)
+    pool.io.raises["log 0 + 3"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        pool.spend(guard, 3)
+    pool.release(guard)
+
+
+def wrong_end(pool: ScriptedPool) -> None:
+    """An end that fails does what an interrupted one has left."""
+    guard, other = pool.reserve(100), pool.reserve(10)
+    pool.io.raises |= {"log 100": KeyboardInterrupt(), "log 100 +": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        pool.commit(guard, 100)
+    pool.attempt(lambda: pool.commit(other))
+    pool.run_threads()
+    pool.io.note(f"guard is {guard.state}")
+
+
+def drained(interrupt: BaseException | None = None) -> Act:
+    """Release the last guard of a drained chunk."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        pool.spend(guard, 3)
+        pool.jobs[0].run()
+        if interrupt is not None:
+            pool.io.raises["log 0 + 0"] = interrupt
+        with pytest.raises(KeyboardInterrupt) if interrupt is not None else contextlib.nullcontext():
+            pool.release(guard)
+        pool.look()
+
+    return act
+
+
+def freed_by_a_handler(pool: ScriptedPool) -> None:
+    def catch_up() -> None:
+        with pool.pool.lock:
+            pool.pool.catch_up()
+
+    guard = pool.reserve(10)
+    pool.spend(guard, 3)
+    pool.io.acts["log 0 + 0"] = catch_up
+    pool.release(guard)
+
+
+def overtaken(handler: Callable[[ScriptedPool, GuardState], object]) -> Act:
+    """A signal handler uses a guard while the code that it interrupts commits the known spend of the guard."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        pool.spend(guard, 3)
+
+        pool.io.on_clock = partial(handler, pool, guard)
+        pool.attempt(lambda: pool.commit(guard))
+
+    return act
+
+
 def waiters(*estimates: int) -> Act:
     """Several guards wait for the same chunk."""
 
@@ -405,7 +472,7 @@ def spends_more(pool: ScriptedPool) -> None:
 def in_dollars(pool: ScriptedPool) -> None:
     guard = pool.reserve(10)
     assert guard.settler is not None
-    pool.io.note(f"quickly: {guard.settler.commit_quickly(guard, cycles.usd(1))}")
+    pool.io.note(f"quickly: {guard.settler.commit_quickly(guard, cycles.Amount('USD_MICROCENTS', 1))}")
     pool.attempt(lambda: run(commit(pool.io.io, guard, cycles.usd(1), wait=True)))
 
 
@@ -460,7 +527,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0,
-        free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "one guard without logs": (
@@ -469,7 +536,7 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > A LEASE OPENS > report ChunkOpened > trace of active
         guard opens > report PooledSettled > end trace > cancel timer > start a thread > wait 5 s > put
         commit 7 > send commit > report ChunkSettled > report Settled > finish commit 7 Settled > end trace
-        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
+        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
         direct, 0 denied
         """,
     ),
@@ -478,7 +545,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > sync log > end trace > cancel timer >
         start a thread > wait 5 s > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look: held 0, spent 7,
-        live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "one guard in a dry run": (
@@ -487,7 +554,7 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > send reserve > report ShadowDecided > trace of active
         guard opens > report ChunkOpened > trace of active guard opens > report ShadowSettled > end trace >
         cancel timer > start a thread > wait 5 s > end trace > flushed: 0 settled, 0 pending > look: held 0,
-        spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        spent 0, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit without a response": (
@@ -496,8 +563,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > remove log > send commit > put commit 7 may have arrived > queue
         Settle later > finish commit 7 Unresolved > end trace > flushed: 0 settled, 1 pending > look: held
-        100, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK >
-        look: held 200, spent 7, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        100, spent 7, live 0, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > A GUARD IN A NEW CHUNK
+        > look: held 200, spent 7, live 10, free 90, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit that is rejected": (
@@ -506,8 +573,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > remove log > send commit > report SettlementRejected > finish
         commit 7 Rejected > end trace > flushed: 0 settled, 0 pending > look: held 0, spent 7, live 0, free
-        0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live
-        10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7,
+        live 10, free 90, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit that is too late": (
@@ -516,8 +583,9 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > remove log > send commit > put event 7 since 0 ms > send event >
         report ChunkSettled > report Settled > finish event 7 Settled > end trace > flushed: 1 settled, 0
-        pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD
-        IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied > A
+        GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1 of 2 chunks, 0
+        direct, 0 denied
         """,
     ),
     "a commit that another client makes": (
@@ -526,8 +594,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > pending r1 > finish commit 7 Taken > remove log > finish commit 7
         Taken > end trace > flushed: 0 settled, 1 pending > look: held 0, spent 7, live 0, free 0, awaited
-        0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free
-        90, awaited 0, 2 opened, 0 direct, 0 denied
+        0, 0 of 1 chunks, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10,
+        free 90, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit of which another client makes a part": (
@@ -536,9 +604,9 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > pending r1 > put event 4 since 0 ms > remove log > finish commit
         7 Taken > send event > report ChunkSettled > report Settled > finish event 4 Settled > end trace >
-        flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
-        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2
-        opened, 0 direct, 0 denied
+        flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
+        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1
+        of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit of which another client makes more": (
@@ -547,8 +615,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > pending r1 > finish commit 7 Taken > remove log > finish commit 7
         Taken > end trace > flushed: 0 settled, 1 pending > look: held 0, spent 7, live 0, free 0, awaited
-        0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free
-        90, awaited 0, 2 opened, 0 direct, 0 denied
+        0, 0 of 1 chunks, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10,
+        free 90, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit of which another client makes a part, and the journal fails": (
@@ -557,9 +625,9 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > pending r1 > put event 4 since 0 ms > finish commit 7 Taken >
         send event > remove log > report ChunkSettled > report Settled > finish event 4 Settled > end trace
-        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0
-        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 2
-        opened, 0 direct, 0 denied
+        > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
+        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1
+        of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit that the journal does not take": (
@@ -568,52 +636,52 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 7 > send commit > remove log > report ChunkSettled > report Settled >
         finish commit 7 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0,
-        free 0, awaited 0, 1 opened, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7,
-        live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100,
+        spent 7, live 10, free 90, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a chunk that is used up": (
         Case(two, chunk(), chunk(), committed(100)),
         """
         approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
-        active guard opens > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 0
-        denied > log 40 + 0 > report PooledSettled > end trace > log 100 + 0 > cancel timer > start a thread
-        > report PooledSettled > end trace > put commit 100 > remove log > send commit > report ChunkSettled
-        > report Settled > finish commit 100 Settled > end trace > look: held 100, spent 100, live 0, free
-        100, awaited 0, 2 opened, 0 direct, 0 denied
+        active guard opens > look: held 200, spent 0, live 100, free 100, awaited 0, 2 of 2 chunks, 0
+        direct, 0 denied > log 40 + 0 > report PooledSettled > end trace > log 100 + 0 > cancel timer >
+        start a thread > report PooledSettled > end trace > put commit 100 > remove log > send commit >
+        report ChunkSettled > report Settled > finish commit 100 Settled > end trace > look: held 100, spent
+        100, live 0, free 100, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a chunk that is half used": (
         Case(ahead, chunk(), chunk()),
         """
-        A GUARD IN A NEW CHUNK > look: held 100, spent 0, live 49, free 51, awaited 0, 1 opened, 0 direct, 0
-        denied > start a thread > A CHUNK OPENS > look: held 200, spent 0, live 50, free 150, awaited 0, 2
-        opened, 0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > look: held 100, spent 0, live 49, free 51, awaited 0, 1 of 1 chunks, 0
+        direct, 0 denied > start a thread > A CHUNK OPENS > look: held 200, spent 0, live 50, free 150,
+        awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "an unused chunk": (
         Case(released, chunk(), RELEASED),
         """
-        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
-        0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release > report
-        Released > end trace > flushed: 0 settled, 0 pending > look: held 0, spent 0, live 0, free 0,
-        awaited 0, 1 opened, 0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release >
+        report Released > end trace > flushed: 0 settled, 0 pending > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "an unused chunk, and its release fails": (
         Case(released, chunk(), LOST),
         """
-        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
-        0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release > report
-        ReleaseFailed > queue Release later > end trace > flushed: 0 settled, 0 pending > look: held 0,
-        spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied > cancel timer > start a thread > wait 5 s > remove log > send release >
+        report ReleaseFailed > queue Release later > end trace > flushed: 0 settled, 0 pending > look: held
+        0, spent 0, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "spend": (
         Case(spends, chunk()),
         """
         A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 5 > log 5 + 0 > report PooledSettled > end trace >
-        look: held 100, spent 5, live 0, free 95, awaited 0, 1 opened, 0 direct, 0 denied
+        look: held 100, spent 5, live 0, free 95, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "spend without logs": (
@@ -621,23 +689,23 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > A LEASE OPENS > report ChunkOpened > trace of active
         guard opens > write ahead 3 tokens > write ahead 5 tokens > report PooledSettled > end trace > look:
-        held 100, spent 5, live 0, free 95, awaited 0, 1 opened, 0 direct, 0 denied
+        held 100, spent 5, live 0, free 95, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "spend and a release": (
         Case(spends_and_releases, chunk()),
         """
         A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > end trace > look: held 100, spent 0, live 0, free
-        100, awaited 0, 1 opened, 0 direct, 0 denied
+        100, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "more than the estimate": (
         Case(over_estimate(15), chunk(), chunk()),
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 15 + 0 > report PooledSettled > end
-        trace > pooled > look: held 200, spent 15, live 80, free 105, awaited 0, 2 opened, 0 direct, 0
+        trace > pooled > look: held 200, spent 15, live 80, free 105, awaited 0, 2 of 2 chunks, 0 direct, 0
         denied > log 95 + 0 > report PooledSettled > end trace > look: held 200, spent 95, live 0, free 105,
-        awaited 0, 2 opened, 0 direct, 0 denied
+        awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "more than the chunk has": (
@@ -645,10 +713,10 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > put
         event 5 > queue Settle now > pooled > look: held 200, spent 25, live 80, free 100, awaited 0, excess
-        5, 2 opened, 0 direct, 0 denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled
-        > end trace > put commit 100 > remove log > send commit > report ChunkSettled > report Settled >
-        finish commit 100 Settled > end trace > look: held 100, spent 105, live 0, free 100, awaited 0,
-        excess 5, 2 opened, 0 direct, 0 denied
+        5, 2 of 2 chunks, 0 direct, 0 denied > log 100 + 0 > cancel timer > start a thread > report
+        PooledSettled > end trace > put commit 100 > remove log > send commit > report ChunkSettled > report
+        Settled > finish commit 100 Settled > end trace > look: held 100, spent 105, live 0, free 100,
+        awaited 0, excess 5, 1 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "more than the chunk has, and no queue": (
@@ -656,11 +724,11 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > put
         event 5 > queue Settle now > send event > report Settled > finish event 5 Settled > end trace >
-        pooled > look: held 200, spent 25, live 80, free 100, awaited 0, excess 5, 2 opened, 0 direct, 0
-        denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace > put commit
-        100 > remove log > send commit > report ChunkSettled > report Settled > finish commit 100 Settled >
-        end trace > look: held 100, spent 105, live 0, free 100, awaited 0, excess 5, 2 opened, 0 direct, 0
-        denied
+        pooled > look: held 200, spent 25, live 80, free 100, awaited 0, excess 5, 2 of 2 chunks, 0 direct,
+        0 denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace > put
+        commit 100 > remove log > send commit > report ChunkSettled > report Settled > finish commit 100
+        Settled > end trace > look: held 100, spent 105, live 0, free 100, awaited 0, excess 5, 1 of 2
+        chunks, 0 direct, 0 denied
         """,
     ),
     "more than the chunk has, rejected": (
@@ -668,19 +736,20 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 10 + 0 > report PooledSettled > report
         SettlementRejected > finish event 15 Rejected > end trace > raise BudgetExceededError
-        BUDGET_EXCEEDED > look: held 200, spent 25, live 80, free 110, awaited 0, excess 15, 2 opened, 0
-        direct, 0 denied > log 90 + 0 > report PooledSettled > end trace > look: held 200, spent 105, live
-        0, free 110, awaited 0, excess 15, 2 opened, 0 direct, 0 denied
+        BUDGET_EXCEEDED > look: held 200, spent 25, live 80, free 110, awaited 0, excess 15, 2 of 2 chunks,
+        0 direct, 0 denied > log 90 + 0 > report PooledSettled > end trace > look: held 200, spent 105, live
+        0, free 110, awaited 0, excess 15, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "all that the chunk has": (
         Case(over_estimate(20), chunk(), chunk(), committed(100), overage_policy="REJECT"),
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > end
-        trace > pooled > look: held 200, spent 20, live 80, free 100, awaited 0, 2 opened, 0 direct, 0
+        trace > pooled > look: held 200, spent 20, live 80, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0
         denied > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace > put commit
         100 > remove log > send commit > report ChunkSettled > report Settled > finish commit 100 Settled >
-        end trace > look: held 100, spent 100, live 0, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        end trace > look: held 100, spent 100, live 0, free 100, awaited 0, 1 of 2 chunks, 0 direct, 0
+        denied
         """,
     ),
     "a commit after the chunk": (
@@ -689,8 +758,9 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
         > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
-        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > report PooledSettled > put event 9 >
-        queue Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > report PooledSettled > put event 9 >
+        queue Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0
+        denied
         """,
     ),
     "a commit of spend after the chunk": (
@@ -699,9 +769,9 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > log 20 + 3 > cancel timer >
         start a thread > wait 5 s > write ahead 3 tokens > log 20 + 0 > sync log if durable > put commit 20
         > remove log > send commit > report ChunkSettled > report Settled > finish commit 20 Settled > end
-        trace > flushed: 1 settled, 0 pending > look: held 0, spent 20, live 10, free 0, awaited 0, 1
-        opened, 0 direct, 0 denied > report PooledSettled > put event 3 > queue Settle now > look: held 0,
-        spent 23, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        trace > flushed: 1 settled, 0 pending > look: held 0, spent 20, live 10, free 0, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied > report PooledSettled > put event 3 > end ahead > queue Settle now >
+        look: held 0, spent 23, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a release after the chunk": (
@@ -710,8 +780,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
         > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
-        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > end trace > look: held 0, spent 20, live
-        0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > end trace > look: held 0, spent 20,
+        live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "spend after the chunk": (
@@ -720,17 +790,17 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > put commit 20 > remove log > send commit > report ChunkSettled > report Settled
         > finish commit 20 Settled > end trace > flushed: 1 settled, 0 pending > look: held 0, spent 20,
-        live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > write ahead 3 tokens > look: held 0,
-        spent 20, live 10, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > write ahead 3 tokens > look: held 0,
+        spent 20, live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit in the next chunk": (
         Case(moved, chunk(), chunk(reservation_id="r2"), RELEASED),
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
-        live 60, free 100, awaited 0, 2 opened, 0 direct, 0 denied > log 9 + 0 > start a thread > report
-        PooledSettled > end trace > remove log > send release > report Released > end trace > look: held
-        100, spent 9, live 50, free 91, awaited 0, 2 opened, 0 direct, 0 denied
+        live 60, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied > log 9 + 0 > start a thread >
+        report PooledSettled > end trace > remove log > send release > report Released > end trace > look:
+        held 100, spent 9, live 50, free 91, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a lost lease": (
@@ -739,8 +809,20 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > report LeaseLost > cancel
         timer > start a thread > guard is lost > put commit 20 > remove log > send commit > report
         ChunkSettled > report Settled > finish commit 20 Settled > end trace > look: held 0, spent 20, live
-        10, free 0, awaited 0, 1 opened, 0 direct, 0 denied > report PooledSettled > put event 9 > queue
-        Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > report PooledSettled > put event 9 >
+        queue Settle now > look: held 0, spent 29, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0
+        denied
+        """,
+    ),
+    "a lost lease under fail": (
+        Case(lost, chunk(), committed(20), lease_policy="fail_on_finalize"),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > report LeaseLost > cancel
+        timer > start a thread > guard is lost > put commit 20 > remove log > send commit > report
+        ChunkSettled > report Settled > finish commit 20 Settled > end trace > look: held 0, spent 20, live
+        10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > report PooledSettled > put event 9 >
+        queue Settle now > raise LeaseLostError > look: held 0, spent 29, live 0, free 0, awaited 0, 0 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "denied": (
@@ -755,7 +837,7 @@ CASES: dict[str, tuple[Case, str]] = {
         BudgetExceededError BUDGET_EXCEEDED > approve > trace without a guard: BudgetExceededError > raise
         BudgetExceededError BUDGET_EXCEEDED > approve > start a thread > wait for ever > A LEASE OPENS >
         open log 9 > report ChunkOpened > trace of active guard opens > active > look: held 9, spent 0, live
-        9, free 0, awaited 0, 1 opened, 0 direct, 2 denied
+        9, free 0, awaited 0, 1 of 1 chunks, 0 direct, 2 denied
         """,
     ),
     "denied, then asked again": (
@@ -765,7 +847,7 @@ CASES: dict[str, tuple[Case, str]] = {
         without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > start a thread > wait
         for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active guard opens > active >
-        look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 1 denied
+        look: held 200, spent 0, live 100, free 100, awaited 0, 2 of 2 chunks, 0 direct, 1 denied
         """,
     ),
     "denied, then asked too early": (
@@ -775,7 +857,7 @@ CASES: dict[str, tuple[Case, str]] = {
         without a guard: BudgetExceededError > report PoolDenied > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > approve > trace without a guard:
         BudgetExceededError > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0,
-        free 0, awaited 0, 0 opened, 0 direct, 2 denied
+        free 0, awaited 0, 0 of 0 chunks, 0 direct, 2 denied
         """,
     ),
     "a smaller chunk": (
@@ -783,8 +865,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
         without a guard: BudgetExceededError > A LEASE OPENS > open log 50 > report ChunkOpened > trace of
-        active guard opens > active > active > look: held 50, spent 0, live 40, free 10, awaited 0, 1
-        opened, 0 direct, 0 denied
+        active guard opens > active > active > look: held 50, spent 0, live 40, free 10, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "a denied chunk, and wait": (
@@ -793,8 +875,8 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
         without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s >
         start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active
-        guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0 direct, 3
-        denied
+        guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 of 2 chunks, 0
+        direct, 3 denied
         """,
     ),
     "too many requests": (
@@ -803,7 +885,7 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
         without a guard: RateLimitedError > report PoolDenied > trace without a guard: RateLimitedError >
         raise RateLimitedError LIMIT_EXCEEDED > approve > trace without a guard: RateLimitedError > raise
-        RateLimitedError LIMIT_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0
+        RateLimitedError LIMIT_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0
         direct, 2 denied
         """,
     ),
@@ -812,8 +894,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
         without a guard: BudgetClosedError > report PoolDenied > trace without a guard: BudgetClosedError >
-        raise BudgetClosedError BUDGET_CLOSED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened,
-        0 direct, 1 denied
+        raise BudgetClosedError BUDGET_CLOSED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0
+        chunks, 0 direct, 1 denied
         """,
     ),
     "no response": (
@@ -821,7 +903,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > send reserve > queue
         CleanUp later > trace without a guard: TransportError > trace without a guard: TransportError >
-        raise TransportError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
+        raise TransportError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0
         denied
         """,
     ),
@@ -832,31 +914,31 @@ CASES: dict[str, tuple[Case, str]] = {
         unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens >
         unreserved > approve > start a thread > wait for ever > ensure journal > send reserve > send reserve
         > trace of unreserved guard opens > end trace > report Unreserved > trace of unreserved guard opens
-        > unreserved > look: held 0, spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        > unreserved > look: held 0, spent 0, live 20, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
         """,
     ),
     "more than a chunk": (
         Case(attempts(101), allowed()),
         """
         approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
-        guard opens > active > look: held 0, spent 0, live 101, free 0, awaited 0, 0 opened, 1 direct, 0
-        denied
+        guard opens > active > look: held 0, spent 0, live 101, free 0, awaited 0, 0 of 0 chunks, 1 direct,
+        0 denied
         """,
     ),
     "more than a chunk, denied": (
         Case(attempts(101), TOO_MUCH),
         """
         approve > ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError
-        > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0
-        opened, 0 direct, 0 denied
+        > raise BudgetExceededError BUDGET_EXCEEDED > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of
+        0 chunks, 0 direct, 0 denied
         """,
     ),
     "exactly a chunk": (
         Case(attempts(100), chunk(), chunk()),
         """
         approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
-        active guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 opened, 0
-        direct, 0 denied
+        active guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 of 2 chunks,
+        0 direct, 0 denied
         """,
     ),
     "more than may be held": (
@@ -864,7 +946,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > active > approve > ensure journal > send reserve > take > schedule 49000 >
         report Reserved > trace of active guard opens > active > look: held 100, spent 0, live 120, free 40,
-        awaited 0, 1 opened, 1 direct, 0 denied
+        awaited 0, 1 of 1 chunks, 1 direct, 0 denied
         """,
     ),
     "a limit": (
@@ -874,14 +956,14 @@ CASES: dict[str, tuple[Case, str]] = {
         BudgetExceededError POOL_LIMIT > start a thread > log 10 + 0 > report PooledSettled > end trace >
         report PoolDenied > trace without a guard: BudgetExceededError > raise BudgetExceededError
         POOL_LIMIT > log 30 + 0 > report PooledSettled > end trace > A CHUNK OPENS > look: held 200, spent
-        30, live 20, free 150, awaited 0, 2 opened, 0 direct, 2 denied
+        30, live 20, free 150, awaited 0, 2 of 2 chunks, 0 direct, 2 denied
         """,
     ),
     "a limit and wait": (
         Case(attempts(51, wait_s=5), limit=50),
         """
         report PoolDenied > trace without a guard: BudgetExceededError > raise BudgetExceededError
-        POOL_LIMIT > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 1 denied
+        POOL_LIMIT > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 1 denied
         """,
     ),
     "only observed": (
@@ -889,8 +971,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > trace without a guard:
         ObservedReservationError > trace without a guard: ObservedReservationError > raise
-        ObservedReservationError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0
-        denied
+        ObservedReservationError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0
+        direct, 0 denied
         """,
     ),
     "only observed, and runs": (
@@ -899,7 +981,7 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > ensure journal > send reserve > trace without a guard:
         ObservedReservationError > ensure journal > send reserve > trace of observed guard opens > observed
         > approve > ensure journal > send reserve > trace of observed guard opens > observed > look: held 0,
-        spent 0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        spent 0, live 20, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
         """,
     ),
     "no log": (
@@ -910,7 +992,7 @@ CASES: dict[str, tuple[Case, str]] = {
         release > report Released > end trace > ensure journal > send reserve > take > schedule 49000 >
         report Reserved > trace of active guard opens > active > approve > ensure journal > send reserve >
         take > schedule 49000 > report Reserved > trace of active guard opens > active > look: held 0, spent
-        0, live 20, free 0, awaited 0, 0 opened, 2 direct, 0 denied
+        0, live 20, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
         """,
     ),
     "no thread": (
@@ -918,31 +1000,31 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > no thread > wait for ever > A CHUNK OPENS > trace of active guard opens > log 7 + 0 >
         report PooledSettled > end trace > cancel timer > no thread > 7 ARE COMMITTED > flushed: 1 settled,
-        0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "no thread ahead of need": (
         Case(without_threads(ahead), chunk()),
         """
         approve > no thread > wait for ever > A CHUNK OPENS > trace of active guard opens > look: held 100,
-        spent 0, live 49, free 51, awaited 0, 1 opened, 0 direct, 0 denied > no thread > look: held 100,
-        spent 0, live 50, free 50, awaited 0, 1 opened, 0 direct, 0 denied
+        spent 0, live 49, free 51, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > no thread > look: held
+        100, spent 0, live 50, free 50, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "no thread, used up": (
         Case(without_threads(two), chunk()),
         """
         approve > no thread > wait for ever > A CHUNK OPENS > no thread > trace of active guard opens >
-        look: held 100, spent 0, live 100, free 0, awaited 0, 1 opened, 0 direct, 0 denied > log 40 + 0 >
-        report PooledSettled > end trace > log 100 + 0 > cancel timer > no thread > report PooledSettled >
-        end trace > look: held 100, spent 100, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        look: held 100, spent 0, live 100, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > log 40 + 0
+        > report PooledSettled > end trace > log 100 + 0 > cancel timer > no thread > report PooledSettled >
+        end trace > look: held 100, spent 100, live 0, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a first use": (
         Case(in_first_use, allowed()),
         """
         approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
-        guard opens > look: held 0, spent 0, live 10, free 0, awaited 0, 0 opened, 1 direct, 0 denied
+        guard opens > look: held 0, spent 0, live 10, free 0, awaited 0, 0 of 0 chunks, 1 direct, 0 denied
         """,
     ),
     "closed": (
@@ -950,7 +1032,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > cancel timer > closed: [20]
         > approve > trace without a guard: CyclesError > raise CyclesError > report PooledSettled > put
-        event 9 > queue Settle now > look: held 100, spent 29, live 0, free 0, awaited 0, 1 opened, 0
+        event 9 > queue Settle now > look: held 100, spent 29, live 0, free 0, awaited 0, 1 of 1 chunks, 0
         direct, 0 denied
         """,
     ),
@@ -958,7 +1040,7 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(closes_unused, chunk()),
         """
         A GUARD IN A NEW CHUNK > end trace > cancel timer > remove log > queue Release now > end trace >
-        closed: [] > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        closed: [] > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "closed while a chunk is opened": (
@@ -967,7 +1049,8 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > ensure journal > send reserve > closed: [], [0] wait >
         schedule 49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened >
         start a thread > send release > report Released > end trace > trace without a guard: CyclesError >
-        raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0
+        denied
         """,
     ),
     "closed while a chunk is opened, without threads": (
@@ -976,7 +1059,7 @@ CASES: dict[str, tuple[Case, str]] = {
         approve > start a thread > wait for ever > ensure journal > send reserve > closed: [] > schedule
         49000 > report Reserved > trace of active guard opens > cancel timer > report ChunkOpened > no
         thread > send release > report Released > end trace > trace without a guard: CyclesError > raise
-        CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "closed while a chunk is denied": (
@@ -984,8 +1067,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > closed: [], [0] wait >
         report Denied > trace without a guard: BudgetExceededError > report PoolDenied > trace without a
-        guard: CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened,
-        0 direct, 0 denied
+        guard: CyclesError > raise CyclesError > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0
+        chunks, 0 direct, 0 denied
         """,
     ),
     "heartbeats": (
@@ -995,31 +1078,31 @@ CASES: dict[str, tuple[Case, str]] = {
         report PooledSettled > end trace > beat: True > beat: True > beat: True > end trace > cancel timer >
         start a thread > beat: False > put commit 14 > remove log > send commit > report ChunkSettled >
         report Settled > finish commit 14 Settled > end trace > look: held 0, spent 14, live 0, free 0,
-        awaited 0, 1 opened, 0 direct, 0 denied
+        awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "an old chunk": (
         Case(old(240_000), chunk(), RELEASED),
         """
         A GUARD IN A NEW CHUNK > cancel timer > start a thread > beat: False > remove log > send release >
-        report Released > end trace > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 0 direct,
-        0 denied
+        report Released > end trace > look: held 0, spent 0, live 10, free 0, awaited 0, 1 of 1 chunks, 0
+        direct, 0 denied
         """,
     ),
     "a chunk that is not that old": (
         Case(old(239_999), chunk()),
         """
-        A GUARD IN A NEW CHUNK > beat: True > look: held 100, spent 0, live 10, free 0, awaited 0, 1 opened,
-        0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > beat: True > look: held 100, spent 0, live 10, free 0, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "a chunk of 30 s": (
         Case(timer, chunk(), committed(7)),
         """
         A GUARD IN A NEW CHUNK > due after 30000 ms > look: held 100, spent 0, live 10, free 0, awaited 0, 1
-        opened, 0 direct, 0 denied > log 7 + 0 > cancel timer > start a thread > report PooledSettled > end
-        trace > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0
-        denied
+        of 1 chunks, 0 direct, 0 denied > log 7 + 0 > cancel timer > start a thread > report PooledSettled >
+        end trace > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
+        direct, 0 denied
         """,
     ),
     "a chunk whose lease was over": (
@@ -1028,8 +1111,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > approve >
         start a thread > start a thread > wait for ever > 7 ARE COMMITTED > ensure journal > send reserve >
         schedule 109000 > report Reserved > trace of active guard opens > open log 100 > report ChunkOpened
-        > trace of active guard opens > active > look: held 100, spent 7, live 10, free 90, awaited 0, 2
-        opened, 0 direct, 0 denied
+        > trace of active guard opens > active > look: held 100, spent 7, live 10, free 90, awaited 0, 1 of
+        2 chunks, 0 direct, 0 denied
         """,
     ),
     "a chunk whose lease is over when it comes": (
@@ -1039,23 +1122,23 @@ CASES: dict[str, tuple[Case, str]] = {
         schedule 0 > report Reserved > trace of active guard opens > open log 100 > cancel timer > report
         ChunkOpened > start a thread > remove log > send release > report Released > end trace > ensure
         journal > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens >
-        active > look: held 0, spent 0, live 10, free 0, awaited 0, 1 opened, 1 direct, 0 denied
+        active > look: held 0, spent 0, live 10, free 0, awaited 0, 0 of 1 chunks, 1 direct, 0 denied
         """,
     ),
     "other caps": (
         Case(caps, chunk(), chunk(decision="ALLOW_WITH_CAPS", caps={"max_tokens": 5})),
         """
         approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
-        active guard opens > look: held 200, spent 0, live 50, free 100, awaited 0, 2 opened, 0 direct, 0
-        denied > look: held 200, spent 0, live 50, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        active guard opens > look: held 200, spent 0, live 50, free 100, awaited 0, 2 of 2 chunks, 0 direct,
+        0 denied > look: held 200, spent 0, live 50, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "the same caps": (
         Case(caps, chunk(), chunk()),
         """
         approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
-        active guard opens > look: held 200, spent 0, live 50, free 150, awaited 0, 2 opened, 0 direct, 0
-        denied > look: held 200, spent 0, live 50, free 150, awaited 0, 2 opened, 0 direct, 0 denied
+        active guard opens > look: held 200, spent 0, live 50, free 150, awaited 0, 2 of 2 chunks, 0 direct,
+        0 denied > look: held 200, spent 0, live 50, free 150, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "nine scope sets": (
@@ -1064,21 +1147,22 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
         A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK > A GUARD IN A NEW CHUNK >
         approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
-        guard opens > look: held 800, spent 0, live 90, free 720, awaited 0, 8 opened, 1 direct, 0 denied
+        guard opens > look: held 800, spent 0, live 90, free 720, awaited 0, 8 of 8 chunks, 1 direct, 0
+        denied
         """,
     ),
     "ended later": (
         Case(ended_later(), chunk()),
         """
-        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened,
-        0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "ended later with spend": (
         Case(ended_later(Dropped("dropped"), 7), chunk()),
         """
         A GUARD IN A NEW CHUNK > log 0 + 7 > report GuardNotCommitted > log 7 + 0 > report PooledSettled >
-        end trace > look: held 100, spent 7, live 0, free 93, awaited 0, 1 opened, 0 direct, 0 denied
+        end trace > look: held 100, spent 7, live 0, free 93, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "ended later in a dry run": (
@@ -1086,7 +1170,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > start a thread > wait for ever > send reserve > report ShadowDecided > trace of active
         guard opens > report ChunkOpened > trace of active guard opens > write ahead 7 tokens > report
-        ShadowSettled > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened, 0
+        ShadowSettled > end trace > look: held 100, spent 0, live 0, free 100, awaited 0, 1 of 1 chunks, 0
         direct, 0 denied
         """,
     ),
@@ -1097,9 +1181,9 @@ CASES: dict[str, tuple[Case, str]] = {
         active guard opens > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end trace
         > put commit 100 > remove log > send commit > put commit 100 may have arrived > queue Settle later >
         finish commit 100 Unresolved > end trace > look: held 200, spent 100, live 50, free 50, awaited 0, 2
-        opened, 0 direct, 0 denied > send commit > start a thread > report ChunkSettled > report Settled >
-        finish commit 100 Settled > A CHUNK OPENS > look: held 200, spent 100, live 50, free 150, awaited 0,
-        3 opened, 0 direct, 0 denied
+        of 2 chunks, 0 direct, 0 denied > send commit > start a thread > report ChunkSettled > report
+        Settled > finish commit 100 Settled > A CHUNK OPENS > look: held 200, spent 100, live 50, free 150,
+        awaited 0, 2 of 3 chunks, 0 direct, 0 denied
         """,
     ),
     "as much as may be held": (
@@ -1109,7 +1193,7 @@ CASES: dict[str, tuple[Case, str]] = {
         trace > approve > wait for ever > put commit 100 > remove log > send commit > put commit 100 may
         have arrived > queue Settle later > finish commit 100 Unresolved > end trace > ensure journal > send
         reserve > take > schedule 49000 > report Reserved > trace of active guard opens > active > look:
-        held 100, spent 100, live 50, free 0, awaited 0, 1 opened, 1 direct, 0 denied
+        held 100, spent 100, live 50, free 0, awaited 0, 1 of 1 chunks, 1 direct, 0 denied
         """,
     ),
     "as much as may be held, and it is settled": (
@@ -1118,8 +1202,8 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 100 + 0 > cancel timer > start a thread > report PooledSettled > end
         trace > approve > wait for ever > put commit 100 > remove log > send commit > start a thread >
         report ChunkSettled > report Settled > finish commit 100 Settled > end trace > A CHUNK OPENS > trace
-        of active guard opens > active > look: held 100, spent 100, live 50, free 50, awaited 0, 2 opened, 0
-        direct, 0 denied
+        of active guard opens > active > look: held 100, spent 100, live 50, free 50, awaited 0, 1 of 2
+        chunks, 0 direct, 0 denied
         """,
     ),
     "a put in progress": (
@@ -1127,7 +1211,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
         thread > wait 5 s > take the lock of puts > 7 ARE COMMITTED > flushed: 1 settled, 0 pending > look:
-        held 0, spent 7, live 0, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "direct guards": (
@@ -1135,82 +1219,152 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
         guard opens > check commit > put commit 90 > send commit > report Settled > finish commit 90 Settled
-        > end trace > look: held 0, spent 90, live 0, free 0, awaited 0, 0 opened, 1 direct, 0 denied >
+        > end trace > look: held 0, spent 90, live 0, free 0, awaited 0, 0 of 0 chunks, 1 direct, 0 denied >
         approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
-        guard opens > look: held 0, spent 90, live 102, free 0, awaited 0, 0 opened, 2 direct, 0 denied >
-        approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of active
-        guard opens > look: held 0, spent 90, live 205, free 0, awaited 0, 0 opened, 3 direct, 0 denied
+        guard opens > look: held 0, spent 90, live 102, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
+        > approve > ensure journal > send reserve > take > schedule 49000 > report Reserved > trace of
+        active guard opens > look: held 0, spent 90, live 205, free 0, awaited 0, 0 of 0 chunks, 3 direct, 0
+        denied
         """,
     ),
     "a rest that is too small": (
         Case(too_small(91), chunk(), committed(91), chunk(), max_held=100),
         """
         A GUARD IN A NEW CHUNK > log 91 + 0 > report PooledSettled > end trace > look: held 100, spent 91,
-        live 0, free 9, awaited 0, 1 opened, 0 direct, 0 denied > approve > cancel timer > start a thread >
-        wait for ever > put commit 91 > remove log > send commit > start a thread > report ChunkSettled >
-        report Settled > finish commit 91 Settled > end trace > A CHUNK OPENS > trace of active guard opens
-        > active > look: held 100, spent 91, live 10, free 90, awaited 0, 2 opened, 0 direct, 0 denied
+        live 0, free 9, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > approve > cancel timer > start a
+        thread > wait for ever > put commit 91 > remove log > send commit > start a thread > report
+        ChunkSettled > report Settled > finish commit 91 Settled > end trace > A CHUNK OPENS > trace of
+        active guard opens > active > look: held 100, spent 91, live 10, free 90, awaited 0, 1 of 2 chunks,
+        0 direct, 0 denied
         """,
     ),
     "a rest that is just enough": (
         Case(too_small(90), chunk(), max_held=100),
         """
         A GUARD IN A NEW CHUNK > log 90 + 0 > report PooledSettled > end trace > look: held 100, spent 90,
-        live 0, free 10, awaited 0, 1 opened, 0 direct, 0 denied > active > look: held 100, spent 90, live
-        10, free 0, awaited 0, 1 opened, 0 direct, 0 denied
+        live 0, free 10, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > active > look: held 100, spent 90,
+        live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a rest that is too small for a whole chunk": (
+        Case(whole_chunk, chunk(), committed(5), chunk(), max_held=100),
+        """
+        A GUARD IN A NEW CHUNK > log 5 + 0 > report PooledSettled > end trace > approve > cancel timer >
+        start a thread > wait for ever > put commit 5 > remove log > send commit > start a thread > report
+        ChunkSettled > report Settled > finish commit 5 Settled > end trace > A CHUNK OPENS > trace of
+        active guard opens > active > look: held 100, spent 5, live 100, free 0, awaited 0, 1 of 2 chunks, 0
+        direct, 0 denied
+        """,
+    ),
+    "interrupted while spend is written": (
+        Case(interrupted_spend, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > end trace > look: held 100, spent 0, live 0, free
+        100, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a wrong end after an interrupted one": (
+        Case(wrong_end, chunk(), chunk(), committed(100)),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > log 100 + 0 > log 100 + 0 > log 100 + 0 > cancel timer > start a thread > raise
+        InvalidRequestError > put commit 100 > remove log > send commit > report ChunkSettled > report
+        Settled > finish commit 100 Settled > end trace > guard is committed > look: held 100, spent 100,
+        live 10, free 90, awaited 0, 1 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a drained chunk is released": (
+        Case(drained(), chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > cancel timer > start a thread > end trace > look:
+        held 100, spent 0, live 0, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied > remove log > send
+        release > report Released > end trace > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 1
+        chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a drained chunk is released, interrupted": (
+        Case(drained(KeyboardInterrupt()), chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > log 0 + 0 > cancel timer > start a thread > end
+        trace > look: held 100, spent 0, live 0, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied >
+        remove log > send release > report Released > end trace > look: held 0, spent 0, live 0, free 0,
+        awaited 0, 0 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a place is freed by a signal handler": (
+        Case(freed_by_a_handler, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 0 + 0 > log 0 + 0 > end trace > look: held 100, spent 0,
+        live 0, free 100, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a signal handler spends while a guard ends": (
+        Case(overtaken(lambda pool, guard: guard.spend(T(2))), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > log 5 + 0 > report PooledSettled > end trace > look: held 100,
+        spent 5, live 0, free 95, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a signal handler ends a guard that ends": (
+        Case(overtaken(lambda pool, guard: pool.commit(guard, 9)), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > report PooledSettled > put event 9 > queue Settle now > log 0 +
+        0 > end trace > raise GuardFinalizedError > look: held 100, spent 9, live 0, free 100, awaited 0, 1
+        of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "three that wait": (
         Case(waiters(30, 30, 30), chunk(), chunk()),
         """
-        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied >
-        A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 30 has 100 > 30 has 100 > look: held
-        200, spent 0, live 90, free 110, awaited 0, 2 opened, 0 direct, 0 denied
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 of 0 chunks, 0 direct, 0
+        denied > A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 30 has 100 > 30 has 100 >
+        look: held 200, spent 0, live 90, free 110, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "three that wait for two chunks": (
         Case(waiters(60, 60, 30), chunk(), chunk(), chunk()),
         """
-        start a thread > look: held 100, spent 0, live 0, free 0, awaited 150, 0 opened, 0 direct, 0 denied
-        > A CHUNK OPENS > start a thread > A CHUNK OPENS > start a thread > A CHUNK OPENS > 60 has 100 > 60
-        has 100 > 30 has 100 > look: held 300, spent 0, live 150, free 150, awaited 0, 3 opened, 0 direct, 0
-        denied
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 150, 0 of 0 chunks, 0 direct, 0
+        denied > A CHUNK OPENS > start a thread > A CHUNK OPENS > start a thread > A CHUNK OPENS > 60 has
+        100 > 60 has 100 > 30 has 100 > look: held 300, spent 0, live 150, free 150, awaited 0, 3 of 3
+        chunks, 0 direct, 0 denied
         """,
     ),
     "one of three is larger than a chunk": (
         Case(waiters(30, 101, 30), chunk(), chunk()),
         """
-        start a thread > look: held 100, spent 0, live 0, free 0, awaited 161, 0 opened, 0 direct, 0 denied
-        > A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 101 has DIRECT > 30 has 100 > look:
-        held 200, spent 0, live 60, free 140, awaited 101, 2 opened, 0 direct, 0 denied
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 161, 0 of 0 chunks, 0 direct, 0
+        denied > A CHUNK OPENS > start a thread > A CHUNK OPENS > 30 has 100 > 101 has DIRECT > 30 has 100 >
+        look: held 200, spent 0, live 60, free 140, awaited 101, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "three that are denied": (
         Case(waiters(30, 30, 100), *[TOO_MUCH] * 3),
         """
-        start a thread > look: held 100, spent 0, live 0, free 0, awaited 160, 0 opened, 0 direct, 0 denied
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 160, 0 of 0 chunks, 0 direct, 0
+        denied > ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError
         > ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError >
-        ensure journal > send reserve > report Denied > trace without a guard: BudgetExceededError > report
-        PoolDenied > 30 has BudgetExceededError > 30 has BudgetExceededError > 100 has BudgetExceededError >
-        look: held 0, spent 0, live 0, free 0, awaited 160, 0 opened, 0 direct, 3 denied
+        report PoolDenied > 30 has BudgetExceededError > 30 has BudgetExceededError > 100 has
+        BudgetExceededError > look: held 0, spent 0, live 0, free 0, awaited 160, 0 of 0 chunks, 0 direct, 3
+        denied
         """,
     ),
     "three that wait for a size of their own": (
         Case(waiters(30, 30, 50), chunk(110), *[chunk()] * 2, is_chunk_fixed=False, limit=500),
         """
-        start a thread > look: held 120, spent 0, live 0, free 0, awaited 110, 0 opened, 0 direct, 0 denied
-        > A LEASE OPENS > open log 120 > report ChunkOpened > start a thread > A LEASE OPENS > open log 120
-        > report ChunkOpened > 30 has 120 > 30 has 120 > 50 has 120 > look: held 240, spent 0, live 110,
-        free 130, awaited 0, 2 opened, 0 direct, 0 denied
+        start a thread > look: held 120, spent 0, live 0, free 0, awaited 110, 0 of 0 chunks, 0 direct, 0
+        denied > A LEASE OPENS > open log 120 > report ChunkOpened > start a thread > A LEASE OPENS > open
+        log 120 > report ChunkOpened > 30 has 120 > 30 has 120 > 50 has 120 > look: held 240, spent 0, live
+        110, free 130, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "three that wait, without a response": (
         Case(waiters(30, 30, 30), LOST, LOST),
         """
-        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied >
-        ensure journal > send reserve > send reserve > queue CleanUp later > trace without a guard:
+        start a thread > look: held 100, spent 0, live 0, free 0, awaited 90, 0 of 0 chunks, 0 direct, 0
+        denied > ensure journal > send reserve > send reserve > queue CleanUp later > trace without a guard:
         TransportError > 30 has TransportError > 30 has TransportError > 30 has TransportError > look: held
-        0, spent 0, live 0, free 0, awaited 90, 0 opened, 0 direct, 0 denied
+        0, spent 0, live 0, free 0, awaited 90, 0 of 0 chunks, 0 direct, 0 denied
         """,
     ),
     "denied until budget is returned": (
@@ -1225,7 +1379,7 @@ CASES: dict[str, tuple[Case, str]] = {
         Settled > finish commit 15 Settled > end trace > flushed: 1 settled, 0 pending > approve > start a
         thread > wait for ever > A LEASE OPENS > open log 90 > report ChunkOpened > start a thread > A CHUNK
         OPENS > trace of active guard opens > active > look: held 190, spent 15, live 90, free 100, awaited
-        0, 3 opened, 0 direct, 1 denied
+        0, 2 of 3 chunks, 0 direct, 1 denied
         """,
     ),
     "denied, and nothing is returned": (
@@ -1239,22 +1393,23 @@ CASES: dict[str, tuple[Case, str]] = {
         PooledSettled > end trace > wait 5 s > put commit 100 > remove log > send commit > report
         ChunkSettled > report Settled > finish commit 100 Settled > end trace > flushed: 1 settled, 0
         pending > approve > trace without a guard: BudgetExceededError > raise BudgetExceededError
-        BUDGET_EXCEEDED > look: held 0, spent 100, live 0, free 0, awaited 0, 1 opened, 0 direct, 2 denied
+        BUDGET_EXCEEDED > look: held 0, spent 100, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 2
+        denied
         """,
     ),
     "drained by a signal handler": (
         Case(drained_by_a_handler, chunk(), committed(7)),
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
-        thread > beat: False > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 1 opened,
-        0 direct, 0 denied
+        thread > beat: False > 7 ARE COMMITTED > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "ended later with all that is free": (
         Case(ended_after(15), chunk(), chunk()),
         """
         A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > end trace > A CHUNK
-        OPENS > look: held 200, spent 15, live 85, free 100, awaited 0, 2 opened, 0 direct, 0 denied
+        OPENS > look: held 200, spent 15, live 85, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "ended later with more than is free": (
@@ -1262,7 +1417,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > queue Settle unsaved
         now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 100, awaited 0, excess 1,
-        2 opened, 0 direct, 0 denied
+        2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "ended later with more than is free, rejected": (
@@ -1270,7 +1425,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > start a thread > log 10 + 0 > report PooledSettled > queue Settle unsaved
         now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 105, awaited 0, excess 6,
-        2 opened, 0 direct, 0 denied
+        2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a log that cannot be synced": (
@@ -1279,7 +1434,7 @@ CASES: dict[str, tuple[Case, str]] = {
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > sync log > problem: the log of a pool
         cannot be synced ([Errno 28] no space left): a loss of power may lose what its guards spent; the
         amounts are charged as long as the system runs > end trace > look: held 100, spent 7, live 0, free
-        93, awaited 0, 1 opened, 0 direct, 0 denied
+        93, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a block that raises": (
@@ -1287,21 +1442,21 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 4 + 0 > report PooledSettled > end trace > end trace > log 8 + 0 >
         report PooledSettled > end trace > end trace > errors: 1 > look: held 100, spent 8, live 0, free 92,
-        awaited 0, 1 opened, 0 direct, 0 denied
+        awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a release that overlooks spend": (
         Case(spends_more, chunk()),
         """
         A GUARD IN A NEW CHUNK > released: False > released: True > look: held 100, spent 0, live 0, free
-        100, awaited 0, 1 opened, 0 direct, 0 denied
+        100, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "a commit in dollars": (
         Case(in_dollars, chunk()),
         """
         A GUARD IN A NEW CHUNK > quickly: None > raise InvalidRequestError > look: held 100, spent 0, live
-        10, free 90, awaited 0, 1 opened, 0 direct, 0 denied
+        10, free 90, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "ended twice": (
@@ -1309,7 +1464,7 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > end trace > raise
         GuardFinalizedError > end trace > raise GuardFinalizedError > end trace > raise GuardFinalizedError
-        > raise GuardFinalizedError > look: held 100, spent 7, live 0, free 93, awaited 0, 1 opened, 0
+        > raise GuardFinalizedError > look: held 100, spent 7, live 0, free 93, awaited 0, 1 of 1 chunks, 0
         direct, 0 denied
         """,
     ),
@@ -1317,24 +1472,24 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(without_threads(interrupted), raises={"wait": STOP}),
         """
         approve > no thread > wait for ever > no thread > trace without a guard: KeyboardInterrupt > look:
-        held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > flushed: 0 settled, 0
-        pending > look: held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0 denied > flushed: 0 settled,
+        0 pending > look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0 denied
         """,
     ),
     "a thread that is started twice": (
         Case(started_twice, chunk()),
         """
         approve > start a thread > start a thread > wait for ever > A CHUNK OPENS > trace of active guard
-        opens > look: held 100, spent 0, live 10, free 90, awaited 0, 1 opened, 0 direct, 0 denied
+        opens > look: held 100, spent 0, live 10, free 90, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
     "interrupted while it waits": (
         Case(interrupted, chunk(), raises={"wait": STOP}),
         """
         approve > start a thread > wait for ever > trace without a guard: KeyboardInterrupt > look: held
-        100, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > wait 5 s > A CHUNK OPENS >
-        flushed: 0 settled, 0 pending > look: held 100, spent 0, live 0, free 100, awaited 0, 1 opened, 0
-        direct, 0 denied
+        100, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0 denied > wait 5 s > A CHUNK
+        OPENS > flushed: 0 settled, 0 pending > look: held 100, spent 0, live 0, free 100, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied
         """,
     ),
     "interrupted in its own request": (
@@ -1342,8 +1497,8 @@ CASES: dict[str, tuple[Case, str]] = {
         """
         approve > no thread > wait for ever > ensure journal > send reserve > queue CleanUp now > trace
         without a guard: KeyboardInterrupt > trace without a guard: KeyboardInterrupt > look: held 0, spent
-        0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied > flushed: 0 settled, 0 pending > look:
-        held 0, spent 0, live 0, free 0, awaited 0, 0 opened, 0 direct, 0 denied
+        0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0 denied > flushed: 0 settled, 0 pending >
+        look: held 0, spent 0, live 0, free 0, awaited 0, 0 of 0 chunks, 0 direct, 0 denied
         """,
     ),
 }
@@ -1445,6 +1600,37 @@ def test_a_signal_handler_that_settles_a_chunk_seals_it_first() -> None:
     pool.io.acts["start a thread"] = lambda: seen.append(own.state)
     assert pool.flush() == "1 settled, 0 pending"
     assert seen == ["sealed"]
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+def test_an_interrupted_end_is_carried_out_before_the_interrupt_continues(is_traced: bool) -> None:
+    pool = ScriptedPool([chunk()], is_traced=is_traced)
+    guard = pool.reserve(10)
+    pool.io.raises["log 7"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        pool.commit(guard, 7)
+    assert (guard.state, guard.settlement and guard.settlement.actual, pool.pool.redo) == ("pooled", T(7), None)
+
+
+class ClosingSet(CheckedSet):
+    """The live guards of a chunk. A signal handler closes the pool when one is added."""
+
+    def __init__(self, pool: ScriptedPool) -> None:
+        super().__init__(pool.pool)
+        self._closing = pool
+
+    def add(self, value: Any) -> None:
+        super().add(value)
+        self._closing.close()
+
+
+def test_no_guard_is_admitted_into_a_chunk_that_a_signal_handler_closes() -> None:
+    pool = ScriptedPool([chunk(), committed(7)])
+    own = pool.chunk_of(pool.use(10, 7))
+    own.guards = ClosingSet(pool)
+    pool.attempt(lambda: pool.reserve(10))
+    assert pool.io.steps[-1] == "raise CyclesError"
+    assert (own.state, own.sums.guards, len(own.guards)) == ("sealed", 0, 0)
 
 
 @pytest.mark.parametrize("has_place", [True, False])

@@ -95,6 +95,8 @@ class ScriptedIo:
         self.records: list[Record] = []
         self.unfinished: frozenset[str] = frozenset()
         self.begun: list[str] = []
+        self.on_clock: Callable[[], object] | None = None
+        """Called once, when a flow looks at the clock: a signal handler in the middle of it."""
         self.folds: dict[str, str] = {}
         """Sequences of steps that `story` names."""
         self.others_run: Callable[[], object] = lambda: None
@@ -106,6 +108,9 @@ class ScriptedIo:
 
     @property
     def clock(self) -> Clock:
+        if self.on_clock is not None:
+            act, self.on_clock = self.on_clock, None
+            act()
         return Clock(lambda: self.clock_ms, lambda: int(self.clock_ms), lambda: self.clock_ms, lambda: 0.5)
 
     def note(self, step: str) -> None:

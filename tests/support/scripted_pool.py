@@ -27,7 +27,7 @@ from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import PoolChunk, PooledOptions, PoolIo, PoolOptions, SubPool, Waiter
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import release
-from tests.support.scripted_io import ScriptedIo, request_of
+from tests.support.scripted_io import Ahead, ScriptedIo, request_of
 
 ACME = Subject(tenant="acme")
 RESERVES = "ensure journal > send reserve"
@@ -146,14 +146,14 @@ class ScriptedPool:
         own: dict[str, Any] = {"name": "pool-1", "unit": "TOKENS", "max_held": 1_000, "chunk": 100, "limit": None}
         own |= {"is_chunk_fixed": True, "dimensions": {}, "settle_ms": 30_000, "sync": False}
         own |= {name: options.pop(name) for name in list(options) if name in own}
-        has_logs = options.pop("has_logs", True)
+        self._has_logs: bool = options.pop("has_logs", True)
         self.request = request_of(**options)
         pool_io = PoolIo(
             self.io.io,
             lambda: self.io.is_traced,
             self._soon,
             self._at,
-            self._open_log if has_logs else None,
+            self._open_log if self._has_logs else None,
             lambda problem: self.io.note(f"problem: {problem}"),
             self._write_ahead,
             lambda: self.first_use,
@@ -178,6 +178,8 @@ class ScriptedPool:
 
     def _write_ahead(self, guard: GuardState) -> None:
         self.io.note(f"write ahead {guard.known}")
+        if self._has_logs:
+            guard.ahead = guard.ahead or Ahead(self.io)
 
     def run_threads(self) -> None:
         """Let each thread that was started run to its end."""
@@ -267,7 +269,7 @@ class ScriptedPool:
         allotments = [sub.allotment for sub in pool.subs.values()]
         held = sum(allotment.held for allotment in allotments)
         free = sum(chunk.sums.free for allotment in allotments for chunk in allotment.open)
-        counts = f"{pool.opened} opened, {pool.directs} direct, {pool.denied} denied"
+        counts = f"{len(pool.book.chunks)} of {pool.opened} chunks, {pool.directs} direct, {pool.denied} denied"
         amounts = f"held {held}, spent {pool.spent}, live {pool.live}, free {free}, awaited {pool.awaited}"
         excess = f", excess {pool.excess}" if pool.excess else ""
         self.io.note(f"look: {amounts}{excess}, {counts}")

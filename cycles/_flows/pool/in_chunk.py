@@ -21,7 +21,7 @@ from cycles._core.settlement.lifecycle import OUTCOME
 from cycles._core.settlement.rules import reject_here
 from cycles._core.settlement.settlement import Settlement, commit_body, event_body
 from cycles._core.values.usage import Metrics
-from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError
+from cycles._errors import BudgetExceededError, GuardFinalizedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
@@ -159,8 +159,6 @@ class InChunk(Place):
         try:
             separate = self._end(io, guard, ending)
             await self._follow(io, guard, ending, separate)
-        except CyclesError:
-            raise
         except BaseException:  # interrupted or cancelled: what was counted is carried out, the rest is settled
             try:
                 self._catch_up()
@@ -206,23 +204,20 @@ class InChunk(Place):
         """
         pool = self.pool
         is_inside, is_counted = pool.is_inside(), False
-        try:
-            with pool.lock:
-                if not is_inside:
-                    pool.catch_up()
-                while not is_counted:
-                    if self.chunk is not None and not self.chunk.takes_spend:
-                        self.chunk.leave_guards()
-                    if guard.claimed is not None and not ending.is_claimed:
-                        guard.claim("commit")  # raises the error
-                    ending.begin(guard)
-                    found = None if is_inside else self._chunk_for(guard, ending.actual.amount)
-                    if found is None:
-                        is_counted = self._end_outside(io, guard, ending, is_inside=is_inside)
-                    else:
-                        is_counted = self._end_in(io, guard, ending, *found)
-        finally:
-            carry_out(pool)
+        with pool.lock:
+            if not is_inside:
+                pool.catch_up()
+            while not is_counted:
+                if self.chunk is not None and not self.chunk.takes_spend:
+                    self.chunk.leave_guards()
+                if guard.claimed is not None and not ending.is_claimed:
+                    guard.claim("commit")  # raises the error
+                ending.begin(guard)
+                found = None if is_inside else self._chunk_for(guard, ending.actual.amount)
+                if found is None:
+                    is_counted = self._end_outside(io, guard, ending, is_inside=is_inside)
+                else:
+                    is_counted = self._end_in(io, guard, ending, *found)
         return ending.separate
 
     def _end_outside(self, io: Io, guard: GuardState, ending: _Ending, *, is_inside: bool) -> bool:
