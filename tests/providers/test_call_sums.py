@@ -9,7 +9,7 @@ import pytest
 
 import cycles
 from cycles.providers import paid_by
-from cycles.providers._call import Call, Ending
+from cycles.providers._call import Call, End, Ending
 from cycles.providers._settle import end_call, open_call
 from tests.providers.conftest import BOOK, EXACT
 from tests.providers.ledgers import CHAT, ESTIMATED, Ledger, chat, pump
@@ -507,6 +507,16 @@ def test_a_payer_pays_at_its_price(ledger: Ledger, estimate: cycles.Amount, pric
     found: Ending = call.paid(None)
     assert (found.amount, found.metadata) == (cycles.Amount(estimate.unit, ending[0]), ending[1])
     assert (call.usage.tokens_input, ledger.reserved) == (1000, [])
+
+
+def test_a_payer_gets_the_end_that_a_request_has_had(ledger: Ledger) -> None:
+    with paid_by(Payer(cycles.usd(1), BOOK)):
+        call = ledger.call()
+    call.attempts = 1
+    call.whole(chat())
+    assert (call.claim_end(End("error", None)), call.claim_end(End(None, None))) == (True, False)
+    assert call.paid("closed").metadata == {"outcome": "error"}
+    assert call.paid(None).metadata == {"outcome": "error"}
 
 
 def test_a_payer_gets_the_usage_that_was_billed(ledger: Ledger) -> None:

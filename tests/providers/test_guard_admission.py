@@ -1041,6 +1041,8 @@ def test_a_dry_run_that_fails_makes_a_call_wait_without_lowering(make: Make, sta
     waiting = line.waiting(9, wait=1.0)
     assert not waiting.opened.done()
     assert line.reserves() == [6, 9, 9]
+    line.time.pass_until(waiting.opened.done)
+    assert isinstance(waiting.error(), cycles.BudgetExceededError)
 
 
 def test_what_an_overdrawn_budget_lacks_is_read_from_the_balances(make: Make) -> None:
