@@ -46,8 +46,8 @@ def run(
         raise ApiError("INVALID_REQUEST", "filter: must contain at least one member")
     rows = find(form["filter"])
     _check_count(form, len(rows), about)
-    body: Body = {"action": form["action"], "total_matched": len(rows), **_changed(rows, id_of, change)}
-    body["idempotency_key"] = form["idempotency_key"]
+    key = {"idempotency_key": form["idempotency_key"]}
+    body: Body = {"action": form["action"], "total_matched": len(rows), **_changed(rows, id_of, change), **key}
     state.store_response(kind, form["idempotency_key"], call, body, _KEPT_MS)
     return Result(200, body, form["filter"].get("tenant_id"), (about, "bulk-action"), _audit(form, body))
 

@@ -38,6 +38,7 @@ def test_a_budget_is_made_changed_frozen_and_thawed(site: Site) -> None:
         "period_start": START,
         "period_end": SECOND,
     }
+    assert site.budget["overdraft_limit"] == tokens(0)
     status, made = site.send("POST", "budgets", form)
     shown = {
         "ledger_id": made["ledger_id"],
@@ -73,6 +74,9 @@ def test_a_budget_is_made_changed_frozen_and_thawed(site: Site) -> None:
     shown["commit_overage_policy"] = "ALLOW_WITH_OVERDRAFT"
     assert changed == (200, shown)
     assert site.audited() == {**audited, "timestamp": SECOND, "operation": "updateBudget", "status": 200}
+    mismatch = (400, error("UNIT_MISMATCH", "the budget is in TOKENS, got an amount in CREDITS"))
+    assert site.send("PATCH", f"budgets?{place}", {"overdraft_limit": {"unit": "CREDITS", "amount": 1}}) == mismatch
+    assert site.send("GET", f"budgets/lookup?{place}") == (200, shown)
     assert site.send("POST", f"budgets/freeze?{place}", {"reason": "why"}) == (200, {**shown, "status": "FROZEN"})
     audited |= {"timestamp": SECOND, "status": 200}
     assert site.audited() == {**audited, "operation": "freezeBudget", "metadata": {"reason": "why"}}

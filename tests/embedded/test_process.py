@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 import cycles
+from cycles.embedded.http import Request
 
 from .process import KEY, ROOT, embedded_process
 
@@ -71,6 +77,64 @@ def test_wrong_usage_prints_one_line_that_says_what_to_do(
     assert out == ""
     assert message in errors
     assert re.fullmatch(r"error: [^\n]+\n", errors)
+
+
+SEED = "11" * 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "answers"),
+    [
+        ((), ("127.0.0.1", 7878), (500, 404, 404)),
+        (("--host", "::1", "--port", "65535"), ("::1", 65535), (500, 404, 404)),
+        (("--port", "0", "--admin-api-key", "adm"), ("127.0.0.1", 0), (200, 404, 404)),
+        (("--evidence-key", SEED), ("127.0.0.1", 7878), (500, 200, 404)),
+        (("--protocol", "0.1.26"), ("127.0.0.1", 7878), (500, 404, 200)),
+        (("--db", "ledger.db"), ("127.0.0.1", 7878), (500, 404, 404)),
+    ],
+)
+def test_the_command_prints_its_keys_and_then_waits_for_a_signal(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    place: tuple[str, int],
+    answers: tuple[int, int, int],
+) -> None:
+    main = importlib.import_module("cycles.embedded.__main__")
+    seen: list[Any] = []
+    written = io.BytesIO()
+
+    class Stop:
+        def wait(self) -> None:
+            seen.append(written.getvalue().decode())  # all of it has left the buffer of the process
+
+    @contextmanager
+    def stop_signal() -> Iterator[Stop]:
+        yield Stop()
+
+    @contextmanager
+    def listen(server: cycles.EmbeddedServer, host: str, port: int) -> Iterator[str]:
+        seen.append((host, port))
+        admin = {"x-admin-api-key": "adm"}
+        for path, headers in (
+            ("/v1/reservations?tenant=acme", admin),
+            ("/v1/.well-known/cycles-jwks.json", {}),
+            ("/v1/action-kinds", {"x-cycles-api-key": "k"}),
+        ):
+            response, _ = server.handle(Request(method="GET", target=path, headers=headers))
+            seen.append(response and response.status)
+        yield "http://here"
+        seen.append("closed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    monkeypatch.setattr(main, "stop_signal", stop_signal)
+    monkeypatch.setattr(cycles.EmbeddedServer, "listen", listen)
+    assert main.main(["--budget", "tenant:acme=1USD", "--api-key", "k=acme", *arguments]) == 0
+    text = "Cycles embedded server, for development and tests: http://here\ntenant acme: k\n"
+    text += "export CYCLES_BASE_URL=http://here CYCLES_API_KEY=k CYCLES_TENANT=acme\n"
+    assert seen == [place, *answers, text, "closed"]
+    assert (tmp_path / "ledger.db").exists() is ("--db" in arguments)
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "x", ""])
