@@ -124,7 +124,7 @@ class Journal:
 
     def keeps_commit(self, record: Record) -> bool:
         """Return whether the commit of this event may still be stored: a later process sends it, and another event."""
-        return record.reservation_id in self._kept_commits | self._unmoved | self._unremoved
+        return any(record.reservation_id in ids for ids in (self._kept_commits, self._unmoved, self._unremoved))
 
     def _note_event(self, record: Record) -> None:
         """Note that the event of a record is stored in place of its commit."""
