@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._client import pool as pool_module
 from cycles._client.pool import ChunkView, PoolStats
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
@@ -306,6 +307,27 @@ async def test_the_stats_of_a_pool_and_the_chunk_of_a_guard_follow_it(world: Wor
         assert pool.stats() == evolve(stats, spent=spent, live=T(0), free=T(100) - spent)
     await close(world, pool)
     assert guard.chunk.state == ("empty" if shadow else "confirmed")
+
+
+@pytest.mark.parametrize(("amount", "status"), [(10, "pooled"), (200, "direct")])
+async def test_a_reserve_that_is_interrupted_at_its_end_holds_nothing_for_its_guard(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, amount: int, status: str
+) -> None:
+    real = pool_module.acquire
+
+    async def interrupted(*args: Any) -> Any:
+        await real(*args)
+        raise KeyboardInterrupt
+
+    pool = pool_of(world.client)
+    monkeypatch.setattr(pool_module, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        await world.acquire(pool.reserve(T(amount)))
+    await world.get(world.operations.flush())
+    assert pool.stats().live == T(0)
+    assert (estimates(shop), shop.count("release")) == ([100 if status == "pooled" else 200], int(status == "direct"))
+    assert shop.money() == (0, 100 if status == "pooled" else 0)
+    del caught  # until here its traceback refers to the guards, so the garbage collector has ended none of them
 
 
 def test_a_signal_handler_that_uses_a_new_pool_first_uses_the_same_chunks(client: cycles.Cycles) -> None:
