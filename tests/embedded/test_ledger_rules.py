@@ -526,6 +526,17 @@ def test_the_keys_and_lists_of_the_operator() -> None:
     assert place.reserve(1)["remaining_ttl_ms"] == 60_000
 
 
+def test_an_observer_gets_each_change_while_the_ledger_is_locked() -> None:
+    place = Place()
+    seen: list[Any] = []
+    place.operator.observe(seen.append)
+    before = place.tables.budgets[(A, "TOKENS")]
+    place.operator.set_status(A, "FROZEN")
+    assert seen == [[(before, evolve(before, status="FROZEN"))]]
+    with place.operator.locked() as now_ms:
+        assert now_ms == NOW
+
+
 def test_the_forecasts_of_the_operator() -> None:
     place = Place()
     for _ in range(3):
