@@ -58,6 +58,19 @@ def test_a_slot_that_comes_as_its_caller_leaves_is_returned_to_the_pool() -> Non
     assert pool.take(Held(pool))
 
 
+def test_a_slot_that_its_caller_takes_while_it_leaves_stays_with_it() -> None:
+    class Taking(Waiting):
+        def put(self, slot: Any) -> None:
+            pool.leave(self)  # in its own thread, which has taken the slot already
+
+    pool: ConnectionPool[Any] = ConnectionPool(1)
+    held = Held(pool)
+    assert pool.take(held)
+    pool.join(Taking())
+    pool.put(held)
+    assert not pool.take(Held(pool))
+
+
 def test_a_caller_that_joins_as_a_slot_is_returned_gets_it() -> None:
     class Returning(Held):
         def pop(self, *_: Any) -> Any:

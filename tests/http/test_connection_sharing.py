@@ -88,6 +88,33 @@ def test_a_connection_is_used_again_without_a_wait(monkeypatch: pytest.MonkeyPat
     assert waits[first] == 0
 
 
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="sockets have a timeout there")
+def test_a_plain_exchange_sets_no_timeout_of_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs three system calls more."""
+    calls: list[tuple[str, object]] = []
+    here = threading.get_ident()
+
+    def noting(name: str) -> Any:
+        usual = getattr(socket.socket, name)
+
+        def call(sock: socket.socket, value: Any) -> None:
+            if threading.get_ident() == here:
+                calls.append((name, value))
+            usual(sock, value)
+
+        return call
+
+    with Stub() as stub:
+        for name in ("settimeout", "setblocking"):
+            monkeypatch.setattr(socket.socket, name, noting(name))
+        connections = threads(stub.url)
+        post(connections)
+        post(connections)
+        connections.close()
+        assert [name for name, _ in calls] == ["settimeout", "setblocking"]  # to connect, and never again
+        assert calls[1] == ("setblocking", False)
+
+
 def test_sixteen_threads_share_four_connections_and_each_gets_its_own_response() -> None:
     def echo(sock: socket.socket, ended: threading.Event) -> bool:
         return ok(stub.requests[-1].body)(sock, ended)
