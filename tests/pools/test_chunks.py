@@ -11,8 +11,8 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._client import pool as pool_module
 from cycles._client.pool import ChunkView, PoolStats
+from cycles._flows.pool.admission import acquire
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
@@ -313,14 +313,12 @@ async def test_the_stats_of_a_pool_and_the_chunk_of_a_guard_follow_it(world: Wor
 async def test_a_reserve_that_is_interrupted_at_its_end_holds_nothing_for_its_guard(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, amount: int, status: str
 ) -> None:
-    real = pool_module.acquire
-
     async def interrupted(*args: Any) -> Any:
-        await real(*args)
+        await acquire(*args)
         raise KeyboardInterrupt
 
     pool = pool_of(world.client)
-    monkeypatch.setattr(pool_module, "acquire", interrupted)
+    monkeypatch.setattr("cycles._client.pool.acquire", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         await world.acquire(pool.reserve(T(amount)))
     await world.get(world.operations.flush())

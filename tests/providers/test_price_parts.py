@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -494,6 +495,13 @@ def test_each_part_of_a_request_has_its_highest_price(
 ) -> None:
     given = Shape(**{"output_tokens": 0, **shape})
     assert highest(Found(RATES), "m", bound_of(body), given, **{"tokens_input": 100, **options}) == microcents
+
+
+def test_seconds_of_an_upload_and_of_audio_in_the_request_are_both_billed() -> None:
+    content = bound_of({"input": [{"input_audio": base64.b64encode(bytes(750)).decode()}]})
+    shape = Shape(output_tokens=0, audio_s=2)
+    most = [highest(Found(RATES), model, content, shape, tokens_input=100) for model in ("voxtral-small", "other")]
+    assert most == [140 * 500 + seconds * 1_000 * 1_000_000 for seconds in (3, 2)]
 
 
 @pytest.mark.parametrize(

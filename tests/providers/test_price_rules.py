@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -490,9 +490,10 @@ def test_a_variant_of_an_entry_is_a_tier_if_it_has_one_condition_and_its_time_is
 class Everything:
     """Price data in which one provider has each name, with or without a tag after a colon."""
 
-    def __init__(self, provider: str, *, has_tags: bool = True) -> None:
+    def __init__(self, provider: str, *, has_tags: bool = True, rates: dict[str, Any] | None = None) -> None:
         self.owner = SimpleNamespace(id=provider, models=[])
         self.has_tags = has_tags
+        self.rates = {"input_mtok": Decimal(1), "output_mtok": Decimal(2)} if rates is None else rates
 
     def find_provider(self, model: Any, *hints: Any) -> Any:
         return self.owner
@@ -500,9 +501,53 @@ class Everything:
     def find_provider_model(self, name: str, owner: Any, *hints: Any) -> Any:
         if ":" in name and not self.has_tags:
             raise LookupError(name)
-        info = entry({"input_mtok": Decimal(1), "output_mtok": Decimal(2)})
+        info = entry(self.rates)
         info.id, info.is_match, info.prices, info.context_window = name, lambda other: False, None, 5
         return self.owner, info
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "rates", "rules"),
+    [
+        ("openai", "m", {}, None),
+        ("google", "gemini-9", {}, None),
+        ("google", "gemma-9", {}, {"tokens_input": "table", "tokens_output": "table"}),
+        ("openai", "m", {"output_mtok": Decimal(2)}, {"tokens_input": "bound"}),
+        ("openai", "m", {"input_mtok": Decimal(2)}, {"tokens_output": "bound"}),
+    ],
+)
+def test_a_model_whose_entry_has_no_rate_has_a_price_only_by_a_row(
+    provider: str, model: str, rates: dict[str, Any], rules: dict[str, str] | None
+) -> None:
+    data = Everything(provider, rates=rates)
+    found = Catalogue(lambda: data, None, {}).find(model, {}, AT, None, None)
+    tokens = None if found is None else {name: by for name, by in found.rules.items() if name.startswith("tokens_")}
+    assert tokens == rules
+
+
+class Resold(Everything):
+    """Price data in which another provider resells a model whose maker has changed a rate."""
+
+    def __init__(self) -> None:
+        super().__init__("gateway")
+        self.listed = SimpleNamespace(
+            **vars(entry({})), id="m", is_match=lambda other: False, prices=[], context_window=5
+        )
+        self.listed.get_prices = lambda at, context=None: SimpleNamespace(
+            **self.rates, cache_read_mtok=Decimal(3 if at < AT else 4)
+        )
+        self.maker = SimpleNamespace(id="maker", models=[self.listed])
+
+    def find_provider_model(self, name: str, owner: Any, *hints: Any) -> Any:
+        return (self.maker, self.listed) if hints[0] == "maker" else super().find_provider_model(name, owner, *hints)
+
+
+def test_a_rate_of_the_maker_is_that_of_the_time_of_the_request() -> None:
+    data = Resold()
+    catalogue = Catalogue(lambda: data, None, {})
+    times = (AT - timedelta(days=1), AT, AT - timedelta(days=1))
+    found = [catalogue.find("maker/m", {}, at, "gateway", None) for at in times]
+    assert [None if each is None else each.price.cached_input for each in found] == [3, 4, 3]
 
 
 @pytest.mark.parametrize(
