@@ -112,6 +112,13 @@ NEW: Final = {"scope": BOT, "unit": "TOKENS", "allocated": tokens(5)}
             "tenant_id: is not allowed with a tenant's key, which decides the tenant",
         ),
         ({}, True, 201, None, None),
+        (
+            {"tenant_id": "nobody", "scope": ACME},
+            False,
+            400,
+            "INVALID_REQUEST",
+            "scope: 'tenant:acme' does not begin with tenant:nobody",
+        ),
         ({"tenant_id": "nobody", "scope": "tenant:nobody"}, False, 404, "TENANT_NOT_FOUND", "tenant not found: nobody"),
         (
             {"tenant_id": "acme", "scope": ACME},

@@ -95,6 +95,8 @@ def test_a_wrong_pattern_is_named(site: Site) -> None:
     form = {"tenant_id": "acme", "name": "x", "scope_pattern": "tenant:other"}
     message = "scope_pattern: 'tenant:other' must be a scope below tenant:acme; only its last level or id may be *"
     assert site.send("POST", "policies", form) == (400, error("INVALID_REQUEST", message))
+    missing = (404, error("TENANT_NOT_FOUND", "tenant not found: nobody"))
+    assert site.send("POST", "policies", {**form, "tenant_id": "nobody"}) == missing  # whatever the pattern
 
 
 # --- access and the audit log -----------------------------------------------------------------------------------------
@@ -377,6 +379,8 @@ def test_budgets_are_listed_by_their_used_share_then_by_scope_and_unit(site: Sit
     found = [listed(f"utilization_{query}") for query in ("min=0.5", "max=0.5", "min=0", "max=0", "min=0.51", "min=1")]
     assert found == ["cab", "abde", "cabde", "de", "c", ""]
     assert (listed("search=BOT-A"), listed("search=none")) == ("a", "")
+    ledger.set_budget(f"{BOT}-e", cycles.tokens(1), debt=1)
+    assert (listed("has_debt=true"), listed("has_debt=false")) == ("e", "cabd")
 
 
 # --- quota counters ---------------------------------------------------------------------------------------------------

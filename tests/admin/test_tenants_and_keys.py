@@ -97,8 +97,9 @@ def test_a_tenant_that_is_closed_closes_what_it_owns_and_nothing_else(site: Site
     other = site.made("api-keys", tenant_id="beta", name="other")
     revoked = site.made("api-keys", tenant_id="acme", name="old")["key_id"]
     site.send("DELETE", f"api-keys/{revoked}?reason=old")
-    for scope in (BOT, "tenant:beta"):
+    for scope in (BOT, f"{ACME}/app:unused", "tenant:beta"):
         ledger.set_budget(scope, cycles.tokens(10))
+    ledger.set_budget(BOT, cycles.usd(1))
     with (
         site.server.client(tenant="acme", journal=False) as acme,
         site.server.client(tenant="beta", journal=False) as beta,
@@ -107,8 +108,14 @@ def test_a_tenant_that_is_closed_closes_what_it_owns_and_nothing_else(site: Site
             client.reserve(cycles.tokens(2), action=("a", "b"), subject=subject).acquire().detach()
     site.clock.advance(1_000)
     assert site.send("PATCH", "tenants/acme", {"status": "CLOSED"})[0] == 200
-    budgets = {budget.scope: (budget.reserved, budget.status) for budget in ledger.records()[0]}
-    assert budgets == {ACME: (0, "CLOSED"), BOT: (0, "CLOSED"), "tenant:beta": (2, "ACTIVE")}
+    budgets = {(budget.scope, budget.unit): (budget.reserved, budget.status) for budget in ledger.records()[0]}
+    assert budgets == {
+        (ACME, "TOKENS"): (0, "CLOSED"),
+        (BOT, "TOKENS"): (0, "CLOSED"),
+        (BOT, "USD_MICROCENTS"): (0, "CLOSED"),
+        (f"{ACME}/app:unused", "TOKENS"): (0, "CLOSED"),
+        ("tenant:beta", "TOKENS"): (2, "ACTIVE"),
+    }
     ended = {(row.tenant, row.status, row.finalized_at_ms) for row in ledger.reservations()}
     assert ended == {("acme", "RELEASED", START_MS + 1_000), ("beta", "ACTIVE", None)}
     keys = {row["key_id"]: row for row in site.send("GET", "api-keys")[1]["keys"]}
