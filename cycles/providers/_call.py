@@ -139,6 +139,7 @@ class Call:
         self.noted = 0  # of its bound, in what its enclosing guard has written ahead
         self.spends = False  # an enclosing guard pays, and had spent `spent_before` until then
         self.spent_before: Amount | None = None
+        self.event_key: str | None = None  # of what is recorded because that guard has ended
         self.rules: StreamRules = meter.api.stream(self.request.body)
         self._url = url
         self._chain: Chain | None = None

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 import cycles
 from cycles._core.amounts import Amount
+from cycles._core.messages.requests import new_key
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._errors import CyclesError
 from cycles._flows.commit import commit
@@ -267,7 +268,8 @@ def _continue_later(call: Call, end: End) -> None:
     """Settle a call in another thread, whose caller was interrupted after it had claimed the end.
 
     A guard is claimed once, so an amount that was committed is not committed again. What an enclosing guard pays is
-    added to its spend, unless the spend has grown by it already. A payer prices the call when it ends.
+    added to its spend, unless the spend has grown by it already, or recorded with the key of the first attempt. A payer
+    prices the call when it ends.
     """
     if call.payer is not None:
         return
@@ -277,7 +279,7 @@ def _continue_later(call: Call, end: End) -> None:
         if call.guard.finalized:
             _wake_others(call, call.guard)
             return
-    elif call.ending is not None and (call.guard.state not in _OPEN or _has_spent(call, call.ending.amount)):
+    elif call.ending is not None and _has_spent(call, call.ending.amount):
         return
     runtime = call.client._runtime() if call.runtime is None else call.runtime
     runtime.background.ends.add(partial(_settle, call, end))
@@ -398,10 +400,12 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
 def _event(call: Call, guard: Any, amount: Amount, metadata: Mapping[str, Any]) -> dict[str, Any]:
     action = call.reserve_options()["action"]
     metrics = call.usage.metrics()
+    call.event_key = call.event_key or new_key()
     return {
         "actual": amount,
         "action": action,
         "subject": guard.subject,
         "metrics": metrics,
         "metadata": metadata or None,
+        "idempotency_key": call.event_key,
     }

@@ -494,6 +494,95 @@ def test_a_framework_pays_for_a_call_when_it_ends(world: World, held: bool) -> N
     assert (payer.ends, world.reserved, world.commits) == (1, [], [])
 
 
+# --- interruptions
+
+
+class Interruption(BaseException):
+    """What a signal handler raises."""
+
+
+def interrupt_once(patch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool, is_async: bool = False) -> None:
+    """Let the next call of a function be interrupted, before or after it has done its work."""
+    function = getattr(owner, name)
+
+    async def interrupted(*args: Any, **options: Any) -> Any:
+        patch.setattr(owner, name, function)
+        if after:
+            await done(function(*args, **options))
+        raise Interruption
+
+    def method(*args: Any, **options: Any) -> Any:
+        return run(interrupted(*args, **options))
+
+    patch.setattr(owner, name, interrupted if is_async else method)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", ["conclude", "commit", "claim_end", "add_usage"])
+def test_an_interrupted_settlement_is_finished_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
+) -> None:
+    is_flow = name == "commit"
+    interrupt_once(monkeypatch, _settle if is_flow else Call, name, after=after, is_async=is_flow)
+
+    async def scenario() -> None:
+        call = world.call()
+        await world.caller.open(call)
+        with pytest.raises(Interruption):
+            await world.respond(call, 7)
+        if name == "claim_end" and not after:  # the SDK's hook ends it with the error, and a response is known
+            await world.caller.end(call, None, Interruption())
+
+    world.run(scenario())
+    until(lambda: world.commits)
+    world.client.flush(PATIENCE_S)
+    assert world.charged == [7]
+    assert world.server.ledger.active_reservations() == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", ["conclude", "spend", "add_usage"])
+def test_what_a_guard_pays_is_added_once_also_if_that_is_interrupted(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
+) -> None:
+    async def scenario() -> None:
+        async with world.guard(100) as guard:
+            call = world.call(within="enclosing")
+            await world.caller.open(call)
+            interrupt_once(monkeypatch, type(guard) if name == "spend" else Call, name, after=after)
+            with pytest.raises(Interruption):
+                await world.respond(call, 7)
+            until(lambda: guard.spent is not None)
+            world.client.flush(PATIENCE_S)
+            await settle(guard)
+
+    world.run(scenario())
+    assert world.charged == [7]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_what_a_guard_that_has_ended_did_not_pay_is_charged_once_also_if_that_is_interrupted(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    owner = world.client.aio if world.is_async else world.client
+
+    async def scenario() -> None:
+        call = world.call(within="enclosing")
+        async with world.guard(100) as guard:
+            await world.caller.open(call)
+            await done(guard.commit(dollars(1)))
+        interrupt_once(monkeypatch, owner, "record", after=after, is_async=world.is_async)
+        with pytest.raises(Interruption):
+            await world.respond(call, 7)
+
+    world.run(scenario())
+    until(lambda: world.server.ledger.balance("tenant:acme", "USD_MICROCENTS").spent == dollars(8))
+    assert world.client.flush(PATIENCE_S).pending == 0
+    assert world.server.ledger.balance("tenant:acme", "USD_MICROCENTS").spent == dollars(8)
+    keys = [event.json["idempotency_key"] for event in world.server.requests.of("event")]
+    assert set(keys) == {keys[0]}
+
+
 # --- responses that are dropped, and odd errors
 
 
