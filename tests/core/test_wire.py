@@ -182,7 +182,8 @@ def test_a_response_is_a_success_with_a_status_of_its_operation() -> None:
 
 def test_a_response_may_have_members_that_are_newer_than_this_release() -> None:
     body = b'{"decision":"ALLOW","newer":1,"caps":{"max_tokens":5,"newer":1}}'
-    assert kind_of(Wire("k"), "decide", 200, body) == "Success"
+    for wire in (Wire("k"), Wire("k", lambda: Tables(protocol.OPERATIONS, protocol.SCHEMAS))):
+        assert kind_of(wire, "decide", 200, body) == "Success"
     request = {**RESERVE, "newer": 1}
     with pytest.raises(cycles.InvalidRequestError, match="newer"):
         Wire("k").check(Call("decide", body=request))
@@ -196,7 +197,7 @@ def test_a_key_of_an_unknown_type_hides_no_other_one() -> None:
     check = wire.item_check("getEvidenceJwks")
     assert check(5, "key") is not None
     known = {"kid": "1", "kty": "OKP", "crv": "Ed25519", "x": "a" * 43, "alg": "EdDSA", "use": "sig"}
-    assert check({**known, "cycles_nbf_ms": 1, "cycles_exp_ms": None, "newer": 1}, "key") is None
+    assert check({**known, "cycles_nbf_ms": 1, "cycles_exp_ms": None, "status": "newer", "newer": 1}, "key") is None
 
 
 def test_a_key_that_a_server_repeats_is_hidden(wire: Wire) -> None:
