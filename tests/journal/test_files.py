@@ -253,6 +253,65 @@ def test_a_name_taken_away_once_is_written_again(journal: Journal, told: Told, c
     assert not told
 
 
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+@pytest.mark.parametrize(("losses", "is_saved"), [(10, True), (15, False)])
+def test_a_name_that_is_taken_away_again_and_again_is_written_three_times(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, losses: int, is_saved: bool
+) -> None:
+    """Each of the three tries makes its file up to five times."""
+    journal.recover_spend()
+    replace, calls = os.replace, []
+
+    def lose(source: str, target: str) -> None:
+        calls.append(target)
+        if len(calls) <= losses:
+            raise FileNotFoundError(source)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", lose)
+    assert journal.save(a_record()) is is_saved
+    assert len(calls) == min(losses + 1, 15)
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+def test_a_start_that_locks_a_new_file_first_makes_it_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, calls = fcntl.flock, list[int]()
+
+    def locked_once(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise BlockingIOError
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locked_once)
+    file = make_in(f"{tmp_path}/", "spend-1.log", b"entry", sync=False)
+    assert ([path.name for path in tmp_path.iterdir()], open_files(tmp_path)) == (["spend-1.log"], [file.path])
+    file.close()
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+@pytest.mark.parametrize("step", ["put into place", "put out of place"])
+def test_a_record_whose_file_cannot_be_moved_is_in_no_other_file(
+    journal: Journal, open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    journal.save(a_record("earlier"))
+    if step == "put into place":
+        journal.delete(a_record("earlier"))
+        with failing("replace", errno.EROFS):
+            assert not journal.save(a_record())
+    else:
+
+        def interrupt(*words: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
+            during.setattr(os, "lseek", interrupt)
+            journal.delete(a_record("earlier"))
+    assert (open_journal().pending(), all_files(journal), open_files(journal.directory)) == ([], set(), [])
+
+
 def test_a_record_that_json_cannot_express_is_reported_and_not_written(journal: Journal, told: Told) -> None:
     assert not journal.save(a_record(commit_body={"metadata": float("nan")}))
     assert told.kinds == ["unwritable"]
@@ -340,6 +399,8 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path, call: 
 def test_rejected_records_leave_no_file_open(journal: Journal) -> None:
     for number in range(3):
         journal.reject(a_record(f"rsv_{number}"), "no budget")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in Path(journal.directory, "rejected").iterdir()]
+    assert modes == [0o600 if os.name == "posix" else modes[0]] * 3
     journal.close()
     assert open_files(journal.directory) == []
     with failing("replace", errno.EROFS):

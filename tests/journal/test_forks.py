@@ -105,7 +105,7 @@ def lockable(folder: str) -> int:
 def test_the_log_of_a_chunk(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
     folder = f"{tmp_path}/"
     fork_before_the_lock()
-    log = pool_log.ChunkLog(folder, HEADER)
+    log = pool_log.ChunkLog(folder, HEADER, sync=False)
     assert (lockable(folder), list(left(folder, PREFIX)), log is None) == (0, [], False)
     close_all()
     assert lockable(folder) == 1
@@ -162,7 +162,7 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
 
     monkeypatch.setattr(fcntl, "flock", fork_and_lock)
     folder = f"{tmp_path}/"
-    pool_log.ChunkLog(folder, HEADER).write(Totals(5, calls=1))
+    pool_log.ChunkLog(folder, HEADER, sync=False).write(Totals(5, calls=1))
     assert len(children) == 5
     assert list(left(folder, PREFIX)) == []
 
@@ -179,7 +179,7 @@ def test_a_child_makes_each_file_once(tmp_path: Path, monkeypatch: pytest.Monkey
     child = os.fork()
     if child == 0:
         try:
-            pool_log.ChunkLog(f"{tmp_path}/", HEADER)
+            pool_log.ChunkLog(f"{tmp_path}/", HEADER, sync=False)
         finally:
             os._exit(made[0])
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_the_name_and_the_record_say_its_state(
         record=json.loads(encode(content)),
     )
     assert found.decoded() == content
+    assert "commit_body" not in repr(found)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,12 @@ def test_other_files_are_no_records(tmp_path: Path, folder: Path, name: str) -> 
     put(folder / "more", K[1], a_record())
     put(folder / "rejected" / "rejected", K[1], a_record())
     assert inspect(tmp_path) == []
+
+
+@pytest.mark.parametrize(("shift_ms", "state"), [(-60_000, "pending"), (60_000, "deferred")])
+def test_a_record_is_deferred_until_its_time_has_come(tmp_path: Path, folder: Path, shift_ms: int, state: str) -> None:
+    put(folder, K[1], a_record(not_before_ms=time.time_ns() // 1_000_000 + shift_ms))
+    assert [each.state for each in inspect(tmp_path)] == [state]
 
 
 def test_a_record_that_cannot_be_read_shows_what_it_has_and_why(tmp_path: Path, folder: Path) -> None:

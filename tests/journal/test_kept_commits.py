@@ -191,3 +191,23 @@ def test_another_event_of_the_reservation_is_no_commit(open_journal: Callable[..
     journal, event = open_journal(), a_record().to_event_mode()
     assert journal.save(event)
     assert not journal.keeps_commit(event)
+
+
+@pytest.mark.parametrize(("durability", "is_kept"), [("process", False), ("disk", True)])
+def test_an_event_that_another_process_saved_counts_although_this_one_cannot_save_it(
+    open_journal: Callable[..., Journal], durability: str, is_kept: bool
+) -> None:
+    journal = open_journal(durability=durability)
+    with failing("replace", errno.ETIMEDOUT):
+        assert not journal.save(a_record())
+    event = a_record().to_event_mode()
+    open_journal().save(event)
+    with failing("replace", errno.EROFS):
+        assert not journal.save(event)
+    assert journal.keeps_commit(event) is is_kept
+
+
+def test_a_record_that_is_saved_again_after_its_end_is_there(journal: Journal) -> None:
+    for _ in range(2):
+        assert journal.save(a_record(attempt_unknown=True))
+        assert settle_all(journal) == [a_record(attempt_unknown=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put, settled_by_hand
-from tests.journal.kit import a_record, spend_file, write_log
+from tests.journal.kit import a_record, failing, spend_file, write_log
 
 DAY_MS = 86_400_000
 OWNER = "0123456789abcdef"
@@ -329,6 +330,11 @@ def test_a_move_into_the_same_store_is_an_error(store: Noted, view: StoreView) -
         move_store_into(view, store)
     assert str(caught.value) == "both places are the same: redis://host; pass another one, nothing was moved"
     assert len(store.list()) == 1
+
+
+def test_records_that_move_into_files_survive_a_loss_of_power(tmp_path: Path) -> None:
+    with failing("fsync", errno.EIO), pytest.raises(cycles.StoreError):
+        files_of(tmp_path, OWNER).put([Put(KEY, RAW)])
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,11 @@ def test_a_store_is_bound_to_the_server_and_tenant_with_the_settings_of_the_clie
 def test_a_directory_may_be_a_url(place: str) -> None:
     assert directory(place) == Path("/a b/c")
     assert directory("~/x") == Path.home() / "x"
+
+
+def test_a_client_without_a_journal_has_quarantined_nothing() -> None:
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.tokens(100)}) as server,
+        server.client(journal=False, flush_timeout=0.0) as client,
+    ):
+        assert client.flush() == cycles.FlushReport(settled=0, pending=0, quarantined=0)

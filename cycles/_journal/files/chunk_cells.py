@@ -37,7 +37,7 @@ class ChunkLog:
 
     __slots__ = ("_changes", "_durable", "_file", "_half", "_map", "_start", "_synced", "_syncing", "_writes")
 
-    def __init__(self, folder: str, header: ChunkHeader, *, sync: bool = False) -> None:
+    def __init__(self, folder: str, header: ChunkHeader, *, sync: bool) -> None:
         header_line = header.encode()
         name = log_name(header.reservation_id)
         self._durable = sync
