@@ -15,7 +15,7 @@ from cycles._core.pool.sums import SECTOR, Totals
 from cycles._core.settlement.record import Record, decode, file_name
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Journal
-from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, put, write_log
+from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, open_files, put, write_log
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
@@ -146,3 +146,29 @@ def test_a_record_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_
     assert not journal.unread
     journal.recover_spend()
     assert (log.exists(), journal.unread, told.kinds) == (True, True, ["unreadable"])
+
+
+def test_a_closed_log_of_a_chunk_takes_no_more_and_is_left_to_the_next_start(journal: Journal) -> None:
+    log = journal.chunk_log(CHUNK)
+    log.write(Totals(7, calls=1, changes=1))
+    log.close()
+    log.write(Totals(9, calls=2, changes=2))
+    assert open_files(journal.directory) == []
+    journal.recover_spend()
+    assert shown(journal) == [("the chunk", "commit", 7, "key-1")]
+
+
+def test_a_log_that_could_not_be_synced_is_synced_again(journal: Journal) -> None:
+    log = journal.chunk_log(CHUNK)
+    log.write(Totals(7, calls=1, changes=1))
+    for _ in range(2):
+        with failing("fdatasync", errno.EIO), pytest.raises(OSError, match="Input/output error"):
+            log.sync()
+    with failing("fdatasync", errno.EIO, only_call=9) as calls:
+        log.sync()
+        log.sync()
+        log.write(Totals(8, calls=2, changes=2))
+        log.sync()
+    assert calls == [2], "nothing to sync is no call"
+    log.remove()
+    assert open_files(journal.directory) == []

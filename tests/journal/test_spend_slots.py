@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,30 @@ def test_256_guards_share_a_file(log: SpendLog, tmp_path: Path) -> None:
         assert slot is not None
         assert slot.write(b"%d" % number)
     assert len(set(entries(tmp_path))) == 257
+    log.close()
+
+
+def test_a_slot_that_has_ended_is_used_again(log: SpendLog, tmp_path: Path) -> None:
+    for _ in range(300):
+        slot = log.open_slot()
+        assert slot is not None
+        slot.end()
+    assert sizes(tmp_path) == [SMALL.file_bytes]
+    log.close()
+
+
+def test_a_kill_during_a_write_leaves_the_earlier_record(log: SpendLog, tmp_path: Path) -> None:
+    """So the earlier one stays where it is until the next write but one."""
+    slot = log.open_slot()
+    assert slot is not None
+    (path,) = tmp_path.glob("spend-*.log")
+    halves = []
+    for record in (b"1", b"2", b"3"):
+        slot.write(record)
+        content = path.read_bytes()
+        (index,) = [place for place in range(256) if content[place]]
+        halves.append([content[SMALL.start(index, half) + 2 :][:1] for half in (1, 2)])
+    assert halves == [[b"1", b"\0"], [b"1", b"2"], [b"3", b"2"]]
     log.close()
 
 
@@ -201,3 +227,25 @@ def test_an_entry_of_a_guard_of_a_chunk_waits_for_the_log_of_that_chunk(
     else:
         assert start.recover() == ["rsv_1"]
     assert path.exists() is (has_log and is_event)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_writes_into_its_own_file(log: SpendLog, tmp_path: Path) -> None:
+    slot = log.open_slot()
+    assert slot is not None
+    slot.write(b"parent")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that other tests have left
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            own = log.open_slot()
+            is_written = own is not None and own.write(b"child") and not slot.write(b"late")
+            status = int(not (is_written and entries(tmp_path) == [b"child", b"parent"]))
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert slot.write(b"later")
+    assert entries(tmp_path) == [b"child", b"later"]
+    log.close()

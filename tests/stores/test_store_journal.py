@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class Client:
         report = self.issues.append
         self.local = Journal(folder, base_url=BASE, tenant="acme", api_key="k", report=report)
         options = {"claim_ms": 30_000, "timeout_s": 60.0, "outage": "disk", "wall_ms": clock, **settings}
+        if options["wall_ms"] is None:
+            del options["wall_ms"]
         self.journal = StoreJournal(
             store,
             self.local,
@@ -101,6 +104,14 @@ def test_a_saved_record_is_due_after_a_claim_or_at_its_time(
     assert client().journal.put(a_record(not_before_ms=not_before_ms)) is PutResult.SAVED
     (stored,) = store.list()
     assert stored.due_ms - clock.now == due_ms
+
+
+def test_a_deferred_record_is_due_at_its_time_on_the_clock_of_this_machine(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    client(wall_ms=None).journal.put(a_record(not_before_ms=time.time_ns() // 1_000_000 + 300_000))
+    (stored,) = store.list()
+    assert 200_000 < stored.due_ms - clock.now <= 300_000
 
 
 @pytest.mark.parametrize("outage", MODES)
@@ -399,6 +410,21 @@ def test_what_is_settled_of_a_chunk_that_one_client_knows_is_deleted(
 ) -> None:
     one = client()
     one.journal.put(a_sum(7, 2))
+    one.journal.delete(a_sum(7, 2))
+    one.journal.settle_finished()
+    assert store.kept() == []
+
+
+def test_a_chunk_that_was_first_kept_elsewhere_is_deleted_too(client: Callable[..., Client], store: Noted) -> None:
+    one = client(outage="memory")
+    store.fails = "it is down"
+    one.journal.put(a_record("rsv_2"))
+    store.fails = None
+    assert one.journal.put(a_sum(7, 2)) is PutResult.FAILED, "no attempt in the pause after a failure"
+    one.journal.delete(a_record("rsv_2"))
+    one.seconds = 1.0
+    one.journal.tick(0)
+    assert store.kept() == [a_sum(7, 2)]
     one.journal.delete(a_sum(7, 2))
     one.journal.settle_finished()
     assert store.kept() == []
