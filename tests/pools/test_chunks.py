@@ -328,6 +328,23 @@ async def test_a_reserve_that_is_interrupted_at_its_end_holds_nothing_for_its_gu
     del caught  # until here its traceback refers to the guards, so the garbage collector has ended none of them
 
 
+async def test_a_guard_whose_reserve_is_interrupted_while_the_next_chunk_is_opened_leaves_its_chunk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(pool: Any) -> None:
+        raise KeyboardInterrupt
+
+    pool = pool_of(world.client)
+    await world.get((await world.acquire(pool.reserve(T(10)))).release())
+    with monkeypatch.context() as patch:
+        patch.setattr("cycles._client.pool.carry_out", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            await world.acquire(pool.reserve(T(60)))
+    assert pool.stats().live == T(0)
+    del caught  # its traceback refers to the guard
+    await close(world, pool)
+
+
 def test_a_signal_handler_that_uses_a_new_pool_first_uses_the_same_chunks(client: cycles.Cycles) -> None:
     number, more = 0, True
     while more:
