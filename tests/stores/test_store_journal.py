@@ -238,6 +238,23 @@ def test_a_file_of_an_amount_that_another_client_has_is_removed_or_kept_as_rejec
     assert [reason for _, reason in one.local.rejected()] == [MAY_BE_CHARGED] * (amount == 6)
 
 
+@pytest.mark.parametrize(
+    ("amount", "excess", "is_same"), [(2, 3, True), (5, None, True), (2, None, False), (5, 3, False)]
+)
+def test_an_amount_and_its_excess_are_one_amount(
+    client: Callable[..., Client], store: Noted, amount: int, excess: int | None, is_same: bool
+) -> None:
+    """Another worker has split the amount of the same settlement, or not yet."""
+    store.put([Put(KEY, encode(a_record()), due_ms=60_000)])
+    body = {"idempotency_key": "key-1", "actual": {"unit": "TOKENS", "amount": amount}}
+    split = None if excess is None else {"amount": excess, "code": "BUDGET_EXCEEDED"}
+    one = client()
+    assert one.journal.put(a_record(commit_body=body, event_fallback_body=body, excess=split)) is (
+        PutResult.SAVED if is_same else PutResult.FAILED
+    )
+    assert [record.actual.amount for record in store.kept()] == [amount if is_same else 5]
+
+
 @pytest.mark.parametrize(("outage", "is_down"), [("refuse", False), ("refuse", True), ("disk", True), ("memory", True)])
 def test_nothing_is_reserved_in_an_outage_with_refuse_only(
     client: Callable[..., Client], store: Noted, outage: str, is_down: bool
@@ -331,6 +348,33 @@ def test_a_record_in_a_local_file_is_loaded_and_put_when_the_store_responds(
     assert (one.files, store.kept()) == ([], [record])
 
 
+def test_each_outage_is_reported_once(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    for number in range(1, 3):
+        store.fails = "it is down"
+        one.journal.put(a_record(f"rsv_{number}"))
+        one.journal.put(a_record("rsv_3"))
+        assert [issue.kind for issue in one.issues] == ["store"] * number
+        store.fails = None
+        one.seconds += 1.0
+        one.journal.put_many([a_record(f"new-{number}"), a_record(f"more-{number}")])
+
+
+def test_an_idle_client_looks_whether_an_outage_continues(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    store.fails = "it is down"
+    assert one.journal.rejected() == []
+    one.seconds = 1.0
+    assert one.journal.tick(9) == []
+    one.seconds = 2.5
+    one.journal.put(a_record())
+    assert store.told == [], "the second pause is two seconds long"
+    store.fails = None
+    one.seconds = 3.0
+    one.journal.tick(9)
+    assert (store.kept(), one.files) == ([a_record()], [])
+
+
 @pytest.mark.parametrize("is_down", [False, True])
 def test_a_checkpoint_says_whether_the_store_has_it(client: Callable[..., Client], store: Noted, is_down: bool) -> None:
     one = client()
@@ -403,6 +447,21 @@ def test_what_is_settled_of_a_chunk_that_two_clients_know_stays_for_seven_days(
     assert (one.journal.claim(9), len(store.kept())) == ([], 1)
     clock.now += SEVEN_DAYS_MS
     assert (one.journal.claim(9), store.kept()) == ([], [])
+
+
+def test_what_is_settled_of_a_chunk_is_put_again_if_the_store_has_lost_it(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    """A client that was stopped may have an earlier sum, and must find that it is settled."""
+    one, other = client(), client()
+    one.journal.put(a_sum(7, 2))
+    clock.now += 30_000
+    other.journal.claim(9)
+    empty(store)
+    other.journal.delete(a_sum(7, 2))
+    other.journal.settle_finished()
+    assert [record.settled for record in store.kept()] == [7]
+    assert one.journal.put(a_sum(6, 1)) is PutResult.TAKEN
 
 
 def test_what_is_settled_of_a_chunk_that_one_client_knows_is_deleted(
