@@ -96,7 +96,7 @@ def _instant(query: Mapping[str, str], name: str) -> int | None:
     try:
         if match is not None:
             return _milliseconds(*match.groups())
-    except ValueError:  # the 30th of February, hour 25
+    except (ValueError, OverflowError):  # the 30th of February, hour 25, a day after the year 9999
         pass
     raise ApiError("INVALID_REQUEST", f"{name} is not an instant: {text[:40]!r}; send one like 2026-01-31T12:00:00Z")
 

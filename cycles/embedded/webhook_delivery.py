@@ -126,7 +126,8 @@ class Sender:
                 "POST", subscription.url, content=event.body, headers=headers, timeout=timeout
             ) as response:
                 status = response.status_code  # the body is not read
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as problem:  # RuntimeError: the server was closed
+        # RuntimeError: the server was closed; ValueError: a header of the subscription is not ASCII
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, ValueError) as problem:
             error = f"{type(problem).__name__}: {problem}"
         return Attempt(status, int((time.monotonic() - began) * 1000), error)
 

@@ -10,10 +10,9 @@ import ipaddress
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final
-from urllib.parse import urlsplit
 
 from cycles.embedded.records import Body
-from cycles.embedded.webhook_subscriptions import InvalidUrlError
+from cycles.embedded.webhook_subscriptions import InvalidUrlError, split
 
 PLACE: Final = ("config", "webhook-security")
 DEFAULT: Final[Body] = {"blocked_cidr_ranges": [], "allow_http": True}
@@ -36,7 +35,7 @@ def check(url: str, config: Body) -> None:
     Raises:
         InvalidUrlError: The configuration does not allow it.
     """
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.scheme == "http" and not config["allow_http"]:
         raise InvalidUrlError(f"url: {url!r:.120} has no TLS, and the configuration requires https")
     patterns = config.get("allowed_url_patterns", ())

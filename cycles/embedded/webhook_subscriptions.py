@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import define, evolve, field, fields_dict, frozen
 
@@ -201,6 +201,13 @@ def _changed(subscription: Subscription, form: Body) -> Subscription:
 
 
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if split(url).scheme not in ("http", "https") or not split(url).hostname:
         raise InvalidUrlError(f"url is not an http or https address: {url[:200]!r}; write https://HOST/PATH")
+
+
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL, empty ones if it is none, such as ``http://[::1``."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")

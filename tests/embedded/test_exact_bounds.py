@@ -136,6 +136,8 @@ def test_a_forecast_needs_three_commits_of_a_minute_or_more() -> None:
     assert forecast((MINUTE - 1, 1), (30_000, 1), (0, 1), spent=3) is None
     assert forecast(*commits, remaining=0) is None
     assert forecast(*commits, remaining=1) is not None
+    assert forecast((MINUTE, 0), (30_000, 0), (0, 0), spent=0) is None
+    assert forecast((MINUTE, 1), (30_000, 0), (0, 0), spent=1).rate_per_hour == 60
 
 
 def test_a_forecast_counts_the_commits_of_fifteen_minutes() -> None:

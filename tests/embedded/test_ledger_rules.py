@@ -545,6 +545,8 @@ def test_the_forecasts_of_the_operator() -> None:
     place.reserve(1)
     found = [(each.scope, each.rate_per_hour) for each in place.operator.forecasts()]
     assert found == [(A, 600), (B, 600)]
+    place.operator.set_window(A, cycles.window(cycles.tokens(1), "minute"), "TOKENS")
+    assert [each.scope for each in place.operator.forecasts()] == [B]  # the budget begins again before it is used up
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------

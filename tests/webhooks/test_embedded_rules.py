@@ -236,7 +236,7 @@ def test_the_addresses_that_the_configuration_rejects(admin: Direct) -> None:
     one = f"{HOOKS}/{admin.ok('POST', HOOKS, BODY)['subscription']['subscription_id']}"
     changed = {"blocked_cidr_ranges": ["10.0.0.0/8"], "allow_http": False}
     assert (admin("PUT", config, changed), admin.ok("GET", config)) == ((200, changed), changed)
-    for url in ("http://hooks.test/", "https://10.1.1.1/"):
+    for url in ("http://hooks.test/", "https://10.1.1.1/", "https://[::1", "https://[x]/"):
         for method, path, body in (("PATCH", one, {"url": url}), ("POST", HOOKS, {**BODY, "url": url})):
             status, error = admin(method, path, body)
             assert (status, error["error"]) == (400, "WEBHOOK_URL_INVALID")

@@ -204,6 +204,8 @@ BODY: dict[str, Any] = {"url": URL, "event_types": ["budget.funded"]}
         ("create", {**BODY, "event_categories": ["system"]}, "acme", "a tenant cannot subscribe to system; "),
         ("create", {**BODY, "url": "ftp://hooks.test/x"}, "acme",
          "url is not an http or https address: 'ftp://hooks.test/x'; write https://HOST/PATH"),
+        ("create", {**BODY, "url": "http://[::1"}, "acme", "url is not an http or https address: 'http://[::1'"),
+        ("create", {**BODY, "url": "https://[x]/"}, "acme", "url is not an http or https address: 'https://[x]/'"),
         ("create", {**BODY, "url": "https:///path"}, "acme", "url is not an http or https address: 'https:///path'"),
         ("create", {**BODY, "event_types": ["policy.created"]}, "__system__", None),
         ("create", {**BODY, "event_categories": ["system"]}, "__system__", None),
@@ -294,6 +296,15 @@ def test_what_an_attempt_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     sender.close()
     closed = sender.post(Subscription(url=URL, secret="s"), event, None)
     assert (closed.status, str(closed.error)[:13]) == (None, "RuntimeError:")
+
+
+def test_a_header_that_is_not_ascii_fails_its_own_deliveries_only() -> None:
+    hooks = Webhooks(cycles.ManualClock(NOW))
+    own, other = (hooks.subscribe("http://127.0.0.1:9/", ["custom.x"], headers={"X": value}) for value in "\u00e9x")
+    hooks.emit("custom.x", "acme")
+    assert hooks.deliver() == 2
+    reasons = [hooks.deliveries(each.subscription_id)[0].to_dict()["error_message"] for each in (own, other)]
+    assert [reason.partition(":")[0] for reason in reasons] == ["UnicodeEncodeError", "ConnectError"]
 
 
 def test_the_test_event_of_a_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
