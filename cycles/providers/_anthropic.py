@@ -43,7 +43,6 @@ _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
 _BARE: Final = re.compile(r"^/(?:messages|complete)(?=/|$)")
 """Paths that AI SDK sends without a version if the base URL is not the default one."""
 _KINDS: Final = {
-    400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",

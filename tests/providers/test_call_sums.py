@@ -236,6 +236,40 @@ def test_a_whole_response_whose_reading_was_interrupted_is_read_again(
     assert ledger.commits == [(EXACT, {})]
 
 
+def test_a_list_of_chunks_whose_reading_was_interrupted_is_counted_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ledger.sent("google", "models/m:generateContent", {"contents": [], "stream": True})
+    read, reads = call.meter.api.read, list[Any]()
+
+    def interrupted(value: Any, usage: Any) -> object:
+        reads.append(value)
+        if len(reads) == 2:
+            raise KeyboardInterrupt
+        return read(value, usage)
+
+    monkeypatch.setattr(call.meter.api, "read", interrupted)
+    chunks = [{"candidates": [{"content": {"parts": [{"text": text * 90}]}}]} for text in ("a", "b")]
+    with pytest.raises(KeyboardInterrupt):
+        call.whole(json.dumps(chunks).encode())
+    end_call(call, "closed")
+    assert ledger.commits == [(prompt(call) + 60 * 1000, {"outcome": "closed", **ESTIMATED})]
+
+
+@pytest.mark.parametrize(
+    ("responded", "microcents", "named"),
+    [("m2", 1000 * 200 + 3 * 2000, "m2"), (None, 1000 * 100 + 3 * 1000, "m"), ("m", 1000 * 100 + 3 * 1000, "m")],
+)
+def test_what_is_counted_has_the_price_of_the_model_that_responded(
+    ledger: Ledger, responded: str | None, microcents: int, named: str
+) -> None:
+    call = ledger.sent(prices=cycles.PriceBook({"m": ("1", "10"), "m2": ("2", "20")}))
+    content = chat({"prompt_tokens": 1000}, model=responded, choices=[{"message": {"content": "abcdefg"}}])
+    assert ended(ledger, call, content)[0] == microcents
+    [commit] = ledger.server.requests.of("commit")
+    assert commit.json["metrics"]["model_version"] == named
+
+
 @pytest.mark.parametrize("content", [b"no json", b"null", b"", b"5"])
 def test_a_response_that_cannot_be_read_costs_its_bound(ledger: Ledger, content: bytes) -> None:
     call = ledger.sent()
