@@ -95,6 +95,10 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda c: cycles.run(""), "run_id must be a string with at least one character, got ''"),
     (lambda c: cycles.run(NO_TEXT), "run_id must be a string with at least one character, got 5"),
+    (lambda c: c.pool(T(4), action=ACTION, ttl_ms=999), "ttl_ms: must be 1000 or more, got 999"),
+    (lambda c: c.reserve(T(1), action=ACTION, ttl_ms=999), "ttl_ms: must be 1000 or more, got 999"),
+    (lambda c: c.lease_series(T(1), action=ACTION, ttl_ms=999), "ttl_ms: must be 1000 or more, got 999"),
+    (lambda c: c.preview(T(1), action=ACTION, ttl_ms=999), "ttl_ms: must be 1000 or more, got 999"),
     (lambda c: c.pool(LONG, action=ACTION), f"max_held {AMOUNT} {SHOWN}"),
     (lambda c: c.pool(T(4), action=ACTION, chunk=LONG), f"chunk {AMOUNT} {SHOWN}"),
     (

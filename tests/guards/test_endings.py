@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from typing import Any
 
@@ -291,6 +292,23 @@ async def test_a_child_process_cannot_use_a_guard_of_its_parent(
                 raise AssertionError("never runs")
     assert (shop.operations, guard.state, guard.spent) == (["reserve"], "active", None)
     await world.get(guard.release())
+
+
+@pytest.mark.parametrize("is_shadow", [False, True])
+async def test_a_guard_that_is_dropped_in_a_child_or_is_a_shadow_ends_silently(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, is_shadow: bool
+) -> None:
+    guard = await world.acquire(world.reserve(shadow=is_shadow))
+    reservation_id = guard.reservation_id
+    with monkeypatch.context() as child:
+        if not is_shadow:
+            child.setattr(os, "getpid", lambda: -1)
+        del guard
+        gc.collect()
+    await world.get(world.operations.flush())
+    assert shop.operations == ["reserve"]
+    if not is_shadow:
+        await world.get(world.operations.release_reservation(reservation_id))
 
 
 async def test_the_block_of_a_parent_process_ends_in_its_child_without_a_request(

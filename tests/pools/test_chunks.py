@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -326,6 +327,20 @@ async def test_a_reserve_that_is_interrupted_at_its_end_holds_nothing_for_its_gu
     assert (estimates(shop), shop.count("release")) == ([100 if status == "pooled" else 200], int(status == "direct"))
     assert shop.money() == (0, 100 if status == "pooled" else 0)
     del caught  # until here its traceback refers to the guards, so the garbage collector has ended none of them
+
+
+async def test_a_child_process_cannot_commit_a_pooled_guard_of_its_parent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(world.client)
+    guard = await world.acquire(pool.reserve(T(10)))
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(cycles.InvalidRequestError, match="belongs to the parent process"):
+            await world.get(guard.commit(T(7)))
+    assert (guard.state, pool.stats().spent) == ("active", T(0))
+    await world.get(guard.commit(T(7)))
+    assert pool.stats().spent == T(7)
 
 
 async def test_a_guard_whose_reserve_is_interrupted_while_the_next_chunk_is_opened_leaves_its_chunk(
