@@ -392,6 +392,66 @@ def overtaken(handler: Callable[[ScriptedPool, GuardState], object]) -> Act:
     return act
 
 
+def interrupted_excess(pool: ScriptedPool) -> None:
+    """What the chunk has no space for is settled, also if its caller is interrupted."""
+    guard = pool.reserve(10)
+    pool.reserve(80)
+    pool.run_threads()
+    with pytest.raises(KeyboardInterrupt):
+        pool.commit(guard, 25)
+    pool.io.note(f"guard is {guard.state}")
+
+
+def used_up(actual: int) -> Act:
+    def act(pool: ScriptedPool) -> None:
+        pool.use(50, actual)
+        pool.attempt(lambda: pool.reserve(1))
+
+    return act
+
+
+def served_early(pool: ScriptedPool) -> None:
+    """A guard that waits gets the space that another one leaves, before its own chunk is opened."""
+    guard = pool.reserve(40)
+    waiting = pool.waiter(70)
+    pool.release(guard)
+    pool.io.note(f"{waiting.place.held} waits for {waiting.result is not None}")
+
+
+def spend_in_a_sealed_chunk(pool: ScriptedPool) -> None:
+    """What other guards have spent leaves the log of a sealed chunk."""
+    guard, other = pool.reserve(10), pool.reserve(10)
+    pool.spend(guard, 3)
+    with pool.pool.lock:
+        pool.pool.seal(pool.chunk_of(guard))
+    pool.spend(other, 3)
+
+
+def watched_release(pool: ScriptedPool, guard: GuardState) -> None:
+    pool.io.watched = guard
+    pool.release(guard)
+
+
+def commit_overtaken(pool: ScriptedPool, guard: GuardState) -> None:
+    pool.io.on_clock = lambda: guard.spend(T(2))
+    pool.commit(guard)
+
+
+def another_ends(pool: ScriptedPool) -> None:
+    """A signal handler ends another guard while the sums of a guard's end are computed."""
+    guard, other = pool.reserve(10), pool.reserve(10)
+
+    def handler() -> None:
+        pool.commit(other, 4)
+
+    def look() -> None:
+        pool.io.on_clock = handler
+
+    pool.io.on_clock = look
+    pool.commit(guard, 7, metadata={"run": 1})
+    pool.io.note(f"guards are {guard.state} and {other.state}")
+
+
 def waiters(*estimates: int) -> Act:
     """Several guards wait for the same chunk."""
 
@@ -439,6 +499,7 @@ def ended_after(spend: int) -> Act:
         guard.spend(T(spend))
         guard.claim("drop")
         end_later(pool.io.io, guard, None)
+        pool.io.note(f"guard is {guard.state}")
 
     return act
 
@@ -1313,6 +1374,94 @@ CASES: dict[str, tuple[Case, str]] = {
         of 1 chunks, 0 direct, 0 denied
         """,
     ),
+    "an interrupted excess": (
+        Case(interrupted_excess, chunk(), chunk(), KeyboardInterrupt(), takes=False),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 20 + 0 > report PooledSettled > put
+        event 5 > queue Settle now > send event > queue Settle unsaved now > guard is pooled > look: held
+        200, spent 25, live 80, free 100, awaited 0, excess 5, 2 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "an interrupted excess that is rejected": (
+        Case(interrupted_excess, chunk(), chunk(), overage_policy="REJECT", raises={"report Settlement": STOP}),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > log 10 + 0 > report PooledSettled > report
+        SettlementRejected > queue Settle unsaved now > end trace > guard is rejected > look: held 200,
+        spent 25, live 80, free 110, awaited 0, excess 15, 2 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a limit that is used up": (
+        Case(used_up(50), chunk(), chunk(), limit=50),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > log 50 + 0 > report PooledSettled > end trace > report PoolDenied > trace
+        without a guard: BudgetExceededError > raise BudgetExceededError POOL_LIMIT > look: held 200, spent
+        50, live 0, free 150, awaited 0, 2 of 2 chunks, 0 direct, 1 denied
+        """,
+    ),
+    "a limit that is exceeded": (
+        Case(used_up(60), chunk(), chunk(), limit=50),
+        """
+        approve > start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of
+        active guard opens > log 60 + 0 > report PooledSettled > end trace > report PoolDenied > trace
+        without a guard: BudgetExceededError > raise BudgetExceededError POOL_LIMIT > look: held 200, spent
+        60, live 0, free 140, awaited 0, 2 of 2 chunks, 0 direct, 1 denied
+        """,
+    ),
+    "served before the next chunk": (
+        Case(served_early, chunk(), chunk()),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > end trace > 70 waits for True > A CHUNK OPENS > look: held
+        200, spent 0, live 70, free 130, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "spend in a sealed chunk": (
+        Case(spend_in_a_sealed_chunk, chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > cancel timer > write ahead 3 tokens > write ahead 3 tokens >
+        log 0 + 0 > sync log if durable > write ahead 3 tokens > look: held 100, spent 0, live 20, free 0,
+        awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a release of spend after the chunk": (
+        Case(sealed(watched_release, spend=3), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > log 20 + 3 > cancel timer >
+        start a thread > wait 5 s > write ahead 3 tokens > log 20 + 0 > sync log if durable > put commit 20
+        > remove log > send commit > report ChunkSettled > report Settled > finish commit 20 Settled > end
+        trace > flushed: 1 settled, 0 pending > look: held 0, spent 20, live 10, free 0, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied > [released] end ahead > end trace > look: held 0, spent 20, live 0, free
+        0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a signal handler spends while a guard ends after its chunk": (
+        Case(sealed(commit_overtaken, spend=3), chunk(), committed(20)),
+        """
+        A GUARD IN A NEW CHUNK > log 20 + 0 > report PooledSettled > end trace > log 20 + 3 > cancel timer >
+        start a thread > wait 5 s > write ahead 3 tokens > log 20 + 0 > sync log if durable > put commit 20
+        > remove log > send commit > report ChunkSettled > report Settled > finish commit 20 Settled > end
+        trace > flushed: 1 settled, 0 pending > look: held 0, spent 20, live 10, free 0, awaited 0, 1 of 1
+        chunks, 0 direct, 0 denied > report PooledSettled > put event 5 > end ahead > queue Settle now >
+        look: held 0, spent 25, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a signal handler ends another guard": (
+        Case(another_ends, chunk()),
+        """
+        A GUARD IN A NEW CHUNK > report PooledSettled > put event 4 > queue Settle now > log 7 + 0 > report
+        PooledSettled > end trace > guards are pooled and pooled > look: held 100, spent 11, live 10, free
+        83, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "two that wait, one for a whole chunk": (
+        Case(waiters(30, 100), chunk(), chunk(), chunk(), is_chunk_fixed=False, limit=500),
+        """
+        start a thread > look: held 120, spent 0, live 0, free 0, awaited 130, 0 of 0 chunks, 0 direct, 0
+        denied > A LEASE OPENS > open log 120 > report ChunkOpened > start a thread > A CHUNK OPENS > start
+        a thread > A CHUNK OPENS > 30 has 120 > 100 has 100 > look: held 320, spent 0, live 130, free 190,
+        awaited 0, 3 of 3 chunks, 0 direct, 0 denied
+        """,
+    ),
     "three that wait": (
         Case(waiters(30, 30, 30), chunk(), chunk()),
         """
@@ -1408,24 +1557,25 @@ CASES: dict[str, tuple[Case, str]] = {
     "ended later with all that is free": (
         Case(ended_after(15), chunk(), chunk()),
         """
-        A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > end trace > A CHUNK
-        OPENS > look: held 200, spent 15, live 85, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
+        A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > end trace > guard is
+        pooled > A CHUNK OPENS > look: held 200, spent 15, live 85, free 100, awaited 0, 2 of 2 chunks, 0
+        direct, 0 denied
         """,
     ),
     "ended later with more than is free": (
         Case(ended_after(16), chunk(), chunk()),
         """
         A GUARD IN A NEW CHUNK > start a thread > log 15 + 0 > report PooledSettled > queue Settle unsaved
-        now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 100, awaited 0, excess 1,
-        2 of 2 chunks, 0 direct, 0 denied
+        now > end trace > guard is pooled > A CHUNK OPENS > look: held 200, spent 16, live 85, free 100,
+        awaited 0, excess 1, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "ended later with more than is free, rejected": (
         Case(ended_after(16), chunk(), chunk(), overage_policy="REJECT"),
         """
         A GUARD IN A NEW CHUNK > start a thread > log 10 + 0 > report PooledSettled > queue Settle unsaved
-        now > end trace > A CHUNK OPENS > look: held 200, spent 16, live 85, free 105, awaited 0, excess 6,
-        2 of 2 chunks, 0 direct, 0 denied
+        now > end trace > guard is rejected > A CHUNK OPENS > look: held 200, spent 16, live 85, free 105,
+        awaited 0, excess 6, 2 of 2 chunks, 0 direct, 0 denied
         """,
     ),
     "a log that cannot be synced": (
@@ -1546,9 +1696,10 @@ ON_ANOTHER: dict[str, Callable[[ScriptedPool, GuardState], object]] = {
 }
 
 
+@pytest.mark.parametrize("is_traced", [True, False])
 @pytest.mark.parametrize("operation", [*OPERATIONS, *ON_ANOTHER])
-def test_what_follows_an_interrupted_end_carries_it_out(operation: str) -> None:
-    pool = ScriptedPool([chunk(), allowed(reservation_id="r2")])
+def test_what_follows_an_interrupted_end_carries_it_out(operation: str, is_traced: bool) -> None:
+    pool = ScriptedPool([chunk(), allowed(reservation_id="r2")], is_traced=is_traced)
     guard, other = pool.reserve(10), pool.reserve(10)
     pool.io.raises |= {"log 7": KeyboardInterrupt(), "log 7 +": KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
@@ -1706,6 +1857,19 @@ T_100 = "<Amount 100 tokens>"
                 "[POOL_LIMIT]')",
             ]
             * 2,
+        ),
+        *(
+            (
+                name,
+                "PoolDenied",
+                [
+                    "PoolDenied(reservation_id=None, request_id=None, trace_id=None, pool='pool-1', estimate=<Amount 1 "
+                    "token>, reason='the limit of this pool is 50 tokens, and 0 tokens of it is left: a reservation of "
+                    "1 token was not made; pass a larger limit to client.pool(...), or finish the guards that are open "
+                    "[POOL_LIMIT]')",
+                ],
+            )
+            for name in ("a limit that is used up", "a limit that is exceeded")
         ),
         (
             "too many requests",
