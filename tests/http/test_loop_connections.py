@@ -310,3 +310,10 @@ def test_a_name_service_that_hangs_is_waited_for_as_long_as_a_connection(
     timeout = "can't connect to http://a.test (the name service has not resolved a.test in time)"
     assert answer == ((b"{}", 102.0, 102.0) if known else (FailureKind.CONNECT, timeout, False))
     assert loop.now_s == (102.0 if known else 108.0)
+
+
+def test_connections_that_were_never_used_can_be_closed(loop: Loop) -> None:
+    client = Client(loop)
+    for _ in range(2):
+        loop.run_until_complete(client.connections.aclose())
+    assert loop.transports == []
