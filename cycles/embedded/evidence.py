@@ -115,8 +115,8 @@ class EvidenceSigner:
             body = json.loads(response.body)
             rows = [{**row, "evidence": self.references(row["reservation_id"])} for row in body["reservations"]]
             return {**body, "reservations": rows}
-        if route.operation not in _ENDPOINTS:
-            return None
+        if route.operation not in _ENDPOINTS or "json" not in response.headers.get("Content-Type", ""):
+            return None  # also a page of the web framework, which is no decision
         body = json.loads(response.body)
         if status >= 400 and body.get("error") not in _ATTESTED_CODES:
             return None

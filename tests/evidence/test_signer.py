@@ -17,6 +17,7 @@ from cycles.embedded.http import Request, Response
 
 SEED, NOW, ISSUER = bytes(range(32)), 1_700_000_000_000, "https://cycles.test/v1"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+HEADERS = {"X-Cycles-Trace-Id": TRACE, "Content-Type": "application/json"}
 RID = "r-1"
 PUBLIC = base64.urlsafe_b64decode("A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=")
 DECIDE: dict[str, Any] = {
@@ -42,7 +43,7 @@ class Signing:
     ) -> Any:
         content = json.dumps(FORMS.get(target) if form is None else form).encode()
         request = Request(method=method, target=target, headers=headers, body=content)
-        response = Response(status, {"X-Cycles-Trace-Id": TRACE}, json.dumps(body).encode())
+        response = Response(status, HEADERS, json.dumps(body).encode())
         attested = self.signer.attested(request, response)
         assert attested.headers == response.headers
         self.status, self.is_same = attested.status, attested is response
@@ -129,6 +130,18 @@ def test_responses_that_are_not_attested(method: str, target: str, status: int, 
     signing = Signing()
     assert signing(method, target, body, status=status, form=form) == body
     assert (signing.status, signing.is_same) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "accept", "status"), [("/v1/decide", "text/html", 403), ("/v1/reservations/%00/commit", "*/*", 400)]
+)
+def test_a_page_of_the_web_framework_is_not_attested(target: str, accept: str, status: int) -> None:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1)}, evidence_key=SEED) as server:
+        headers = {"x-cycles-api-key": server.api_key, "content-type": "application/json", "accept": accept}
+        body = json.dumps(DECIDE).encode()
+        response, _ = server.handle(Request(method="POST", target=target, headers=headers, body=body))
+    assert response is not None
+    assert (response.status, b"cycles_evidence" in response.body) == (status, False)
 
 
 def test_the_evidence_of_a_reservation() -> None:
