@@ -143,16 +143,30 @@ def sealed(end: Callable[[ScriptedPool, GuardState], object], spend: int = 0) ->
     return act
 
 
-def moved(pool: ScriptedPool) -> None:
-    """A guard of a sealed chunk ends in the open one."""
+def moved(actual: int, later_ms: float = 0) -> Act:
+    """A guard of a sealed chunk ends in the open one, if that has enough and its lease lasts."""
+
+    def act(pool: ScriptedPool) -> None:
+        guard = pool.reserve(10)
+        pool.reserve(50)
+        pool.run_threads()
+        with pool.pool.lock:
+            pool.pool.seal(pool.chunk_of(guard))
+        pool.run_threads()
+        pool.look()
+        pool.io.clock_ms += later_ms
+        pool.commit(guard, actual)
+
+    return act
+
+
+def in_a_sealed_chunk(pool: ScriptedPool) -> None:
+    """A guard with spend ends after its chunk was sealed, and before that is settled."""
     guard = pool.reserve(10)
-    pool.reserve(50)
-    pool.run_threads()
+    pool.spend(guard, 3)
     with pool.pool.lock:
         pool.pool.seal(pool.chunk_of(guard))
-    pool.run_threads()
-    pool.look()
-    pool.commit(guard, 9)
+    pool.commit(guard, 5)
 
 
 def lost(pool: ScriptedPool) -> None:
@@ -855,8 +869,46 @@ CASES: dict[str, tuple[Case, str]] = {
         spent 20, live 10, free 0, awaited 0, 1 of 1 chunks, 0 direct, 0 denied
         """,
     ),
+    "more than the next chunk has": (
+        Case(moved(101), chunk(), chunk(reservation_id="r2"), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
+        live 60, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied > start a thread > report
+        PooledSettled > put event 101 > queue Settle now > remove log > send release > report Released > end
+        trace > look: held 100, spent 101, live 50, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "all that the next chunk has": (
+        Case(moved(100), chunk(), chunk(reservation_id="r2"), RELEASED, committed(100)),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
+        live 60, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied > log 100 + 0 > cancel timer > start
+        a thread > start a thread > report PooledSettled > end trace > remove log > send release > report
+        Released > end trace > put commit 100 > remove log > send commit > report ChunkSettled > report
+        Settled > finish commit 100 Settled > end trace > look: held 0, spent 100, live 50, free 0, awaited
+        0, 1 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a commit after the lease of the next chunk": (
+        Case(moved(9, 60_000), chunk(), chunk(reservation_id="r2"), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
+        live 60, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied > start a thread > report
+        PooledSettled > put event 9 > queue Settle now > remove log > send release > report Released > end
+        trace > look: held 100, spent 9, live 50, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a commit in a sealed chunk": (
+        Case(in_a_sealed_chunk, chunk(), RELEASED),
+        """
+        A GUARD IN A NEW CHUNK > log 0 + 3 > cancel timer > write ahead 5 tokens > log 0 + 0 > sync log if
+        durable > start a thread > report PooledSettled > put event 5 > end ahead > queue Settle now >
+        remove log > send release > report Released > end trace > look: held 0, spent 5, live 0, free 0,
+        awaited 0, 0 of 1 chunks, 0 direct, 0 denied
+        """,
+    ),
     "a commit in the next chunk": (
-        Case(moved, chunk(), chunk(reservation_id="r2"), RELEASED),
+        Case(moved(9), chunk(), chunk(reservation_id="r2"), RELEASED),
         """
         A GUARD IN A NEW CHUNK > start a thread > A CHUNK OPENS > cancel timer > look: held 200, spent 0,
         live 60, free 100, awaited 0, 2 of 2 chunks, 0 direct, 0 denied > log 9 + 0 > start a thread >
@@ -1462,6 +1514,30 @@ CASES: dict[str, tuple[Case, str]] = {
         awaited 0, 3 of 3 chunks, 0 direct, 0 denied
         """,
     ),
+    "no log, asked again after 30 s": (
+        Case(attempts(10, 10, pause_ms=30_000), *[chunk(), RELEASED, allowed()] * 2, log_error=NO_SPACE),
+        """
+        approve > start a thread > wait for ever > A LEASE OPENS > open log 100 > problem: the log of a pool
+        cannot be made (no space left); its guards are reserved directly, with two requests each > send
+        release > report Released > end trace > ensure journal > send reserve > take > schedule 49000 >
+        report Reserved > trace of active guard opens > active > approve > start a thread > wait for ever >
+        A LEASE OPENS > open log 100 > problem: the log of a pool cannot be made (no space left); its guards
+        are reserved directly, with two requests each > send release > report Released > end trace > ensure
+        journal > send reserve > take > schedule 49000 > report Reserved > trace of active guard opens >
+        active > look: held 0, spent 0, live 20, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
+        """,
+    ),
+    "no log, asked again before": (
+        Case(attempts(10, 10, pause_ms=29_999), chunk(), RELEASED, allowed(), allowed(), log_error=NO_SPACE),
+        """
+        approve > start a thread > wait for ever > A LEASE OPENS > open log 100 > problem: the log of a pool
+        cannot be made (no space left); its guards are reserved directly, with two requests each > send
+        release > report Released > end trace > ensure journal > send reserve > take > schedule 49000 >
+        report Reserved > trace of active guard opens > active > approve > ensure journal > send reserve >
+        take > schedule 49000 > report Reserved > trace of active guard opens > active > look: held 0, spent
+        0, live 20, free 0, awaited 0, 0 of 0 chunks, 2 direct, 0 denied
+        """,
+    ),
     "three that wait": (
         Case(waiters(30, 30, 30), chunk(), chunk()),
         """
@@ -1802,6 +1878,50 @@ def test_an_observer_of_a_denial_finds_it_counted() -> None:
     pool.io.acts["report PoolDenied"] = lambda: seen.append(pool.pool.denied)
     pool.attempt(lambda: pool.reserve(51))
     assert seen == [1]
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+@pytest.mark.parametrize("end", ["commit", "release", "drop"])
+def test_a_chunk_keeps_no_guard_that_has_ended(end: str, is_traced: bool) -> None:
+    pool = ScriptedPool([chunk()], is_traced=is_traced)
+    guard = pool.reserve(10)
+    own = pool.chunk_of(guard)
+    assert own.guards == {guard}
+    if end == "commit":
+        pool.commit(guard, 7)
+    elif end == "release":
+        pool.release(guard)
+    else:
+        guard.claim("drop")
+        end_later(pool.io.io, guard, None)
+    assert not own.guards
+    assert (own.sums.guards, own.sums.live, own.audit.released) == (0, 0, int(end != "commit"))
+
+
+def test_estimates_that_wait_count_for_the_limit() -> None:
+    pool = ScriptedPool([chunk(50), chunk(50)], limit=50, chunk=50)
+    first, second = pool.waiter(30), pool.waiter(21)
+    assert getattr(second.result, "code", None) == "POOL_LIMIT"
+    with pool.pool.lock:
+        for _ in range(2):
+            pool.pool.end_admission(second.place)
+    assert pool.pool.awaited == 30
+    third = pool.waiter(20)
+    pool.run_threads()
+    assert isinstance(first.result, PoolChunk)
+    assert first.result is third.result
+    assert pool.pool.awaited == 0
+
+
+def test_a_rejected_excess_is_a_conflict() -> None:
+    pool = ScriptedPool([chunk(), chunk()], overage_policy="REJECT")
+    guard = pool.reserve(10)
+    pool.reserve(90)
+    with pytest.raises(cycles.BudgetExceededError):
+        pool.commit(guard, 25)
+    assert guard.rejection is not None
+    assert (guard.rejection.status, guard.rejection.code) == (409, "BUDGET_EXCEEDED")
+    assert (guard.state, guard.settlement, guard.cost) == ("rejected", None, 25)
 
 
 TRACE = "trace_id='tttttttttttttttttttttttttttttttt'"
