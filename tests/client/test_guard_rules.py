@@ -140,6 +140,28 @@ def test_a_commit_at_any_point_of_the_end_of_a_dropped_generator_is_the_only_one
     assert ends == {"commit", "release"}
 
 
+async def test_an_async_generator_that_ends_its_guard_by_hand_waits_for_the_settlement(
+    aclient: cycles.Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_background(guard: Any, raised: BaseException) -> None:
+        raise AssertionError("it may await while it is closed")
+
+    async def work() -> AsyncIterator[cycles.AsyncGuard]:
+        guard = await aclient.reserve(cycles.tokens(100), action=ACTION)
+        guard.spend(cycles.tokens(7))
+        try:
+            yield guard
+        except GeneratorExit as closing:
+            await guard.end(closing)
+            raise
+
+    monkeypatch.setattr("cycles._client.guard.GuardBase._end_in_background", in_background)
+    steps = work()
+    guard = await anext(steps)
+    await steps.aclose()  # type: ignore[attr-defined]
+    assert guard.state == "committed"
+
+
 @pytest.mark.parametrize("key", [None, "job-1"])
 async def test_a_block_that_cannot_begin_keeps_only_the_reservation_of_a_callers_key(
     world: World, server: Any, monkeypatch: pytest.MonkeyPatch, key: str | None
@@ -270,8 +292,9 @@ def test_the_log_record_of_a_dropped_guard_is_true(
     reported = threading.Event()
     client.on_event(lambda event: reported.set() if isinstance(event, cycles.events.GuardNotCommitted) else None)
     caplog.set_level(logging.WARNING, "cycles")
-    with pytest.warns(ResourceWarning, match=then):
+    with pytest.warns(ResourceWarning, match=then) as warned:
         guard = None  # type: ignore[assignment]
+    assert [each.filename for each in warned] == [__file__]  # the line that drops it
     assert reported.wait(30)
     [record] = [message for message in caplog.messages if "dropped" in message]
     assert record.endswith("its budget is released" if spent is None else "its known spend is committed")

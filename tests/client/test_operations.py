@@ -162,10 +162,29 @@ async def test_committing_an_expired_reservation_by_its_id_raises_and_leaves_not
 
 @pytest.mark.parametrize("wrong", ["", ".", ".."])
 async def test_ids_that_a_url_would_drop_are_rejected(world: World, server: Any, wrong: str) -> None:
-    for call in (world.operations.reservation, world.operations.release_reservation):
+    operations = world.operations
+    for call in (
+        operations.reservation,
+        operations.release_reservation,
+        lambda wrong: operations.commit_reservation(wrong, SMALL),
+        lambda wrong: operations.extend_reservation(wrong, 1_000),
+    ):
         with pytest.raises(cycles.InvalidRequestError, match="reservation_id"):
             await world.get(call(wrong))
+    with pytest.raises(cycles.InvalidRequestError, match="kind"):
+        await world.get(operations.action_kind(wrong))
+    with pytest.raises(cycles.InvalidRequestError, match="evidence_id"):
+        await world.get(operations.evidence(f"{wrong:0<63}G"))
     assert list(server.requests) == []
+
+
+async def test_a_commit_by_an_id_that_finds_no_server_is_pending(world: World, server: Any) -> None:
+    first = await reserved(world)
+    server.faults.refuse("commit", times=1)
+    pending = await world.get(world.operations.commit_reservation(first, cycles.tokens(4)))
+    assert (pending.status, pending.charged, pending.released) == ("PENDING", cycles.tokens(0), None)
+    assert (await world.get(world.operations.flush(5))).settled == 1
+    assert (spent(server), held(server)) == (4, 0)
 
 
 async def test_an_unknown_reservation_is_not_found(world: World) -> None:

@@ -157,8 +157,9 @@ def test_only_a_call_whose_values_cannot_change_has_a_key(has_key: bool, changes
 def test_a_wrong_value_is_rejected_after_a_valid_call_too(ours: cycles.Cycles, changed: dict[str, Any]) -> None:
     _request(ours, ESTIMATE)
     _request(ours, ESTIMATE, ttl_ms=60_000)
-    with pytest.raises(cycles.InvalidRequestError):
-        _request(ours, ESTIMATE, **changed)
+    for _ in range(2):  # what was rejected is not kept
+        with pytest.raises(cycles.InvalidRequestError):
+            _request(ours, ESTIMATE, **changed)
 
 
 def test_the_subject_of_a_block_and_of_a_view_are_part_of_the_request(ours: cycles.Cycles) -> None:
