@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from attrs import evolve
 from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.journal import Journal
 from cycles._journal.stores.files import FileStore
+from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put, Stored, StoreError
 from tests.journal.kit import Told, a_record, posix_only
 
@@ -100,3 +102,31 @@ def test_a_named_pipe_in_the_journal_blocks_neither_a_start_nor_the_other_record
     start.join(60.0)
     assert sorted(loaded, key=bool) == [None, a_record()]
     assert told.kinds == ["unreadable"]
+
+
+def test_a_record_that_was_saved_again_hides_the_quarantined_one_of_its_key(store: FileStore) -> None:
+    store.put([Put(A, b"old", kept="quarantined"), Put(B, b"other", kept="quarantined")])
+    (Path(store.locate()) / f"v2-{A}.json").write_bytes(b"new")
+    assert [(each.key, each.record) for each in store.list()] == [(A, b"new")]
+    assert [(each.key, each.record) for each in store.list(kept="quarantined")] == [(B, b"other")]
+
+
+def test_a_page_of_files_begins_after_a_key(store: FileStore) -> None:
+    store.put([Put(key, b"r") for key in (C, A, B)])
+    assert [[each.key for each in store.list(after, limit)] for after, limit in (("", 2), (A, 9), (B, 1), (C, 9))] == [
+        [A, B],
+        [B, C],
+        [C],
+        [],
+    ]
+
+
+def test_the_store_in_memory_has_the_clock_of_this_machine() -> None:
+    store, before_ms = MemoryStore(), time.time_ns() // 1_000_000
+    store.put([Put(A, b"r", due_ms=60_000)])
+    (stored,) = store.list()
+    assert before_ms + 60_000 <= stored.due_ms <= time.time_ns() // 1_000_000 + 60_000
+    store.fails = "it is down"
+    with pytest.raises(StoreError) as caught:
+        store.get([A])
+    assert str(caught.value) == "the store failed: it is down; set fails to None to end that"
