@@ -15,7 +15,7 @@ from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.journal import Journal
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
-from cycles._journal.stores.store import Put, Stored, StoreError
+from cycles._journal.stores.store import Put, Stored, StoreError, settled_by_hand
 from tests.journal.kit import Told, a_record, posix_only
 
 A, B, C = (format(digit, "x") * 64 for digit in (1, 2, 3))
@@ -130,3 +130,18 @@ def test_the_store_in_memory_has_the_clock_of_this_machine() -> None:
     with pytest.raises(StoreError) as caught:
         store.get([A])
     assert str(caught.value) == "the store failed: it is down; set fails to None to end that"
+
+
+def test_the_store_in_memory_quarantines_a_record_after_ten_takes() -> None:
+    store = MemoryStore()
+    store.put([Put(A, b"r")])
+    assert [len(store.take(9, 0)) for _ in range(12)] == [1] * 10 + [0] * 2
+    assert [each.key for each in store.list(kept="quarantined")] == [A]
+
+
+def test_a_record_that_was_settled_by_hand_keeps_the_time_of_that_in_a_file(store: FileStore) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    store.put([settled_by_hand(A, encode(evolve(a_record(), rejected="no budget")), -86_400_000)])
+    kept = json.loads((Path(store.locate()) / "rejected" / f"v2-{A}.json").read_bytes())
+    assert (kept["reason"], kept["record"]["settled"]) == ("no budget", 5)
+    assert -1 <= kept["settled_at_ms"] - (before_ms - 86_400_000) < 60_000

@@ -125,6 +125,13 @@ def test_a_batch_has_at_most_64_records_of_waiting_threads(
     assert sorted(turns.sizes[1:]) == puts
 
 
+def test_a_batch_counts_the_records_of_each_thread_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which thread begins is not fixed, so neither are the batches."""
+    turns = Turns(monkeypatch)
+    turns.run(10, 50, 10)
+    assert (max(turns.sizes) <= 64, sum(turns.sizes)) == (True, 71)
+
+
 def test_each_thread_of_a_batch_that_fails_gets_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = StoreError("it is down")
     turns = Turns(monkeypatch, None, failed)
