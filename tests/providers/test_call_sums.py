@@ -13,6 +13,8 @@ from cycles.providers._call import Call, End, Ending
 from cycles.providers._settle import end_call, open_call
 from tests.providers.conftest import BOOK, EXACT
 from tests.providers.ledgers import CHAT, ESTIMATED, Ledger, chat, pump
+from tests.support.inside import runtime_of
+from tests.support.waiting import until
 
 CALLS = {"web_searches": "0.01", "code_sessions": "0.03", "characters_input": "0.000015", "audio_ms": "0.0000001"}
 GUARDRAIL = {"guardrail_units": "0.00015", "guardrail_information_units": "0.0001"}
@@ -549,6 +551,29 @@ def test_a_forked_process_does_not_end_the_calls_of_its_parent(ledger: Ledger, m
         in_child.setattr("os.getpid", lambda: -1)
         assert (call.is_mine, call.claim_end(End(None, None)), call.end) == (False, False, None)
     assert ended(ledger, call, chat()) == (EXACT, {})
+
+
+def test_an_interrupt_before_the_guard_around_a_call_has_paid_loses_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = runtime_of(ledger.client).ahead
+    note_end, interrupts = ahead.ended, [KeyboardInterrupt()]
+
+    def interrupted(*given: Any) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        note_end(*given)
+
+    with ledger.client.reserve(cycles.usd(1), action=("test", "work")) as guard:
+        guard.spend(cycles.usd("0.1"))
+        call = ledger.sent(within="enclosing")
+        monkeypatch.setattr(type(ahead), "ended", lambda _, *given: interrupted(*given))
+        call.whole(chat())
+        with pytest.raises(KeyboardInterrupt):
+            end_call(call)
+        ledger.client.flush(60)
+        until(lambda: guard.spent is not None and guard.spent.amount == cycles.usd("0.1").amount + EXACT)
+    assert ledger.commits[0][0] == cycles.usd("0.1").amount + EXACT
 
 
 def test_a_payer_gets_the_end_that_a_request_has_had(ledger: Ledger) -> None:
