@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import json
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,12 +20,13 @@ from cycles._config import Config
 from cycles._core.messages.outcome import Outcome, Reply, Success, Unreachable
 from cycles._core.messages.requests import Call, CallOptions
 from cycles._core.protocol import EXTEND_RESERVATION, GET_BALANCES
-from cycles._drivers.channel import HEARTBEAT_CONNECTIONS, Channel
+from cycles._drivers.channel import HEARTBEAT_CONNECTIONS, Channel, without_frames
 from cycles._drivers.reporting import Reporter
 from cycles._flows.io import run
 from cycles._http import exchange
 from cycles._http.exchange import ExchangeError, FailureKind, Limits
 from tests.http.conftest import ANSWERS
+from tests.support.waiting import PATIENCE_S
 
 Answer = Callable[[], object]
 
@@ -299,3 +302,19 @@ def test_a_part_of_the_sdk_that_cannot_be_read_is_a_failure_of_a_request_that_wa
     )
     assert isinstance(outcome.cause, OSError)
     assert outcome.cause.__traceback__ is None
+
+
+def test_errors_that_are_causes_of_each_other_keep_no_frame() -> None:
+    first, second, ended = ValueError(), KeyError(), threading.Event()
+    for error in (first, second):
+        with contextlib.suppress(LookupError, ValueError):
+            raise error
+    first.__context__, second.__cause__ = second, first
+
+    def end() -> None:
+        without_frames(first)
+        ended.set()
+
+    threading.Thread(target=end, daemon=True).start()
+    assert ended.wait(PATIENCE_S)
+    assert (first.__traceback__, second.__traceback__) == (None, None)

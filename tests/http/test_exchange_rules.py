@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import os
 import ssl
 import sys
 import zlib
@@ -13,7 +14,9 @@ import httpx
 import pytest
 
 import cycles
+from cycles._http import exchange
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, decoded, tls_context
+from cycles._http.factory import asynchronous, blocking
 
 TEXT = b"0123456789" * 100
 GZIP = gzip.compress(TEXT, mtime=0)  # without the time, which would be in the names of tests
@@ -137,3 +140,79 @@ def test_a_base_url_that_is_wrong_is_named_with_the_reason(base_url: str, says: 
     with pytest.raises(ValueError, match="base_url") as raised:
         Endpoint(base_url)
     assert str(raised.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says", "request_sent"),
+    [
+        (exchange.closed(), "closed", "this client is closed: make a new one", False),
+        (exchange.no_free_connection(0.25), "queue", "no connection was free within 0.25 s, so nothing was sent; "
+         "raise max_connections, or start fewer calls at the same time", False),
+        (exchange.timed_out("now", request_sent=True), "timeout", "timed out now", True),
+        (exchange.timed_out("now", request_sent=False), "timeout", "timed out now", False),
+        (exchange.too_large(7), "too_large", "the response is larger than 7 bytes", True),
+        (exchange.broken(None, request_sent=True), "broken", "the connection broke before the response", True),
+        (exchange.broken(OSError("x"), request_sent=False), "broken",
+         "the connection broke before the response (x)", False),
+        (exchange.broken(EOFError(), request_sent=True), "broken",
+         "the connection broke before the response (EOFError)", True),
+        (exchange.not_connected(Endpoint("http://a.test:81/p"), OSError("x")), "connect",
+         "can't connect to http://a.test:81 (x)", False),
+        (exchange.not_connected(Endpoint("http://a.test:81/p"), TimeoutError()), "connect",
+         "can't connect to http://a.test:81 (TimeoutError)", False),
+    ],
+)  # fmt: skip
+def test_each_failure_says_whether_the_server_may_have_the_request(
+    error: ExchangeError, kind: str, says: str, request_sent: bool
+) -> None:
+    assert (error.kind, str(error), error.request_sent) == (kind, says, request_sent)
+
+
+@pytest.mark.parametrize(
+    ("variables", "base_url", "is_proxied"),
+    [
+        ({}, "http://a.test", False),
+        ({"HTTP_PROXY_NAME": "x"}, "http://a.test", False),
+        ({"http_proxy": "http://p"}, "http://a.test", True),
+        ({"http_proxy": "http://p"}, "https://a.test", False),
+        ({"HTTPS_PROXY": "http://p"}, "https://a.test", True),
+        ({"all_proxy": "http://p"}, "https://a.test", True),
+        ({"all_proxy": "http://p", "no_proxy": "a.test"}, "http://a.test", False),
+        ({"all_proxy": "http://p", "no_proxy": "b.test"}, "http://a.test", True),
+        ({"all_proxy": "http://p", "no_proxy": "a.test:81"}, "http://a.test:81", False),
+        ({"all_proxy": "http://p", "no_proxy": "a.test:81"}, "http://a.test:82", True),
+        ({"no_proxy": "a.test"}, "http://a.test", False),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_requests_go_through_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], base_url: str, is_proxied: bool, is_async: bool
+) -> None:
+    for name in ("REQUEST_METHOD", *(name for name in os.environ if name.lower().endswith("_proxy"))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    make: Any = asynchronous if is_async else blocking
+    made = make(Endpoint(base_url), connect_timeout_s=1.0, max_connections=2)
+    assert (
+        type(made).__name__
+        == {
+            (False, False): "BlockingConnections",
+            (False, True): "AsyncConnections",
+            (True, False): "BlockingClient",
+            (True, True): "AsyncClient",
+        }[is_proxied, is_async]
+    )
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", None])
+def test_a_users_client_is_used_whatever_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    if name is not None:
+        monkeypatch.setenv(name, "http://p")
+    with httpx.Client() as client:
+        made: Any = blocking(Endpoint("https://a.test"), client, connect_timeout_s=1.0, max_connections=2)
+        assert made.client is client
+        made.close()
+        assert not client.is_closed
