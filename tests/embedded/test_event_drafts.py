@@ -8,7 +8,16 @@ import pytest
 from attrs import evolve
 
 from cycles.embedded.errors import ApiError
-from cycles.embedded.records import AdminInfo, ApiKey, Budget, BudgetWindow, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import (
+    AdminInfo,
+    ApiKey,
+    Budget,
+    BudgetWindow,
+    QuotaCounter,
+    Reservation,
+    StoredResponse,
+    Tenant,
+)
 from cycles.embedded.webhook_events import drafts_of, is_event_type, timestamp
 
 A = "tenant:acme/agent:bot"
@@ -244,6 +253,7 @@ def test_a_balance_shows_debt_limit_and_flag_only_if_they_are_set() -> None:
     )  # fmt: skip
     owing = evolve(BUDGET, debt=1, overdraft_limit=0, is_over_limit=True).balance()
     assert (owing["debt"]["amount"], "overdraft_limit" in owing, owing["is_over_limit"]) == (1, False, True)
+    assert evolve(BUDGET, overdraft_limit=1).balance()["overdraft_limit"]["amount"] == 1
     moved = BUDGET.moved(reserved=-10, spent=5, debt=2)
     assert (moved.reserved, moved.spent, moved.debt, moved.is_over_limit, moved.remaining) == (0, 25, 2, False, 73)
     assert BUDGET.moved(over_limit=True).is_over_limit
@@ -267,6 +277,21 @@ def test_the_numbers_that_fit_into_a_budget(members: dict[str, int], fits: bool)
     if not fits:
         with pytest.raises(ApiError, match=f"a number of {A} would no longer fit into 64 bits; nothing was changed"):
             budget.moved()
+
+
+def test_how_a_counter_is_shown() -> None:
+    fixed: dict[str, Any] = {"tenant": "acme", "scope": A, "action_kind": "a", "window": "per_run", "window_key": "r"}
+    counter = QuotaCounter(**fixed, limit=3, policy="p", used=1)
+    shown = {
+        "action_kind": "a", "scope": A, "scope_path": A, "window": "per_run", "window_key": "r", "used": 1, "limit": 3,
+        "remaining": 2, "policy_id": "p",
+    }  # fmt: skip
+    assert counter.to_body() == shown
+    assert evolve(counter, used=4, risk_class="high_risk").to_body() == {
+        **shown, "used": 4, "remaining": 0, "risk_class": "high_risk",
+    }  # fmt: skip
+    assert (counter.key, counter.due_ms) == (("acme", A, "a", "", "per_run", "r"), None)
+    assert evolve(counter, until_ms=5, risk_class="x").due_ms == 5
 
 
 def test_when_a_reservation_is_due() -> None:

@@ -104,6 +104,13 @@ def test_addresses_that_webhooks_may_not_have(url: str, blocked: str | None) -> 
         check(url, replaced({}))
 
 
+def test_a_range_with_bits_of_a_host_blocks_and_a_text_that_is_none_does_not() -> None:
+    ranges = replaced({"blocked_cidr_ranges": ["nothing", "10.1.2.3/8"]})
+    with pytest.raises(InvalidUrlError, match=r"is in the blocked range 10\.1\.2\.3/8"):
+        check("https://10.9.9.9/x", ranges)
+    check("https://11.9.9.9/x", ranges)
+
+
 def test_plain_http_and_patterns_of_webhooks() -> None:
     with pytest.raises(InvalidUrlError, match="has no TLS, and the configuration requires https"):
         check("http://hooks.example.com/x", replaced({}))

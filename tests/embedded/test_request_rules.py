@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cycles.embedded.dashboard.checks import has_token, is_loopback, problem_of
 from cycles.embedded.errors import ApiError
 from cycles.embedded.framework import MAX_HEAD_BYTES, accepts_json, is_bad_request, is_suspicious
 from cycles.embedded.idempotency import IdempotencyStore, digest
-from cycles.embedded.options import budgets_of, export_command, keys_of
+from cycles.embedded.options import budgets_of, export_command, keys_by_tenant, keys_of, stop_signal
 from cycles.embedded.records import ApiKey, Reservation, Tenant
 from cycles.embedded.routes import Route
 from cycles.embedded.tables import Tables
@@ -338,3 +339,19 @@ def test_options_of_the_commands() -> None:
             keys_of([text])
     said = export_command("http://h", {"acme": "k", "other": "x"})
     assert said == "export CYCLES_BASE_URL=http://h CYCLES_API_KEY=k CYCLES_TENANT=acme"
+
+
+def test_the_keys_that_a_command_shows_and_the_signal_that_stops_it() -> None:
+    with cycles.EmbeddedServer({"tenant:a": cycles.usd(1), "tenant:b": cycles.usd(1)}) as server:
+        found = keys_by_tenant(server, {"k": "b", "x": "c"})
+        assert list(found.items()) == [("b", "k"), ("c", "x"), ("a", server.api_key_for("a"))]
+    with cycles.EmbeddedServer() as server:
+        assert keys_by_tenant(server, {}) == {"default": server.api_key_for("default")}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        with stop_signal() as stop:
+            assert not stop.is_set()
+            signal.raise_signal(number)
+            assert stop.is_set()
+    assert [signal.getsignal(number) for number in numbers] == before
