@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,3 +271,74 @@ def test_what_a_call_returns_after_its_deadline_is_discarded(monkeypatch: pytest
         bounded.BoundedCalls().call("/slow", slow, discard=discarded.append)
     returns.set()
     until(lambda: discarded == ["/slow"])
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Set at the end of the test: until then, the calls that wait for it hang."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def hang(calls: bounded.BoundedCalls, gate: threading.Event, *paths: str) -> None:
+    """Let calls about these paths hang beyond their deadline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounded, "DEADLINE_S", 0.001)
+        for path in paths:
+            with pytest.raises(OSError, match="has not responded for"):
+                calls.call(path, lambda _: gate.wait(60))
+
+
+def test_a_path_that_hangs_is_named_with_the_deadline(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = bounded.BoundedCalls()
+    assert not calls.hangs("a")
+    hang(calls, gate, "a")
+    assert (calls.hangs("a"), calls.hangs("b")) == (True, False)
+    with monkeypatch.context() as during, pytest.raises(TimeoutError) as caught:
+        during.setattr(bounded, "DEADLINE_S", 2.0)
+        calls.call("a", str)
+    assert (caught.value.errno, caught.value.filename) == (errno.ETIMEDOUT, "a")
+    assert caught.value.strerror == "its file system has not responded for 2 s"
+    gate.set()
+    until(lambda: not calls.hangs("a"))
+    assert calls.call("a", str.upper) == "A"
+
+
+@pytest.mark.parametrize(("hanging", "is_used"), [(7, True), (8, False)])
+def test_a_file_system_of_which_eight_files_hang_is_not_used(
+    gate: threading.Event, hanging: int, is_used: bool
+) -> None:
+    calls = bounded.BoundedCalls()
+    hang(calls, gate, *map(str, range(hanging)))
+    if not is_used:
+        with pytest.raises(TimeoutError):
+            calls.call("other", str)
+        return
+    assert calls.call("other", str.upper) == "OTHER"
+
+
+def test_a_folder_is_used_without_a_thread_for_a_tenth_of_a_second_after_its_last_response(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr(bounded, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    calls, counts = bounded.BoundedCalls(), []
+    with threads_started() as started:
+        for second in (1_000.0, 1_000.09, 1_000.18, 1_000.29, 1_000.38):
+            now_s[0] = second
+            assert calls.quick("folder", divmod, 7, 2) == (3, 1)
+            counts.append(len(started))
+        with pytest.raises(ZeroDivisionError):
+            calls.quick("folder", divmod, 7, 0)
+        now_s[0] = 1_000.47
+        calls.quick("folder", divmod, 7, 2)
+        counts.append(len(started))
+    assert counts == [1, 1, 1, 2, 2, 2], "an error is a response, too"
+
+
+def test_the_end_of_the_interpreter_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "sys", SimpleNamespace(is_finalizing=lambda: True))
+    with threads_started() as started:
+        assert bounded.BoundedCalls().call("a", str.upper) == "A"
+    assert started == []
