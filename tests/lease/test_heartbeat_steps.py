@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import adopt, extend, lose_if_over, lose_lease, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
-from tests.support.scripted_io import LOST, NOW_MS, UNSENT, ScriptedIo, extended, rejected
+from tests.support.scripted_io import LOST, NOW_MS, UNSENT, ScriptedIo, allowed, extended, rejected
+from tests.support.scripted_pool import NotingLock, ScriptedPool
 
 Act = Callable[[ScriptedIo, GuardState, Heartbeat], Any]
 DUE_MS = 49_000
@@ -117,6 +119,10 @@ def late(io: ScriptedIo, guard: GuardState, heartbeat: Heartbeat) -> None:
     report_late(io.io, heartbeat)
 
 
+async def nothing_held(io: ScriptedIo, guard: GuardState, heartbeat: Heartbeat) -> Any:
+    return await extend(io.io, io.guard(is_held=False), None)
+
+
 OVER = rejected(410, "RESERVATION_EXPIRED")
 CASES: dict[str, tuple[Case, str]] = {
     "extended": (
@@ -179,6 +185,24 @@ CASES: dict[str, tuple[Case, str]] = {
         Case(rejected(429, "LIMIT_EXCEEDED", retry_after_ms=2_000)),
         """
         [active] send extend > report LeaseRetrying > schedule 51000 > return None
+        """,
+    ),
+    "too many requests, for no time": (
+        Case(rejected(429, "LIMIT_EXCEEDED", retry_after_ms=0)),
+        """
+        [active] send extend > report LeaseRetrying > schedule 49000 > return None
+        """,
+    ),
+    "late by an hour": (
+        Case(act=late, at_ms=0, guard={"remaining_ms": 3_600_000}),
+        """
+        [active] report LeaseNotice
+        """,
+    ),
+    "extended by hand, nothing held": (
+        Case(act=nothing_held),
+        """
+        return None
         """,
     ),
     "too many requests for a minute": (
@@ -392,6 +416,12 @@ R1 = "reservation_id='r1', request_id=None, trace_id='tttttttttttttttttttttttttt
         ("a page", "page (HTTP 404)", 2_750),
         ("a rejected key", "no (HTTP 401, UNAUTHORIZED)", 1_000),
         ("too many requests", "no (HTTP 429, LIMIT_EXCEEDED)", 2_000),
+        ("too many requests, for no time", "no (HTTP 429, LIMIT_EXCEEDED)", 0),
+        (
+            "late by an hour",
+            "no thread can be started to extend the lease, which ends in about 3600 s; trying again",
+            None,
+        ),
         (
             "too many requests for a minute",
             "no (HTTP 429, LIMIT_EXCEEDED); Retry-After (60 s) is too long, the lease leaves 5 s to wait",
@@ -459,6 +489,9 @@ def test_a_lost_lease_has_the_failure_of_its_last_attempt_as_its_cause(name: str
     assert guard.loss is not None
     assert type(guard.loss.__cause__) is cause
     assert guard.loss.reservation_id == "r1"
+    *_, event = CASES[name][0].run().events
+    text = f"the lease of reservation r1 was lost: {event.detail}; committed amounts are charged anyway"
+    assert str(guard.loss) == text
 
 
 @pytest.mark.parametrize("name", ["extended", "no response, then extended", "a lost lease is extended by hand"])
@@ -520,3 +553,83 @@ def test_an_interrupted_attempt_is_repeated_with_its_key(is_step: bool) -> None:
     again = heartbeat.begin()
     assert again == (attempt._replace(fresh_key=False) if is_step else None)
     assert heartbeat.key == key
+
+
+class NotingOwner:
+    """Notes what its heartbeat says when it is told of a change."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self.seen: list[tuple[str, bool]] = []
+
+    def may_extend(self) -> bool:
+        return True
+
+    def lease_changed(self, event: str) -> None:
+        self.seen.append((event, self._heartbeat.lost))
+
+    def lease_lost(self) -> None:
+        self.seen.append(("act", self._heartbeat.lost))
+
+
+def test_an_owner_that_is_told_of_a_change_finds_it_done() -> None:
+    io = ScriptedIo()
+    heartbeat = io.guard().own_heartbeat
+    assert heartbeat is not None
+    owner = NotingOwner(heartbeat)
+    heartbeat.owner = owner
+    lose_lease(io.io, heartbeat, Stop(StopReason.EXPIRED, "over"))
+    heartbeat.resume()
+    heartbeat.resume()
+    assert owner.seen == [("lease_lost", True), ("act", True), ("extended", False)]
+
+
+def test_a_pooled_guard_is_not_extended_by_hand() -> None:
+    pool = ScriptedPool([allowed()])
+    assert run(extend(pool.io.io, pool.reserve(10), None)) is None
+    assert len(pool.io.calls) == 1
+
+
+@pytest.mark.parametrize("method", ["begin", "interrupted", "advance", "end"])
+def test_each_change_of_a_heartbeat_is_made_under_its_lock(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    io = ScriptedIo()
+    locks = SimpleNamespace(RLock=lambda: NotingLock(io, "the lock"))
+    monkeypatch.setattr("cycles._flows.heartbeat_state.threading", locks)
+    heartbeat = io.guard().own_heartbeat
+    assert heartbeat is not None
+    heartbeat.timer = None
+    changes: dict[str, Callable[[], object]] = {
+        "begin": heartbeat.begin,
+        "interrupted": heartbeat.interrupted,
+        "advance": lambda: heartbeat.advance(heartbeat.lease, heartbeat.step),  # type: ignore[arg-type]
+        "end": heartbeat.end,
+    }
+    changes[method]()
+    assert io.steps == ["[active] take the lock"]
+
+
+@pytest.mark.parametrize(
+    ("response", "reason", "detail"),
+    [
+        (OVER, StopReason.EXPIRED, "no (HTTP 410, RESERVATION_EXPIRED)"),
+        (rejected(410), StopReason.EXPIRED, "no (HTTP 410)"),
+        (rejected(404, "NOT_FOUND"), StopReason.NOT_FOUND, "no (HTTP 404, NOT_FOUND)"),
+        (
+            rejected(409, "RESERVATION_FINALIZED"),
+            StopReason.FINALIZED,
+            "no (HTTP 409, RESERVATION_FINALIZED)",
+        ),
+        (
+            rejected(409, "MAX_EXTENSIONS_EXCEEDED"),
+            StopReason.MAX_EXTENSIONS,
+            "no (HTTP 409, MAX_EXTENSIONS_EXCEEDED); the server grants no more extensions after 0; for longer work, "
+            "reserve and commit part by part (client.lease_series)",
+        ),
+        (rejected(422, "SOMETHING_NEW"), StopReason.REJECTED, "no (HTTP 422, SOMETHING_NEW)"),
+    ],
+)
+def test_why_a_heartbeat_stops(response: Outcome, reason: StopReason, detail: str) -> None:
+    guard = Case(response).run().watched
+    assert guard is not None
+    assert guard.heartbeat is not None
+    assert guard.heartbeat.stop == Stop(reason, detail)
