@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cycles._core.settlement.record import encode
+from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files import locked_file
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.journal import Journal
-from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all
+from tests.journal.kit import Told, a_record, failing, files, posix_only, put, settle_all
 from tests.support.directories import HangingDirectory, directory as directory
 
 COMMIT = a_record()
@@ -211,3 +212,61 @@ def test_a_record_that_is_saved_again_after_its_end_is_there(journal: Journal) -
     for _ in range(2):
         assert journal.save(a_record(attempt_unknown=True))
         assert settle_all(journal) == [a_record(attempt_unknown=True)]
+
+
+def event(key: str = "key-1", since_ms: int | None = 5_000, **changes: Any) -> Any:
+    return a_record(key=key, mode="event", event_since_ms=since_ms, **changes)
+
+
+@pytest.mark.parametrize(
+    ("stored", "record", "expected"),
+    [
+        (event(), a_record(), a_record()),  # its first state
+        (event(), a_record(attempt_unknown=True), event()),
+        (event(), a_record(not_before_ms=7), event()),
+        (event("other"), a_record(attempt_unknown=True), a_record(attempt_unknown=True)),
+        (a_record(), a_record(attempt_unknown=True), a_record(attempt_unknown=True)),
+        (a_record(attempt_unknown=True), event(), event()),
+        (event(since_ms=3_000), event(), event(since_ms=3_000)),
+        (event(since_ms=9_000), event(), event()),
+        (event(since_ms=None), event(), event()),
+        (event(), event(since_ms=None), event()),
+        (event(since_ms=None), event(since_ms=None), event(since_ms=None)),
+        (event("other", 3_000), event(), event()),
+        (event(not_before_ms=1), event(not_before_ms=2), event(not_before_ms=2)),
+    ],
+)
+def test_a_record_becomes_no_earlier_state_of_what_another_worker_has_made_of_it(
+    open_journal: Callable[..., Journal], stored: Any, record: Any, expected: Any
+) -> None:
+    open_journal().save(stored)
+    assert open_journal().save(record)
+    assert settle_all(open_journal()) == [expected]
+
+
+@pytest.mark.parametrize("changes", [{"attempt_unknown": True}, {"not_before_ms": 7}, {"mode": "event"}, {}])
+@pytest.mark.parametrize("end", ["settled", "folder removed"])
+def test_a_record_that_another_worker_has_settled_is_saved_only_if_its_folder_is_gone(
+    open_journal: Callable[..., Journal], changes: dict[str, Any], end: str
+) -> None:
+    journal = open_journal()
+    journal.save(a_record())
+    if end == "settled":
+        open_journal().delete(a_record())
+    else:
+        shutil.rmtree(journal.directory)
+    assert journal.save(a_record(**changes))
+    is_saved = not changes or end != "settled"
+    assert settle_all(open_journal()) == [a_record(**changes)] * is_saved
+
+
+def test_a_record_that_another_worker_has_replaced_by_a_directory_is_reported(
+    open_journal: Callable[..., Journal], told: Told
+) -> None:
+    journal = open_journal()
+    journal.save(a_record())
+    path = Path(journal.directory, file_name("rsv_1"))
+    path.unlink()
+    path.mkdir()
+    assert not journal.save(event())
+    assert (journal.keeps_commit(event()), told.kinds) == (True, ["unwritable"])
