@@ -271,3 +271,97 @@ def test_an_excess_that_is_rejected_again_keeps_the_members_of_a_newer_version(
     journal.reject(excess, "BUDGET_EXCEEDED")
     assert journal.rejected() == [(newer, "BUDGET_EXCEEDED")]
     assert journal.pending() == []
+
+
+@pytest.mark.parametrize(
+    ("of_record", "of_client", "is_ours"),
+    [
+        ("http://h", "http://h", True),
+        ("http://h/", "http://h", True),
+        ("http://h", "http://h/", True),
+        ("", "http://h", True),
+        ("http://other", "http://h", False),
+        ("http://h/v1", "http://h", False),
+    ],
+)
+def test_a_record_belongs_to_its_server(
+    open_journal: Callable[..., Journal], told: Told, tmp_path: Path, of_record: str, of_client: str, is_ours: bool
+) -> None:
+    journal = open_journal(base_url=of_client)
+    record = a_record(base_url=of_record)
+    path = put(journal, file_name("rsv_1"), encode(record))
+    for _ in range(2):
+        assert [journal.load(entry) for entry in journal.pending()] == [record if is_ours else None]
+    message = (
+        f"{path} belongs to {of_record}, not to {of_client}; it is unchanged; move it to the journal directory of a"
+        " client of that server"
+    )
+    assert [(issue.kind, issue.message) for issue in told] == [("foreign", message)] * (not is_ours)
+    journal.save(record)
+    journal.reject(record, "no budget")
+    assert [reason for _, reason in journal.rejected()] == ["no budget"] * is_ours
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space there"),
+        (errno.EDQUOT, "free some space there"),
+        (errno.EROFS, "make it writable"),
+    ],
+)
+def test_a_journal_that_cannot_be_written_says_what_to_do(
+    journal: Journal, told: Told, number: int, advice: str
+) -> None:
+    for _ in range(2):
+        with failing("replace", number):
+            assert not journal.save(a_record())
+            assert not journal.save(a_record("rsv_2"))
+        assert told.kinds == ["unwritable"]
+        told.clear()
+        assert journal.save(a_record())  # the next failure is a new one
+    with failing("replace", number):
+        journal.save(a_record("rsv_2"))
+    problem = f"[Errno {number}] {os.strerror(number)}: "
+    begin = f"the settlement journal cannot be written in {journal.directory}/ ({problem}"
+    assert told[0].message.startswith(begin)
+    assert told[0].message.endswith(
+        "); settlements are sent anyway, but one that is unfinished when this process dies is lost; "
+        f"{advice}, or set journal_dir (CYCLES_JOURNAL_DIR)"
+    )
+
+
+def test_a_finished_record_that_cannot_be_removed_says_what_follows(journal: Journal, told: Told) -> None:
+    journal.save(a_record())
+    journal.save(a_record("rsv_2"))
+    with failing("replace", errno.EROFS), failing("unlink", errno.EROFS):
+        journal.delete(a_record())
+        journal.delete(a_record("rsv_2"))
+    (issue,) = told
+    assert issue.kind == "unreadable"
+    assert issue.message.startswith("the records of finished settlements cannot be removed from the journal ([Errno ")
+    assert issue.message.endswith(
+        "); they are sent again at every start, which charges nothing twice; make the directory writable for this user"
+    )
+
+
+def test_a_file_that_cannot_be_read_says_that_it_stays(journal: Journal, told: Told) -> None:
+    path = put(journal, file_name("rsv_1"), encode(a_record()))
+    with failing("open", errno.EACCES):
+        assert journal.load(Entry(file_name("rsv_1"))) is None
+    (issue,) = told
+    message = f"the settlement journal cannot use {path} ([Errno 13] Permission denied: '{path}')"
+    assert (issue.kind, issue.message) == ("unreadable", f"{message}; it stays there and is not settled")
+
+
+@pytest.mark.parametrize(("other", "kept"), [("key-1", 0), ("another", 1)])
+def test_an_old_file_of_a_reservation_that_has_its_own_goes_or_is_quarantined(
+    journal: Journal, told: Told, other: str, kept: int
+) -> None:
+    journal.save(a_record())
+    put(journal, "old.json", encode(a_record(key=other)))
+    assert journal.load(Entry("old.json")) is None
+    assert file_name("rsv_1") in files(journal)
+    assert (len(files(journal)), told.kinds, journal.quarantined) == (1 + kept, ["quarantined"] * kept, kept)
+    reason = "another settlement of the same reservation is already there"
+    assert [reason in issue.message for issue in told] == [True] * kept
