@@ -232,6 +232,8 @@ def test_a_response_that_a_hook_has_read_is_charged_exactly(
         ({}, 2, [TEXT, ENDS, *[LONG] * 2, USAGE, DONE], 5, True),
         ({}, 2, [TEXT, ENDS, *[LONG] * 3, USAGE], 5, False),
         ({}, 3, [TEXT, ENDS, ERROR, USAGE], 3, False),
+        ({}, 3, [TEXT, ENDS, DONE, USAGE], 3, False),
+        ({"stream_options": {"include_usage": True}}, 3, [TEXT, ENDS, USAGE, DONE], 3, True),
     ],
 )
 def test_a_stream_that_is_left_after_its_finish_reason_is_read_for_its_usage(
@@ -375,3 +377,35 @@ def test_a_usage_event_that_does_not_come_is_not_waited_for_and_its_connection_e
     for thread in threading.enumerate():
         if thread.name == "cycles-stream-usage":
             thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+def test_a_thread_waits_for_the_usage_before_and_after_it_ends_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pump, "_DRAIN_S", 0.02)
+    here, there = socket.socketpair()
+
+    def connection(_: str) -> socket.socket:
+        monkeypatch.setattr(_pump, "_DRAIN_S", PATIENCE_S)  # from now on the usage comes in time
+        return here
+
+    with here, there:
+        extensions = {"network_stream": SimpleNamespace(get_extra_info=connection)}
+        source = Body(TEXT, ENDS, lambda: here.recv(1), USAGE)
+        world.read(world.response(world.call(), source, extensions=extensions), 2)
+    assert world.commits == [(EXACT, {})]
+    arrives, ended, join = threading.Event(), list[str](), threading.Thread.join
+
+    def joined(thread: threading.Thread, timeout: float | None = None) -> None:
+        arrives.set()
+        join(thread, timeout)
+
+    def late() -> bytes:
+        assert arrives.wait(PATIENCE_S)
+        return USAGE
+
+    monkeypatch.setattr(threading.Thread, "join", joined)
+    extensions = {"network_stream": SimpleNamespace(get_extra_info=ended.append)}
+    world.read(world.response(world.call(), Body(TEXT, ENDS, late), extensions=extensions), 2)
+    assert (world.commits, ended) == ([(EXACT, {})] * 2, [])
