@@ -382,6 +382,9 @@ async def test_wait_is_checked_also_if_the_amount_fits(world: World, client: cyc
     async with world.enter(pool_of(client).reserve(T(10))) as guard:
         with pytest.raises(cycles.InvalidRequestError, match="wait"):
             await world.get(guard.commit(T(7), wait=wrong))
+        for amount in (wrong, 7, cycles.usd(7)):
+            with pytest.raises(cycles.InvalidRequestError, match="actual must be"):
+                await world.get(guard.commit(amount))
         assert (await world.get(guard.commit(T(7), wait=False))).status == "pooled"
 
 
