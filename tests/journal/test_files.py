@@ -389,6 +389,22 @@ def test_a_file_that_its_process_has_locked_is_not_left_open(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not is_supported(), reason="needs file locks")
+@pytest.mark.parametrize(("sync", "synced"), [(False, []), (True, ["a folder", "a file", "a folder"])])
+def test_a_locked_file_and_its_new_folder_survive_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, synced: list[str]
+) -> None:
+    calls, fsync = list[str](), os.fsync
+
+    def noted(handle: int) -> None:
+        calls.append("a folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "a file")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make_in(f"{tmp_path}/new/", "spend-1.log", b"entry", sync=sync).close()
+    assert calls == synced
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
 @pytest.mark.parametrize("call", ["write", "replace", "fsync"])
 def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path, call: str) -> None:
     with failing(call, errno.ENOSPC), pytest.raises(OSError, match="No space"):
