@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
+from cycles._core.messages.requests import CallOptions
 from cycles._core.settlement.settlement import Settlement
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
-from tests.support.scripted_io import ScriptedIo, rejected
+from tests.support.scripted_io import ScriptedIo, allowed, rejected, request_of
+from tests.support.scripted_pool import NotingLock
 
 T = cycles.tokens
 NO = rejected(409, "TENANT_CLOSED")
@@ -291,3 +295,44 @@ def test_usage_is_made_once() -> None:
     usage = guard.usage
     assert guard.usage is usage
     assert guard.counted_usage is usage
+
+
+@pytest.mark.parametrize(
+    ("of_response", "of_request", "trace_id"),
+    [("a", "b", "a"), (None, "b", "b"), ("a", None, "a"), (None, None, "")],
+)
+def test_a_response_without_a_trace_id_has_that_of_its_request(
+    of_response: str | None, of_request: str | None, trace_id: str
+) -> None:
+    response = evolve(allowed(), trace_id=of_response)
+    guard = GuardState(request_of(), "k", CallOptions(of_request), 0.0, response)
+    assert guard.created is not None
+    assert guard.created.trace_id == trace_id
+    assert guard.trace_id == (of_request or "")
+
+
+@pytest.mark.parametrize("method", ["apply", "usage", "when_settled", "claim", "enter_block", "spend", "next_step"])
+def test_each_change_of_a_guard_is_made_under_its_lock(method: str) -> None:
+    io = ScriptedIo()
+    lock: Any = NotingLock(io, "the lock")
+    guard = GuardState(request_of(), "k", CallOptions(), 0.0, allowed(), lock=lock)
+    changes: dict[str, Callable[[], object]] = {
+        "apply": lambda: guard.apply("settled"),
+        "usage": lambda: guard.usage,
+        "when_settled": guard.when_settled,
+        "claim": lambda: guard.claim("commit"),
+        "enter_block": guard.enter_block,
+        "spend": lambda: guard.spend(T(1)),
+        "next_step": lambda: guard.next_step(None),
+    }
+    changes[method]()
+    assert io.steps == ["take the lock"]
+
+
+def test_spend_is_added_up_until_the_guard_has_ended() -> None:
+    guard = ScriptedIo().guard()
+    assert [guard.spend(T(0)), guard.spend(T(3)), guard.spend(T(4))] == [T(0), T(3), T(7)]
+    guard.claim("commit")
+    with pytest.raises(cycles.GuardFinalizedError, match=r"cannot spend: reservation r1 already ended \(commit\)"):
+        guard.spend(T(1))
+    assert guard.spent == T(7)
