@@ -492,3 +492,12 @@ def test_the_uri_of_an_operation_may_have_a_query_and_long_names(world: World, m
     with pytest.raises(ClientError):
         world.llm.call("Converse", **CONVERSE)
     assert len(world.reserved) == 1
+
+
+def test_a_parameter_that_is_missing_stays_a_placeholder_in_the_path(world: World) -> None:
+    seen: list[Any] = []
+    world.guard(estimate=noted(seen, cycles.usd(1)), actual=lambda usage: cycles.usd("0.5"))
+    with pytest.raises(KeyError, match="modelId"):
+        world.llm.call("Converse", messages=HI)
+    assert [(request.path, request.model) for request in seen] == [("/model/{modelId}/converse", None)]
+    assert (world.endpoint.sent, world.is_idle, len(world.releases)) == ([], True, 1)
