@@ -71,6 +71,16 @@ def test_the_members_of_an_event() -> None:
     assert (made[:4], len(made), made != bare) == ("evt_", 20, True)
 
 
+def test_the_body_of_a_delivery_has_the_members_of_its_event() -> None:
+    hooks = Webhooks(cycles.ManualClock(NOW))
+    made = hooks.subscribe(URL, ["custom.x"])
+    hooks.emit("custom.x", "acme", {"a": "\u00e9"})
+    (delivery,) = hooks.deliveries(made.subscription_id)
+    text = json.dumps(hooks.events()[0], separators=(",", ":"), ensure_ascii=False)
+    assert (delivery.event.body, "null" in text, delivery.event.at_ms) == (text.encode(), False, NOW)
+    assert delivery.event.flags == "01"
+
+
 def test_the_events_of_a_request_are_sent_at_its_end() -> None:
     hooks = Webhooks(cycles.ManualClock(NOW))
     budget = Budget(scope="tenant:acme", unit="TOKENS", allocated=1)
@@ -94,7 +104,9 @@ def test_a_closed_tenant_disables_its_own_subscriptions() -> None:
     own, paused, other = (hooks.subscribe(URL, ["budget.funded"], tenant=name) for name in ("acme", "acme", "other"))
     hooks.update(paused.subscription_id, status="PAUSED")
     clock.advance(5)
-    for status in ("SUSPENDED", "CLOSED", "CLOSED"):
+    hooks.on_change([(None, Tenant(name="acme", status="SUSPENDED")), (Tenant(name="acme", status="CLOSED"), None)])
+    assert hooks.subscription(own.subscription_id).status == "ACTIVE"
+    for status in ("CLOSED", "CLOSED"):
         hooks.on_change([(None, Tenant(name="acme", status=status))])
     found = [hooks.subscription(each.subscription_id) for each in (own, paused, other)]
     assert [(each.status, each.updated_at) for each in found] == [
