@@ -158,3 +158,20 @@ def test_only_the_journal_of_files_is_closed_with_its_records(journal: Journal, 
     for records, spares in ((Records(shared), 1), (Records(journal), 0)):
         records.close()
         assert len([name for name in all_files(journal) if name.endswith(".spare")]) == spares
+
+
+@pytest.mark.parametrize("kept", [None, kept_part()])
+def test_a_record_is_in_progress_until_it_is_kept_as_rejected(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, kept: Record | None
+) -> None:
+    """Else a start of another client in this process that reads the journal now would send it."""
+    records, reject, seen = Records(journal), journal.reject, list[bool]()
+
+    def noted(record: Record, reason: str) -> None:
+        seen.append(file_name(record.reservation_id) in records.in_progress())
+        reject(record, reason)
+
+    monkeypatch.setattr(journal, "reject", noted)
+    records.put(a_record())
+    records.finish(a_record(), Rejected(NO, "X", kept))
+    assert (seen, records.in_progress()) == ([True], set())
