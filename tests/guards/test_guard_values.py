@@ -336,3 +336,11 @@ def test_spend_is_added_up_until_the_guard_has_ended() -> None:
     with pytest.raises(cycles.GuardFinalizedError, match=r"cannot spend: reservation r1 already ended \(commit\)"):
         guard.spend(T(1))
     assert guard.spent == T(7)
+
+
+@pytest.mark.parametrize("wrong", [cycles.usd(1), 5, None])
+def test_spend_of_another_kind_is_rejected_and_not_counted(wrong: Any) -> None:
+    guard = ScriptedIo().guard()
+    with pytest.raises(cycles.InvalidRequestError, match="actual must be"):
+        guard.spend(wrong)
+    assert (guard.spent, guard.known) == (None, None)
