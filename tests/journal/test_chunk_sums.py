@@ -15,7 +15,7 @@ from cycles._core.pool.sums import SECTOR, Totals
 from cycles._core.settlement.record import Record, decode, file_name
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Journal
-from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, open_files, put, write_log
+from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, open_files, put, spend_file, write_log
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
@@ -172,3 +172,15 @@ def test_a_log_that_could_not_be_synced_is_synced_again(journal: Journal) -> Non
     assert calls == [2], "nothing to sync is no call"
     log.remove()
     assert open_files(journal.directory) == []
+
+
+def test_spend_that_cannot_be_saved_leaves_it_unknown_what_an_earlier_process_left(
+    journal: Journal, told: Told
+) -> None:
+    folder = Path(journal.directory)
+    folder.mkdir(parents=True)
+    path = spend_file(folder, "spend-1.log", a_record())
+    with failing("replace", errno.EROFS):
+        assert journal.recover_spend() == []
+    assert (journal.unread, path.exists()) == (True, True)
+    assert told.kinds == ["unwritable", "unreadable"]

@@ -175,3 +175,11 @@ def test_a_record_is_in_progress_until_it_is_kept_as_rejected(
     records.put(a_record())
     records.finish(a_record(), Rejected(NO, "X", kept))
     assert (seen, records.in_progress()) == ([True], set())
+
+
+def test_a_record_that_another_client_had_is_left_to_the_next_claim(shared: StoreJournal) -> None:
+    records = Records(shared)
+    records.put(a_record())
+    records.finish(a_record(), Taken())
+    assert shared.tick(0) == []
+    assert shared.claim(9) == [file_name("rsv_1")], "it is due for another task"

@@ -52,6 +52,7 @@ def test_a_failed_quarantine_is_reported_once(journal: Journal, told: Told) -> N
         assert settle_all(journal) == []
         assert settle_all(journal) == []
     assert told.kinds == ["unreadable"]
+    assert f"the settlement journal cannot use {Path(journal.directory, file_name('rsv_bad'))} (" in told[0].message
 
 
 def test_an_entry_that_another_process_settled_first_is_skipped(journal: Journal, told: Told) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files import locked_file
 from cycles._journal.files.record_files import RecordFiles
@@ -270,3 +272,42 @@ def test_a_record_that_another_worker_has_replaced_by_a_directory_is_reported(
     path.mkdir()
     assert not journal.save(event())
     assert (journal.keeps_commit(event()), told.kinds) == (True, ["unwritable"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "before", "number", "result"),
+    [
+        ("commit", None, None, PutResult.SAVED),
+        ("commit", None, errno.EROFS, PutResult.FAILED),
+        ("event", None, None, PutResult.SAVED),
+        ("event", None, errno.EROFS, PutResult.FAILED),
+        ("event", "saved", None, PutResult.SAVED),
+        ("event", "saved", errno.EROFS, PutResult.HELD_BACK),
+        ("event", "not deleted", None, PutResult.SAVED),
+        ("event", "not deleted", errno.EROFS, PutResult.HELD_BACK),
+    ],
+)
+def test_a_put_says_whether_its_record_may_be_sent(
+    journal: Journal, mode: str, before: str | None, number: int | None, result: PutResult
+) -> None:
+    if before is not None:
+        journal.save(a_record())
+    if before == "not deleted":
+        with failing("replace", errno.EROFS), failing("unlink", errno.EROFS):
+            journal.delete(a_record())
+    record = a_record() if mode == "commit" else EVENT
+    with contextlib.nullcontext() if number is None else failing("replace", number):
+        assert journal.put(record) is result
+    assert journal.keeps_commit(record) is (result is PutResult.HELD_BACK)
+
+
+def test_a_record_that_was_read_and_then_settled_by_another_worker_does_not_come_back(
+    open_journal: Callable[..., Journal],
+) -> None:
+    open_journal().save(a_record())
+    journal = open_journal()
+    (entry,) = journal.pending()
+    assert journal.load(entry) == a_record()
+    open_journal().delete(a_record())
+    assert journal.save(a_record(attempt_unknown=True))
+    assert files(journal) == set()
