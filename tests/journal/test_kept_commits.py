@@ -192,6 +192,9 @@ def test_a_save_that_hangs_may_still_store_the_commit(journal: Journal, number: 
 def test_another_event_of_the_reservation_is_no_commit(open_journal: Callable[..., Journal]) -> None:
     open_journal().save(a_record(key="another").to_event_mode())
     journal, event = open_journal(), a_record().to_event_mode()
+    with failing("replace", errno.EROFS):
+        assert not journal.save(event)
+    assert not journal.keeps_commit(event)
     assert journal.save(event)
     assert not journal.keeps_commit(event)
 
