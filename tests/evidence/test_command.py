@@ -118,6 +118,12 @@ def test_an_envelope_attests_the_response_that_was_received() -> None:
         assert not verdict.attests(other)
 
 
+def test_what_is_no_envelope_attests_nothing_and_is_rejected() -> None:
+    for document in ({}, {**sealed(**reserve()), "trace_id": None}):
+        with pytest.raises(cycles.EvidenceRejectedError):
+            attests(document, RECEIVED)
+
+
 def test_an_envelope_attests_settlements_and_errors() -> None:
     charged: dict[str, Any] = {"unit": "TOKENS", "amount": 5}
     body = {"status": "COMMITTED", "charged": charged}
