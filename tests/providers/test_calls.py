@@ -672,6 +672,16 @@ def test_a_stream_that_is_resumed_ends_the_call(ledger: Ledger, begun: Call) -> 
     assert ledger.commits == [(EXACT, {})]
 
 
+def test_a_response_that_is_not_made_in_the_background_ends_its_call(ledger: Ledger) -> None:
+    call = ledger.call(path="/responses", body={"model": "m", "input": "hi"})
+    call.held_in = HeldResponses()
+    open_call(call)
+    call.attempts = 1
+    call.whole(response("in_progress", "resp_1"))
+    end_call(call)
+    assert (len(ledger.commits), call.held_in.is_empty) == (1, True)
+
+
 def test_a_stream_of_a_retrieval_is_forwarded_unchanged(begun: Call) -> None:
     got = retrieval(begun)
     used = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
