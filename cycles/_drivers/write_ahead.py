@@ -158,7 +158,7 @@ class WriteAhead:
             self._log.close()
 
     def _write(self, guard: GuardState, now_s: float) -> None:
-        known, sent = guard.known or guard.counted, guard.sent
+        known, sent = _spend_of(guard), guard.sent
         if (known is None and not sent and guard.ahead is None) or guard.sends_nothing or self._is_off:
             return
         if guard.settler is not None and guard.settler.spent(guard, sent + (0 if known is None else known.amount)):
@@ -184,7 +184,7 @@ class WriteAhead:
             except OSError as error:
                 self._fail(str(error))
         # An end at the same time ends the entry: it was in the guard before it was looked at whether that has ended.
-        if not guard.finalized and (guard.known or guard.counted) is not known:  # a signal handler has spent, too
+        if not guard.finalized and _spend_of(guard) is not known:  # a signal handler has spent, too
             self.spent(guard)
 
     def _fail(self, why: str) -> None:
@@ -214,3 +214,7 @@ class WriteAhead:
         for guard in list(waiting.values()):
             if not guard.finalized:
                 self._write(guard, time.monotonic())
+
+
+def _spend_of(guard: GuardState) -> Amount | None:
+    return guard.counted if (known := guard.known) is None else known  # a reported 0 is known

@@ -167,6 +167,7 @@ def test_without_threads_each_spend_is_written(ahead: Ahead) -> None:
     [
         ({}, []),
         ({"known": T(5), "counted": T(9)}, [b"5"]),
+        ({"known": T(0), "counted": T(9)}, [b"0"]),
         ({"counted": T(9)}, [b"9"]),
         ({"sent": 3}, [b"3+"]),
         ({"known": T(5), "sent": 3}, [b"8+"]),
