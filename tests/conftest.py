@@ -12,6 +12,7 @@ import signal
 import ssl
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,14 @@ def _one_root() -> Iterator[None]:
                     return original(*purpose, cafile=str(file) if cafile and cafile in usual else cafile, **more)
 
                 stack.enter_context(pytest.MonkeyPatch.context()).setattr(ssl, "create_default_context", with_one_root)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_commits_far_above() -> Iterator[None]:
+    """A denial names a commit far above its estimate of the same process, but not of another test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cycles._far_above._last", deque(maxlen=16))
         yield
 
 
