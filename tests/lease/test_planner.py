@@ -300,3 +300,16 @@ def test_a_rejected_key_is_repeated_until_the_lease_ends() -> None:
     seconds = [51, 53, 57, 65, 81, 95, 102, 105.5, 107.25, 108.25, 109]
     assert due == [(1_000.0 * each, False) for each in seconds]
     assert step == Stop(StopReason.REJECTED, "HTTP 401; the lease has ended")
+
+
+def test_grants_with_a_remaining_ttl_count_for_the_fallback() -> None:
+    lease, _ = opened(60_000, expires=60_000)
+    for received in (49_000, 98_000, 147_000, 196_000):
+        lease, _ = lease.granted(answer(60_000, received, expires=60_000 + received))
+    lease, _ = lease.granted(answer(None, 245_000.0, expires=305_000))  # a server without remaining_ttl_ms
+    _, step = lease.failed(TRANSPORT, 250_000.0)
+    assert attempt(step) == (250_000.0 + lease.delay_ms, False)
+    _, step = lease.failed(TRANSPORT, 365_001.0)
+    assert stop(step) is StopReason.NO_SAFE_RETRY
+    _, step = lease.failed(TRANSPORT, 364_999.0)
+    assert isinstance(step, ExtendAttempt)
