@@ -70,6 +70,19 @@ def test_several_events_of_one_piece_are_forwarded_together() -> None:
     assert seen(b"\n\n" + TEXT)[1] == b"\n\n" + TEXT
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_events_are_the_same_wherever_the_stream_is_split(line_end: bytes) -> None:
+    events = [event.replace(b"\n", line_end) for event in (TEXT, ENDS, USAGE, DONE)]
+    stream = b"".join(events)
+    for cut in range(len(stream)):
+        found = StreamFilter(_openai.rules(), hide_usage=True)
+        forwarded = [found.feed(stream[:cut]), found.feed(stream[cut:])]
+        at_once = [event for n, event in enumerate(events) if n != 2 and len(b"".join(events[: n + 1])) <= cut]
+        assert forwarded == [b"".join(at_once), b"".join([*events[:2], events[3]][len(at_once) :])]
+        assert [each["usage"] for each in found.reported()] == [{"prompt_tokens": 1}]
+        assert list(found.kept) == [*events[:2], events[3]]
+
+
 @pytest.mark.parametrize(
     ("rest", "forwarded", "is_seen"),
     [
