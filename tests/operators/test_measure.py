@@ -94,6 +94,14 @@ def test_a_window_begins_again() -> None:
     assert would_deny(calls, 20, "day") == (3, 2, 60)
 
 
+def test_a_call_that_ends_after_the_edge_of_a_window_is_spent_in_the_new_one() -> None:
+    over_midnight = call(1, 30, 30, at=11 * HOUR, took=2 * HOUR)  # from 23 to 1 o'clock
+    assert would_deny([over_midnight, call(2, 20, 20, at=14 * HOUR)], 40, "day") == (1, 2, 30)
+    assert would_deny([over_midnight, call(2, 10, 10, at=14 * HOUR)], 40, "day") == (0, None, 40)
+    before_midnight = call(1, 30, 30, at=9 * HOUR, took=2 * HOUR)  # from 21 to 23 o'clock
+    assert would_deny([before_midnight, call(2, 20, 20, at=14 * HOUR)], 40, "day") == (0, None, 50)
+
+
 @settings(max_examples=fewer(100))
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 5_000)), max_size=12), st.integers(1, 200)
