@@ -161,6 +161,20 @@ def test_the_limit_of_a_share_holds_and_leaves_the_others_alone() -> None:
         assert shares["one"]["spent"]["amount"] == statuses.count(200) * EXACT <= EXACT + BOUND
 
 
+def test_the_limit_of_a_child_stops_neither_its_parent_nor_its_siblings() -> None:
+    with proxied(wait=0, min_output_tokens=None) as place:
+        place.provider.reply(usage=USED, times=2)
+        parent = _made(_root(place), "parent", "1USD")
+        child = _made(parent, "child", _microcents(1))
+        sibling = _made(parent, "sibling", "1USD")
+        assert [_call(url).status_code for url in (child, parent, sibling)] == [402, 200, 200]
+        paths = [each.json["subject"]["dimensions"]["agent_path"] for each in place.server.requests.of("reserve")]
+        assert paths == ["parent", "parent/sibling"]
+        shares = place.proxy.shares.document()
+        used = {path: (row["calls"], row["denied"], row["spent"]["amount"]) for path, row in shares.items()}
+        assert used == {"parent": (2, 1, 2 * EXACT), "parent/child": (0, 1, 0), "parent/sibling": (1, 0, EXACT)}
+
+
 def test_no_header_changes_the_share() -> None:
     with proxied(wait=0, min_output_tokens=None) as place:
         one = _made(_root(place), "one", _microcents(1))
