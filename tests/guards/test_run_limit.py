@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -347,6 +349,33 @@ def test_a_second_commit_of_a_guard_counts_nothing(
             guard.commit(cycles.tokens(80))
         assert limit.spent == cycles.tokens(5)
         server.faults.clear()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_guards_that_have_ended_do_not_stay_in_memory_until_the_end_of_the_block(
+    client: cycles.Cycles, is_async: bool
+) -> None:
+    def spend_once() -> ref[Any]:
+        def actual(_: object) -> cycles.Amount:  # lives as long as its guard
+            return cycles.usd(1)
+
+        async def spend_async() -> None:
+            async with client.reserve(cycles.usd(2), action=ACTION, actual=actual):
+                pass
+
+        if is_async:
+            asyncio.run(spend_async())
+        else:
+            with client.reserve(cycles.usd(2), action=ACTION, actual=actual):
+                pass
+        return ref(actual)
+
+    with cycles.limit(cycles.usd(10)) as limit:
+        guards = [spend_once() for _ in range(3)]
+        spend(client, 1)
+        gc.collect()
+        assert [each() for each in guards] == [None, None, None]
+        assert (limit.spent, limit.held) == (cycles.usd(4), cycles.usd(0))
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")
