@@ -208,6 +208,36 @@ def test_a_request_that_is_cancelled_in_flight_costs_its_bound(desk: Desk) -> No
     assert amount == desk.reserved[0]
 
 
+def test_a_close_that_is_cancelled_while_it_waits_for_the_usage_is_settled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.providers._pump._DRAIN_S", 60)
+    gate = threading.Event()
+    desk.provider.reply(text="a b", usage=USED, gate=gate, gate_after=4)  # the finish reason is the fourth event
+
+    async def go() -> tuple[bool, list[dict[str, Any]], int]:
+        stream = await AsyncOpenAI(desk).astream()
+        async for chunk in stream:
+            if chunk.choices[0].finish_reason is not None:
+                break
+        waits = asyncio.Event()
+
+        async def close() -> None:
+            asyncio.get_running_loop().call_soon(waits.set)
+            await stream.close()
+
+        closing = asyncio.ensure_future(close())
+        await waits.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        return stream.response.is_closed, [metadata for _, metadata in desk.commits], desk.held
+
+    left = run(desk, go())
+    gate.set()
+    assert left == (True, [{"actual_source": "estimate", "outcome": "closed"}], 0)
+
+
 def test_azure(desk: Desk) -> None:
     openai: Any = pytest.importorskip("openai")
     azure = openai.AsyncAzureOpenAI(api_key="k", azure_endpoint=desk.provider.url, api_version="2024-10-21")
