@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import cycles
 from cycles._core.lease.values import Stop, StopReason
 from tests.support.inside import state_of
+from tests.support.points import run_at
 
 ACTION = ("llm.completion", "m")
 
@@ -50,6 +53,46 @@ def last(server: cycles.EmbeddedServer, operation: str) -> list[Any]:
 def test_known_spend_is_committed(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
     both(client, lambda guard: guard.spend(cycles.usd("0.25")))
     assert [body["actual"]["amount"] for body in last(server, "commit")] == [cycles.usd("0.25").amount] * 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_spend_of_another_thread_at_any_point_of_the_end_of_a_block_is_committed_or_refused(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, is_async: bool
+) -> None:
+    def spend_more() -> None:
+        try:
+            guards[-1].spend(cycles.usd("0.50"))
+        except cycles.GuardFinalizedError:
+            expected.append(cycles.usd("0.25").amount)
+        else:
+            expected.append(cycles.usd("0.75").amount)
+
+    async def use_async() -> None:
+        async with client.reserve(cycles.usd(1), action=ACTION) as guard:
+            guards.append(guard)
+            guard.spend(cycles.usd("0.25"))
+
+    def use() -> None:
+        if is_async:
+            asyncio.run(use_async())
+        else:
+            with client.reserve(cycles.usd(1), action=ACTION) as guard:
+                guards.append(guard)
+                guard.spend(cycles.usd("0.25"))
+
+    def spend_in_a_thread() -> None:
+        thread = threading.Thread(target=spend_more)
+        thread.start()
+        thread.join()
+
+    server.ledger.set_budget("tenant:acme", cycles.usd(1000))
+    guards, expected = list[Any](), list[int]()
+    gc.collect()  # a guard that an earlier test has dropped must not end in the middle
+    while run_at("/cycles/_flows/block_end", len(expected), spend_in_a_thread, use):
+        pass
+    committed = [body["actual"]["amount"] for body in last(server, "commit")]
+    assert committed == [*expected, cycles.usd("0.25").amount]
+    assert set(expected) == {cycles.usd("0.25").amount, cycles.usd("0.75").amount}
 
 
 def test_spend_of_work_that_raised_is_committed_and_marked(
