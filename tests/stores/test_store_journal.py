@@ -13,12 +13,14 @@ import cycles
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._core.settlement.rules import MAY_BE_CHARGED
+from cycles._errors import StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal, key_of
 from cycles._journal.stores.store import Put, Stored
 from tests.journal.kit import BASE, a_record, a_sum
 from tests.stores.kit import StoreClock
+from tests.support.inside import store_of
 
 KEY = key_of("rsv_1")
 NAME = Entry(file_name("rsv_1"))
@@ -315,6 +317,28 @@ def test_finished_records_are_deleted_together_a_moment_later(client: Callable[.
     assert len(one.calls) == 2
     one.journal.delete(records[0])
     assert len(one.calls) == 2, "nothing of it is in the store"
+
+
+@pytest.mark.parametrize("count", [3, 501])
+def test_records_that_are_finished_while_a_deletion_fails_are_deleted_too(
+    client: Callable[..., Client], store: Noted, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def fail(items: Sequence[tuple[str, str]]) -> None:
+        one.journal.delete(a_record("late"))
+        raise StoreError("it is down")
+
+    one = client()
+    for reservation_id in [*(f"rsv_{n}" for n in range(count)), "late"]:
+        one.journal.put(a_record(reservation_id))
+    for n in range(count):
+        one.journal.delete(a_record(f"rsv_{n}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_of(one.journal), "delete", fail)
+        one.journal.settle_finished()
+    assert len(store.kept()) == count + 1
+    one.seconds = 1.0
+    one.journal.tick(0)
+    assert store.kept() == []
 
 
 def test_new_records_are_put_together_and_known_or_deferred_ones_alone(
