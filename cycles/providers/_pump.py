@@ -158,12 +158,14 @@ def close_response(pump: Pump, close: Callable[[], object], connection: Callable
     if pump.reading:
         close()
         return
-    if pump.usage_may_follow:
-        _drain(pump, connection)
     try:
-        close()
+        if pump.usage_may_follow:
+            _drain(pump, connection)
     finally:
-        end_call(pump.call, pump.call.stream_outcome)
+        try:
+            close()
+        finally:
+            end_call(pump.call, pump.call.stream_outcome)
 
 
 def forwarded(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:

@@ -113,6 +113,28 @@ def test_a_usage_event_that_does_not_come_in_time_is_not_waited_for(
     assert metadata == {"actual_source": "estimate", "outcome": "closed"}
 
 
+def test_a_signal_that_interrupts_the_wait_for_the_usage_leaves_the_call_settled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.provider.reply(text="a b", usage=USED)
+    stream = OpenAI(desk).stream()
+    for _ in range(4):  # the role, two words, the finish reason
+        next(stream)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cycles.providers._pump._drain", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+    is_closed = stream.response.is_closed
+    stream.response.close()  # a server of the test waits for it
+    assert is_closed
+    assert [metadata for _, metadata in desk.commits] == [{"actual_source": "estimate", "outcome": "closed"}]
+    assert desk.held == 0
+
+
 def test_a_stream_in_a_reference_cycle_is_settled(desk: Desk) -> None:
     desk.provider.reply(text="a b c", usage=USED)
     stream = OpenAI(desk).stream()
