@@ -13,16 +13,18 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
 OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
-# Two workers per processor, because tests wait for processes and sockets; more than eight wait for each other.
-WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
+# Three workers per processor, because tests wait for processes and sockets; more than eight wait for each other.
+WORKERS ?= $(shell expr 3 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests of the project's own tools and texts. `make test` leaves them out, and runs the long ones of the others in short
 # form (`tests/support/short.py`). `make check` runs all of them in full.
-TOOL_TESTS := tests/conformance tests/embedded/test_testing_page.py tests/generator/test_checks.py \
+TOOL_TESTS := tests/client/test_option_errors.py tests/client/test_reprs.py \
+  tests/conformance tests/embedded/test_testing_page.py tests/generator/test_checks.py \
   tests/generator/test_coverage.py tests/generator/test_mutated_specs.py tests/generator/test_overlay.py \
   tests/generator/test_pipeline.py tests/generator/test_spec_diff.py tests/generator/test_spec_structure.py \
-  tests/integrations/test_examples.py tests/mutation tests/performance/test_benchmark_imports.py \
+  tests/integrations/test_examples.py tests/mutation tests/operators/test_help.py \
+  tests/performance/test_benchmark_imports.py \
   tests/project/test_assertions.py tests/project/test_audit.py tests/project/test_background_start.py \
   tests/project/test_citations.py tests/project/test_demo.py tests/project/test_import_rules.py \
   tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \

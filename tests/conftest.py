@@ -12,7 +12,6 @@ import signal
 import ssl
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,16 +133,11 @@ def _one_root() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_commits_far_above() -> Iterator[None]:
-    """A denial names a commit far above its estimate of the same process, but not of another test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cycles._far_above._last", deque(maxlen=16))
-        yield
+def _own_state() -> Iterator[None]:
+    """What a test changes for its whole process ends with it: the logger, and the commits that denials name."""
+    from cycles import _far_above
 
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """A command or a page that sets the logger up does so for its test only: logging makes system calls."""
+    vars(_far_above)["_last"].clear()
     logger = logging.getLogger("cycles")
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     # Some frameworks disable or silence what exists when they set up their own logging.
