@@ -493,16 +493,17 @@ class Cycles(ClosedByItsBlock):
         with first_use, loading:
             from cycles._drivers.runtime import Runtime
 
-            runtime = self._own_runtime()
-            if runtime is None:
-                runtime = Runtime(self._config, self._reporter, *self._http_clients)
+            runtime = self._runtime_
+            if runtime is None or runtime.pid != os.getpid():
+                made = Runtime(self._config, self._reporter, *self._http_clients)
                 try:
-                    runtime.start()
-                    self._runtime_ = runtime
-                except BaseException:  # a signal handler has raised: no caller could close what is started
-                    runtime.scheduler.close(0.0)
-                    raise
-            return runtime
+                    made.start()
+                    if self._runtime_ is runtime:  # else a signal handler has used the client in the meantime
+                        self._runtime_ = made
+                finally:
+                    if self._runtime_ is not made:  # also if a signal handler has raised: nobody would close this one
+                        made.scheduler.close(0.0)
+            return self._runtime()
 
     def _context(self) -> OperationContext:
         runtime = self._runtime()

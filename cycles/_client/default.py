@@ -28,7 +28,9 @@ def get_default_client() -> Cycles:
     global _client
     with first_use, loading:
         if _client is None:
-            _client = Cycles()
+            made = Cycles()
+            if _client is None:  # else a signal handler has used it in the meantime
+                _client = made
         return _client
 
 

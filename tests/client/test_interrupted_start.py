@@ -48,3 +48,43 @@ def test_a_close_after_an_interrupted_first_use_leaves_no_thread(
             break
     assert 20 < number < LONGEST - EACH
     assert started
+
+
+def test_a_close_ends_what_a_signal_handler_started_at_the_first_use(
+    server: cycles.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._drivers.work.scheduler.IDLE_S", 3_600.0)
+    client = server.client(tenant="acme", journal_dir=tmp_path, flush_timeout=0.0)
+    client.close()
+    reserve = partial(client.reserve, cycles.tokens(1), action=("test", "work"))
+    before = threads()
+    for number in range(LONGEST):
+        monkeypatch.setattr(os, "getpid", partial(int, number + 2))
+        more = run_at("/cycles/_client/client", number, reserve, reserve)
+        client.close()
+        until(lambda: threads() <= before, what=lambda: f"{threads() - before}")
+        if not more:
+            break
+    assert 10 < number < LONGEST - 1
+
+
+def test_a_signal_handler_at_the_first_use_has_the_same_default_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("BASE_URL", "http://localhost"), ("API_KEY", "k"), ("TENANT", "acme")):
+        monkeypatch.setenv(f"CYCLES_{name}", value)
+    found: list[cycles.Cycles] = []
+    number, more = 0, True
+    while more:
+        cycles.set_default_client(None)
+        more = run_at(
+            "/cycles/_client/default",
+            number,
+            lambda: found.append(cycles.get_default_client()),
+            lambda: found.append(cycles.get_default_client()),
+        )
+        assert len({id(each) for each in found}) == 1, number
+        found.clear()
+        number += 1
+    cycles.set_default_client(None)
+    assert number > 3
