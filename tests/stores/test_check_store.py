@@ -135,6 +135,21 @@ class _GetsAPage(_Broken):
         return [*super().get(keys[:20]), *[None for _ in keys[20:]]]
 
 
+class _GetsMore(_Broken):
+    def get(self, keys: Sequence[str]) -> list[Stored | None]:
+        return [*super().get(keys), None]
+
+
+class _GetsNothing(_Broken):
+    def get(self, keys: Sequence[str]) -> list[Stored | None]:
+        return []
+
+
+class _PutsMore(_Broken):
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        return [*super().put(items), None]
+
+
 class _ListsEverything(_Broken):
     def list(self, after: str = "", limit: int = 1_000, kept: Any = None) -> builtins.list[Stored]:
         return super().list(after, 10_000, kept)
@@ -220,6 +235,9 @@ class _NeverQuarantines(_Broken):
         (_DeletesTakenRecordsWithoutFence, "put returns a fence if it has saved the record"),
         (_RenewsNothing, "renew returns the keys"),
         (_GetsAPage, "get returns records in the order"),
+        (_GetsMore, "one result for each item"),
+        (_GetsNothing, "one result for each item"),
+        (_PutsMore, "one result for each item"),
         (_ListsEverything, "no more than its limit"),
         (_ListsKeptRecords, "list returns no kept record unless asked"),
         (_TakesTwice, "not taken again"),
