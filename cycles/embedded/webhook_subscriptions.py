@@ -201,7 +201,8 @@ def _changed(subscription: Subscription, form: Body) -> Subscription:
 
 
 def _check_url(url: str) -> None:
-    if split(url).scheme not in ("http", "https") or not split(url).hostname:
+    parts = split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidUrlError(f"url is not an http or https address: {url[:200]!r}; write https://HOST/PATH")
 
 
