@@ -71,6 +71,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	$(call set_up,development; this takes a minute)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m pytest -qq --collect-only >/dev/null 2>&1 || true  # compiles the tests, or each worker would
 	@touch $(DEMO) $@
 
 demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a set-up the first time)
