@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
@@ -17,6 +16,7 @@ from cycles._core.subjects import LEVELS
 from cycles._core.values.action_kinds import WINDOWS
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body
+from cycles.embedded.validation import decode
 from cycles.embedded.webhook_events import timestamp
 from cycles_admin_client.protocol import OPERATIONS as OPERATIONS_BY_ID, SCHEMAS
 
@@ -61,10 +61,7 @@ def body_of(operation: str, content: bytes) -> Body:
     """
     if not content.strip() and operation in _OPTIONAL:
         return {}
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ApiError("INVALID_REQUEST", "the body is not JSON; send a JSON object") from None
+    value = decode(content)
     if isinstance(value, dict):
         value = {name: member for name, member in value.items() if member is not None}
     problem = _checkers()[OPERATIONS_BY_ID[operation]["request"]](value, "")

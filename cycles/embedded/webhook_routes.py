@@ -19,6 +19,7 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.http import Request, Response, error_body, wrong_method
 from cycles.embedded.records import AdminInfo, Body
 from cycles.embedded.routes import find_webhook
+from cycles.embedded.validation import decode
 from cycles.embedded.webhook_subscriptions import SYSTEM, InvalidUrlError, Subscription, checked
 from cycles.embedded.webhooks import Webhooks
 
@@ -269,10 +270,7 @@ def _id_of(row: Body) -> str:
 
 
 def _json(request: Request) -> Any:
-    try:
-        value = json.loads(request.body)
-    except (ValueError, RecursionError):
-        raise ApiError("INVALID_REQUEST", "the body is not JSON; send a JSON object") from None
+    value = decode(request.body)
     if not isinstance(value, dict):
         raise ApiError("INVALID_REQUEST", "the body is not a JSON object; send one")
     return value

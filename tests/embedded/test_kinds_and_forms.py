@@ -331,7 +331,7 @@ def test_what_a_release_returns() -> None:
 # --- bodies and queries of operators ----------------------------------------------------------------------------------
 
 ORDER: Final = "must begin with tenant: and keep the order tenant, workspace, app, workflow, agent, toolset"
-NO_JSON: Final = "the body is not JSON; send a JSON object"
+NO_JSON: Final = "the body is not JSON: "
 WINDOW: Final = "window: must be one of per_run, per_minute_tumbling, per_hour_tumbling, per_day_tumbling"
 RESET: Final = b'{"tenant_id":"acme","scope":"tenant:acme","window":"%s"}'
 KEY: Final = b'{"tenant_id":"acme","name":"x","permissions":["reservations:list","%s"]}'
@@ -340,14 +340,14 @@ KEY: Final = b'{"tenant_id":"acme","name":"x","permissions":["reservations:list"
 @pytest.mark.parametrize(
     ("operation", "content", "message"),
     [
-        ("createTenant", b"", NO_JSON),
-        ("createTenant", b"{", NO_JSON),
-        ("createTenant", b"\xff", NO_JSON),
-        ("createTenant", b"[" * 200_000, NO_JSON),
+        ("createTenant", b"", f"{NO_JSON}Expecting value: line 1 column 1 (char 0)"),
+        ("createTenant", b"\xff", f"{NO_JSON}'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        ("createTenant", b"[" * 200_000, "the body is nested too deeply; send at most 500 levels"),
+        ("createTenant", b'{"metadata":{"x":NaN}}', f"{NO_JSON}NaN is not a JSON value"),
         ("createTenant", b"[]", "must be object, got []"),
         ("createTenant", b'{"tenant_id":null,"name":"x"}', "tenant_id: is required"),
         ("createTenant", b'{"tenant_id":"acme","name":"x","window":"w"}', "window: no such member"),
-        ("freezeBudget", b"{", NO_JSON),
+        ("freezeBudget", b"1x", f"{NO_JSON}Extra data: line 1 column 2 (char 1)"),
         ("resetActionQuotaCounter", RESET % b"w", f"{WINDOW}, per_tenant_per_day, got 'w'"),
         ("resetActionQuotaCounter", RESET % LONG.encode(), f"{WINDOW}, per_tenant_per_day, got '{LONG[:59]}"),
         ("createApiKey", KEY % b"no", f"permissions: unknown permission 'no'; use {', '.join(forms.PERMISSIONS)}"),

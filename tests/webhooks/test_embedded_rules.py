@@ -183,7 +183,8 @@ def test_the_form_of_a_response(server: cycles.EmbeddedServer) -> None:
     ):
         status, error = admin(method, path)
         assert (status, error["message"]) == (404, message)
-    for body, reason in ((b"{", "the body is not JSON; send a JSON object"), (b"[" * 100_000, "the body is not JSON"),
+    for body, reason in ((b"{", "the body is not JSON: Expecting"), (b"[" * 100_000, "the body is nested too deeply"),
+                         (b'{"url":NaN}', "the body is not JSON: NaN is not a JSON value"),
                          (b"5", "the body is not a JSON object; send one")):  # fmt: skip
         status, error = admin("POST", HOOKS, body)
         assert (status, error["message"].startswith(reason)) == (400, True)
