@@ -17,7 +17,7 @@ from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
-from cycles._core.values.usage import settlement_metrics
+from cycles._core.values.usage import CUSTOM_COUNTS, settlement_metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
@@ -182,11 +182,6 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
 
 def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:
     custom = dict(usage.get("custom") or {})
-    counts = {name: custom.pop(name, 0) for name in ("tokens_cached_input", "tokens_cache_write")}
-    guard.usage.add(
-        tokens_input=usage.get("tokens_input", 0),
-        tokens_output=usage.get("tokens_output", 0),
-        model_version=usage.get("model_version"),
-        custom=custom,
-        **counts,
-    )
+    counts = {name: custom.pop(name) for name in CUSTOM_COUNTS if type(custom.get(name)) is int}
+    counts |= {name: usage.get(name, 0) for name in ("tokens_input", "tokens_output")}
+    guard.usage.add(model_version=usage.get("model_version"), custom=custom, **counts)

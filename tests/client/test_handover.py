@@ -159,6 +159,21 @@ async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
     assert spent(server) == 5
 
 
+async def test_every_count_of_a_guard_is_counted_on_after_attach(world: World, server: Any) -> None:
+    def cost(usage: cycles.Usage) -> cycles.Amount:
+        return cycles.tokens(10 * usage.counts["web_searches"] + usage.counts["tokens_reasoning"])
+
+    guard = await world.acquire(reserve(world))
+    guard.usage.add(
+        tokens_output=9, tokens_reasoning=4, web_searches=2, custom={"other_calls": "mine", "tokens_input": 1}
+    )
+    async with world.enter(world.client.attach(guard.detach(), actual=cost)) as attached:
+        attached.usage.add(web_searches=1)
+        custom = {"tokens_reasoning": 4, "web_searches": 3, "other_calls": "mine", "tokens_input": 1}
+        assert attached.usage.metrics().custom == custom
+    assert spent(server) == 34
+
+
 async def test_a_shadow_guard_stays_a_shadow_guard_after_attach(world: World, server: Any) -> None:
     token = (await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True))).detach()
     attached = await world.acquire(world.client.attach(token))

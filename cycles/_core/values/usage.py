@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 MAX_MODEL_VERSION: Final = 128
 # The protocol's metrics have no members for these counts; they travel in `custom`.
-_CUSTOM_COUNTS: Final = tuple(name for name in PART_OF if name not in ("tokens_input", "tokens_output"))
+CUSTOM_COUNTS: Final = tuple(name for name in PART_OF if name not in ("tokens_input", "tokens_output"))
 
 
 def checked_count(value: Any, where: str) -> int:
@@ -397,7 +397,7 @@ class Usage:
         members: dict[str, Any] = {name: n for name, n in account.counts.items() if name in _MEMBERS}
         if account.model is not None:
             members["model_version"] = account.model
-        if custom := {name: n for name, n in account.counts.items() if name in _CUSTOM_COUNTS} | account.custom:
+        if custom := {name: n for name, n in account.counts.items() if name in CUSTOM_COUNTS} | account.custom:
             members["custom"] = custom
         return members
 
