@@ -82,6 +82,10 @@ class RunLimit:
         counted, held = self._counted.now()
         return Amount(self.amount.unit, max(0, self.amount.amount - held - counted.spent))
 
+    def counts(self, request: object) -> bool:
+        """Return whether it counts the open guard of a reserve request."""
+        return any(guard is not None and guard.request is request for _, guard in self._counted.open.values())
+
     def add(self, key: object, estimate: Amount) -> None:
         """Hold an estimate.
 
@@ -109,11 +113,7 @@ class RunLimit:
 
     def opened(self, key: object, guard: GuardState | None) -> None:
         """Take the guard whose state counts from now on; None if the reservation failed and nothing is held."""
-        while True:
-            before = self._counted
-            held = before.open.get(key)
-            if held is None:
-                return
+        while held := (before := self._counted).open.get(key):
             others = {each: value for each, value in before.open.items() if each is not key}
             after = others if guard is None else {**others, key: (held[0], guard)}
             if self._replace(before, _Counted(after, before.spent, {})):
@@ -143,9 +143,8 @@ class RunLimit:
 
     def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:
         # The innermost entry of this limit is removed: it may have been entered twice, and others may be inside it.
-        around = list(LIMITS.get())
+        around = list(reversed(LIMITS.get()))
         if self in around:  # else the block was entered in another context
-            around.reverse()
             around.remove(self)
             LIMITS.set(tuple(reversed(around)))
 

@@ -20,6 +20,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import define, frozen
@@ -363,7 +364,8 @@ class Admissions:
         held: dict[Any, int] = {}
         for source in sources:
             requests = [one.request for one in mine if one.pays_into(source.name)]
-            if enclosing is not None and isinstance(source.name, str) and pays(source.name, enclosing):
+            counts = partial(pays, source.name) if isinstance(source.name, str) else source.name.counts
+            if enclosing is not None and counts(enclosing):
                 requests.append(enclosing)
             if requests:
                 held[source.name] = sum(request.estimate.amount for request in requests)

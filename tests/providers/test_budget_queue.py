@@ -304,8 +304,9 @@ def test_a_call_of_the_moment_in_which_a_hold_was_noted_frees_it(queue: BudgetQu
 
 
 def test_what_a_caller_holds_of_a_limit_of_its_run(clock: Clock) -> None:
-    admissions, limit, other = Admissions(SERVER, clock, lambda: False), object(), object()
-    limits: Any = (limit,)
+    admissions = Admissions(SERVER, clock, lambda: False)
+    limit, other = cycles.limit(cycles.tokens(20)), cycles.limit(cycles.tokens(20))
+    limits = (limit,)
     sources = (Source(limit, 9, 9), Source(other, 9, 9))
     admissions.opened("a", request("a", 3), limits)
     admissions.opened("b", request("b", 4), limits)

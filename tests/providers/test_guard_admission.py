@@ -396,21 +396,23 @@ def test_a_task_or_thread_does_not_wait_for_what_it_has_open_itself(make: Make) 
     end_call(calls[1])
 
 
-def test_the_guard_around_a_call_cannot_end_before_it(make: Make) -> None:
-    line = make(10)
+@pytest.mark.parametrize(("budget", "limit"), [(10, 100), (100, 10)])
+def test_the_guard_around_a_call_cannot_end_before_it(make: Make, budget: int, limit: int) -> None:
+    line = make(budget)
 
     async def within() -> int:
         call = line.call(9)
-        async with line.client.reserve(dollars(6), action=("a", "b")) as guard:
-            await TASK.open(call)
-            await guard.commit(dollars(1))
+        with cycles.limit(dollars(limit)):
+            async with line.client.reserve(dollars(6), action=("a", "b")) as guard:
+                await TASK.open(call)
+                await guard.commit(dollars(1))
         return call.reserved.amount // TOKEN
 
     if line.is_async:
         assert line.run_async(within()) == 4
         return
     call = line.call(9)
-    with line.client.reserve(dollars(6), action=("a", "b")) as guard:
+    with cycles.limit(dollars(limit)), line.client.reserve(dollars(6), action=("a", "b")) as guard:
         open_call(call)
         guard.commit(dollars(1))
     assert call.reserved == dollars(4)
