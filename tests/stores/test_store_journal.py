@@ -593,6 +593,27 @@ def test_a_client_that_takes_the_record_of_its_open_chunk_continues_it(
     assert store.kept() == [a_sum(9, 3)]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_closed_chunk_that_comes_back_from_another_client_is_settled(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, together: bool
+) -> None:
+    """The store was down at its checkpoint, and responds again when the chunk is closed, maybe with another record."""
+    one, other = client(outage="memory"), client()
+    store.fails = "it is down"
+    assert one.journal.put(a_record("before")) is PutResult.FAILED
+    assert not one.journal.checkpoint(a_sum(7, 2))
+    store.fails = None
+    one.seconds = 1.0
+    one.journal.put_many([a_sum(7, 2), a_record("rsv_2")] if together else [a_sum(7, 2)])
+    clock.now += 30_000
+    assert NAME in other.journal.claim(9)
+    one.journal.tick(0)
+    one.journal.leave(a_sum(7, 2))
+    clock.now += 30_000
+    one.seconds = 100.0
+    assert NAME in one.journal.claim(9)
+
+
 @pytest.mark.parametrize("mode", ["commit", "event"])
 def test_an_open_chunk_that_comes_back_from_another_client_continues_unless_it_is_an_event(
     client: Callable[..., Client], store: Noted, clock: StoreClock, mode: str

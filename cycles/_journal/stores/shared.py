@@ -182,6 +182,7 @@ class StoreJournal:
         with self._lock, contextlib.suppress(RecordError):
             for record in records:
                 key = key_of(record.reservation_id)
+                self._open.discard(key)  # as in `put`
                 if key not in self._held and key not in self._taken and not record.not_before_ms:
                     fresh[key] = encode(record)
         saved: set[str] = set()
