@@ -15,21 +15,26 @@ from cycles._drivers.journal.writer import JournalWriter
 from cycles._drivers.pools import Checkpoints
 from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.work.scheduler import Handle, Scheduler, WorkerPool
-from cycles._drivers.write_ahead import WriteAhead
+from cycles._drivers.write_ahead import Entry, WriteAhead
 from cycles._flows.approval import _Gate
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.pool.parts import Place, PoolChunk
 from cycles._flows.pool.pool import PoolState
 from cycles._journal.files.record_files import SpareFiles
-from cycles._journal.files.spend import SpendLog
+from cycles._journal.files.spend import Slot, SpendLog
 from cycles._journal.stores.batch import Combiner
+from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.health import StoreHealth
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
+from cycles._journal.stores.store import Put
+from tests.journal.kit import a_record, a_sum
+from tests.stores.kit import StoreClock
 from tests.stores.test_pools import checkpoint
+from tests.stores.test_store_journal import NAME, Client, Noted
 from tests.support.held import Watch
-from tests.support.inside import pool_of, runtime_of, state_of, write_waiting
+from tests.support.inside import ahead_lock_of, pool_of, runtime_of, state_of, write_waiting
 
 ACTION, USD = ("llm.completion", "n"), cycles.usd
 
@@ -194,6 +199,76 @@ def test_a_store(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) ->
         pool.close()
     assert watch.used >= {"_finished", "_open", "_watched", "_batch", "_waiting", "_idle", "_timer"}
     assert not watch.without
+
+
+def test_what_a_client_knows_of_the_records_in_a_store(watch: Watch, tmp_path: Path) -> None:
+    """Two chunks that another client takes, of which this one takes one back, then an outage in which it closes."""
+    store = Noted(clock := StoreClock())
+    client, other = (Client(store, clock, tmp_path / name) for name in ("one", "other"))
+    journal = client.journal
+    watch.of(StoreJournal, "_lock", "_held _taken _parted _watched _open _finished")
+    watch.of(StoreHealth, "_lock", written="_pause_s _until_s _claim_from_s")
+    journal.put_many([a_record("one"), a_record("two")])
+    journal.checkpoint(a_sum(7, 2))
+    journal.put(settled := a_sum(3, 1, reservation_id="rsv_2"))
+    clock.now += 30_000
+    other.journal.claim(9)
+    journal.tick(0)
+    other.journal.put(a_sum(7, 2, "event"))
+    other.journal.delete(settled)
+    other.journal.settle_finished()
+    journal.tick(0)
+    clock.now += 30_000
+    journal.claim(9)
+    journal.sent([NAME])
+    journal.put(a_record("two").to_event_mode(5_000))
+    journal.put(a_sum(9, 3))
+    journal.leave(a_sum(9, 3))
+    journal.delete(a_record("one"))
+    journal.settle_finished()
+    store.fails = "it is down"
+    journal.put(a_record("three"))
+    journal.reject(a_record("two"), "no budget")
+    journal.close()
+    store.fails = None
+    client.seconds = 9.0
+    journal.tick(9)
+    shared = {"_held", "_taken", "_parted", "_watched", "_open", "_finished"}
+    assert watch.used == {*shared, "_pause_s", "_until_s", "_claim_from_s"}
+    # One step of a dict.
+    steps = {"_held in _put", "_held in _renew", "_held in _move_own", "_held in reject", "_taken in reject"}
+    assert watch.without.keys() == steps | {"_taken in _watch", "_held in keeps_commit"}
+
+
+def test_a_store_of_files(watch: Watch, tmp_path: Path) -> None:
+    watch.of(FileStore, "_lock", "_own")
+    store = FileStore(tmp_path, lambda: "p", sync=False)
+    store.put([Put("a" * 64, b"{}")])
+    assert store.take(9, 0) == []
+    assert watch.used == {"_own"}
+    assert not watch.without
+
+
+def test_what_is_written_ahead_of_one_guard(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
+    """Another guard gets the slot of one that has ended, and a request ends in another thread than it began."""
+    watch.of(SpendLog, "lock", "_free")
+    watch.of(Slot, "_lock", "ended")
+    watch.of(Entry, "_log.lock", "_slot")
+    watch.of(GuardState, lambda: ahead_lock_of(client), written="sent ahead")
+    with server.client(journal_dir=tmp_path) as client:
+        log = runtime_of(client).records.spend_log()
+        assert log is not None
+        slot = log.open_slot()
+        assert slot is not None
+        slot.end()
+        log.close()
+        guard = client.reserve(USD(1), action=ACTION).acquire()
+        runtime_of(client).ahead.sent(state_of(guard), 5)
+        runtime_of(client).ahead.ended(state_of(guard), 5)
+        state_of(guard).ahead.replace(a_record())
+        guard.commit(USD("0.5"))
+    assert watch.used == {"_free", "ended", "_slot", "sent", "ahead"}
+    assert watch.without.keys() == {"_slot in end"}
 
 
 @pytest.mark.parametrize("member", ["begun", "checkpoint"])

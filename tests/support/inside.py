@@ -45,6 +45,11 @@ def pool_of(client: cycles.Cycles) -> Any:
     return pool
 
 
+def ahead_lock_of(client: cycles.Cycles) -> Any:
+    """Return the lock of what is written ahead."""
+    return operator.attrgetter("ahead._lock")(runtime_of(client))
+
+
 def write_waiting(client: cycles.Cycles) -> None:
     """Write the spend ahead that waits for its time."""
     operator.attrgetter("ahead._write_waiting")(runtime_of(client))()

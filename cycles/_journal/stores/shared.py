@@ -236,9 +236,8 @@ class StoreJournal:
             if looks:
                 (stored,) = self._store.get([key])
                 # A tick of this client may have taken it in the meantime: then the fence in the store is its own.
-                with self._lock:
-                    held = self._held.get(key)
-                    is_own = is_own and not (held is not None and stored is not None and held.fence == stored.fence)
+                held = self._held.get(key)
+                is_own = is_own and not (held is not None and stored is not None and held.fence == stored.fence)
                 if stored is not None and (is_own or not _is_same(stored, raw)) and not _is_earlier(stored.record, raw):
                     return self._lose(key, stored, raw, held)
                 is_shared = True
@@ -582,8 +581,7 @@ class StoreJournal:
             self._store.put(lost)
 
     def _renew(self, claim_ms: int) -> None:
-        with self._lock:
-            held = list(self._held.items())
+        held = list(self._held.items())
         owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
         for start in range(0, len(owned), BATCH):
             for key in self._store.renew(owned[start : start + BATCH], claim_ms):
