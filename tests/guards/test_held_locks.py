@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.settlement.put import PutResult
 from cycles._drivers.api_key import KeySource
+from cycles._drivers.journal import writer as journal_writer
+from cycles._drivers.journal.loop_writer import LoopWriter
 from cycles._drivers.journal.writer import JournalWriter
 from cycles._drivers.pools import Checkpoints
 from cycles._drivers.work.queue import WorkQueue
@@ -95,6 +99,28 @@ def test_the_queue_of_an_event_loop(server: cycles.EmbeddedServer, watch: Watch,
         queue.record("rsv_unknown")
     assert watch.used >= {"_schedule", "_worker"}
     assert not watch.without.keys() - {"_schedule in server_responded"}
+
+
+def test_the_thread_of_the_journal(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one takes its place while the file system hangs, and ends when it is idle."""
+    watch.of(JournalWriter, "_lock", written="_worker")
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+    monkeypatch.setattr(journal_writer, "STUCK_S", 0.0)
+    monkeypatch.setattr(journal_writer, "IDLE_S", 0.0)
+    writer = JournalWriter(lambda record: PutResult.SAVED if writer.replace_if_stuck() else PutResult.FAILED, print)
+
+    async def put() -> PutResult:
+        saved = asyncio.ensure_future(LoopWriter(writer, asyncio.get_running_loop()).put(a_record()))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            threads.pop().run()
+        return await saved
+
+    assert asyncio.run(put()) is PutResult.SAVED
+    assert threads == []
+    assert watch.used == {"_worker"}
+    assert not watch.without
 
 
 def test_the_timer_and_its_workers(server: cycles.EmbeddedServer, watch: Watch, tmp_path: Path) -> None:
