@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,6 +204,66 @@ def test_the_signal_of_a_guard_is_set_once_its_state_is_final(event: Any, first:
     signals.append(guard.when_settled())
     assert {id(signal) for signal in signals} == {id(signals[0])}
     assert signals[0].is_set is (event in ("settled", "rejected", "release_started"))
+
+
+class ContendedLock:
+    """A lock that another thread has for what it does: `its`, once."""
+
+    its: Callable[[], object] | None = None
+
+    def __enter__(self) -> None:
+        its, self.its = self.its, None
+        if its is not None:
+            its()
+
+    def __exit__(self, *_: object) -> None:
+        """No other thread waits."""
+
+
+def outcome(act: Callable[[], object]) -> object:
+    """Return what a call returns, or the name of its error."""
+    try:
+        return act()
+    except cycles.CyclesError as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("other", "act", "expected"),
+    [
+        ("settle", "wait", True),
+        ("claim", "claim", "GuardFinalizedError"),
+        ("claim", "spend", "GuardFinalizedError"),
+        ("spend", "spend", T(2)),
+        ("spend", "claim what is known", False),
+        ("claim", "enter", "GuardFinalizedError"),
+        ("enter", "enter", "GuardFinalizedError"),
+        ("step", "step", 2),
+        ("release", "lose", "released"),
+    ],
+)
+def test_what_another_thread_changes_before_a_lock_is_taken_counts(other: str, act: str, expected: object) -> None:
+    lock: Any = ContendedLock()
+    guard = GuardState(request_of(), "k", CallOptions(), 0.0, allowed(), lock=lock)
+
+    def lose() -> str:
+        guard.apply("lease_lost", if_accepted=True)
+        return guard.state
+
+    does: dict[str, Callable[[], object]] = {
+        "settle": partial(guard.apply, "settled", settled("committed", 42, 42)),
+        "wait": lambda: guard.when_settled().is_set,
+        "claim": partial(guard.claim, "commit"),
+        "claim what is known": partial(guard.claim, "release", None),
+        "spend": partial(guard.spend, T(1)),
+        "enter": guard.enter_block,
+        "step": partial(guard.next_step, None),
+        "release": partial(guard.apply, "release_started"),
+        "lose": lose,
+    }
+    lock.its = does[other]
+    assert outcome(does[act]) == expected
+    assert lock.its is None
 
 
 @pytest.mark.parametrize(
