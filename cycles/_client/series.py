@@ -57,7 +57,8 @@ class _Parts(Generic[G]):
         # By age too, and not only by spend: a server limits how often it extends one lease.
         age_ms = guard._runtime.blocking.clock.now_ms() - guard._state.opened_ms
         full = guard.spent is not None and guard.spent >= guard.estimate
-        return guard.state not in ("active", "unreserved") or guard._state.finalized or full or age_ms >= self._part_ms
+        is_open = guard.state in ("active", "unreserved", "observed") and not guard._state.finalized
+        return not is_open or full or age_ms >= self._part_ms
 
     def _ended(self) -> None:
         guard, self._guard = self._guard, None

@@ -73,6 +73,7 @@ def test_a_part_that_is_old_enough_is_followed_by_another(client: cycles.Cycles)
 def test_a_part_lasts_four_ttls_by_default(
     client: cycles.Cycles, still: StillTime, options: Any, lasts_s: float
 ) -> None:
+    still.move(-still.monotonic() % 1)  # to a whole second: the age is exact
     with client.lease_series(cycles.tokens(100), action=ACTION, **options) as series:
         first = series.next()
         first.spend(cycles.tokens(1))
@@ -89,6 +90,24 @@ def test_a_part_that_was_settled_by_hand_is_followed_by_another(client: cycles.C
         assert (series.settlements, series.spent) == ([settlement], cycles.tokens(7))
         series.next().commit(cycles.tokens(8))
     assert (len(series.settlements), series.spent) == (2, cycles.tokens(15))
+
+
+@pytest.mark.parametrize("options", [{}, {"shadow": True}, {"observe": True}], ids=["reserved", "shadow", "observed"])
+def test_a_part_is_the_same_until_it_is_settled_and_its_spend_counts_once(options: Any) -> None:
+    with (
+        cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(1_000)}, protocol="0.1.26") as server,
+        server.client(tenant="acme", journal=False) as client,
+        client.lease_series(cycles.tokens(100), action=ACTION, **options) as series,
+    ):
+        first = series.next()
+        first.spend(cycles.tokens(5))
+        assert (series.next() is first, series.spent) == (True, cycles.tokens(5))
+        first.commit()
+        assert series.spent == cycles.tokens(5)
+        second = series.next()
+        assert second is not first
+        second.spend(cycles.tokens(6))
+        assert (series.next() is second, series.spent) == (True, cycles.tokens(11))
 
 
 def test_a_series_that_raises_commits_what_is_spent(server: EmbeddedServer, client: cycles.Cycles) -> None:
