@@ -37,7 +37,8 @@ class BudgetWait:
         left_ms = self._until_ms - self._clock.now_ms()
         jittered_ms = self._pause_ms * (0.5 + self._clock.random())
         self._pause_ms = min(self._pause_ms * 2, _LONGEST_WAIT_MS)
-        delay_ms = min(jittered_ms, left_ms) if error.retry_after_ms is None else error.retry_after_ms
+        requested_ms = error.retry_after_ms or 0  # 0 counts as no time: a loop of requests without a pause otherwise
+        delay_ms = requested_ms if requested_ms > 0 else min(jittered_ms, left_ms)
         return None if left_ms <= 0 or delay_ms > left_ms else delay_ms / 1000
 
 
@@ -110,7 +111,7 @@ async def send_read(io: Sender, call: Call) -> Outcome:
         wait: float | None = pause_s * (0.5 + io.clock.random())
         # Without a time from the server a 429 is not repeated: more requests are what it rejects.
         if isinstance(outcome, RejectedResponse) and outcome.status == 429:
-            wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000
+            wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000 or wait
         elif not uncertain(outcome):
             return outcome
         if wait is None or io.clock.now_ms() + wait * 1000 >= deadline:

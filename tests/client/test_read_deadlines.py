@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from cycles._core.messages.outcome import Outcome, Unreachable
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Unreachable
 from cycles._core.messages.requests import Call, CallOptions
 from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES
 from cycles._drivers.io.threads import CLOCK
@@ -18,7 +18,9 @@ from cycles._flows.retry import send_read, send_write
 class Silent:
     """A server that takes four seconds to fail, and its client, whose time only they move."""
 
-    def __init__(self) -> None:
+    def __init__(self, outcome: Outcome | None = None, takes_s: float = 4.0) -> None:
+        self.outcome = outcome or Unreachable("no response")
+        self.takes_s = takes_s
         self.now_ms = 0.0
         self.timeouts: list[float | None] = []
         self.pauses: list[float | None] = []
@@ -27,8 +29,8 @@ class Silent:
 
     async def send(self, call: Call) -> Outcome:
         self.timeouts.append(call.timeout_s)
-        self.now_ms += min(4.0, call.timeout_s or 0.0) * 1000
-        return Unreachable("no response")
+        self.now_ms += min(self.takes_s, call.timeout_s or 0.0) * 1000
+        return self.outcome
 
     async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
         self.pauses.append(timeout_s)
@@ -51,3 +53,17 @@ def test_a_write_is_sent_again_immediately_and_then_after_pauses_that_grow() -> 
     assert isinstance(outcome, Unreachable)
     assert len(client.timeouts) == 5
     assert client.pauses == pytest.approx([0.1, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("retry_after_ms", "pauses"),
+    [(0, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]), (1_000, [1.0] * 9), (10_000, []), (None, [])],
+    ids=["0 s", "1 s", "the timeout", "none"],
+)
+def test_a_read_is_repeated_when_a_429_says_so_and_never_without_a_pause(
+    retry_after_ms: int | None, pauses: list[float]
+) -> None:
+    client: Any = Silent(RejectedResponse(429, "LIMIT_EXCEEDED", "slow down", retry_after_ms=retry_after_ms), 0.0)
+    assert run(send_read(client, Call(GET_BALANCES))) is client.outcome
+    assert client.pauses == pytest.approx(pauses)
+    assert len(client.timeouts) == len(pauses) + 1

@@ -60,7 +60,9 @@ def test_pauses_double_up_to_five_seconds_and_half_of_them_more_or_less(drawn: f
         (10.0, 10_001, None, None),
         (10.0, 0, 10_000, 10.0),  # what the server says
         (10.0, 0, 10_001, None),
-        (10.0, 0, 0, 0.0),
+        (10.0, 0, 0, 0.25),  # without a pause, each denial would be followed by the next request
+        (10.0, 0, -1, 0.25),
+        (10.0, 9_900, 0, 0.1),
         (10.0, 10_000, 0, None),
         (None, 0, None, None),
         (None, 0, 0, None),
