@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import fields_dict
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import cycles
 from cycles._core.settlement.record import (
@@ -54,12 +54,21 @@ records = st.builds(
     event_fallback_body=bodies,
     recorded_at_ms=times,
     not_before_ms=st.none() | times,
+    attempt_unknown=st.booleans(),
+    event_since_ms=st.none() | times,
+    estimate=st.none() | times,
+    excess=st.sampled_from([None, {}, {"amount": 0, "code": None}]),
+    previous_body=st.sampled_from([None, {}, OWED]),
+    rejected=st.sampled_from([None, "BUDGET_EXCEEDED"]),
+    sent=st.booleans(),
+    settled=st.none() | times,
     extra=st.dictionaries(st.text().filter(lambda name: name not in MEMBERS), json_values, max_size=2),
 )
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # machines of CI may be busy
 @given(records)
+@example(Record(reservation_id="r", base_url="", commit_body=OWED, event_since_ms=0, estimate=0, settled=0))
 def test_every_record_is_read_back_unchanged(record: Record) -> None:
     assert decode(encode(record)) == record
 

@@ -242,7 +242,7 @@ def encode(record: Record) -> bytes:
     # Absent by default: other SDKs and earlier versions carry members that they do not know.
     for name in _ADDED:
         value = getattr(record, name)
-        if value not in (None, False):
+        if value is not None and value is not False:  # 0 is a value
             members[name] = value
     members |= record.extra
     try:
