@@ -64,7 +64,10 @@ def test_a_process_pool_is_rejected_and_the_error_names_detach() -> None:
 
 
 def test_a_block_of_a_subject_returns_what_the_blocks_add_up_to() -> None:
-    with cycles.subject({"workspace": "prod"}, app="a") as outer, cycles.subject(agent="planner", app="b") as inner:
+    with (
+        cycles.subject({"workspace": "prod", "app": "z"}, app="a") as outer,
+        cycles.subject(agent="planner", app="b") as inner,
+    ):
         assert outer == cycles.Subject(workspace="prod", app="a")
         assert inner == cycles.current_subject() == cycles.Subject(workspace="prod", app="b", agent="planner")
 

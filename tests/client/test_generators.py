@@ -40,6 +40,19 @@ async def test_a_generator_holds_its_reservation_until_it_is_exhausted(world: Wo
     assert (spent(server), held(server)) == (2, 0)
 
 
+async def test_between_its_steps_the_guard_of_the_block_around_a_generator_is_the_current_one(world: World) -> None:
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION, actual=counted)(world.generator(words))
+    async with world.enter(world.reserve(actual=cycles.tokens(1))) as outer:
+        exhausted, closed = guarded(n=2), guarded()
+        for stream in (exhausted, closed):
+            await world.next(stream)
+            assert cycles.current_guard() is outer
+        await world.all(exhausted)
+        assert cycles.current_guard() is outer
+        await world.close(closed)
+        assert cycles.current_guard() is outer
+
+
 async def test_a_generator_without_actual_commits_its_estimate(world: World, server: Any) -> None:
     guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(world.generator(words))
     await world.all(guarded())

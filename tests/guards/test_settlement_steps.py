@@ -13,7 +13,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.messages.outcome import Outcome
-from cycles._core.messages.requests import NO_OPTIONS
+from cycles._core.messages.requests import NO_OPTIONS, CallOptions
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record
 from cycles._flows.commit import ahead_record, commit, record_of, settle_record
@@ -658,6 +658,15 @@ def test_the_steps_of_a_commit(name: str) -> None:
 def test_the_steps_of_an_amount_without_a_guard(name: str) -> None:
     case, steps = WITHOUT_A_GUARD[name]
     assert case.run().story == " ".join(steps.split())
+
+
+@pytest.mark.parametrize("response", [KeyboardInterrupt(), LOST, UNSENT], ids=["interrupt", "lost", "unsent"])
+def test_the_background_sends_an_amount_without_a_guard_with_the_options_of_its_call(response: Any) -> None:
+    io = ScriptedIo([response])
+    options = CallOptions("a" * 32, timeout_s=2.0, headers={"X-Team": "a"})
+    io.run(settle_record(io.io, event_record(io.io, BODY), options, "createEvent"))
+    assert [call.options for call in io.calls] == [options]
+    assert [work.options for work in io.work] == [options]
 
 
 GUARD_TRACE = "t" * 32
