@@ -184,3 +184,42 @@ def test_spend_that_cannot_be_saved_leaves_it_unknown_what_an_earlier_process_le
         assert journal.recover_spend() == []
     assert (journal.unread, path.exists()) == (True, True)
     assert told.kinds == ["unwritable", "unreadable"]
+
+
+def test_what_is_written_during_a_sync_needs_another_one(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages that are being written have the earlier sum."""
+    log, sync, calls = journal.chunk_log(CHUNK), os.fdatasync, list[int]()
+
+    def write_during(descriptor: int) -> None:
+        sync(descriptor)
+        calls.append(descriptor)
+        if len(calls) == 1:
+            log.write(Totals(9, calls=2, changes=2))
+
+    monkeypatch.setattr(os, "fdatasync", write_during)
+    log.write(Totals(7, calls=1, changes=1))
+    for _ in range(3):
+        log.sync()
+    assert len(calls) == 2
+    log.remove()
+
+
+def test_a_log_is_empty_on_disk_before_it_is_removed(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power may bring the file back once its sum is settled."""
+    log, sync, synced = log_in(journal, Totals(12, calls=3)), os.fdatasync, list[bytes]()
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(log.read_bytes()[-SECTOR:])
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    journal.recover_spend()
+    assert (synced, log.exists()) == ([bytes(SECTOR)], False)
+
+
+def test_spend_that_cannot_be_read_leaves_the_log_of_its_chunk_to_the_next_start(journal: Journal, told: Told) -> None:
+    """What guards of the chunk have moved there would be charged twice."""
+    log = log_in(journal, Totals(5, calls=1, ahead=3))
+    os.mkfifo(Path(journal.directory, "spend-1.log"))
+    journal.recover_spend()
+    assert (shown(journal), log.exists(), journal.unread, told.kinds) == ([], True, True, ["unreadable"])

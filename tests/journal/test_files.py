@@ -16,7 +16,7 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal.files.file_calls import move_to_free_name, write_whole
+from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, write_whole
 from cycles._journal.files.locked_file import fcntl, is_supported, left, make_in
 from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
@@ -342,6 +342,7 @@ def test_a_folder_that_cannot_be_read_leaves_it_unknown_what_an_earlier_process_
         assert journal.recover_spend() == []
         assert not journal.unread
         assert journal.pending() == []
+        assert journal.rejected() == []
     assert journal.unread
 
 
@@ -616,3 +617,16 @@ def test_a_name_survives_a_loss_of_power_with_its_content(tmp_path: Path, monkey
     write_whole(f"{tmp_path}/a", f"{tmp_path}/a.tmp", b"1", sync=True)
     make_in(f"{tmp_path}/", "b", b"1", sync=True).remove()
     assert synced == [False, True] * 2
+
+
+def test_two_processes_may_make_the_folder_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def make_after_the_look(path: Path) -> bool:
+        found = exists(path)
+        path.mkdir(parents=True, exist_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "exists", make_after_the_look)
+    make_private_folder(f"{tmp_path}/new/deep/", sync=True)
+    assert (tmp_path / "new" / "deep").is_dir()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.journal import Entry, Journal
@@ -366,3 +367,27 @@ def test_an_old_file_of_a_reservation_that_has_its_own_goes_or_is_quarantined(
     assert (len(files(journal)), told.kinds, journal.quarantined) == (1 + kept, ["quarantined"] * kept, kept)
     reason = "another settlement of the same reservation is already there"
     assert [reason in issue.message for issue in told] == [True] * kept
+
+
+def test_what_cannot_be_read_hides_no_request_of_unknown_cost_and_no_rejected_record(journal: Journal) -> None:
+    sent = Entry(file_name("rsv_2"))
+    journal.save(a_record("rsv_2", sent=True))
+    Path(journal.directory, file_name("rsv_1")).mkdir()
+    assert journal.sent([Entry(file_name("rsv_1")), Entry(file_name("rsv_0")), sent]) == {sent}
+    journal.reject(a_record("rsv_3"), "no budget")
+    for content in (b"{}", b"[", b"[]", b"1"):
+        put(journal, f"rejected/v2-{len(content) * '0'}{(64 - len(content)) * '0'}.json", content)
+        assert [reason for _, reason in journal.rejected()] == ["no budget"]
+
+
+def test_a_file_that_could_not_be_renamed_and_then_was_is_replaced_by_an_event(
+    journal: Journal, open_journal: Callable[..., Journal]
+) -> None:
+    entry = Entry("v1-rsv_1.json")
+    put(journal, entry, encode(a_record()))
+    event = a_record().to_event_mode(5_000)
+    with failing("link", errno.EROFS), failing("rename", errno.EROFS):
+        assert journal.load(entry) == a_record()
+    assert journal.keeps_commit(event)
+    assert journal.load(entry) == a_record()
+    assert journal.put(event) is PutResult.SAVED

@@ -342,3 +342,45 @@ def test_the_end_of_the_interpreter_needs_no_thread(monkeypatch: pytest.MonkeyPa
     with threads_started() as started:
         assert bounded.BoundedCalls().call("a", str.upper) == "A"
     assert started == []
+
+
+def test_a_late_error_ends_the_wait_for_its_path(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "DEADLINE_S", 0.001)
+    calls, discarded = bounded.BoundedCalls(), list[object]()
+
+    def fail(path: str) -> None:
+        gate.wait(60)
+        raise PermissionError(path)
+
+    with pytest.raises(TimeoutError):
+        calls.call("a", fail, discard=discarded.append)
+    gate.set()
+    until(lambda: not calls.hangs("a"))
+    assert discarded == []
+
+
+def test_a_path_that_hangs_in_one_process_is_used_in_its_forked_child(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child has no thread that would end the wait."""
+    calls = bounded.BoundedCalls()
+    hang(calls, gate, "a")
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert not calls.hangs("a")
+    assert calls.call("a", str.upper) == "A"
+
+
+def test_a_folder_has_responded_when_its_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr(bounded, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    calls, counts = bounded.BoundedCalls(), []
+
+    def slow() -> None:
+        now_s[0] += 1.0
+
+    with threads_started() as started:
+        for pause_s in (0.0, 0.05, 0.05, 0.2):
+            now_s[0] += pause_s
+            calls.quick("folder", slow)
+            counts.append(len(started))
+    assert counts == [1, 1, 1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import warnings
 from pathlib import Path
@@ -16,7 +17,9 @@ from cycles._core.settlement.lifecycle import RECOVERED_ID
 from cycles._core.settlement.record import Record, encode
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.files.spend import LARGE, SMALL, SpendLog, latest_records, read_entries, recover_spend
-from tests.journal.kit import a_record, spend_file
+from cycles._journal.journal import Journal
+from tests.journal.kit import CHUNK, a_record, spend_file
+from tests.support.points import run_at
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="needs file locks")
 
@@ -249,3 +252,32 @@ def test_a_forked_child_writes_into_its_own_file(log: SpendLog, tmp_path: Path) 
     assert slot.write(b"later")
     assert entries(tmp_path) == [b"child", b"later"]
     log.close()
+
+
+def test_a_slot_that_ends_leaves_what_the_next_guard_writes_into_it(log: SpendLog, tmp_path: Path) -> None:
+    """A signal handler begins the next guard at each point of the end of the first one."""
+
+    def begin() -> None:
+        slot = log.open_slot()
+        assert slot is not None
+        assert slot.write(b"next")
+
+    for number in itertools.count():
+        slot = log.open_slot()
+        assert slot is not None
+        slot.write(b"first")
+        if not run_at("/cycles/_journal/files/spend", number, begin, slot.end):
+            break
+        assert entries(tmp_path) == [b"next"] * (number + 1), number
+    assert number > 5
+    log.close()
+
+
+def test_what_is_saved_before_an_error_counts(journal: Journal) -> None:
+    """Whether its cost is known decides how the start settles it."""
+    open_log = journal.chunk_log(CHUNK)
+    event = evolve(spent(5), mode="event", event_fallback_body={**spent(5).body, "metadata": {RECOVERED_ID: "rsv_1"}})
+    spend_file(Path(journal.directory), "spend-1.log", spent(5, "rsv_0", sent=True), event)
+    assert [record.reservation_id for record in journal.recover_spend()] == ["rsv_0"]
+    assert journal.unread
+    open_log.remove()
