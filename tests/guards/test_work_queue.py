@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from cycles._drivers.work.work import Done, Later, Step
 from cycles._flows.guard_state import Release
 from cycles._flows.io import CleanUp, Settle, run
 from cycles._journal.records import NoJournal, Records
+from tests.support.points import run_at
 
 PAUSE_S = 8.0
 WALL_MS = 1_700_000_000_000
@@ -51,8 +52,9 @@ class Machine:
         self.waits: list[float] = []  # how long the threads of callers have waited, in seconds
         self.pools_settle: list[bool] = []
         self.at_events: list[frozenset[str]] = []  # what was unsettled when a waiting thread was woken
+        self.lock = Lock()
         waits = SimpleNamespace(
-            RLock=threading.RLock, Condition=lambda lock: Condition(self, lock), Event=lambda: Event(self)
+            RLock=lambda: self.lock, Condition=lambda lock: Condition(self, lock), Event=lambda: Event(self)
         )
         monkeypatch.setattr(work_queue, "threading", waits)
         config = cycles.Config(retry_initial_delay=PAUSE_S, retry_max_delay=60.0, flush_timeout=3.0, timeout=5.0)
@@ -112,6 +114,35 @@ class Machine:
 
     def hand_over(self, *names: str, now: bool = True, loop: Any = None, **more: Any) -> list[bool]:
         return [self.queue.hand_over(settle(name, **more), now=now, loop=loop) for name in names]
+
+
+class Lock:
+    """A lock. What another thread does with it happens when it is free."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._waits: list[Callable[[], object]] = []
+
+    def when_free(self, act: Callable[[], object]) -> None:
+        self._waits.append(act)
+        self._run()
+
+    def _run(self) -> None:
+        while self._waits and not self._depth:
+            self._waits.pop()()
+
+    def acquire(self) -> None:
+        self._depth += 1
+
+    def release(self) -> None:
+        self._depth -= 1
+        self._run()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Condition:
@@ -563,6 +594,31 @@ def test_a_flush_looks_again_while_a_pool_settles(machine: Machine) -> None:
     machine.pools_settle = [True] * 1_000
     machine.queue.flush(0.05)
     assert machine.waits[2:] == pytest.approx([0.02, 0.02, 0.01])
+
+
+def test_what_a_flush_has_tried_is_tried_again_while_a_thread_waits_for_a_response(machine: Machine) -> None:
+    machine.hand_over("slow")
+    machine.soon_jobs.clear()
+    assert machine.queue.take() is not None  # by the thread that waits
+    machine.hand_over("a")
+    machine.steps[key("a")] = [Later("no", outage=False, rejected=True), Done(settled=True)]
+    machine.queue.flush(0.5)
+    machine.pass_time(machine.now_s + PAUSE_S + 1.0)
+    assert machine.tried == [key("a")] * 2
+
+
+def test_a_settlement_that_ends_during_a_flush_is_counted_once(machine: Machine) -> None:
+    """As settled or as pending, at whatever point another thread ends it, unless that comes before the flush."""
+    reports, number, more = list[cycles.FlushReport](), 0, True
+    while more:
+        machine.hand_over(str(number))
+        item: Any = machine.queue.take()
+        end = partial(machine.lock.when_free, lambda: run(machine.queue.attempt(machine.io, item)))  # noqa: B023
+        more = run_at("/cycles/_drivers/work/queue", number, end, lambda: reports.append(machine.queue.flush(0.0)))
+        number += 1
+    counted = [report.settled + report.pending for report in reports]
+    assert counted == sorted(counted)
+    assert counted.count(1) > 10
 
 
 @pytest.mark.parametrize(
