@@ -397,6 +397,25 @@ def test_a_chunk_of_the_denied_amount_ends_the_denial(amount: int, move: Move) -
     assert pool.next_step(CHUNK, 999).move is move
 
 
+@pytest.mark.parametrize(
+    ("denied", "estimate", "step"),
+    [
+        (0, 0, (Move.DENY, 0)),  # for another reason than its amount
+        (1, 0, (Move.DENY, 0)),  # there is no smaller chunk, not even for a guard without an estimate
+        (1, 1, (Move.DENY, 0)),
+        (2, 0, (Move.OPEN, 1)),
+        (2, 1, (Move.OPEN, 1)),
+        (2, 2, (Move.DENY, 0)),
+    ],
+)
+def test_a_denied_amount_is_requested_again_only_in_a_smaller_chunk(denied: int, estimate: int, step: object) -> None:
+    pool = Allotment[Chunk](MAX_HELD, CHUNK)
+    pool.begin(denied)
+    pool.failed(denied=denied, denied_until_ms=1000.0)
+    assert pool.next_step(estimate, 999) == step
+    assert pool.next_step(estimate, 1000).move is Move.OPEN
+
+
 def test_a_chunk_changes_as_its_table_says_and_not_otherwise() -> None:
     for state, row in CHUNK_TRANSITIONS.items():
         for event in {each for other in CHUNK_TRANSITIONS.values() for each in other}:
