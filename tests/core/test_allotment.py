@@ -397,6 +397,15 @@ def test_a_chunk_of_the_denied_amount_ends_the_denial(amount: int, move: Move) -
     assert pool.next_step(CHUNK, 999).move is move
 
 
+@pytest.mark.parametrize(("waiting", "move"), [([], Move.OPEN), ([0], Move.DENY)])
+def test_a_chunk_that_is_denied_ahead_of_need_denies_no_guard(waiting: list[int], move: Move) -> None:
+    pool = Allotment[Chunk](MAX_HELD, CHUNK)
+    pool.begin(CHUNK)
+    pool.smaller(waiting, 1000)
+    pool.failed()
+    assert pool.next_step(CHUNK, 999).move is move
+
+
 @pytest.mark.parametrize(
     ("denied", "estimate", "step"),
     [

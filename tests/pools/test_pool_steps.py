@@ -582,6 +582,12 @@ def full(pool: ScriptedPool) -> None:
     pool.io.note(pool.reserve(50).state)
 
 
+def too_little_is_left(pool: ScriptedPool) -> None:
+    """The rest of a chunk is too small, so it is settled. The guard does not wait for that if no thread does it."""
+    pool.use(10, 95)
+    pool.io.note(pool.reserve(60).state)
+
+
 def started_twice(pool: ScriptedPool) -> None:
     """A signal handler does the work that the code which it interrupts is passing on."""
     pool.io.acts["start a thread"] = lambda: carry_out(pool.pool)
@@ -1692,6 +1698,15 @@ CASES: dict[str, tuple[Case, str]] = {
         GuardFinalizedError > end trace > raise GuardFinalizedError > end trace > raise GuardFinalizedError
         > raise GuardFinalizedError > look: held 100, spent 7, live 0, free 93, awaited 0, 1 of 1 chunks, 0
         direct, 0 denied
+        """,
+    ),
+    "too little is left, and no thread": (
+        Case(without_threads(too_little_is_left), chunk(), allowed(reservation_id="r2"), max_held=100),
+        """
+        approve > no thread > wait for ever > A CHUNK OPENS > trace of active guard opens > log 95 + 0 >
+        report PooledSettled > end trace > approve > cancel timer > no thread > ensure journal > send
+        reserve > take > schedule 49000 > report Reserved > trace of active guard opens > active > look:
+        held 100, spent 95, live 60, free 0, awaited 0, 1 of 1 chunks, 1 direct, 0 denied
         """,
     ),
     "interrupted before its own request": (

@@ -156,7 +156,7 @@ class Allotment(Generic[ChunkT]):
         if self.opening or now_ms < self.denied_until_ms or last is None or 2 * last.sums.free > last.amount:
             return 0
         amount = min(self._next_size((self.latest,)), self.max_held - self.held, self.left)
-        return amount if amount >= min(self.size, self._smallest) else 0
+        return amount if amount >= self._smallest else 0
 
     def begin(self, amount: int) -> None:
         """Count a chunk that is being reserved."""
