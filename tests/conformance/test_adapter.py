@@ -21,7 +21,7 @@ SCENARIOS = [
 
 def call_adapter(*arguments: str, stdin: str = "{}") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "tests/conformance/adapter.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=300)
 
 
 def test_every_scenario_is_bound_to_tests_that_exist() -> None:
@@ -63,7 +63,7 @@ def test_a_test_that_fails_or_is_skipped_or_is_missing_is_no_pass(tmp_path: Path
         "sys.exit(verdicts != [True, False, False, False])"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

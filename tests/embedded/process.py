@@ -23,8 +23,8 @@ def embedded_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], s
         line = process.stdout.readline()
         found = re.search(r"http://\S+", line)
         if found is None:
-            raise AssertionError(f"the server did not start: {line}{process.communicate(timeout=120)}")
+            raise AssertionError(f"the server did not start: {line}{process.communicate(timeout=300)}")
         yield process, found[0]
     finally:
         process.kill()
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)

@@ -38,7 +38,7 @@ def test_the_process_prints_its_address_and_stops_at_a_signal(number: signal.Sig
         with httpx.Client() as idle:  # an idle connection does not delay the stop
             assert idle.get(f"{url}/v1/balances").status_code == 401
             process.send_signal(number)
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=300)
     assert (process.returncode, out, errors) == (0, "", "")
 
 
@@ -52,7 +52,7 @@ def test_a_given_key_works_and_the_ledger_survives_a_restart(tmp_path: Path) -> 
                 client.record(cycles.usd(1), action=("kind", "name"))
                 assert spent in {str(item.remaining) for item in client.balances()}
             process.terminate()
-            assert process.wait(timeout=120) == 0
+            assert process.wait(timeout=300) == 0
 
 
 @pytest.mark.parametrize(

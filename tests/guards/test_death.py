@@ -228,7 +228,7 @@ def child(shop: Shop, script: str, **settings: Any) -> subprocess.CompletedProce
     wanted = {**shop.settings(**settings)}
     wanted["journal_dir"] = str(wanted["journal_dir"])
     command = [sys.executable, "-W", "error", "-c", CHILD + script, json.dumps(wanted)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
 
 
 def test_a_process_that_ends_in_the_middle_of_its_block(shop: Shop) -> None:

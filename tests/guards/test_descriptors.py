@@ -84,7 +84,7 @@ print(json.dumps({"first": told, "then": once(), "events": events}))
 
 def run(shop: Shop, folder: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-c", PROGRAM, shop.url, shop.server.api_key_for(TENANT), TENANT, *arguments]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told

@@ -547,5 +547,5 @@ print("done")
 def test_a_child_that_is_forked_while_a_thread_changes_a_limit_does_not_hang() -> None:
     # From Python 3.12, `os.fork` warns in a process with threads; that is what this test is about.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr[-2000:]

@@ -18,7 +18,7 @@ from cycles._http.resolver import Lookup, Resolver
 from tests.support.stub import Stub
 
 FOUND: list[Any] = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture(params=["threads", "tasks"])

@@ -67,7 +67,7 @@ class Workers:
         """Send the task. `settings` of the environment hold for it and for workers that start later."""
         self.environment |= {f"QUEUE_{name.upper()}": value for name, value in settings.items()}
         code = SEND_TO_RQ if self.kind == "rq" else SEND
-        subprocess.run([sys.executable, "-c", code], env=self.environment, cwd=ROOT, check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", code], env=self.environment, cwd=ROOT, check=True, timeout=300)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker. The last of repeated options holds."""

@@ -64,7 +64,7 @@ def test_thirty_messages_at_once_have_a_guard_each(tasks: Tasks, ledger: Ledger)
     with start_worker(tasks.app, pool="threads", concurrency=8, perform_ping_check=False, shutdown_timeout=120):
         results = [tasks.app.tasks["work"].delay() for _ in range(30)]
         for result in results:
-            result.get(timeout=120)
+            result.get(timeout=300)
     assert len({guard.reservation_id for guard in guards}) == 30
     assert {row.idempotency_key for row in ledger.rows()} == {f"celery:{result.id}:0" for result in results}
     assert ledger.spent() == 300

@@ -95,7 +95,7 @@ def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
     start = threading.Barrier(16)
 
     def work(thread: int) -> None:
-        start.wait(timeout=60)
+        start.wait(timeout=300)
         for number in range(10):
             mine = owed(f"{thread}-{number}")
             assert journal.save(mine)

@@ -29,7 +29,7 @@ def start(server: LeaseServer, code: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    _, errors = process.communicate("go\n", timeout=120)
+    _, errors = process.communicate("go\n", timeout=300)
     assert process.returncode == 0, errors
     return errors
 

@@ -69,7 +69,7 @@ class EmbeddedProcess:
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.communicate(timeout=120)
+        self._process.communicate(timeout=300)
         self._process = None
 
     def close(self) -> None:

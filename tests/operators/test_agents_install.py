@@ -24,7 +24,7 @@ def _install(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
         path.chmod(0o755)
     variables = environment(VENV=str(tmp_path), NAMES=names, PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
     script = ROOT / "tests" / "agents" / "install.sh"
-    return subprocess.run(["sh", str(script)], capture_output=True, text=True, env=variables, timeout=60)
+    return subprocess.run(["sh", str(script)], capture_output=True, text=True, env=variables, timeout=300)
 
 
 def test_a_package_that_cannot_be_downloaded_ends_the_install(tmp_path: Path) -> None:

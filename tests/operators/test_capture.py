@@ -249,7 +249,7 @@ def _without_cryptography(tmp_path: Path, *arguments: str, **more: str) -> subpr
     (blocked / "__init__.py").write_text("raise ImportError('it is blocked')")
     env = environment(PYTHONPATH=str(blocked.parent), **more)
     command = [sys.executable, "-m", "cycles", "run", "--budget", "1USD", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
 
 
 def test_capture_without_cryptography_exits_2(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def dev(*arguments: str, port: str = "0", **env: str) -> Iterator[tuple[subproce
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert line, process.communicate(timeout=120)
+            assert line, process.communicate(timeout=300)
             yield process, line
         finally:
             process.kill()
@@ -45,7 +45,7 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[float, 
     """Send a signal and return the seconds until the process ended, and what it still printed."""
     began = time.monotonic()
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return time.monotonic() - began, out, err
 
 

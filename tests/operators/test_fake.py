@@ -79,7 +79,7 @@ def test_every_route_of_the_proxy_leads_to_the_fake_provider() -> None:
         response = httpx.post(f"{urls[variable]}/chat/completions", json=body, timeout=60)
         assert '"completion_tokens": 10' in response.text, variable
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     document = json.loads(out.splitlines()[-1])
     assert (document["calls"], document["estimated"]) == (len(models) + len(streams), 0)
     assert (err.splitlines()[0], process.returncode) == (STARTED, 0)

@@ -35,7 +35,7 @@ def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(pro
         caller.join(0.01)
     process.send_signal(signal.SIGTERM)
     gate.set()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     caller.join()
     assert statuses == [200]
     summary = json.loads(out.splitlines()[-1])
@@ -53,7 +53,7 @@ def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
         f"export CYCLES_PROXY_URL={url}",
     ]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "0 calls, $0.00 of $1.00 spent" in err
 
@@ -69,7 +69,7 @@ def test_with_tunnel_it_also_prints_the_variables_of_the_tunnel_without_the_key(
     assert lines[-3].startswith('export HTTPS_PROXY="http://cycles:$CYCLES_PROXY_KEY@127.0.0.1:')
     assert lines[-1] == 'export NODE_USE_ENV_PROXY="1"'
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert "proxy-secret" not in "".join(lines) + out + err
 
 
@@ -90,7 +90,7 @@ def test_another_address_needs_a_key_which_is_never_printed(
     key = {"X-Cycles-Proxy-Key": "proxy-secret"}
     assert httpx.post(f"{base}/openai/v1/chat/completions", json=CHAT, headers=key).status_code == 200
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert "proxy-secret" not in out + err
 
 
@@ -111,7 +111,7 @@ def test_on_denied_is_an_option_of_run_and_proxy_and_stop_needs_a_command(provid
     assert process.stdout is not None
     assert "listening" in json.loads(process.stdout.readline())
     process.terminate()
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == 0
 
 

@@ -90,7 +90,7 @@ def test_the_blocks_run_in_order_in_an_empty_folder(tmp_path: Path, fresh: Path)
 
 
 def run(command: list[str], folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
 
 @processes

@@ -159,7 +159,7 @@ def test_two_processes_charge_once(apis: AdminApis, ledger: Ledger) -> None:
         both = [
             subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)
         ]
-        outputs = [process.communicate(timeout=120)[0] for process in both]
+        outputs = [process.communicate(timeout=300)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], outputs
         assert ledger.spent == 4 * cycles.usd(dollars).amount
         assert all(json.loads(output)["ok"] for output in outputs)

@@ -286,7 +286,7 @@ def test_a_run_that_is_killed_ends_its_tunnels() -> None:
     assert read_line(process) == "open\n"
     process.kill()
     assert read_line(process) == "ended\n"
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 def test_warn_at_prints_one_line_when_that_much_is_used(

@@ -28,7 +28,7 @@ def test_a_signal_reaches_the_command_once(number: signal.Signals, counts: str) 
     process = start("run", "--budget", "1USD", *agent("signals"), start_new_session=True)
     assert read_line(process).startswith("ready")
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert out.strip() == counts
     assert process.returncode == 5
     assert "cycles: 0 calls" in err
@@ -94,7 +94,7 @@ def test_after_kill_9_of_the_proxy_no_call_passes(provider: FakeProvider) -> Non
     process.stdin.write("go\n")
     process.stdin.flush()
     assert read_line(process).strip() == "refused"
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert provider.requests == []
 
 
@@ -108,7 +108,7 @@ def test_kill_9_of_the_program_in_mid_stream_charges_what_was_made(provider: Fak
         pass
     child = _child_of(process.pid)
     os.kill(child, signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     gate.set()
     assert process.returncode == 137
     found = json.loads(err.splitlines()[-1])
@@ -148,7 +148,7 @@ def test_ask_at_needs_a_terminal(provider: FakeProvider) -> None:
     ran = run_process("run", "--budget", "1USD", "--ask-at", "90%", "--", "true")
     assert ran.status in (0, 2)  # a terminal of the developer may be there
     process = start("run", "--budget", "1USD", "--ask-at", "90%", "--", "true", start_new_session=True)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "--ask-at needs a terminal" in err
 
@@ -200,7 +200,7 @@ def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         "    print(child.wait())\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "up")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment())
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment())
     assert (ran.stdout, ran.stderr) == ("137\n", "")
 
 
@@ -236,7 +236,7 @@ def test_a_response_that_the_command_has_left_is_read_and_charged_exactly(provid
     gate = threading.Event()
     process = leave(provider, gate)
     gate.set()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 7
     assert "1 calls, $0.0035 of $1.00 spent" in err.replace("1 call,", "1 calls,")
 
@@ -245,6 +245,6 @@ def test_another_signal_ends_the_wait_for_a_response_that_costs_its_bound_then(p
     gate = threading.Event()
     process = leave(provider, gate)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     gate.set()
     assert "$0.05" in err

@@ -191,7 +191,7 @@ def test_signals_reach_a_sealed_program_once(mode: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("ready")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert out == "INT 0 TERM 1\n", err
     assert process.returncode == 5
 

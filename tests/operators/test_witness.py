@@ -46,7 +46,7 @@ def test_a_connection_past_the_proxy_is_seen_by_the_witness() -> None:
         "with socket.create_connection(('api.openai.com', 443), 10) as near: near.recv(1)\n"
         "print(dict(witness.seen))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
     if "the kernel denies" in ran.stderr and not os.environ.get("CI"):
         pytest.skip("the kernel denies user, network or mount namespaces; with CI set this fails")
     assert ran.stdout == "{'api.openai.com': 1}\n", ran.stderr

@@ -17,7 +17,7 @@ from tests.support.short import IS_SHORT
 
 from .conftest import ACTION, Shop, T
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture

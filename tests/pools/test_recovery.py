@@ -270,7 +270,7 @@ def test_the_exit_of_the_interpreter_ends_live_guards_and_chunks(setup: Setup) -
 
 def test_a_forked_child_has_its_own_chunks(setup: Setup) -> None:
     with program(setup, "fork") as process:
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
     assert out.split() == ["inert", "True"]
     assert setup.server.charged == 12
     assert journal_files(setup.root) == []
@@ -278,7 +278,7 @@ def test_a_forked_child_has_its_own_chunks(setup: Setup) -> None:
 
 def test_forks_while_threads_use_the_pool(setup: Setup) -> None:
     with program(setup, "fork_while_threads_use_it") as process:
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
     assert setup.server.charged == int(out)
     assert journal_files(setup.root) == []
 

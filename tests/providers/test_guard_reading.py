@@ -277,7 +277,7 @@ next(iter(stream))
 """
     with desk.server.listen(port=0) as url:
         arguments = [sys.executable, "-c", program, url, desk.server.api_key, desk.provider.openai_url]
-        done = subprocess.run(arguments, check=False, cwd=Path(__file__).parents[2], timeout=120)
+        done = subprocess.run(arguments, check=False, cwd=Path(__file__).parents[2], timeout=300)
     # CPython 3.13.0 crashes when httpx2 closes an unread stream at exit, also without a guard.
     assert done.returncode in (0, -11)
     assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed"]

@@ -16,7 +16,7 @@ from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 THREADS = 8
 
 

@@ -104,6 +104,6 @@ def test_the_worker_runs_as_a_process_and_ends_at_a_signal(tmp_path: Path) -> No
         assert worker.stdout is not None
         assert worker.stdout.readline().startswith("spent ")
         worker.terminate()
-        printed, _ = worker.communicate(timeout=120)
+        printed, _ = worker.communicate(timeout=300)
         assert worker.returncode == 0
         assert "kept " in printed

@@ -144,7 +144,7 @@ def test_a_suspended_worker_whose_claims_another_one_has_taken(
             worker.send_signal(signal.SIGCONT)
             if not settled_before:
                 server.faults.clear()
-            worker.communicate("\n", timeout=120)
+            worker.communicate("\n", timeout=300)
             assert worker.returncode == 0
             until(lambda: stored(survivor) == [])
             assert spent(server) == 9
