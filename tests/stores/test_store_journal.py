@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal, key_of
 from cycles._journal.stores.store import Put, Stored
-from tests.journal.kit import BASE, a_record, a_sum
+from tests.journal.kit import BASE, a_record, a_sum, failing
 from tests.stores.kit import StoreClock
 from tests.support.inside import store_of
 
@@ -86,6 +87,16 @@ def store(clock: StoreClock) -> Noted:
     return Noted(clock)
 
 
+def lose_responses(monkeypatch: pytest.MonkeyPatch, store: Noted) -> None:
+    """Let each put arrive, and its response be lost."""
+
+    def put(items: Sequence[Put]) -> list[str | None]:
+        MemoryStore.put(store, items)
+        raise StoreError("no response")
+
+    monkeypatch.setattr(store, "put", put)
+
+
 @pytest.fixture
 def client(store: Noted, clock: StoreClock, tmp_path: Path) -> Callable[..., Client]:
     made: list[Client] = []
@@ -131,6 +142,15 @@ def test_a_close_leaves_records_to_others_or_saves_them_on_its_disk(
     assert not store.is_closed
 
 
+def test_what_did_not_fit_on_the_disk_is_saved_there_at_the_close(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    store.fails = "it is down"
+    with failing("open", errno.ENOSPC):
+        assert one.journal.put(a_record()) is PutResult.FAILED
+    one.journal.close()
+    assert one.files == [NAME]
+
+
 def test_a_close_closes_its_own_store(client: Callable[..., Client], store: Noted) -> None:
     client(owns_store=True).journal.close()
     assert store.is_closed
@@ -149,11 +169,28 @@ def test_rejected_records_of_the_store_and_of_the_disk_are_listed(client: Callab
     assert found == [("rsv_1", "no budget"), ("rsv_2", "rejected"), ("rsv_3", "closed")]
 
 
+def test_an_amount_that_is_rejected_after_another_client_has_it_is_left_to_that_one(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    one.journal.put(a_record())
+    clock.now += 30_000
+    assert other.journal.claim(9) == [NAME]
+    one.journal.tick(0)
+    one.journal.reject(a_record(), "no budget")
+    assert (store.kept(), store.kept("rejected")) == ([a_record()], [])
+    assert [reason for _, reason in one.local.rejected()] == ["no budget"]
+
+
+@pytest.mark.parametrize("has_response", [True, False])
 def test_a_record_that_is_rejected_in_an_outage_is_deleted_from_the_store_later(
-    client: Callable[..., Client], store: Noted
+    client: Callable[..., Client], store: Noted, monkeypatch: pytest.MonkeyPatch, has_response: bool
 ) -> None:
     one = client()
-    one.journal.put(a_record())
+    with monkeypatch.context() as during:
+        if not has_response:
+            lose_responses(during, store)
+        one.journal.put(a_record())
     store.fails = "it is down"
     one.journal.reject(a_record(), "no budget")
     store.fails = None
@@ -444,6 +481,19 @@ def test_a_larger_sum_replaces_the_commit_of_an_earlier_one_only(
     assert one.journal.taken_by_another("rsv_1") == (theirs if result is PutResult.TAKEN else None)
 
 
+@pytest.mark.parametrize("kept", ["rejected", "quarantined"])
+@pytest.mark.parametrize("amount", [7, 12])
+def test_a_sum_that_is_kept_aside_is_not_put_again(
+    client: Callable[..., Client], store: Noted, kept: Any, amount: int
+) -> None:
+    rejected = "no budget" if kept == "rejected" else None
+    store.put([Put(KEY, encode(a_sum(7, 2, rejected=rejected)), kept=kept)])
+    one = client()
+    result = PutResult.SAVED if (kept, amount) == ("quarantined", 12) else PutResult.TAKEN
+    assert one.journal.put(a_sum(amount, 2)) is result
+    assert len(store.kept(kept)) == (result is PutResult.TAKEN)
+
+
 @pytest.mark.parametrize(("amount", "result"), [(11, PutResult.TAKEN), (12, PutResult.TAKEN), (13, PutResult.SAVED)])
 def test_a_sum_that_another_client_has_taken_is_replaced_by_a_larger_one(
     client: Callable[..., Client], store: Noted, clock: StoreClock, amount: int, result: PutResult
@@ -454,6 +504,17 @@ def test_a_sum_that_another_client_has_taken_is_replaced_by_a_larger_one(
     assert other.journal.claim(9) == [NAME]
     assert one.journal.put(a_sum(amount, 3)) is result
     assert store.kept() == [a_sum(max(amount, 12), 3)]
+
+
+def test_a_sum_that_is_taken_back_and_rejected_is_kept_in_the_store(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock)
+    assert one.journal.put(a_sum(12, 3)) is PutResult.SAVED
+    assert one.journal.taken_by_another("rsv_1") is None
+    one.journal.reject(a_sum(12, 3), "no budget")
+    assert [record.rejected for record in store.kept("rejected")] == ["no budget"]
 
 
 def test_what_is_settled_of_a_chunk_that_two_clients_know_stays_for_seven_days(
@@ -471,6 +532,19 @@ def test_what_is_settled_of_a_chunk_that_two_clients_know_stays_for_seven_days(
     assert (one.journal.claim(9), len(store.kept())) == ([], 1)
     clock.now += SEVEN_DAYS_MS
     assert (one.journal.claim(9), store.kept()) == ([], [])
+    assert (one.journal.tick(9), store.kept()) == ([], []), "it is not put again"
+
+
+def test_a_sum_that_has_replaced_that_of_another_client_stays_once_it_is_settled(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one, other = client(), client()
+    other.journal.put(a_sum(7, 2))
+    one.journal.put(a_sum(12, 3))
+    one.journal.delete(a_sum(12, 3))
+    one.journal.settle_finished()
+    assert [record.settled for record in store.kept()] == [12]
+    assert other.journal.put(a_sum(7, 2)) is PutResult.TAKEN
 
 
 def test_what_is_settled_of_a_chunk_is_put_again_if_the_store_has_lost_it(
@@ -547,6 +621,17 @@ def empty(store: Noted) -> None:
         store.delete([(each.key, each.fence) for each in MemoryStore.list(store, kept=kept)])
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_taken_chunk_that_the_store_loses_stays_taken(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, together: bool
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock)
+    empty(store)
+    records = [a_sum(7, 2), a_record("rsv_2")]
+    assert one.journal.put_many(records[: 1 + together])[0] is PutResult.TAKEN
+
+
 def test_a_taken_chunk_that_the_store_loses_is_put_again_unchanged(
     client: Callable[..., Client], store: Noted, clock: StoreClock
 ) -> None:
@@ -612,6 +697,24 @@ def test_a_closed_chunk_that_comes_back_from_another_client_is_settled(
     clock.now += 30_000
     one.seconds = 100.0
     assert NAME in one.journal.claim(9)
+
+
+def test_an_open_chunk_whose_checkpoint_had_no_response_continues_when_it_comes_back(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = client(), client()
+    with monkeypatch.context() as during:
+        lose_responses(during, store)
+        assert not one.journal.checkpoint(a_sum(7, 2))
+    clock.now += 30_000
+    assert other.journal.claim(9) == [NAME]
+    other.journal.put(a_sum(9, 2))
+    one.seconds = 1.0
+    one.journal.tick(0)
+    assert one.journal.is_taken(a_sum(8, 3))
+    clock.now += 30_000
+    one.seconds = 100.0
+    assert one.journal.claim(9) == []
 
 
 @pytest.mark.parametrize("mode", ["commit", "event"])
