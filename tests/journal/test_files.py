@@ -554,6 +554,17 @@ def test_new_directories_are_made_to_last_too(
 
 
 @posix_only
+def test_a_name_that_a_dead_writer_left_is_made_to_last_before_it_is_sent(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, synced = open_journal(durability="disk"), list[str]()
+    journal.save(a_record("renamed"))
+    monkeypatch.setattr("cycles._journal.files.record_files.sync_folder", synced.append)
+    assert journal.pending() == [file_name("renamed")]
+    assert [path.rstrip("/") for path in synced] == [journal.directory]
+
+
+@posix_only
 @pytest.mark.parametrize(("durability", "count"), [("process", 0), ("disk", 2)])
 def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, durability: str, count: int

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from cycles._core.pool.chunk_record import PREFIX, ChunkHeader
 from cycles._core.pool.sums import Totals
@@ -17,7 +18,7 @@ from cycles._core.subjects import Action, Subject
 from cycles._journal.files import chunk_cells as pool_log, locked_file, record_files, spend as spend_log
 from cycles._journal.files.locked_file import fcntl, left
 from cycles._journal.journal import Journal
-from tests.journal.kit import a_record
+from tests.journal.kit import BASE, a_record
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")
 
@@ -252,3 +253,29 @@ def test_a_file_that_another_start_has_replaced_before_it_was_locked_is_left_alo
     with pytest.raises(FileNotFoundError, match="another process has removed it"):
         locked_file.lock(str(path))
     locked_file.lock(str(path)).close()
+
+
+def test_a_child_closes_every_file_of_its_parent(tmp_path: Path, children: list[Child]) -> None:
+    folder = f"{tmp_path}/"
+    logs = [pool_log.ChunkLog(folder, evolve(HEADER, reservation_id=f"r{number}"), sync=False) for number in range(3)]
+    assert lockable(folder) == 0
+    children.append(Child())
+    for log in logs:
+        log.close()
+    assert lockable(folder) == 3
+
+
+def test_a_child_ends_a_record_of_its_parent_and_saves_its_own(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, base_url=BASE, tenant="t", api_key="k", report=lambda issue: None)
+    assert journal.save(a_record("of the parent"))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            journal.delete(a_record("of the parent"))
+            status = int(not journal.save(a_record()))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [journal.load(entry) for entry in journal.pending()] == [a_record()]
+    journal.close()

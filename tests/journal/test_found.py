@@ -230,6 +230,19 @@ def test_a_temporary_file_of_a_thread_of_this_process_is_left_to_it(
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("form", ["{record}.{writer}-0.tmp", "{writer}-0.spare"])
+@pytest.mark.parametrize("pid", ["2", "{own}0"])
+def test_what_a_forked_child_was_killed_over_is_pending(journal: Journal, form: str, pid: str) -> None:
+    """Its token is that of its parent, and its process id may begin with that of its parent."""
+    journal.save(a_record("first"))
+    journal.delete(a_record("first"))
+    (spare,) = all_files(journal)
+    token, own, _ = spare.split("-")
+    writer = f"{token}-{pid.format(own=own)}"
+    put(journal, form.format(record=file_name("rsv_1"), writer=writer), encode(a_record()))
+    assert journal.pending() == [file_name("rsv_1")]
+
+
 def test_files_that_are_not_the_journals_are_left_alone(journal: Journal) -> None:
     mine = {"notes.txt", "x.tmp", f"{file_name('r')}.99.abcd1234.tmp", f"{file_name('r')}.corrupt"}
     for name in mine:

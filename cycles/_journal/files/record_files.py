@@ -129,7 +129,7 @@ class RecordFiles:
             match = _TEMPORARY.fullmatch(name)
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
-            elif name.endswith(_SPARE) and not name.startswith(self._writer()):
+            elif name.endswith(_SPARE) and not name.startswith(f"{self._writer()}-"):
                 with contextlib.suppress(OSError):
                     spare = self._calls.call(self.path(name), lock, discard=LockedFile.close)
                     with contextlib.closing(spare):
