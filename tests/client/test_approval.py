@@ -116,6 +116,17 @@ def test_an_amount_is_of_one_subject(server: cycles.EmbeddedServer) -> None:
         assert [request.subject.agent for request in review.requests] == [None, "other"]
 
 
+def test_an_amount_is_of_one_unit(server: cycles.EmbeddedServer) -> None:
+    review = Reviewer(cycles.usd(4), False)
+    with server.client(approve=review, approve_above=0.5) as client:
+        client.reserve(cycles.tokens(60), action=ACTION).acquire().commit(cycles.tokens(60))
+        spend(client, 50)
+        spend(client, 1)
+        with pytest.raises(cycles.ApprovalDeniedError):
+            client.reserve(cycles.tokens(1), action=ACTION).acquire()
+        assert [request.estimate for request in review.requests] == [cycles.usd(1), cycles.tokens(1)]
+
+
 def test_an_amount_that_is_too_small_denies(server: cycles.EmbeddedServer) -> None:
     with server.client(approve=Reviewer(cycles.usd(1)), approve_above=0.5) as client:
         spend(client, 50)

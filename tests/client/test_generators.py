@@ -148,6 +148,30 @@ async def test_asend_athrow_and_aclose_pass_through(client: cycles.Cycles, serve
     assert (spent(server), held(server)) == (0, 0)
 
 
+async def test_all_that_is_thrown_into_a_generator_ends_its_body_before_its_guard(world: World, server: Any) -> None:
+    class Left(BaseException):
+        pass
+
+    def talk() -> Iterator[str]:
+        try:
+            yield "hello"
+        finally:
+            cycles.current_guard().spend(cycles.tokens(6))  # type: ignore[union-attr]
+
+    async def talk_async() -> AsyncIterator[str]:
+        try:
+            yield "hello"
+        finally:
+            cycles.current_guard().spend(cycles.tokens(6))  # type: ignore[union-attr]
+
+    guarded: Any = world.client.guarded(cycles.tokens(50), action=ACTION)
+    stream = guarded(talk_async if world.is_async else talk)()
+    await world.next(stream)
+    with pytest.raises(Left):
+        await world.get(stream.athrow(Left) if world.is_async else stream.throw(Left))
+    assert (spent(server), held(server)) == (6, 0)
+
+
 async def test_interleaved_generators_have_separate_guards(world: World) -> None:
     def mine() -> Iterator[Any]:
         for _ in range(2):

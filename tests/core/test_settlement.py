@@ -177,6 +177,7 @@ def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference(code: s
     assert step.kept.body["actual"] == {"unit": "TOKENS", "amount": 2}
     assert step.kept.body["idempotency_key"] == "k:excess"
     assert step.kept.reservation_id != record.reservation_id
+    assert step.kept.recorded_at_ms == COMMIT.recorded_at_ms
     over = before_sending(step.kept, NOW)
     assert isinstance(over, Rejected)  # never sent automatically
 
@@ -306,6 +307,10 @@ def test_a_lookup_that_confirms_the_estimate_keeps_the_excess() -> None:
     assert isinstance(result, Rejected)
     assert result.kept is not None
     assert result.kept.actual == tokens(2)
+    other = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 6}})
+    result = after_lookup(step.record, refusal(409, "IDEMPOTENCY_MISMATCH"), other)
+    assert isinstance(result, Rejected)
+    assert result.kept is None, "another owner of the reservation has committed it: all of the amount is kept"
 
 
 def test_an_earlier_state_of_spend_is_settled_if_more_was_committed_under_its_key() -> None:

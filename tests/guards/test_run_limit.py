@@ -315,6 +315,16 @@ def test_a_guard_that_is_detached_twice_and_released_holds_nothing(client: cycle
         assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(0))
 
 
+def test_of_a_token_that_is_attached_twice_the_first_guard_counts(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        token = client.reserve(cycles.usd(3), action=ACTION).acquire().detach()
+        first, again = client.attach(token).acquire(), client.attach(token).acquire()
+        first.commit(cycles.usd(2))
+        assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(2))
+        with pytest.raises(cycles.ReservationFinalizedError):
+            again.release()
+
+
 def test_a_rejected_commit_counts_with_its_known_spend(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
     with cycles.limit(cycles.usd(3)) as limit:
         guard = client.reserve(cycles.usd(1), action=ACTION, overage_policy="REJECT").acquire()

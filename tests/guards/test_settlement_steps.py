@@ -16,9 +16,11 @@ from cycles._core.messages.outcome import Outcome
 from cycles._core.messages.requests import NO_OPTIONS, CallOptions
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record
-from cycles._flows.commit import ahead_record, commit, record_of, settle_record
+from cycles._flows.commit import ahead_record, commit, record_of, settle_record, settled
 from cycles._flows.guard_state import GuardState
+from cycles._flows.io import run
 from cycles._flows.settle import event_record, settle_later, settle_queued
+from cycles._flows.transfer import deserialize, serialize
 from tests.support.scripted_io import (
     LOST,
     NOW_MS,
@@ -667,6 +669,24 @@ def test_the_background_sends_an_amount_without_a_guard_with_the_options_of_its_
     io.run(settle_record(io.io, event_record(io.io, BODY), options, "createEvent"))
     assert [call.options for call in io.calls] == [options]
     assert [work.options for work in io.work] == [options]
+
+
+def test_a_wait_for_a_settlement_raises_what_rejected_it_after_it_was_pending() -> None:
+    io = ScriptedIo([LOST, TOO_MUCH])
+    guard = io.guard(100)
+    assert run(commit(io.io, guard, T(42), wait=True)).status == "pending"
+    run(settle_queued(io.io, io.work[0].record, guard))
+    with pytest.raises(cycles.BudgetExceededError):
+        run(settled(io.io, guard, None))
+
+
+def test_a_token_has_the_amount_of_a_commit_that_could_not_be_sent() -> None:
+    io = ScriptedIo(raises={"check": cycles.InvalidRequestError("no")})
+    guard = io.guard(100)
+    guard.spend(T(5))
+    with pytest.raises(cycles.InvalidRequestError):
+        run(commit(io.io, guard, T(42), wait=True))
+    assert deserialize(serialize(guard), None, None).spent == T(42)
 
 
 GUARD_TRACE = "t" * 32
