@@ -173,11 +173,14 @@ async def test_a_sync_and_an_async_http_client_that_are_interchanged_are_named()
     await async_client.aclose()
 
 
+@pytest.mark.parametrize("is_view", [False, True])
 @pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (1, 2), (3, 4)])
 async def test_max_retries_counts_the_repetitions_of_a_write(
-    server: cycles.EmbeddedServer, tmp_path: Path, retries: int, attempts: int
+    server: cycles.EmbeddedServer, tmp_path: Path, retries: int, attempts: int, is_view: bool
 ) -> None:
-    with server.client(tenant="acme", journal_dir=tmp_path, max_retries=retries) as client:
+    of_client = 2 if is_view else retries
+    with server.client(tenant="acme", journal_dir=tmp_path, max_retries=of_client) as client:
+        client = client.with_options(max_retries=retries) if is_view else client
         server.faults.status("decide", 502, times=None)
         server.faults.status("reserve", 502, times=None)
         before = len(server.requests)

@@ -43,6 +43,15 @@ def test_closing_an_async_client_before_its_first_request_closes_it(of_operation
     asyncio.run(closes.aclose())
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_closing_the_view_of_a_view_closes_the_client(is_async: bool) -> None:
+    client = make()
+    view = client.with_options(timeout=1.0).with_options(max_retries=2)
+    asyncio.run(view.aclose()) if is_async else view.close()
+    assert_closed(view)
+    assert_closed(client)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_guard_that_ends_after_aclose_leaves_no_connection_open(fails: bool) -> None:
     async def main(stub: Stub) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def test_a_view_describes_its_own_options(described: cycles.Cycles) -> None:
     assert repr(view) == "<Cycles https://cycles.example.com, tenant acme, workspace w, agent bot, timeout=1.5>"
     assert "secret" not in json.dumps(found)
     view.close()
+    assert described.describe()["closed"] is True
+
+
+def test_a_closed_client_is_not_closed_in_a_forked_child(
+    described: cycles.Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described.close()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        assert described.describe()["closed"] is False
     assert described.describe()["closed"] is True
 
 

@@ -329,6 +329,19 @@ async def test_an_observer_that_fails_breaks_nothing(world: World, server: Any, 
     assert "observer failed" in log.text
 
 
+async def test_balances_are_those_of_the_last_response_that_had_some(world: World, server: Any) -> None:
+    guard = await world.acquire(world.reserve())
+    reserved = guard.balances
+    assert [each.reserved for each in reserved] == [cycles.tokens(100)]
+    body = {"status": "COMMITTED", "charged": cycles.tokens(5).to_dict()}
+    server.faults.status("commit", 200, body=body)
+    await world.get(guard.commit(cycles.tokens(5)))
+    assert guard.balances == reserved
+    settled = await world.acquire(world.reserve())
+    await world.get(settled.commit(cycles.tokens(5)))
+    assert [each.spent for each in settled.balances] == [cycles.tokens(5)]
+
+
 async def test_budgets_of_several_units_are_apart(world: World, server: Any) -> None:
     async with world.enter(world.client.reserve(cycles.credits(2), action=ACTION, actual=cycles.credits(2))):
         pass

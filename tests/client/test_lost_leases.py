@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -41,6 +42,15 @@ async def test_a_stream_settles_and_then_raises(world: World, server: Any, polic
     with pytest.raises(cycles.LeaseLostError):
         await world.all(stream)
     assert (spent(server), held(server)) == (7, 0)
+
+
+@pytest.mark.parametrize("policy", ["warn", "fail_on_finalize"])
+async def test_a_block_that_has_committed_by_itself_raises_too(world: World, server: Any, policy: str) -> None:
+    with pytest.raises(cycles.LeaseLostError) if policy != "warn" else contextlib.nullcontext():
+        async with world.enter(reserve(world, policy)) as guard:
+            await lose(world, guard)
+            await world.get(guard.commit(cycles.tokens(9)))
+    assert (spent(server), held(server)) == (9, 0)
 
 
 async def test_under_warn_a_stream_continues(world: World, server: Any) -> None:

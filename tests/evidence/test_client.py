@@ -95,6 +95,12 @@ def test_the_envelope_and_the_keys_of_the_server_are_verified(server: Server, ve
     assert "cyc_live_secret" not in repr([request.headers for request in server.requests])
 
 
+def test_the_options_of_the_call_are_those_of_both_requests(server: Server, verify: Verify) -> None:
+    assert verify(ID, extra_headers={"X-Team": "a"}, timeout=3.0).is_authentic
+    assert [request.headers["x-team"] for request in server.requests] == ["a", "a"]
+    assert [request.extensions["timeout"]["read"] <= 3.0 for request in server.requests] == [True, True]
+
+
 def test_every_form_of_reference_is_taken_and_its_url_is_not_followed(server: Server, verify: Verify) -> None:
     body = {"evidence_id": ID, "cycles_evidence_url": "https://elsewhere.example.com/v1/evidence/1"}
     for reference in (cycles.EvidenceRef.read(body), body, ID):
@@ -268,6 +274,10 @@ def test_a_retry_after_is_kept_and_no_other_error_is_waited_for() -> None:
     io = VirtualIo(limited, success(ENVELOPE), success(key_set()))
     assert run(io, 10_000).is_authentic
     assert io.pauses == [3.0]
+    io = VirtualIo(limited)
+    with pytest.raises(cycles.RateLimitedError):
+        run(io, 1_000)
+    assert io.pauses == [1.0]
     invalid = VirtualIo(RejectedResponse(400, "INVALID_REQUEST", "no"))
     with pytest.raises(cycles.ProtocolError):
         run(invalid, 10_000)
