@@ -231,6 +231,9 @@ async def test_what_a_call_gives_wins_over_its_view(world: World, server: cycles
     assert guard.subject == cycles.Subject(tenant="acme", workspace="w", agent="own")
     assert state_of(guard).request.lease_policy == "warn"
     assert (server.requests[-1].headers["x-team"], server.requests[-1].headers["x-other"]) == ("own", "1")
+    of_view = await world.acquire(inner.reserve(cycles.tokens(1), action=ACTION))
+    assert of_view.subject == cycles.Subject(tenant="acme", workspace="w", agent="view")
+    await world.get(of_view.release())
     with cycles.subject(agent="block"):
         assert inner.reserve(cycles.tokens(1), action=ACTION)._request.subject.agent == "block"
     await world.get(guard.release())

@@ -297,6 +297,25 @@ async def test_a_stream_that_cannot_be_closed_hides_nothing(world: World, server
     assert (spent(server), held(server)) == (12, 0)
 
 
+async def test_a_stream_whose_close_is_interrupted_settles(world: World, server: Any) -> None:
+    class Left(BaseException):
+        pass
+
+    source = Source(world)()
+
+    def close() -> None:
+        raise Left
+
+    setattr(source, "aclose" if world.is_async else "close", close)
+    guard = await world.acquire(reserve(world))
+    stream = guard.wrap(source)
+    await world.next(stream)
+    guard.spend(cycles.tokens(12))
+    with pytest.raises(Left):
+        await world.close(stream)
+    assert (spent(server), held(server)) == (12, 0)
+
+
 async def test_a_reader_that_fails_breaks_the_stream_off(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     stream = guard.wrap(Source(world)(), usage=lambda chunk, usage: usage.add(tokens_output=-1))

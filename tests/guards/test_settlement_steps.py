@@ -680,13 +680,15 @@ def test_a_wait_for_a_settlement_raises_what_rejected_it_after_it_was_pending() 
         run(settled(io.io, guard, None))
 
 
-def test_a_token_has_the_amount_of_a_commit_that_could_not_be_sent() -> None:
+@pytest.mark.parametrize(("more", "known"), [(0, 42), (36, 42), (38, 43)])
+def test_a_token_has_the_amount_of_a_commit_that_could_not_be_sent_or_more_spend(more: int, known: int) -> None:
     io = ScriptedIo(raises={"check": cycles.InvalidRequestError("no")})
     guard = io.guard(100)
     guard.spend(T(5))
     with pytest.raises(cycles.InvalidRequestError):
         run(commit(io.io, guard, T(42), wait=True))
-    assert deserialize(serialize(guard), None, None).spent == T(42)
+    guard.spend(T(more))
+    assert deserialize(serialize(guard), None, None).spent == T(known)
 
 
 GUARD_TRACE = "t" * 32
