@@ -195,6 +195,18 @@ def test_the_end_of_a_call_of_before_frees_what_counted_as_spent(queue: BudgetQu
     assert queue.left_of((Source("tenant:acme/agent:b", 5, 3),), {}, 0.0).idle == 5
 
 
+def test_the_end_of_a_call_frees_what_counted_as_spent_also_if_no_call_waits(clock: Clock) -> None:
+    admissions, waiting = Admissions(SERVER, clock, lambda: False), ticket()
+    admissions.opened("call", request(), ())
+    queue = admissions.join(request(), (), waiting)
+    queue.note_stuck((Source("tenant:acme/agent:a", 5, 3),))
+    queue.leave(waiting)
+    admissions.ended(admissions.closed("another"))
+    assert queue.is_needed
+    admissions.ended(admissions.closed("call"))
+    assert not queue.is_needed
+
+
 def test_calls_that_can_never_fit_are_woken(queue: BudgetQueue) -> None:
     small, exact, large = ticket(9, 1), ticket(9, 8), ticket(9, 9)
     for each in (small, exact, large):
@@ -237,13 +249,16 @@ def test_the_end_of_a_call_wakes_the_queues_of_its_server(clock: Clock) -> None:
     assert waiting.isdisjoint({mine, beside, elsewhere})
 
 
-def test_queues_that_nothing_needs_are_dropped(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("held", [0, 3])
+def test_queues_without_waiting_calls_are_dropped(clock: Clock, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
     monkeypatch.setattr(_queue, "MOST_QUEUES", 2)
     admissions, waiting = Admissions(SERVER, clock, lambda: False), ticket()
     kept = admissions.join(request("kept"), (), waiting)
     for number in range(5):
         each = ticket()
-        admissions.join(request(str(number)), (), each).leave(each)
+        queue = admissions.join(request(str(number)), (), each)
+        queue.note_stuck((Source(f"tenant:acme/agent:{number}", 5, held),))
+        queue.leave(each)
     assert admissions.queue_of(waiting) is kept
     queues: Callable[[], list[BudgetQueue]] = operator.attrgetter("_all")(admissions)
     assert len(queues()) <= 3

@@ -14,10 +14,13 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._core.lease.values import Stop, StopReason
+from cycles._flows.heartbeat import lose_lease
 from cycles.providers._admission import Need, highest_limit, units_of_budgets
 from cycles.providers._queue import Admissions
 from cycles.providers._settle import TASK, end_call, open_call
 from tests.providers.admissions import TOKEN, Line, dollars
+from tests.support.inside import runtime_of, state_of
 from tests.support.short import fewer
 from tests.support.waiting import until
 
@@ -145,6 +148,17 @@ def test_of_several_budgets_the_one_with_the_least_decides(make: Make) -> None:
     line.end(first, 7)
     assert line.open(20, subject=subject).tokens == 3
     assert line.open(20).tokens == 20
+
+
+def test_a_call_does_not_wait_for_one_of_another_limit(make: Make) -> None:
+    line = make(100)
+    with cycles.limit(dollars(10)):
+        running = line.open(8)
+        waiting = line.waiting(8)
+    later = line.start(line.call(9))
+    line.time.wait_for_pauses(2, later.opened)
+    assert (later.is_open, waiting.opened.done()) == (True, False)
+    line.end(running, 1)
 
 
 def test_calls_of_other_budgets_do_not_wait_for_a_queue(make: Make) -> None:
@@ -396,14 +410,20 @@ def test_a_task_or_thread_does_not_wait_for_what_it_has_open_itself(make: Make) 
     end_call(calls[1])
 
 
-@pytest.mark.parametrize(("budget", "limit"), [(10, 100), (100, 10)])
-def test_the_guard_around_a_call_cannot_end_before_it(make: Make, budget: int, limit: int) -> None:
+@pytest.mark.parametrize(("budget", "limit", "state"), [(10, 100, "active"), (100, 10, "active"), (10, 100, "lost")])
+def test_the_guard_around_a_call_cannot_end_before_it(make: Make, budget: int, limit: int, state: str) -> None:
     line = make(budget)
+
+    def see(guard: Any) -> None:
+        if state == "lost":  # its heartbeat has stopped, but the server still holds it
+            lose_lease(runtime_of(line.client).blocking, state_of(guard).heartbeat, Stop(StopReason.EXPIRED, "lost"))
+        assert guard.state == state
 
     async def within() -> int:
         call = line.call(9)
         with cycles.limit(dollars(limit)):
             async with line.client.reserve(dollars(6), action=("a", "b")) as guard:
+                see(guard)
                 await TASK.open(call)
                 await guard.commit(dollars(1))
         return call.reserved.amount // TOKEN
@@ -413,6 +433,7 @@ def test_the_guard_around_a_call_cannot_end_before_it(make: Make, budget: int, l
         return
     call = line.call(9)
     with cycles.limit(dollars(limit)), line.client.reserve(dollars(6), action=("a", "b")) as guard:
+        see(guard)
         open_call(call)
         guard.commit(dollars(1))
     assert call.reserved == dollars(4)
@@ -442,6 +463,17 @@ def test_a_guard_around_a_call_that_does_not_hold_for_it_is_waited_for(make: Mak
 
 
 # --- 8: holds that do not end
+
+
+def test_a_call_that_does_not_wait_makes_nothing_count_as_spent(make: Make) -> None:
+    line = make(10)
+    running = line.open(6)
+    assert line.start(line.call(9, wait=0.0, min_output_tokens=9)).error() is not None
+    line.time.advance(300)
+    later = line.start(line.call(9, min_output_tokens=9))
+    line.time.wait_for_pauses(1, later.opened)
+    line.end(running, 1)
+    assert later.tokens == 9
 
 
 def test_what_was_held_for_a_whole_wait_counts_as_spent(make: Make) -> None:
@@ -979,6 +1011,28 @@ def test_two_429s_in_succession_share_the_wait(make: Make) -> None:
     line.time.advance(3)
     assert isinstance(started.error(), cycles.RateLimitedError)
     assert (line.time.now_s, len(line.server.requests)) == (1_003.0, 2)
+
+
+def test_a_429_of_the_dry_run_after_a_denial_has_the_whole_wait(make: Make) -> None:
+    line = make(10)
+    running = line.open(6)
+    handle, slower = line.server.handle, [False, True]
+
+    def limited(request: Any) -> Any:
+        is_dry = b'"dry_run":true' in request.body.replace(b" ", b"")
+        if slower[:1] == [is_dry]:
+            slower.pop(0)
+            line.server.faults.status("reserve", 429, body=SLOWER, headers={"Retry-After": "3"}, times=1)
+        return handle(request)
+
+    line.server.handle = limited  # type: ignore[method-assign]
+    started = line.waiting(9, wait=5.0)
+    line.time.advance(3)
+    line.time.wait_for_pauses(2, started.opened)
+    assert (line.reserves(), line.reserves(dry=True), slower) == ([6, 9, 9], [0], [])
+    line.end(running, 1)
+    line.time.advance(3)
+    assert started.tokens == 9
 
 
 def test_a_client_that_is_closed_does_not_wait_for_a_429(make: Make) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +134,25 @@ def test_a_guard_pays_for_a_call_that_fits_in_it(
     assert [tokens for tokens, expected in zip(world.tokens, reserved, strict=True) if expected is not None] == [
         each for each in reserved if each is not None
     ]
+
+
+def test_a_kill_after_a_response_charges_its_cost_and_not_its_bound(world: World, tmp_path: Path) -> None:
+    world.client.close()
+    world.client = world.server.client(tenant="acme", journal_dir=tmp_path / "killed")
+
+    async def scenario() -> None:
+        async with world.guard(30) as guard:
+            call = world.call(10, within="enclosing")
+            await world.caller.open(call)
+            await world.respond(call, 7)
+            shutil.copytree(tmp_path / "killed", tmp_path / "next")  # as a process that was killed now leaves it
+            with world.server.client(tenant="acme", journal_dir=tmp_path / "next") as client:
+                assert client.flush().pending == 0
+            assert world.charged == [7]
+            with pytest.raises(cycles.IdempotencyMismatchError):  # the killed process is only assumed
+                await settle(guard)
+
+    world.run(scenario())
 
 
 def test_what_calls_in_flight_may_cost_and_what_was_spent_is_not_left_for_others(world: World) -> None:
