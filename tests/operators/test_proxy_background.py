@@ -43,14 +43,17 @@ def test_a_response_is_charged_when_it_is_retrieved() -> None:
             assert found.json()["status"] == "completed"
         assert (place.commits, place.held) == ([(EXACT, {})], 0)
         assert place.proxy.app.totals.models == {"m": [1, EXACT]}
+        place.proxy.stop(0)  # the end of the run does not count it again
+        assert place.proxy.app.totals.models == {"m": [1, EXACT]}
 
 
 def test_the_share_that_began_a_response_pays_also_if_another_program_retrieves_it() -> None:
     with proxied() as place:
-        place.provider.reply(usage=USED)
+        place.provider.reply(usage=USED, polls=1)
         made = httpx.post(f"{place.url}/{KEY}/shares", json={"name": "a", "limit": "1USD"}).json()
         begun = httpx.post(f"{made['proxy_url']}{RESPONSES}", json=ASKED, timeout=60).json()
-        assert request(place, "GET", f"/{begun['id']}").json()["status"] == "completed"
+        for status in ("in_progress", "completed"):
+            assert request(place, "GET", f"/{begun['id']}").json()["status"] == status
         found = place.proxy.shares.document()["a"]
         assert (found["calls"], found["spent"]["amount"]) == (1, EXACT)
 
@@ -89,3 +92,13 @@ def test_the_end_of_the_run_charges_the_estimate() -> None:
         totals = place.proxy.app.totals
         assert (place.commits, place.held) == ([(bound(place), ESTIMATED)], 0)
         assert (totals.models, totals.estimated) == ({"m": [1, bound(place)]}, 1)
+
+
+def test_the_end_of_the_run_charges_the_share_that_began_a_response() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED)
+        made = httpx.post(f"{place.url}/{KEY}/shares", json={"name": "a", "limit": "1USD"}).json()
+        assert httpx.post(f"{made['proxy_url']}{RESPONSES}", json=ASKED, timeout=60).json()["status"] == "queued"
+        place.proxy.stop(0)
+        found = place.proxy.shares.document()["a"]
+        assert (found["calls"], found["spent"]["amount"]) == (1, bound(place))

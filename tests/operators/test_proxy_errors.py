@@ -22,7 +22,7 @@ from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
 from tests.support.stub import Stub, after, ok
-from tests.support.waiting import PATIENCE_S, forever, set_by, until
+from tests.support.waiting import PATIENCE_S, forever, hold_responses, set_by, until
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -509,6 +509,18 @@ def test_an_error_after_the_program_has_left_is_released() -> None:
         gate.set()
         place.arrivals.wait_for("release")
         assert (place.commits, place.releases) == ([], ["provider_call_failed:StatusError"])
+
+
+def test_a_program_that_leaves_while_its_failed_call_is_released_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = hold_responses(monkeypatch)
+    with proxied() as place:
+        place.provider.reply(status=500)
+        place.server.faults.delay("release", 60)
+        target = f"{place.openai_url.removeprefix(place.url)}/chat/completions"
+        with _sent(place, target, json={**CHAT, "stream": True}):
+            place.arrivals.wait_for("release")
+        until(lambda: place.proxy.app.totals.calls == 1)
+        go_on.set()
 
 
 def test_a_whole_response_that_is_left_when_the_proxy_stops_costs_its_bound() -> None:
