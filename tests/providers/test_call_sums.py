@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._flows.io import run
 from cycles.providers import paid_by
+from cycles.providers._attempts import Attempts
 from cycles.providers._call import Call, End, Ending
-from cycles.providers._settle import end_call, open_call
+from cycles.providers._settle import THREAD, end_call, open_call
 from tests.providers.conftest import BOOK, EXACT
 from tests.providers.ledgers import CHAT, ESTIMATED, Ledger, chat, pump
 from tests.support.inside import runtime_of
@@ -612,6 +614,15 @@ def test_an_attempt_that_failed_before_it_was_sent_is_not_charged(ledger: Ledger
     assert call.retried(None, ConnectError()) is False
     call.attempts += 1
     assert ended(ledger, call, chat()) == (EXACT, {})
+
+
+def test_an_attempt_that_repeats_a_request_unchanged_writes_at_most_the_limit_that_was_sent(ledger: Ledger) -> None:
+    attempts = Attempts(ledger.sent())
+    run(attempts.failed(THREAD, None, TimeoutError()))
+    run(attempts.reserve_next(THREAD, is_fixed=True))
+    attempts.begin()
+    content = chat({}, choices=[{"message": {"content": "a" * 9_000}}])
+    assert ended(ledger, attempts.call, content) == (prompt(attempts.call) + 500 * 1000, ESTIMATED)
 
 
 def test_a_pause_between_attempts_that_is_cancelled_loses_none(ledger: Ledger) -> None:

@@ -119,6 +119,27 @@ def test_a_retry_gets_the_output_limit_that_it_has_reserved(
     assert last == (10 * 100 + 10 * 1_000, {"output_limit": second})
 
 
+@pytest.mark.parametrize("make", [OpenAI, Anthropic, AsyncOpenAI, AsyncAnthropic])
+def test_a_retry_that_fits_has_the_limit_of_the_program_again(
+    make: type[Sdk], desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = with_retries(make(desk), monkeypatch, min_output_tokens=10, wait=0)
+    desk.server.ledger.set_budget("tenant:acme", cycles.Amount("USD_MICROCENTS", 1_000_000))
+    held = desk.client.reserve(cycles.Amount("USD_MICROCENTS", 700_000), action=("a", "b")).acquire()
+
+    def pause(*_: Any, **__: Any) -> float:
+        held.release()
+        return 0
+
+    cls = next(base for base in type(sdk.original).__mro__ if "_calculate_retry_timeout" in vars(base))
+    monkeypatch.setattr(cls, "_calculate_retry_timeout", pause)
+    desk.provider.reply(drop_after=0).reply(usage={"tokens_input": 10, "tokens_output": 10})
+    sdk.complete(max_tokens=500)
+    first, second = [request.body["max_tokens"] for request in desk.provider.requests]
+    assert 10 <= first < 500
+    assert second == 500
+
+
 def test_the_guard_around_a_request_pays_the_prompt_of_its_lost_attempt_too(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def reported(**usage: Any) -> dict[str, Any]:
         ({"output_token_details": {"audio_tokens": 4}}, {"tokens_output_audio": 4}),
         ({"output_tokens_details": {"image_tokens": 4}}, {"tokens_output_image": 4}),
         ({"reasoning_tokens": 4}, {"tokens_reasoning": 4}),
+        ({"output_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 160}, {"tokens_reasoning": 4}),
         ({"seconds": 0.0011}, {"audio_ms": 2}),
         ({"prompt_audio_seconds": 2}, {"audio_ms": 2000}),
         ({"seconds": -1}, {}),
@@ -217,6 +218,10 @@ def traced(**units: int) -> dict[str, Any]:
             },
         ),
         (
+            {"usage": {"inputTokens": 10, "cacheWriteInputTokens": 7, "cacheDetails": [{"ttl": "1h", "inputTokens": 4}]}},
+            {"tokens_input": 17, "tokens_cache_write": 7, "tokens_cache_write_1h": 4},
+        ),
+        (
             {"usage": {"inputTokens": 10, "outputTokens": 5, "cacheDetails": [{"ttl": "5m", "inputTokens": 3}]}},
             {"tokens_input": 13, "tokens_output": 5, "tokens_cache_write": 3},
         ),
@@ -320,6 +325,18 @@ def test_the_tier_of_gemini(name: str, word: str | None, tier: str | None) -> No
 def test_up_to_gemini_2_5_a_prompt_is_one_search(model: str, searches: int) -> None:
     grounded = [{"groundingMetadata": {"webSearchQueries": ["a", "b", "c"]}}]
     assert google(gemini(model, grounded)).counts["web_searches"] == searches
+
+
+def test_a_later_chunk_without_a_model_is_of_the_same_one() -> None:
+    usage = google(gemini("gemini-2.5-pro"))
+    google({"candidates": [{"groundingMetadata": {"webSearchQueries": ["a", "b", "c"]}}]}, usage)
+    assert usage.counts["web_searches"] == 1
+
+
+@pytest.mark.parametrize(("prompt", "counts"), [({}, {"tokens_input": 0}), ({"promptTokenCount": None}, {})])
+def test_a_prompt_that_is_null_is_not_counted_as_0(prompt: dict[str, Any], counts: dict[str, int]) -> None:
+    usage = google({"usageMetadata": {"candidatesTokenCount": 5, **prompt}})
+    assert dict(usage.responses()[0].counts) == {"tokens_output": 5, **counts}
 
 
 def test_grounding_by_maps_without_a_query_is_one_search() -> None:
