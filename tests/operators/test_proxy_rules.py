@@ -452,6 +452,20 @@ def test_the_limit_of_a_share(asked: str, amount: int) -> None:
     assert make(of, asked) is made
 
 
+def test_a_share_whose_scope_cannot_be_made_is_made_by_the_next_request() -> None:
+    errors = [cycles.InvalidRequestError("the sum of the limits is too large")]
+
+    def opened(share: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    of = Shares(lambda: None, opened, "USD_MICROCENTS")
+    with pytest.raises(cycles.InvalidRequestError):
+        make(of, "1USD")
+    share = make(of, "1USD")
+    assert of.of_key(share.key) is share
+
+
 @pytest.mark.parametrize(
     ("limit", "name", "status", "says"),
     [

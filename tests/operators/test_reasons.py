@@ -121,6 +121,8 @@ def test_a_program_chooses_no_unbounded_summary() -> None:
     assert len(totals.details["unmetered"]) == MOST_DETAILS + 1
     assert "POST /v1/0, POST /v1/1" in totals.line(1, None)
     assert f"and {MOST_DETAILS - 2} more" in totals.line(1, None)
+    totals.count_denied(None, "unmetered", "POST /v1/3")  # that has a name already
+    assert totals.details["unmetered"]["POST /v1/3"] == 2
 
 
 def test_the_program_of_a_run_that_reaches_no_provider(provider: FakeProvider, closed_port: int) -> None:

@@ -218,7 +218,13 @@ def traced(**units: int) -> dict[str, Any]:
             },
         ),
         (
-            {"usage": {"inputTokens": 10, "cacheWriteInputTokens": 7, "cacheDetails": [{"ttl": "1h", "inputTokens": 4}]}},
+            {
+                "usage": {
+                    "inputTokens": 10,
+                    "cacheWriteInputTokens": 7,
+                    "cacheDetails": [{"ttl": "1h", "inputTokens": 4}],
+                }
+            },
             {"tokens_input": 17, "tokens_cache_write": 7, "tokens_cache_write_1h": 4},
         ),
         (
@@ -325,6 +331,13 @@ def test_the_tier_of_gemini(name: str, word: str | None, tier: str | None) -> No
 def test_up_to_gemini_2_5_a_prompt_is_one_search(model: str, searches: int) -> None:
     grounded = [{"groundingMetadata": {"webSearchQueries": ["a", "b", "c"]}}]
     assert google(gemini(model, grounded)).counts["web_searches"] == searches
+
+
+def test_text_beside_an_image_is_text() -> None:
+    parts = [{"text": "a cat"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]
+    details = [{"modality": "IMAGE", "tokenCount": 90}]
+    drawn = google(gemini("gemini-3-x", [{"content": {"parts": parts}}], candidatesTokensDetails=details))
+    assert (drawn.tokens_output, drawn.counts["tokens_output_image"]) == (100, 90)
 
 
 def test_a_later_chunk_without_a_model_is_of_the_same_one() -> None:
