@@ -137,6 +137,17 @@ def test_an_amount_grants_that_much_without_another_question() -> None:
         assert len(user.questions) == 2
 
 
+def test_a_second_amount_is_added_to_what_is_left_of_the_first() -> None:
+    user = User(cycles.tokens(10), cycles.tokens(10))
+    asking, payers = Asking(0.5, user), [Payer("this run", "tenant:run", 1, 0, 100)]
+
+    async def main() -> list[str | None]:
+        return [await asking.denial("m", cycles.tokens(amount), payers) for amount in (4, 8, 8)]
+
+    assert asyncio.run(main()) == [None, None, None]
+    assert [question.estimate for question in user.questions] == [cycles.tokens(4), cycles.tokens(8)]
+
+
 def test_an_amount_below_the_call_is_a_no() -> None:
     with proxied(cycles.usd_microcents(20 * BOUND), asking=Asking(0.001, User(cycles.usd_microcents(1)))) as place:
         place.provider.reply(usage=USED)

@@ -75,6 +75,7 @@ def test_the_named_limit_of_the_run_and_the_budget_of_the_server_both_have_to_be
 def test_a_share_names_its_own_limit() -> None:
     with proxied(cycles.usd(1), own_scope="tenant:run", limit=cycles.usd(1)) as place:
         made = place.post("/shares", json={"name": "bot", "limit": "0.009USD"})
+        place.server.ledger.set_budget("tenant:run/agent:bot", cycles.usd("0.009"))  # as a run gives it one
         url = made.json()["environment"]["OPENAI_BASE_URL"]
         denied = httpx.post(f"{url}/chat/completions", json=CALL, timeout=120)
         text = denied.json()["error"]["message"]

@@ -185,6 +185,7 @@ def test_what_follows_the_usage_of_a_stream_that_was_left_is_read_to_a_limit() -
         until(lambda: place.held == 0)
         stub.wait_for(lambda stub: stub.open == 0)
         assert blocked.is_set()
+        assert [metadata["outcome"] for _, metadata in place.commits] == ["closed"]
 
 
 def test_a_lowered_request_that_the_server_caps_has_the_lower_limit() -> None:
