@@ -299,6 +299,26 @@ def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: 
     assert ran.acquire(timeout=PATIENCE_S)
 
 
+def test_a_job_that_comes_as_its_worker_has_idled_long_enough_runs() -> None:
+    ran = list[str]()
+
+    class Ended(threading.Condition):
+        """A wait that is over as soon as it begins. During the first one another thread offers a job."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if len(ran) == 1:
+                scheduler.soon(partial(ran.append, "second"), worker_pool)
+            return False
+
+    scheduler = Scheduler("test-idle", condition=Ended)
+    worker_pool = scheduler.worker_pool("beats", 1)
+    scheduler.soon(partial(ran.append, "first"), worker_pool)
+    for thread in scheduler.all_threads():
+        thread.join(PATIENCE_S)
+    assert ran == ["first", "second"]
+    assert scheduler.close(PATIENCE_S)
+
+
 def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Event()
