@@ -24,7 +24,7 @@ from cycles._flows.block_end import end_block, end_later
 from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
-from cycles._flows.io import run
+from cycles._flows.io import Settle, run
 from cycles._flows.pool.chunks import carry_out, live_guards
 from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import PoolChunk
@@ -1852,6 +1852,58 @@ def test_an_interrupted_end_is_carried_out_before_the_interrupt_continues(is_tra
     with pytest.raises(KeyboardInterrupt):
         pool.commit(guard, 7)
     assert (guard.state, guard.settlement and guard.settlement.actual, pool.pool.redo) == ("pooled", T(7), None)
+
+
+@pytest.mark.parametrize("work", ["open", "settle"])
+def test_two_threads_do_the_same_work_once(work: str) -> None:
+    number, more = 0, True
+    while more:
+        pool = ScriptedPool([chunk(), committed(7)])
+        guard = pool.waiter(10).guard
+        if work == "settle":
+            pool.run_threads()
+            pool.commit(guard, 7)
+            with pool.pool.lock:
+                pool.pool.seal(pool.chunk_of(guard))
+            carry_out(pool.pool)
+        (flow,) = pool.flows
+        pool.flows.clear()
+        lock = pool.at_its_lock(number, lambda: run(flow()))  # noqa: B023
+        run(flow())
+        more = lock.its is None
+        number += 1
+        sent = [step for step in pool.io.steps if step.startswith("send")]
+        assert (sent, pool.pool.opened) == (["send reserve"] + ["send commit"] * (work == "settle"), 1), number
+    assert number > 4
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+@pytest.mark.parametrize(("act", "spent"), [("commit", 7), ("commit more", 15), ("spend", 7), ("release", 0)])
+def test_what_a_guard_spends_while_another_thread_closes_its_pool_is_settled_once(
+    act: str, spent: int, is_traced: bool
+) -> None:
+    number, more = 0, True
+    while more:
+        pool = ScriptedPool([chunk()], is_traced=is_traced)
+        guard, closed = pool.reserve(10), list[int]()
+        if act == "spend":
+            pool.spend(guard, 3)
+        lock = pool.at_its_lock(number, lambda: closed.extend(pool.close()))  # noqa: B023
+        acts: dict[str, Callable[[], object]] = {
+            "commit": partial(pool.commit, guard, 7),
+            "commit more": partial(pool.commit, guard, 15),
+            "spend": partial(pool.spend, guard, 4),
+            "release": partial(pool.release, guard),
+        }
+        acts[act]()
+        more = lock.its is None
+        number += 1
+        if act == "spend":
+            pool.commit(guard)
+        closed += pool.close()
+        events = [work.record.actual.amount for work in pool.io.work if isinstance(work, Settle)]
+        assert (sum(closed) + sum(events), pool.pool.spent, pool.pool.live) == (spent, spent, 0), number
+    assert number > 1
 
 
 class ClosingSet(CheckedSet):

@@ -121,6 +121,31 @@ class NotingLock:
         """Nothing else takes it."""
 
 
+class OthersLock:
+    """The lock of a pool, which another thread has once, for all that it does, before this one gets it.
+
+    Attributes:
+        its: What the other thread does before the entry `number`; None once it has.
+    """
+
+    def __init__(self, pool: PoolState, number: int, its: Callable[[], object]) -> None:
+        self._lock = pool.lock
+        self._is_inside = pool.is_inside
+        self._left = number
+        self.its: Callable[[], object] | None = its
+
+    def __enter__(self) -> None:
+        if not self._is_inside() and self.its is not None:
+            self._left -= 1
+            if self._left < 0:
+                its, self.its = self.its, None
+                its()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class ScriptedPool:
     """One pool, and what its callers do, one after the other.
 
@@ -262,6 +287,12 @@ class ScriptedPool:
         assert heartbeat is not None
         assert heartbeat.owner is not None
         return heartbeat.owner.may_extend()
+
+    def at_its_lock(self, number: int, its: Callable[[], object]) -> OthersLock:
+        """Let another thread do something when this one takes the lock of the pool for the time `number`."""
+        lock = OthersLock(self.pool, number, its)
+        setattr(self.pool, "lock", lock)  # noqa: B010 - only a test changes it
+        return lock
 
     def look(self) -> None:
         """Note what the pool counts."""
