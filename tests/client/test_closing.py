@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
+import weakref
 from functools import partial
 
 import pytest
@@ -66,6 +68,23 @@ def test_a_guard_that_ends_after_aclose_leaves_no_connection_open(fails: bool) -
     with Stub(ok(CREATED), committed) as stub:
         assert asyncio.run(main(stub)) == ("pending" if fails else "committed")
         assert stub.connections == 2
+
+
+def test_an_open_client_keeps_no_event_loop_that_is_closed() -> None:
+    async def use(client: cycles.Cycles) -> None:
+        guard = await client.reserve(cycles.tokens(100), action=ACTION)
+        await guard.commit(cycles.tokens(7))
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+
+    loops = list[weakref.ref[asyncio.AbstractEventLoop]]()
+    with (
+        Stub(ok(CREATED), ok(ANSWERS["commit"]), ok(CREATED), ok(ANSWERS["commit"])) as stub,
+        cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False) as client,
+    ):
+        asyncio.run(use(client))
+        asyncio.run(use(client))
+        gc.collect()
+        assert [loop() is None for loop in loops] == [True, False]
 
 
 @pytest.mark.parametrize("part", ["/cycles/_drivers/channel", "/cycles/_http/"])

@@ -1906,6 +1906,25 @@ def test_what_a_guard_spends_while_another_thread_closes_its_pool_is_settled_onc
     assert number > 1
 
 
+@pytest.mark.parametrize("other", ["a guard", "an end"])
+def test_a_guard_that_is_reserved_directly_counts_whatever_another_thread_does(other: str) -> None:
+    number, more = 0, True
+    while more:
+        pool = ScriptedPool([allowed(), allowed(reservation_id="r2"), allowed(reservation_id="r3"), committed(7)])
+        first = pool.reserve(20, has_place=False)
+        others: dict[str, Callable[[], object]] = {
+            "a guard": partial(pool.reserve, 30, has_place=False),
+            "an end": lambda: first.apply("release_started"),  # noqa: B023
+        }
+        lock = pool.at_its_lock(number, others[other])
+        pool.reserve(40, has_place=False)
+        more = lock.its is None
+        number += 1
+        live, count = {("a guard", True): (90, 3), ("an end", True): (40, 2)}.get((other, more), (60, 2))
+        assert (pool.pool.live, pool.pool.directs, pool.pool.awaited) == (live, count, 0), number
+    assert number > 2
+
+
 class ClosingSet(CheckedSet):
     """The live guards of a chunk. A signal handler closes the pool when one is added."""
 
