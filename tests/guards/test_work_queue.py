@@ -750,6 +750,17 @@ def test_a_reservation_waits_for_a_request_of_unknown_cost_that_another_thread_s
     assert machine.tried == []
 
 
+def test_nothing_is_reserved_before_the_journal_is_read(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
+    def read(_: int) -> list[str]:
+        seen.append(machine.queue.may_reserve)  # what was recovered is known by now
+        return ["a"]
+
+    machine, seen = Machine(monkeypatch, left), list[bool]()
+    monkeypatch.setattr(left, "left_by_others", read)
+    machine.run_threads()
+    assert [*seen, machine.queue.may_reserve] == [False, True]
+
+
 def test_a_flush_counts_the_records_that_it_quarantines(monkeypatch: pytest.MonkeyPatch, left: Left) -> None:
     left.quarantined = 2
     machine = Machine(monkeypatch, left, has_threads=False)
@@ -798,7 +809,7 @@ def test_a_reservation_does_not_wait_for_a_server_that_fails(
     if end == "close":
         machine.queue.close()
     machine.queue.settle_sent()
-    assert len(machine.tried) == (end == "outage")
+    assert (len(machine.tried), machine.waits) == (end == "outage", [])
     assert machine.queue.may_reserve
 
 

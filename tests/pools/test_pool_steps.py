@@ -27,7 +27,7 @@ from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import Settle, run
 from cycles._flows.pool.chunks import carry_out, live_guards
 from cycles._flows.pool.in_chunk import InChunk
-from cycles._flows.pool.parts import PoolChunk
+from cycles._flows.pool.parts import PoolChunk, Waiter
 from cycles._flows.settle import settle_queued
 from tests.support.scripted_io import (
     LOST,
@@ -1904,6 +1904,30 @@ def test_what_a_guard_spends_while_another_thread_closes_its_pool_is_settled_onc
         events = [work.record.actual.amount for work in pool.io.work if isinstance(work, Settle)]
         assert (sum(closed) + sum(events), pool.pool.spent, pool.pool.live) == (spent, spent, 0), number
     assert number > 1
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+@pytest.mark.parametrize("end", ["commit", "release"])
+def test_a_guard_that_waits_for_a_chunk_gets_what_another_one_leaves(end: str, is_traced: bool) -> None:
+    """Without a look at those that wait, it would wait for a chunk that may be denied."""
+    pool = ScriptedPool([chunk()], is_traced=is_traced)
+    pool.reserve(10)
+    guard, waiter = pool.reserve(50), pool.waiter(50)
+    assert waiter.result is None
+    if end == "commit":
+        pool.commit(guard, 10)
+    else:
+        pool.release(guard)
+    assert waiter.result is pool.chunk_of(guard)
+
+
+def test_a_guard_that_comes_as_another_one_begins_to_wait_is_served_after_it() -> None:
+    pool, large = ScriptedPool([chunk()] * 3), list[Waiter]()
+    pool.reserve(10)
+    pool.reserve(50)
+    pool.at_its_lock(0, lambda: large.append(pool.waiter(50)))
+    pool.reserve(10)
+    assert [each.result is None for each in large] == [False]
 
 
 @pytest.mark.parametrize("other", ["a guard", "an end"])
