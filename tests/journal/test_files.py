@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import subprocess
@@ -18,6 +19,7 @@ import cycles
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, write_whole
 from cycles._journal.files.locked_file import fcntl, is_supported, left, make_in
+from cycles._journal.files.record_files import SpareFiles
 from cycles._journal.files.spend import left_entries
 from cycles._journal.journal import Entry, Journal, default_root
 from cycles._journal.stores.memory import MemoryStore
@@ -33,6 +35,7 @@ from tests.journal.kit import (
     put,
     settle_all,
 )
+from tests.support.points import run_at
 
 
 def test_a_saved_settlement_is_there_for_the_next_process(
@@ -292,7 +295,7 @@ def test_a_start_that_locks_a_new_file_first_makes_it_be_made_again(
 
 
 @pytest.mark.skipif(not is_supported(), reason="needs file locks")
-@pytest.mark.parametrize("step", ["put into place", "put out of place"])
+@pytest.mark.parametrize("step", ["put into place", "put out of place", "interrupted"])
 def test_a_record_whose_file_cannot_be_moved_is_in_no_other_file(
     journal: Journal, open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -302,11 +305,16 @@ def test_a_record_whose_file_cannot_be_moved_is_in_no_other_file(
         with failing("replace", errno.EROFS):
             assert not journal.save(a_record())
     else:
+        if step == "interrupted":
+            journal.delete(a_record("earlier"))
 
         def interrupt(*words: Any) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
+            if step == "interrupted":
+                during.setattr(os, "replace", interrupt)
+                journal.save(a_record())
             during.setattr(os, "lseek", interrupt)
             journal.delete(a_record("earlier"))
     assert (open_journal().pending(), all_files(journal), open_files(journal.directory)) == ([], set(), [])
@@ -506,6 +514,37 @@ def test_a_record_that_is_deleted_during_the_close_leaves_no_file(
     assert all_files(journal) == set()
 
 
+def test_a_record_that_is_saved_during_the_close_leaves_no_file_open(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = os.replace
+
+    def close_before(source: str, target: str) -> None:
+        monkeypatch.undo()
+        journal.close()
+        usual(source, target)
+
+    monkeypatch.setattr(os, "replace", close_before)
+    assert journal.save(a_record())
+    assert (files(journal), open_files(journal.directory)) == ({file_name("rsv_1")}, [])
+
+
+def test_a_close_at_any_point_of_a_record_leaves_no_file(tmp_path: Path) -> None:
+    def use() -> None:
+        path = f"{tmp_path}/record"
+        if spares.write(f"{tmp_path}/", path, b"{}") and not spares.remove(path):
+            Path(path).unlink()
+
+    for number in itertools.count():
+        spares = SpareFiles(lambda: "1-1", sync=False)
+        use()
+        if not run_at("/cycles/_journal/files/record_files", number, spares.close, use):
+            break
+        assert (open_files(tmp_path), list(tmp_path.iterdir())) == ([], []), number
+    assert number > 20
+    spares.close()
+
+
 def test_a_file_is_used_again_for_records_of_any_length(
     journal: Journal, open_journal: Callable[..., Journal], told: Told
 ) -> None:
@@ -641,3 +680,16 @@ def test_two_processes_may_make_the_folder_at_the_same_time(tmp_path: Path, monk
     monkeypatch.setattr(Path, "exists", make_after_the_look)
     make_private_folder(f"{tmp_path}/new/deep/", sync=True)
     assert (tmp_path / "new" / "deep").is_dir()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+def test_a_file_that_is_not_put_into_place_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(error):
+        write_whole(f"{tmp_path}/a", f"{tmp_path}/a.tmp", b"1", sync=False)
+    assert list(tmp_path.iterdir()) == []

@@ -372,16 +372,11 @@ class SpareFiles:
 
     def _keep(self, spare: _Spare) -> bool:
         with self._lock:
-            if len(self._spares) >= MOST_SPARES:
+            # No call between the last look and the append: a signal handler closes before both or after them.
+            if len(self._spares) >= MOST_SPARES or self._closed:
                 return False
             self._spares.append(spare)
-            if not self._closed:
-                return True
-            try:
-                self._spares.remove(spare)
-            except ValueError:  # `close` came in between and has removed it
-                return True
-            return False
+            return True
 
     def _forked(self) -> None:
         """Start again in a forked child, in which the files of the parent are closed."""
