@@ -13,7 +13,7 @@ import pytest
 from cycles._core.pool.chunk_record import log_name
 from cycles._core.pool.sums import SECTOR, Totals
 from cycles._core.settlement.record import Record, decode, file_name
-from cycles._journal.files.locked_file import is_supported
+from cycles._journal.files.locked_file import is_supported, left
 from cycles._journal.journal import Journal
 from tests.journal.kit import CHUNK, Told, a_record, a_sum, failing, open_files, put, spend_file, write_log
 
@@ -223,3 +223,17 @@ def test_spend_that_cannot_be_read_leaves_the_log_of_its_chunk_to_the_next_start
     os.mkfifo(Path(journal.directory, "spend-1.log"))
     journal.recover_spend()
     assert (shown(journal), log.exists(), journal.unread, told.kinds) == ([], True, True, ["unreadable"])
+
+
+def test_a_log_is_locked_until_it_is_removed(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that gets the lock before would save its sum once more."""
+    log, unlink, found = journal.chunk_log(CHUNK), os.unlink, list[list[str]]()
+
+    def look(path: str) -> None:
+        found.append([file.path for file in left(f"{journal.directory}/", "pool-")])
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", look)
+    log.remove()
+    assert found == [[]]
+    assert list(Path(journal.directory).iterdir()) == []

@@ -19,9 +19,10 @@ import pytest
 
 from cycles._core.settlement.record import encode, file_name
 from cycles._journal.files import bounded, spend as spend_log
+from cycles._journal.files.locked_file import fcntl, is_supported, left, make_in
 from cycles._journal.journal import Journal
 from cycles._journal.operators.inspect import inspect
-from tests.journal.kit import Told, a_record, put, settle_all
+from tests.journal.kit import Told, a_record, open_files, put, settle_all
 from tests.support.directories import HangingCalls, use
 from tests.support.waiting import PATIENCE_S, until
 
@@ -384,3 +385,49 @@ def test_a_folder_has_responded_when_its_call_ends(monkeypatch: pytest.MonkeyPat
             calls.quick("folder", slow)
             counts.append(len(started))
     assert counts == [1, 1, 1, 2]
+
+
+def test_a_call_that_ends_while_it_is_abandoned_blocks_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "DEADLINE_S", 0.001)
+    gate, ended = threading.Event(), threading.Event()
+
+    class Abandoned(Future[Any]):
+        def cancel(self) -> bool:
+            found = super().cancel()
+            gate.set()
+            assert ended.wait(60)
+            return found
+
+    monkeypatch.setattr(bounded, "Future", Abandoned)
+    calls = bounded.BoundedCalls()
+    with pytest.raises(TimeoutError):
+        calls.call("a", lambda _: gate.wait(60), discard=lambda _: ended.set())
+    assert not calls.hangs("a")
+
+
+@pytest.mark.skipif(not is_supported(), reason="needs file locks")
+@pytest.mark.parametrize("step", ["made", "found"])
+def test_a_file_that_is_locked_too_late_is_not_kept(
+    gate: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It would look like one of a live process as long as this one lives."""
+    lock, folder = fcntl.flock, f"{tmp_path}/"
+
+    def late(descriptor: int, operation: int) -> None:
+        gate.wait(60)
+        lock(descriptor, operation)
+
+    if step == "found":
+        (tmp_path / "spend-1.log").write_bytes(b"entry")
+    monkeypatch.setattr(fcntl, "flock", late)
+    with monkeypatch.context() as during:
+        during.setattr(bounded, "DEADLINE_S", 0.05)
+        if step == "made":
+            with pytest.raises(TimeoutError):
+                make_in(folder, "spend-1.log", b"entry", sync=False)
+        else:
+            assert list(left(folder, "spend-")) == []
+    gate.set()
+    until(lambda: not bounded.CALLS.hangs(folder) and not bounded.CALLS.hangs(f"{folder}spend-1.log"))
+    until(lambda: open_files(tmp_path) == [])
+    assert [path.name for path in tmp_path.iterdir()] == ["spend-1.log"] * (step == "found")

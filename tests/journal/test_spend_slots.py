@@ -133,6 +133,11 @@ def test_a_closed_log_keeps_the_files_of_live_guards_until_they_end(log: SpendLo
     log.close()
     assert sizes(tmp_path) == [SMALL.file_bytes], "the file without an entry is removed"
     assert not large.write(b"late")
+    large.end()
+    again = log.open_slot(2_000)
+    assert again is not None
+    assert again.write(b"4"), "the slot of a file that was removed is not used again"
+    again.end()
     assert small.write(b"3")
     small.end()
     assert entries(tmp_path) == [b"2"]

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -81,6 +82,15 @@ def test_a_rejected_record_is_kept_with_its_reason(store: FileStore, other: File
     kept = json.loads((Path(store.locate()) / "rejected" / f"v2-{key}.json").read_bytes())
     assert kept["reason"] == "may_be_charged"
     assert decode(json.dumps(kept["record"]).encode()) == record
+
+
+@pytest.mark.parametrize("kept", ["rejected", "quarantined"])
+def test_a_kept_record_that_is_put_back_is_in_one_place(store: FileStore, kept: Any) -> None:
+    (fence,) = store.put([Put(A, encode(a_record()), kept=kept)])
+    (again,) = store.put([Put(A, encode(a_record()), fence)])
+    assert [[each.key for each in store.list(kept=place)] for place in (None, kept)] == [[A], []]
+    store.delete([(A, str(again))])
+    assert store.get([A]) == [None]
 
 
 def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:

@@ -269,6 +269,24 @@ def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
     assert files.there == ["rsv-1"]
 
 
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_a_cancelled_waiter_keeps_no_other_one_waiting(cancelled: int) -> None:
+    async def main() -> list[PutResult]:
+        files.gate.clear()
+        tasks = [asyncio.ensure_future(on_loop(journal_writer).put(record(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        tasks.pop(cancelled).cancel()
+        files.gate.set()
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*tasks)
+
+    files = Files()
+    journal_writer = JournalWriter(files.put, files.finish)
+    assert asyncio.run(main()) == [SAVED, SAVED]
+    journal_writer.close()
+    assert files.there == ["rsv-0", "rsv-1", "rsv-2"]
+
+
 def test_a_loop_that_ends_first_disturbs_no_other() -> None:
     async def leave() -> None:
         files.gate.clear()
@@ -301,6 +319,24 @@ def test_a_bug_in_saving_is_raised_only_in_the_waiting_caller() -> None:
 
     journal_writer = JournalWriter(put, lambda record, result: None)
     asyncio.run(main())
+    journal_writer.close()
+
+
+def test_a_bug_in_saving_together_is_raised_in_each_waiting_caller() -> None:
+    def put_many(records: list[Record]) -> list[PutResult]:
+        assert files.gate.wait(60)
+        raise ZeroDivisionError
+
+    async def main() -> list[object]:
+        files.gate.clear()
+        tasks = [asyncio.ensure_future(on_loop(journal_writer).put(record(number))) for number in range(4)]
+        await asyncio.sleep(0)
+        files.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    files = Files()
+    journal_writer = JournalWriter(files.put, files.finish, put_many)
+    assert [type(each) for each in asyncio.run(main())] == [ZeroDivisionError] * 4
     journal_writer.close()
 
 

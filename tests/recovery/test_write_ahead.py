@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +39,7 @@ class Log:
     """Slots of 16 and of 32 bytes."""
 
     def __init__(self) -> None:
-        self.lock = contextlib.nullcontext()
+        self.lock: AbstractContextManager[None] = contextlib.nullcontext()
         self.slots: list[Slot] = []
         self.error: OSError | None = None
         self.closed = 0
@@ -152,6 +153,16 @@ def test_a_guard_that_has_ended_before_the_second_is_over_writes_nothing(ahead: 
     ahead.run_timers()
     assert ahead.log.written == [b"1"]
     assert ahead.log.slots[0].ended
+
+
+def test_a_guard_that_has_ended_keeps_no_other_one_from_being_written(ahead: Ahead) -> None:
+    guards: list[Any] = [Guard(), Guard(), Guard()]
+    for amount in (1, 2):
+        for guard in guards:
+            ahead.spend(guard, amount)
+    guards[1].finalized = True
+    ahead.run_timers()
+    assert [slot.records for slot in ahead.log.slots] == [[b"1", b"2"], [b"1"], [b"1", b"2"]]
 
 
 def test_without_threads_each_spend_is_written(ahead: Ahead) -> None:
@@ -341,3 +352,26 @@ def test_a_commit_takes_the_place_of_all_later_spend(ahead: Ahead) -> None:
     other.replace(too_large)  # then the spend stays
     assert ahead.log.slots[1].records == [b"c"]
     assert not ahead.log.slots[1].ended
+
+
+class Lock:
+    """Lets another thread act when the lock is released."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act: Callable[[], object] | None = act
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+
+
+def test_spend_that_waits_for_a_commit_does_not_replace_it(ahead: Ahead) -> None:
+    commit: Any = "commit"
+    it = entry(ahead.log)
+    it.write(b"a", 50.0)
+    ahead.log.lock = Lock(lambda: it.write(b"b", 51.0))
+    it.replace(commit)
+    assert ahead.log.written == [b"a", b"commit", b"commit"]

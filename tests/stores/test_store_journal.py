@@ -169,6 +169,15 @@ def test_rejected_records_of_the_store_and_of_the_disk_are_listed(client: Callab
     assert found == [("rsv_1", "no budget"), ("rsv_2", "rejected"), ("rsv_3", "closed")]
 
 
+def test_a_rejected_amount_that_an_operator_puts_back_is_claimed(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    one.journal.put(a_record())
+    one.journal.reject(a_record(), "no budget")
+    (stored,) = store.list(kept="rejected")
+    store.put([Put(KEY, encode(a_record().to_event_mode(5_000)), stored.fence)])
+    assert one.journal.claim(9) == [NAME]
+
+
 def test_an_amount_that_is_rejected_after_another_client_has_it_is_left_to_that_one(
     client: Callable[..., Client], store: Noted, clock: StoreClock
 ) -> None:
@@ -336,6 +345,38 @@ def test_due_records_are_claimed_in_takes_of_sixteen(
     assert len(set(one.journal.claim(wanted))) == min(due, wanted)
     assert [told for told in store.told if told[0] == "take"] == [("take", limit, 30_000) for limit in takes]
     assert one.journal.has_more is has_more
+
+
+def test_what_was_claimed_before_a_failure_is_settled(
+    client: Callable[..., Client], store: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put([Put(key_of(f"rsv_{n}"), encode(a_record(f"rsv_{n}"))) for n in range(20)])
+    one, take = client(), store.take
+
+    def take_once(limit: int, claim_ms: int) -> list[Stored]:
+        store.fails = "it is down" if store.told[-1][0] == "take" else None
+        return take(limit, claim_ms)
+
+    monkeypatch.setattr(store_of(one.journal), "take", take_once)
+    assert len(one.journal.claim(64)) == 16
+    assert one.journal.has_more
+    store.fails = None
+    assert (one.journal.claim(64), one.journal.has_more) == ([], False), "nothing is claimed soon after an outage"
+
+
+@pytest.mark.parametrize("later", [a_record(not_before_ms=7), a_record().to_event_mode(5_000)])
+def test_a_record_whose_last_put_had_no_response_is_deleted(
+    client: Callable[..., Client], store: Noted, monkeypatch: pytest.MonkeyPatch, later: Record
+) -> None:
+    one = client(outage="memory")
+    one.journal.put(a_record())
+    with monkeypatch.context() as during:
+        lose_responses(during, store)
+        one.journal.put(later)
+    one.seconds = 1.0
+    one.journal.delete(a_record())
+    one.journal.settle_finished()
+    assert store.kept() == []
 
 
 def test_finished_records_are_deleted_together_a_moment_later(client: Callable[..., Client], store: Noted) -> None:
@@ -757,6 +798,24 @@ def test_what_a_file_has_beyond_the_stored_sum_becomes_its_own_event(
     one.journal.pending()
     found = sorted((each.mode, each.actual.amount, each.body["idempotency_key"]) for each in store.kept())
     assert (found, one.files) == (expected, [])
+
+
+def test_a_file_stays_if_what_it_has_beyond_the_stored_sum_cannot_be_saved(
+    client: Callable[..., Client], store: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, put = client(), store.put
+    one.local.save(a_sum(12, 3))
+    store.put([Put(KEY, encode(event_of(7, 2)), due_ms=60_000)])
+
+    def fail(items: Sequence[Put]) -> list[str | None]:
+        if items[0].key != KEY:
+            raise StoreError("it is down")
+        return put(items)
+
+    monkeypatch.setattr(store_of(one.journal), "put", fail)
+    with failing("write", errno.ENOSPC):
+        assert one.journal.pending() == [NAME]
+    assert one.files == [NAME]
 
 
 def test_a_record_that_is_left_is_due_for_another_task(client: Callable[..., Client], store: Noted) -> None:
