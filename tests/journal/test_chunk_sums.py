@@ -237,3 +237,11 @@ def test_a_log_is_locked_until_it_is_removed(journal: Journal, monkeypatch: pyte
     log.remove()
     assert found == [[]]
     assert list(Path(journal.directory).iterdir()) == []
+
+
+def test_a_chunk_that_cannot_be_recovered_keeps_no_spend_of_other_guards(journal: Journal) -> None:
+    log_in(journal, Totals(12, calls=3))
+    os.mkfifo(Path(journal.directory, file_name("rsv_1")))
+    spend_file(Path(journal.directory), "spend-1.log", a_record("rsv_2"))
+    assert journal.recover_spend() == [a_record("rsv_2")]
+    assert journal.unread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from cycles._journal.records import NoJournal, Records
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal, key_of
 from cycles._journal.stores.store import Put
-from tests.journal.kit import Told, a_record, a_sum, all_files
+from tests.journal.kit import Told, a_record, a_sum, all_files, spend_file
 
 NO: Any = RejectedResponse(status=409, code="BUDGET_EXCEEDED", message="no", request_id=None, trace_id=None)
 T = cycles.tokens
@@ -126,6 +127,44 @@ def test_what_is_in_progress_here_was_left_by_no_other_process(
     records = Records(journal)
     records.put(a_record("rsv_2", "key-2"))
     assert records.left_by_others(0) == [Entry(file_name("rsv_1"))]
+
+
+def test_what_a_guard_settles_while_the_journal_is_read_was_left_by_no_other_process(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, save, pending, delete = Records(journal), journal.put, journal.pending, journal.delete
+    found: list[list[Entry]] = []
+
+    def begin() -> list[Entry]:
+        records.put(a_record())
+        return pending()
+
+    def look(call: Callable[[Record], Any]) -> Callable[[Record], Any]:
+        def between(record: Record) -> Any:
+            result = call(record)
+            found.append(records.left_by_others(0))
+            return result
+
+        return between
+
+    with monkeypatch.context() as during:
+        during.setattr(journal, "pending", begin)
+        assert records.left_by_others(0) == []
+    monkeypatch.setattr(journal, "put", look(save))
+    records.put(a_record("rsv_2", "key-2"))
+    monkeypatch.setattr(journal, "delete", look(lambda _: None))
+    records.finish(a_record(), None)
+    assert found == [[], []]
+    delete(a_record())
+
+
+@pytest.mark.skipif(not is_supported(), reason="spend is written ahead under file locks")
+def test_a_start_knows_which_recovered_spend_has_an_unknown_cost(journal: Journal) -> None:
+    folder = Path(journal.directory)
+    folder.mkdir(parents=True)
+    spend_file(folder, "spend-1.log", a_record("rsv_1"), a_record("rsv_2", "key-2", sent=True))
+    assert Records(journal).recover_spend() == {file_name("rsv_2")}
+    assert len(journal.pending()) == 2
 
 
 def test_where_records_are(journal: Journal, shared: StoreJournal) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from cycles._journal.files import chunk_cells as pool_log, locked_file, record_f
 from cycles._journal.files.locked_file import fcntl, left
 from cycles._journal.journal import Journal
 from tests.journal.kit import BASE, a_record
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")
 
@@ -279,3 +284,35 @@ def test_a_child_ends_a_record_of_its_parent_and_saves_its_own(tmp_path: Path) -
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [journal.load(entry) for entry in journal.pending()] == [a_record()]
     journal.close()
+
+
+def test_a_child_does_not_wait_for_a_thread_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that calculates the name of the folder does not exist in the child."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def partition() -> str:
+        if threading.current_thread() is thread:
+            begun.set()
+            gate.wait()
+        return "p"
+
+    files = record_files.RecordFiles(tmp_path, partition, sync=False)
+    thread = threading.Thread(target=files.locate)
+    thread.start()
+    threads = ThreadPoolExecutor(1)
+    try:
+        assert begun.wait(PATIENCE_S)
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        assert threads.submit(files.locate).result(PATIENCE_S) == f"{tmp_path}/p/"
+    finally:
+        gate.set()
+        thread.join()
+        threads.shutdown()
+
+
+def test_a_journal_that_is_not_used_any_more_is_not_kept_for_a_fork(tmp_path: Path) -> None:
+    kept = [spend_log.SpendLog(lambda: f"{tmp_path}/", sync=False), record_files.SpareFiles(str, sync=False)]
+    left_over = [weakref.ref(each) for each in kept]
+    kept.clear()
+    gc.collect()
+    assert [each() for each in left_over] == [None, None]

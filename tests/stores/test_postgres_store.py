@@ -176,6 +176,26 @@ def test_a_move_that_fails_is_tried_again() -> None:
     with pytest.raises(StoreError):
         store.list()
     assert store.list() == []
+    assert link.statements.count("with old") == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "create", "is_made"),
+    [
+        ("postgresql://db", True, True),
+        ("postgresql://db?create=true", True, True),
+        ("postgresql://db?create=true", False, False),
+        ("postgresql://db?create=false", True, False),
+        ("postgresql://db?create=false&create=true", True, True),
+    ],
+)
+def test_a_table_is_made_unless_the_program_or_the_url_says_no(url: str, create: bool, is_made: bool) -> None:
+    store = PostgresStore(url, create=create)
+    bound = store.bind("p", durability="process", timeout_s=0.5)
+    for each, link in zip((store, bound), Link.made, strict=True):
+        link.results[f"{LOOK} cycles_journal_j2"] = [NONE]
+        assert each.list() == []
+        assert ("create table" in link.statements) is is_made
 
 
 def test_a_put_of_new_records_is_one_statement_and_a_key_that_is_there_twice_needs_two() -> None:

@@ -132,6 +132,21 @@ def test_a_store_without_bind_is_used_as_it_is(tmp_path: Path) -> None:
         assert store.list() == []
 
 
+def test_a_store_of_the_caller_stays_open(tmp_path: Path) -> None:
+    closed: list[object] = []
+
+    class Noted(MemoryStore):
+        def bind(self, partition: str, **settings: Any) -> MemoryStore:
+            return self
+
+        def close(self) -> None:
+            closed.append(self)
+
+    with cycles.Cycles(**BASE, journal_store=Noted(), journal_dir=tmp_path) as client:
+        assert client.pending() == []
+    assert closed == []
+
+
 def test_a_view_names_the_store_without_its_password() -> None:
     pytest.importorskip("redis", reason="make test-stores installs redis")
     assert view_of(f"redis://:{SECRET}@127.0.0.1:9/0", "p", 0.5).name == "redis://[hidden]@127.0.0.1:9/0"

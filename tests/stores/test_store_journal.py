@@ -17,7 +17,7 @@ from cycles._core.settlement.rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.memory import MemoryStore
-from cycles._journal.stores.shared import StoreJournal, key_of
+from cycles._journal.stores.shared import BATCH, StoreJournal, key_of
 from cycles._journal.stores.store import Put, Stored
 from tests.journal.kit import BASE, a_record, a_sum, failing
 from tests.stores.kit import StoreClock
@@ -379,6 +379,18 @@ def test_a_record_whose_last_put_had_no_response_is_deleted(
     assert store.kept() == []
 
 
+def test_more_records_than_one_renewal_has_are_all_renewed(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    records = [a_record(f"rsv_{n}") for n in range(BATCH + 1)]
+    assert set(one.journal.put_many(records)) == {PutResult.SAVED}
+    clock.now += 20_000
+    one.journal.tick(0)
+    clock.now += 20_000
+    assert other.journal.claim(1) == []
+
+
 def test_finished_records_are_deleted_together_a_moment_later(client: Callable[..., Client], store: Noted) -> None:
     one = client()
     records = [a_record(f"rsv_{n}") for n in range(3)]
@@ -684,6 +696,18 @@ def test_a_taken_chunk_that_the_store_loses_is_put_again_unchanged(
     one.journal.tick(0)
     assert store.kept() == [a_sum(7, 2)]
     assert [each.key for each in store.take(9, 30_000)] == [KEY], "it is due now"
+
+
+def test_a_taken_chunk_whose_task_has_ended_is_put_again_too(
+    client: Callable[..., Client], store: Noted, clock: StoreClock
+) -> None:
+    one, other = client(), client()
+    lose(one, other, clock)
+    one.journal.leave(a_sum(7, 2))
+    assert one.journal.is_taken(a_sum(7, 2))
+    empty(store)
+    one.journal.tick(0)
+    assert store.kept() == [a_sum(7, 2)]
 
 
 @pytest.mark.parametrize("end", ["settled", "rejected", "quarantined"])
