@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -245,3 +246,20 @@ def test_a_chunk_that_cannot_be_recovered_keeps_no_spend_of_other_guards(journal
     spend_file(Path(journal.directory), "spend-1.log", a_record("rsv_2"))
     assert journal.recover_spend() == [a_record("rsv_2")]
     assert journal.unread
+
+
+@pytest.mark.parametrize(("durability", "synced"), [("disk", [12]), ("process", [])])
+def test_the_sum_of_a_log_is_on_disk_before_it_is_removed(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, durability: str, synced: list[int]
+) -> None:
+    """A loss of power may bring the file back: with an earlier sum, the rest would look like another one."""
+    log, sync, found = open_journal(durability=durability).chunk_log(CHUNK), os.fdatasync, list[int]()
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        found.append(12)
+
+    log.write(Totals(12, calls=1, changes=1))
+    monkeypatch.setattr(os, "fdatasync", note)
+    log.remove()
+    assert found == synced

@@ -419,6 +419,24 @@ def test_a_file_system_that_hangs_is_noticed_by_a_later_look_too(
     journal_writer.close()
 
 
+def test_only_a_record_can_be_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that was saved long ago is not, and other work in the thread may take its time."""
+    now_s = virtual_time(monkeypatch)
+
+    def is_stuck() -> bool:
+        now_s[0] += 100.0
+        return journal_writer.replace_if_stuck()
+
+    async def main() -> tuple[PutResult, bool, bool]:
+        writer = on_loop(journal_writer)
+        saved = await asyncio.wait_for(writer.put(record(1)), 60)
+        return saved, is_stuck(), await asyncio.wait_for(writer.run(is_stuck), 60)
+
+    journal_writer = JournalWriter(lambda record: SAVED, lambda record, result: None)
+    assert asyncio.run(main()) == (SAVED, False, False)
+    journal_writer.close()
+
+
 def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STUCK_S", 0.02)  # less than all saves take, more than each
     now_s = virtual_time(monkeypatch)

@@ -462,6 +462,13 @@ def test_a_record_in_a_local_file_is_loaded_and_put_when_the_store_responds(
     assert (one.files, store.kept()) == ([], [record])
 
 
+def test_a_settled_record_that_only_the_disk_has_is_deleted_there(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    one.local.save(a_record())
+    one.journal.delete(a_record())
+    assert (one.files, one.calls, store.told) == ([], [], [])
+
+
 def test_each_outage_is_reported_once(client: Callable[..., Client], store: Noted) -> None:
     one = client()
     for number in range(1, 3):
