@@ -435,6 +435,27 @@ def test_a_share_that_was_overspent_in_an_earlier_run_has_its_limit_again(
     assert [charged(), charged()] == ["$1.00", "$1.00"]
 
 
+def test_in_a_later_run_of_a_kept_ledger_limits_of_one_name_add_up_and_what_was_spent_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(*, spends: bool) -> dict[str, tuple[str, str]]:
+        ledger = open_ledger(cycles.Config(), cycles.usd(5), embedded=True, keep="job")
+        shares = Shares(ledger.left, lambda share: ledger.add_share(share, share.subject({})), ledger.unit)
+        with contextlib.closing(ledger):
+            for parent, limit in (("a", "1USD"), ("b", "0.5USD")):
+                made = shares.make(None, json.dumps({"name": parent, "limit": "2USD"}).encode())
+                shares.make(made, json.dumps({"name": "helper", "limit": limit}).encode())
+            if spends:
+                call = ledger.client.reserve(cycles.usd(1), action=("llm.c", "m"), subject={"agent": "helper"})
+                call.acquire().commit(cycles.usd("0.25"))
+            rows = ledger.client.balances(subject={"agent": "helper"})
+            return {row.scope: (str(row.remaining), str(row.spent)) for row in rows}
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert run(spends=True) == {"agent:helper": ("$1.25", "$0.25")}
+    assert run(spends=False) == {"agent:helper": ("$1.50", "$0.25")}
+
+
 @processes
 def test_a_share_has_a_budget_in_the_ledger_of_the_run_and_on_a_configured_server(
     provider: FakeProvider, configured: cycles.EmbeddedServer
