@@ -204,6 +204,9 @@ def test_a_key_that_a_server_repeats_is_hidden(wire: Wire) -> None:
     body = b'{"error":"the-key-1","message":"not the-key-1","request_id":"r"}'
     outcome: Any = wire.classify_response(Call("getBalances"), Reply(401, (), body, 0.0, 0.0))
     assert (outcome.code, outcome.message, outcome.request_id) == ("[api key]", "not [api key]", "r")
+    wire.use_key("the-key-2")  # the response to a request with the key before it is still on its way
+    outcome = wire.classify_response(Call("getBalances"), Reply(401, (), body, 0.0, 0.0))
+    assert (outcome.code, outcome.message) == ("[api key]", "not [api key]")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,17 @@ def test_the_response_and_the_record_of_a_reservation() -> None:
     assert max(row.number for row in place.tables.reservations.values()) == 3  # the numbers of a file continue
 
 
+def test_the_numbers_of_a_file_continue_also_if_its_first_reservations_were_deleted() -> None:
+    place = Place()
+    first, *_ = (place.reserve(1)["reservation_id"] for _ in range(3))
+    place.commit(first, 1)
+    place.clock.advance(30 * DAY + 1)
+    assert len(place.operator.reservations()) == 2
+    again = Ledger(place.tables, place.clock)
+    again.reserve("acme", _form(place))
+    assert [row.number for row in place.tables.reservations.values()] == [2, 3, 4]
+
+
 def _form(place: Place) -> dict[str, Any]:
     return {
         "idempotency_key": place.key(), "subject": SUBJECT, "action": {"kind": "a", "name": "b"},
@@ -369,7 +380,8 @@ def test_an_event() -> None:
     assert stored.charge == {"at_ms": NOW, "scope_path": B, "action": "a b", **tokens(10)}
     assert place.event(91)["charged"] == tokens(90)
     assert "charged" not in place.event(0, action={"kind": "a"})
-    assert [each.charge["action"] for each in place.tables.responses.values() if each.charge] == ["a b", "a b", "a"]
+    stored_charges = [each.charge for each in place.tables.responses.values() if each.charge]
+    assert [(each["action"], each["amount"]) for each in stored_charges] == [("a b", 10), ("a b", 90), ("a", 0)]
     assert code_of(place.event, 1, overage_policy="REJECT")[0] == "BUDGET_EXCEEDED"
     assert place.event(0, overage_policy="REJECT")["status"] == "APPLIED"
 
@@ -586,6 +598,32 @@ def test_an_expired_reservation_leaves_its_run() -> None:
     assert code_of(place.reserve, subject=RUN)[0] == "ACTION_QUOTA_EXCEEDED"
     place.clock.advance(1_001)
     assert place.reserve(subject=RUN)["decision"] == "ALLOW"
+
+
+def test_a_quota_of_a_run_counts_as_long_as_the_run_lasts() -> None:
+    place = Place(is_next=True)
+    place.operator.set_policy("p", A, quotas=[{"action_kind": "a", "window": "per_run", "limit": 3}])
+    for _ in range(3):
+        place.commit(place.reserve(1, subject=RUN)["reservation_id"], 1)
+        place.clock.advance(DAY - 1)
+    assert code_of(place.reserve, subject=RUN)[0] == "ACTION_QUOTA_EXCEEDED"
+    place.clock.advance(2)  # a day without an action of the run
+    assert place.reserve(1, subject=RUN)["decision"] == "ALLOW"
+
+
+def test_each_risk_class_has_a_counter_of_its_own() -> None:
+    place = Place(is_next=True)
+    place.operator.set_action_kind("custom.x", risk_class="high_risk")
+    quotas = [{"risk_class": each, "window": "per_run", "limit": 2} for each in ("side_effect", "high_risk")]
+    place.operator.set_policy("p", A, quotas=quotas)
+    risky = {"kind": "custom.x", "name": "n"}
+    for action in ({"kind": "a", "name": "n"}, risky):
+        for _ in range(2):
+            place.reserve(1, subject=RUN, action=action)
+    assert [(each.risk_class, each.used) for each in place.tables.counters.values()] == [
+        ("side_effect", 2), ("high_risk", 2),
+    ]  # fmt: skip
+    assert code_of(place.reserve, subject=RUN, action=risky)[0] == "ACTION_QUOTA_EXCEEDED"
 
 
 def test_quotas_need_the_next_protocol() -> None:

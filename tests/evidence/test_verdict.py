@@ -128,6 +128,7 @@ REASONS: list[tuple[dict[str, Any], dict[str, Any], str, str, str | None]] = [
     (sealed(), {"keys": {"keys": b"k"}}, RESOLUTION, "the key set has no array 'keys'", None),
     (sealed(), {"keys": {"keys": "k"}}, RESOLUTION, "the key set has no array 'keys'", None),
     (sealed(), {"keys": {"keys": []}}, AUTHORITY, f"no key fits {AT}", None),
+    (sealed(), {"keys": key_set(jwk(cycles_exp_ms=0))}, AUTHORITY, f"no key fits {AT}", None),
     (sealed(), {"keys": key_set(jwk(kid="a"), jwk(kid="b"))}, AUTHORITY, f"2 keys fit {AT}", None),
     (
         sealed(),

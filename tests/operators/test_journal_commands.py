@@ -17,7 +17,7 @@ import cycles
 from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.files.record_files import RecordFiles
 from cycles._journal.operators.inspect_store import StoreView, files_of
-from cycles.journal import __main__ as module, inspect
+from cycles.journal import __main__ as module, _commands, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
 from tests.operators.kit import AS_PROCESSES, ROOT, Ran, run_process
@@ -280,6 +280,19 @@ def test_a_rejected_amount_that_is_rejected_again_exits_1(
     assert "the server rejected the amount: BUDGET_FROZEN" in ran.err
     [kept] = inspect()
     assert (kept.state, kept.reason, kept.settled_at_ms) == ("rejected", "BUDGET_FROZEN", None)
+
+
+@pytest.mark.skipif(AS_PROCESSES, reason="the time of a flush is set in this process")
+def test_a_rejected_amount_whose_event_gets_no_response_is_pending_and_not_settled_by_hand(
+    run_journal_here: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_commands, "_FLUSH_S", 0.01)
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")
+    configured.faults.refuse("event", times=None)
+    journal(root, url).reject(a_record(url, "rsv-gone"), "BUDGET_EXCEEDED")
+    ran = run_journal_here("retry", "rsv-gone", "--as-event", "--yes")
+    assert ran.status == 4, ran
+    assert [(entry.state, entry.mode, entry.settled_at_ms) for entry in inspect()] == [("pending", "event", None)]
 
 
 def test_a_record_that_was_rejected_again_meanwhile_is_not_marked_as_settled(root: Path) -> None:

@@ -175,6 +175,8 @@ def test_the_proposal_is_rounded_up_to_two_digits() -> None:
     window = cycles.window(dollars(1), "day")
     calls = [call(number, 20, 20, at=number * 9 * HOUR) for number in range(6)]
     assert measured(calls).document(dollars(1), window)["proposed"]["amount"] == 40
+    over_midnight = [call(1, 30, 30, at=11 * HOUR, took=2 * HOUR), call(2, 20, 20, at=14 * HOUR)]
+    assert measured(over_midnight).document(dollars(1), window)["proposed"]["amount"] == 50, "of one day"
 
 
 def test_since_leaves_earlier_calls_out(run: Cycles) -> None:

@@ -303,6 +303,21 @@ def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeP
     assert runs.environment["CYCLES_PROXY_URL"].startswith("http://127.0.0.1:")
 
 
+def test_a_share_is_a_part_of_the_limit_of_a_run_on_a_server(
+    runs: Runs, provider: FakeProvider, configured: cycles.EmbeddedServer
+) -> None:
+    def parent(environment: dict[str, str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            runs.program = calls(0)
+            return main(("run", "--share", "helper", "--budget", "50%", "--", "program"))
+
+    ran = runs(parent, "--budget", "3USD", *upstreams(provider))
+    assert ran.status == 0, ran.err
+    assert "share helper: 0 calls, $0.00 of $1.50 spent, 0 denied" in ran.err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -79,6 +79,26 @@ def test_a_timer_that_ends_after_the_run_prints_nothing_again(log: Any, capsys: 
     assert capsys.readouterr().err == "warning: reservation r-1: later\n"
 
 
+def test_the_warnings_of_another_run_begin_again(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    handler, logger, timers = log
+    for _ in range(2):
+        with handler.gathering():
+            for number in range(MOST_KINDS):
+                logger.warning("kind %s", "x" * number)
+            assert capsys.readouterr().err == "", "gathered, also if it is the kind of an earlier run"
+        assert len(capsys.readouterr().err.splitlines()) == MOST_KINDS
+    assert {seconds for seconds, _ in timers} == {1}
+
+
+def test_a_gathered_line_is_that_of_its_group(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    handler, logger, timers = log
+    with handler.gathering():
+        for cents in (3, 5):
+            logger.warning("commit of $0.0%d failed", cents)
+            timers[-1][1]()
+        assert capsys.readouterr().err.splitlines() == [f"warning: commit of $0.0{cents} failed" for cents in (3, 5)]
+
+
 def test_the_kinds_of_warnings_are_bounded(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
     handler, logger, timers = log
     with handler.gathering():

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import attrs
 import pytest
 
 import cycles
@@ -153,6 +154,10 @@ def test_the_spend_rate_is_that_of_the_last_minute() -> None:
     assert rates.after(at(30, 10))[key] == pytest.approx(10_000_000)
     assert rates.after(at(60, 10))[key] == pytest.approx(5_000_000)
     assert rates.after(at(90, 10))[key] == pytest.approx(0)
+    rates.after(at(120, 13))
+    for second in (150, 200):
+        late = attrs.evolve(at(second, 13), error="no connection")
+        assert rates.after(late)[key] == pytest.approx(3_000_000 * 60 / (second - 60)), "of what was seen"
 
 
 @processes

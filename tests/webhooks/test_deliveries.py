@@ -142,6 +142,7 @@ def test_a_subscription_that_is_deleted_gets_no_more_events() -> None:
     place.during = delete
     assert place.queue.deliver() == 1
     assert (first.status, second.status, second.attempts) == ("SUCCESS", "FAILED", 0)
+    assert second.due_ms is None, "its thread would not sleep any more"
 
 
 class Counted(SystemClock):
@@ -175,6 +176,18 @@ def test_the_thread_of_a_queue_sleeps_until_an_attempt_is_due(monkeypatch: pytes
     assert place.is_closed
     place.add()
     assert "cycles-embedded-webhooks" not in {each.name for each in set(threading.enumerate()) - before}
+
+
+def test_the_thread_of_a_queue_makes_the_attempt_that_is_due_first() -> None:
+    place = Place(FAILED, FAILED, OK, retry_policy=RetryPolicy(initial_delay_ms=60_000), clock=SystemClock())
+    slow = place.add()
+    until(lambda: slow.status == "RETRYING")
+    assert place.subscription is not None
+    place.subscription.retry_policy = RetryPolicy(initial_delay_ms=1)
+    quick = place.add()
+    until(lambda: quick.status == "SUCCESS")
+    assert (quick.attempts, slow.attempts) == (2, 1)
+    place.queue.close()
 
 
 def test_a_closed_queue_sends_nothing() -> None:

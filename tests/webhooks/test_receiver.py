@@ -343,6 +343,19 @@ def test_header_objects_of_other_kinds_are_read() -> None:
             receiver.receive(body=good["body"], headers=doubled)
 
 
+@pytest.mark.parametrize("name", ["X-Cycles-Event-Id", "X-Cycles-Event-Type"])
+def test_each_of_two_headers_must_fit_the_signed_body(name: str) -> None:
+    good = delivery()
+    pairs = list(good["headers"].items())
+    receiver = cycles.WebhookReceiver(SECRET)
+    event = receiver.receive(body=good["body"], headers=pairs)
+    own = (name, event.id if name.endswith("Id") else event.type)
+    assert receiver.receive(body=good["body"], headers=[*pairs, own, own]) == event
+    for doubled in ([own, (name, "other")], [(name, "other"), own]):
+        with pytest.raises(cycles.WebhookPayloadError, match=name):
+            receiver.receive(body=good["body"], headers=[*pairs, *doubled])
+
+
 def test_bodies_may_be_any_bytes_and_errors_can_be_pickled() -> None:
     good = delivery()
     receiver = cycles.WebhookReceiver(SECRET)
