@@ -334,12 +334,13 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
 
 def _flush_one(context: Context, config: cycles.Config, entry: InspectedRecord) -> int:
     """Flush, and report whether the server rejected this record."""
+    known = [found.record for found in context.records() if found.state == "rejected"]
     status = _flush(context, config)
     for found in context.records():
         same = found.id == entry.id and (
             is_url(found.path) or Path(found.path).parent.parent == _partition_folder(entry)
         )
-        if same and found.state == "rejected" and found.record != entry.record:
+        if same and found.state == "rejected" and found.record not in known:
             say(f"the server rejected the amount: {found.reason}; it is kept in {found.path}")
             return REJECTED
     return status

@@ -295,6 +295,20 @@ def test_a_rejected_amount_whose_event_gets_no_response_is_pending_and_not_settl
     assert [(entry.state, entry.mode, entry.settled_at_ms) for entry in inspect()] == [("pending", "event", None)]
 
 
+def test_a_retry_of_a_pending_record_says_nothing_of_an_amount_that_was_rejected_before(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    [reservation_id] = reserved(configured)
+    own = journal(root, url)
+    own.reject(a_record(url, reservation_id, cents=4), "BUDGET_EXCEEDED")
+    own.save(a_record(url, reservation_id))
+    own.close()
+    [pending] = [entry.path for entry in inspect() if entry.state == "pending"]
+    ran = run_journal("retry", pending, "--yes", "--json")
+    assert (ran.status, ran.document) == (0, {"settled": 1, "pending": 0, "quarantined": 0}), ran.err
+    assert [entry.state for entry in inspect()] == ["rejected"]
+
+
 def test_a_record_that_was_rejected_again_meanwhile_is_not_marked_as_settled(root: Path) -> None:
     journal(root, OTHER_SERVER).reject(a_record(OTHER_SERVER, "rsv-gone"), "BUDGET_EXCEEDED")
     [before] = inspect()

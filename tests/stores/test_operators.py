@@ -143,6 +143,25 @@ def test_a_rejected_record_is_put_back_and_kept_for_30_days_once_it_is_settled(v
     assert (decode(stored.record).settled, decode(stored.record).rejected) == (5, "no budget")
 
 
+@pytest.mark.parametrize("kept", ["rejected", "quarantined"])
+def test_what_was_put_back_while_the_operator_looked_is_not_discarded(view: StoreView, store: Noted, kept: Any) -> None:
+    store.put([Put(KEY, RAW, kept=kept)])
+    (entry,) = view.records()
+    view.put_rejected_back(a_record()) if kept == "rejected" else view.requeue(entry)
+    with pytest.raises(cycles.StoreError, match="is settled, deleted or pending; list the journal again"):
+        view.discard(entry)
+    assert [(each.record, each.kept) for each in store.list()] == [(RAW, None)]
+
+
+def test_an_amount_that_was_settled_by_hand_can_be_discarded(view: StoreView, store: Noted) -> None:
+    store.put([Put(KEY, rejected(a_record()), kept="rejected")])
+    (entry,) = view.records()
+    store.delete([(KEY, each.fence) for each in store.list(kept="rejected")])
+    view.mark_settled(entry)
+    (settled,) = view.records()
+    assert (view.discard(settled), view.records()) == ("deleted from redis://host", [])
+
+
 @pytest.mark.parametrize("kept", [None, "rejected", "quarantined", "none"])
 def test_a_record_in_another_state_is_named(view: StoreView, store: Noted, kept: Any) -> None:
     store.put([Put(KEY, RAW, kept="rejected")])

@@ -66,7 +66,7 @@ class StoreView:
         Raises:
             StoreError: the store does not respond, or another client has changed the record.
         """
-        stored = self._found(entry.id)
+        stored = self._found(entry.id, "any" if entry.settled_at_ms is not None else KEPT.get(entry.state) or "any")
         if entry.state in ("rejected", "quarantined"):
             self.store.delete([(stored.key, stored.fence)])
             return f"deleted from {self.name}"
