@@ -66,6 +66,26 @@ def server(clock: cycles.ManualClock) -> Iterator[cycles.EmbeddedServer]:
         yield server
 
 
+def test_a_state_is_not_older_than_the_event_that_it_names(
+    server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page continues with the events after it, so a change that is in neither would stay away."""
+    page, read = Page(server), server.ledger.reservations
+
+    def reservations() -> Any:
+        server.ledger.fund("tenant:acme", cycles.usd(1))  # the budgets of the state are read
+        page.now_s += 1
+        page.feed.publish()
+        return read()
+
+    monkeypatch.setattr(server.ledger, "reservations", reservations)
+    state = page.feed.state()
+    events, _ = page.feed.after(state["last_event_id"])
+    (event,) = parsed(b"".join(events).decode())
+    shown = [row["allocated"]["amount"] for row in (*state["budgets"], *event.data["budgets"])]
+    assert shown == [cycles.usd(10).amount, cycles.usd(11).amount]
+
+
 def test_changes_are_merged_into_at_most_ten_events_a_second(server: cycles.EmbeddedServer) -> None:
     page = Page(server)
     found: list[Event] = []

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from cycles.embedded import EmbeddedServer
+from cycles.embedded.faults import Faults
 from tests.support.waiting import until
 
 EVENT = {
@@ -125,6 +126,26 @@ def test_a_fault_hits_one_request_unless_it_says_more(server: EmbeddedServer, ht
         with contextlib.suppress(httpx.TransportError):
             http.post("/v1/events", json=EVENT)
         assert faults.waiting() == []
+
+
+def test_two_requests_at_once_do_not_get_the_same_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[Callable[[], object]] = []
+
+    class Lock:
+        """A lock whose release lets another request in."""
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            if others:
+                others.pop()()
+
+    monkeypatch.setattr("cycles.embedded.faults.threading.Lock", Lock)
+    faults, second = Faults(), list[object]()
+    faults.refuse("reserve")
+    others.append(lambda: second.append(faults.take("reserve")))
+    first = faults.take("reserve")
+    assert (first is None, second) == (False, [None])
 
 
 def test_unlimited_faults_stop_at_clear(server: EmbeddedServer, http: httpx.Client) -> None:

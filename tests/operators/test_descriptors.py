@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,3 +172,35 @@ def test_without_a_descriptor_accepting_waits_with_one_warning(
     with caplog.at_level(logging.WARNING, "cycles"):
         asyncio.run(asyncio.wait_for(scenario(), 60))
     assert caplog.text.count("the limit of open files allows no more") == 1
+
+
+@pytest.mark.parametrize("step", ["sock_accept", "connect_accepted_socket"])
+def test_a_connection_that_is_gone_before_it_is_served_stops_no_later_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    async def scenario() -> None:
+        loop, left = asyncio.get_running_loop(), [ConnectionAbortedError(103, "aborted")] * 2
+        real = getattr(loop, step)
+
+        async def fails(*given: Any) -> Any:
+            if left:
+                if step == "connect_accepted_socket":
+                    given[1].close()
+                raise left.pop()
+            return await real(*given)
+
+        monkeypatch.setattr(loop, step, fails)
+        monkeypatch.setattr(_descriptors, "PAUSE_S", 0.0)
+        accepted: asyncio.Queue[asyncio.Transport] = asyncio.Queue()
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            listener = Listener(sock, lambda: Held(set(), accepted), (), 5)
+            writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(3)]
+            (await accepted.get()).close()
+            listener.close()
+            await listener.wait_closed()
+            for writer in writers:
+                writer.close()
+
+    with caplog.at_level(logging.WARNING, "cycles"):
+        asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert caplog.text == "", "there are descriptors"

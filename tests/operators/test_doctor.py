@@ -17,7 +17,7 @@ from cycles._journal.stores.store import Put
 from cycles.cli import _checks
 from cycles.cli._checks import masked
 from tests.operators.conftest import Cycles
-from tests.operators.journals import a_record, journal, snapshot
+from tests.operators.journals import a_record, fill, journal, snapshot
 
 NAMES = [
     "configuration",
@@ -215,6 +215,12 @@ def test_a_volume_of_its_own_outlives_a_worker(
     content = "/dev/sda / ext4 rw 0 0\n" + line.format(tmp_path)
     monkeypatch.setattr(Path, "read_text", lambda path, *_: content)
     assert _checks._is_mounted(tmp_path / "journal") is lasts
+
+
+def test_every_record_but_the_rejected_is_unsettled(tmp_path: Path) -> None:
+    fill(tmp_path, "http://127.0.0.1:9")
+    found = _checks.pending(cycles.Config(journal_dir=str(tmp_path)))
+    assert (found.status, found.detail) == ("fail", "4 pending, 1 quarantined")
 
 
 def test_the_store_of_a_fleet_is_checked(

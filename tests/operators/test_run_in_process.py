@@ -311,11 +311,13 @@ def test_a_share_is_a_part_of_the_limit_of_a_run_on_a_server(
             for name, value in environment.items():
                 patch.setenv(name, value)
             runs.program = calls(0)
-            return main(("run", "--share", "helper", "--budget", "50%", "--", "program"))
+            return main(("run", "--share", "helper", "--budget", "50%", "--no-cycles-env", "--", "program"))
 
     ran = runs(parent, "--budget", "3USD", *upstreams(provider))
     assert ran.status == 0, ran.err
     assert "share helper: 0 calls, $0.00 of $1.50 spent, 0 denied" in ran.err
+    assert [name for name in runs.environment if name.startswith("CYCLES_")] == []
+    assert "OPENAI_BASE_URL" in runs.environment
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_a_share_has_variables_with_a_secret_of_its_own_and_is_charged() -> None
         state = httpx.get(f"{url}/shares").json()
         assert state["spent"]["amount"] == EXACT
         assert state["remaining"]["amount"] == 100_000_000 - EXACT
+        of_the_run = httpx.get(f"{_root(place)}/shares").json()
+        assert of_the_run == {"remaining": None, "shares": place.proxy.shares.document()}
         assert place.proxy.shares.document() == {
             "researcher": {
                 "calls": 1,

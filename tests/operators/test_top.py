@@ -12,7 +12,7 @@ import pytest
 
 import cycles
 from tests.operators.conftest import Cycles
-from tests.operators.journals import a_record, journal
+from tests.operators.journals import a_record, fill, journal
 from tests.operators.kit import processes
 from tests.operators.test_commands import commit, reserve
 
@@ -41,6 +41,14 @@ def test_one_view(run: Cycles, busy: cycles.EmbeddedServer) -> None:
     for text in ("tenant:acme", "agent:bot", "$0.05", "llm.completion/gpt-4o", "rsv-pending", "#"):
         assert text in shown
     assert run("top", "--interval", "0").status == 2
+
+
+def test_a_view_has_the_records_of_every_state_but_the_rejected(
+    run_here: Cycles, configured: cycles.EmbeddedServer
+) -> None:
+    fill(Path(os.environ["CYCLES_JOURNAL_DIR"]), "http://127.0.0.1:9")
+    found = [record["state"] for record in run_here("top", "--once", "--json").document["records"]]
+    assert sorted(found) == ["deferred", "pending", "pending", "quarantined", "unfinished"]
 
 
 def test_a_view_has_no_more_reservations_than_it_reads(
