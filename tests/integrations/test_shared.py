@@ -299,6 +299,13 @@ async def test_a_callable_subject_gets_the_call(run: Any, work: Any, ledger: Led
     assert ledger.rows()[0].subject.agent == "bot"
 
 
+async def test_a_subject_that_is_known_already_is_not_called_again(run: Any, work: Any, ledger: Ledger) -> None:
+    made = work(common=Common(ledger.client, lambda name: {"agent": name}), call=("bot",))
+    made.subject = {"agent": "known"}
+    await run(made, lambda guard: None)
+    assert ledger.rows()[0].subject.agent == "known"
+
+
 def test_the_default_client_is_looked_up_at_each_call(work: Any, ledger: Ledger) -> None:
     later = work(common=Common(None), read=None)
     cycles.set_default_client(ledger.client)
@@ -427,7 +434,9 @@ async def test_a_stream_that_does_not_begin_is_released(begin: Any, work: Any, l
     assert ledger.spent() == 0
 
 
-@pytest.mark.parametrize(("raised", "outcome"), [(ZeroDivisionError(), "error"), (GeneratorExit(), "closed")])
+@pytest.mark.parametrize(
+    ("raised", "outcome"), [(ZeroDivisionError(), "error"), (SystemExit(), "error"), (GeneratorExit(), "closed")]
+)
 async def test_a_stream_into_which_its_reader_throws_costs_what_was_made(
     begin: Any, work: Any, ledger: Ledger, raised: BaseException, outcome: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import cycles
 from cycles.proxy._kept import kept_file
+from cycles.proxy._ledger import open_ledger
 from tests.operators.conftest import Cycles
 from tests.operators.kit import processes, run_process
 from tests.operators.running import start, summary
@@ -66,6 +68,15 @@ def test_what_was_spent_has_the_debt(run: Cycles) -> None:
         server.ledger.set_budget("tenant:run", cycles.tokens(500), spent=400, debt=30, overdraft_limit=100)
     [kept] = run("runs", "--json").document["runs"]
     assert kept["spent"] == {"unit": "TOKENS", "amount": 430}
+
+
+def test_another_budget_changes_neither_what_was_spent_nor_the_debt(run: Cycles) -> None:
+    with cycles.EmbeddedServer(path=kept_file("job")) as server:
+        server.ledger.set_budget("tenant:run", cycles.tokens(500), spent=400, debt=30, overdraft_limit=100)
+    with contextlib.closing(open_ledger(cycles.Config(), cycles.tokens(600), embedded=True, keep="job")) as ledger:
+        total = ledger.kept_total()
+    assert total is not None
+    assert (total["spent"]["amount"], total["budget"]["amount"]) == (430, 600)
 
 
 @pytest.mark.parametrize("content", ["no database", ""], ids=["of another program", "empty"])
