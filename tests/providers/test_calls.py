@@ -438,6 +438,15 @@ class StatusError(Exception):
         self.__dict__.update(members)
 
 
+def test_the_last_error_of_aiohttp_says_whether_an_attempt_was_sent() -> None:
+    """The one before it is of an earlier attempt, or of another address of the host."""
+    aiohttp: Any = pytest.importorskip("aiohttp")
+    raised, lost = TimeoutError(), aiohttp.ServerDisconnectedError()
+    raised.__cause__, lost.__context__ = lost, aiohttp.ConnectionTimeoutError()
+    assert was_sent(raised)
+    assert not was_sent(lost.__context__)
+
+
 @pytest.mark.parametrize(
     ("error", "sent"),
     [
