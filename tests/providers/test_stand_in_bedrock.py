@@ -310,14 +310,15 @@ def test_attempts_that_cost_nothing_share_one_reservation(
     assert world.is_idle
 
 
-def test_an_attempt_without_a_status_is_charged_and_the_next_one_is_reserved(world: World) -> None:
-    world.endpoint.outcomes = [LostError(), Reply(usage=USED)]
+@pytest.mark.parametrize("between", [[], [503]], ids=["at once", "after one with a status"])
+def test_an_attempt_without_a_status_is_charged_and_the_next_one_is_reserved(world: World, between: list[int]) -> None:
+    world.endpoint.outcomes = [LostError(), *between, Reply(usage=USED)]
     world.llm.call("Converse", **CONVERSE)
     assert len(world.reserved) == 2
     [lost, answered] = world.commits
     assert lost == (world.reserved[0], {**ESTIMATED, "attempts": 1, "outcome": "error"})
     assert answered == (EXACT, {})
-    assert len(world.bodies) == 2
+    assert len(world.bodies) == 2 + len(between)
     assert world.is_idle
 
 
