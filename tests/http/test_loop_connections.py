@@ -19,6 +19,7 @@ from cycles._http.loop import AsyncConnections
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BEGAN_S = 100.0
+EPOCH_S = 5_000.0  # the clock of a loop need not be that of `time.monotonic`
 HANGS = float("inf")
 
 
@@ -51,7 +52,7 @@ class Loop(asyncio.SelectorEventLoop):
         self.unsent = 0
 
     def time(self) -> float:
-        return self.now_s
+        return self.now_s + EPOCH_S
 
     async def pass_time(self, seconds: float) -> None:
         passed = self.create_future()
@@ -125,7 +126,7 @@ Run = Callable[[Any], Any]
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     loop = Loop()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: loop.now_s))
     monkeypatch.setattr(module, "readable", lambda descriptor: lambda: loop.is_readable)
     yield loop
     loop.run_until_complete(loop.shutdown_asyncgens())
@@ -276,6 +277,23 @@ def test_a_close_wakes_the_tasks_that_wait_and_lets_the_exchange_end(loop: Loop)
     assert first == (b"{}", 100.0, 107.0)
     assert others == [(FailureKind.CLOSED, "this client is closed: make a new one", False)] * 2
     assert [transport.aborted for transport in loop.transports] == [1]
+
+
+def test_a_close_that_is_cancelled_leaves_no_error(loop: Loop) -> None:
+    errors = list[Any]()
+
+    async def main() -> None:
+        client = Client(loop)
+        await client.post(Limits(8.0))
+        closing = asyncio.ensure_future(client.connections.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    loop.run_until_complete(main())
+    loop.run_until_complete(asyncio.sleep(0))  # the transport reports its end
+    assert errors == []
 
 
 def test_the_end_of_the_loop_closes_its_connections(loop: Loop) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -302,6 +304,38 @@ def test_what_an_attempt_raises_is_raised_in_its_caller(raised: BaseException) -
     with pytest.raises(type(raised)) as caught:
         pool.run(fail, lambda: PATIENCE_S)
     assert caught.value is raised
+    pool.close()
+
+
+def test_an_error_is_freed_with_its_last_reference() -> None:
+    """Its frames have the request, with the API key."""
+
+    class OddError(Exception):
+        pass
+
+    def fail() -> None:
+        raise OddError
+
+    pool = AttemptThreads()
+    gc.disable()
+    try:
+        try:
+            pool.run(fail, lambda: PATIENCE_S)
+        except OddError as error:
+            gone = weakref.ref(error)
+        until(lambda: gone() is None, SOON_S)
+    finally:
+        gc.enable()
+    pool.close()
+
+
+def test_an_idle_thread_keeps_no_response() -> None:
+    class Response:
+        pass
+
+    pool = AttemptThreads()
+    gone = weakref.ref(pool.run(Response, lambda: PATIENCE_S))
+    until(lambda: gone() is None, SOON_S)
     pool.close()
 
 

@@ -1854,6 +1854,14 @@ def test_an_interrupted_end_is_carried_out_before_the_interrupt_continues(is_tra
     assert (guard.state, guard.settlement and guard.settlement.actual, pool.pool.redo) == ("pooled", T(7), None)
 
 
+def test_a_flush_counts_no_chunk_that_was_settled_before() -> None:
+    """It is listed as long as it has a live guard."""
+    pool = ScriptedPool([chunk(), committed(20)])
+    pool.reserve(10)
+    pool.commit(pool.reserve(20), 20)
+    assert [pool.flush(force=True), pool.flush()] == ["1 settled, 0 pending", "0 settled, 0 pending"]
+
+
 @pytest.mark.parametrize("work", ["open", "settle"])
 def test_two_threads_do_the_same_work_once(work: str) -> None:
     number, more = 0, True
