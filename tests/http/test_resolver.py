@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,11 @@ from cycles._http import blocking as blocking_connections
 from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint, Limits
 from cycles._http.resolver import Lookup, Resolver
+from tests.support.points import run_at
 from tests.support.stub import Stub
 
 FOUND: list[Any] = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
-PATIENCE_S = 240.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(params=["threads", "tasks"])
@@ -155,6 +157,18 @@ def test_a_name_is_looked_up_in_a_thread_that_all_callers_share(names: Names, ho
     assert resolver.result(first) == FOUND
     assert resolver.start() is not first
     assert (host, 81, socket.SOCK_STREAM, 0) in names.calls
+
+
+def test_a_caller_that_joins_a_lookup_as_it_ends_is_woken(names: Names) -> None:
+    number, more = 0, True
+    while more:
+        lookup, woken = Resolver("server.test", 81).start(), list[int]()
+        assert isinstance(lookup, Lookup)
+        join = partial(lookup.when_done, partial(woken.append, number))
+        more = run_at("/cycles/_http/resolver", number, join, names.run)
+        assert woken == [number] * more
+        number += 1
+    assert number > 2
 
 
 @pytest.mark.parametrize(("seconds", "known_s", "unknown_s"), [(8.0, 2.0, 8.0), (0.0, 0.0, 0.0), (-1.0, 0.0, 0.0)])
