@@ -351,6 +351,26 @@ def test_a_cancelled_task_in_the_queue_leaves_its_slot_to_the_next() -> None:
         asyncio.run(main(stub, gate))
 
 
+def test_a_task_that_is_cancelled_in_the_queue_gets_no_slot_later() -> None:
+    async def main(stub: Stub, gate: threading.Event) -> None:
+        connections = tasks(stub.url, 1)
+        busy = apost(connections)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        gone = apost(connections, b"gone")
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        gate.set()
+        await busy
+        assert (await apost(connections, b"next", queue_timeout_s=10.0)).status == 200
+        await connections.aclose()
+        assert [request.body for request in stub.requests] == [b"{}", b"next"]
+
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        asyncio.run(main(stub, gate))
+
+
 def test_an_interrupt_spoils_its_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stub(ok(b"theirs"), ok(b"mine")) as stub:
         connections = threads(stub.url, 1)

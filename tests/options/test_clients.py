@@ -80,7 +80,8 @@ async def test_the_requests_of_a_flush_end_with_it(place: Place, monkeypatch: py
 async def test_pending_lists_what_is_open_or_what_was_rejected(place: Place, tmp_path: Any) -> None:
     use = place.use(place.client(journal_dir=tmp_path))
     left, wrong = [await use.world.acquire(use.world.client.reserve(T(100), action=ACTION)) for _ in range(2)]
-    use.server.faults.status("commit", 503)
+    # Else a busy machine may try it again before it is listed.
+    use.server.faults.status("commit", 503, headers={"Retry-After": "600"})
     await use.world.get(left.commit(SPENT))
     use.server.faults.status("commit", 400, body={**EXPIRED, "error": "UNIT_MISMATCH"})
     with pytest.raises(cycles.UnitMismatchError):
