@@ -117,7 +117,8 @@ def test_parsing_takes_the_forms_people_write(text: str, amount: Amount) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0,50 USD", "1,00,000 tokens", "5", "$5 tokens", "2.5 tokens", "5 EUR", "$-5", "x"]
+    "text",
+    ["", "0,50 USD", "0,500 USD", "01,500 USD", "1,00,000 tokens", "5", "$5 tokens", "2.5 tokens", "5 EUR", "$-5", "x"],
 )
 def test_parse_rejects_ambiguous_text(text: str) -> None:
     with pytest.raises(InvalidRequestError):

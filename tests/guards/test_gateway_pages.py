@@ -79,3 +79,17 @@ async def test_a_page_does_not_say_that_a_reservation_has_expired(world: World, 
     assert type(caught.value) is cycles.ProtocolError
     assert caught.value.status == 410
     await world.get(guard.release())
+
+
+@pytest.mark.parametrize("body", [b"", b" "], ids=["nothing", "blank"])
+async def test_a_status_410_without_a_body_says_that_a_reservation_has_expired(
+    world: World, shop: Shop, body: Any
+) -> None:
+    guard = await world.acquire(world.reserve())
+    shop.faults.status("get", 410, body=body)
+    with pytest.raises(cycles.ReservationExpiredError):
+        await world.get(world.operations.reservation(guard.reservation_id))
+    shop.faults.status("commit", 410, body=body)
+    settlement = await world.get(guard.commit(T(42)))
+    assert (settlement.status, shop.money()) == ("recorded_as_event", (42, 100))
+    assert len(shop.sent("commit")) == 1
