@@ -239,6 +239,15 @@ async def test_what_a_call_gives_wins_over_its_view(world: World, server: cycles
     await world.get(guard.release())
 
 
+async def test_dimensions_are_merged_one_by_one(world: World, server: cycles.EmbeddedServer) -> None:
+    view = world.client.with_options(subject={"dimensions": {"of_view": "1", "of_block": "1", "of_call": "1"}})
+    with cycles.subject(dimensions={"of_block": "2", "of_call": "2"}):
+        reservation = view.reserve(cycles.tokens(1), action=ACTION, subject={"dimensions": {"of_call": "3"}})
+        await world.get((await world.acquire(reservation)).release())
+    merged = {"of_view": "1", "of_block": "2", "of_call": "3"}
+    assert json.loads(server.requests.of("reserve")[-1].body)["subject"] == {"tenant": "acme", "dimensions": merged}
+
+
 def test_closing_a_view_closes_the_client(server: cycles.EmbeddedServer, tmp_path: Path) -> None:
     client = server.client(tenant="acme", journal_dir=tmp_path)
     client.with_options(timeout=1.0).close()
