@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -123,6 +124,16 @@ def test_a_program_chooses_no_unbounded_summary() -> None:
     assert f"and {MOST_DETAILS - 2} more" in totals.line(1, None)
     totals.count_denied(None, "unmetered", "POST /v1/3")  # that has a name already
     assert totals.details["unmetered"]["POST /v1/3"] == 2
+
+
+@pytest.mark.parametrize("state", ["active", "pending"])
+def test_a_settlement_that_is_queued_when_its_call_ends_may_be_pending_later(state: str) -> None:
+    totals, call = Totals(), SimpleNamespace(guard=SimpleNamespace(reservation_id="r-1", state=state))
+    totals.released(cast(Any, call))
+    call.guard.state = "pending"
+    assert totals.document(1.0, 0)["pending"] == 1
+    call.guard.state = "committed"
+    assert totals.document(1.0, 0)["pending"] == 0
 
 
 def test_the_program_of_a_run_that_reaches_no_provider(provider: FakeProvider, closed_port: int) -> None:
