@@ -316,9 +316,14 @@ async def test_a_stream_whose_close_is_interrupted_settles(world: World, server:
     assert (spent(server), held(server)) == (12, 0)
 
 
-async def test_a_reader_that_fails_breaks_the_stream_off(world: World, server: Any) -> None:
+@pytest.mark.parametrize(
+    "reader",
+    [lambda chunk, usage: usage.add(tokens_output=-1), lambda chunk: {"tokens_output": 2.5}],
+    ids=["below zero", "a fraction"],
+)
+async def test_a_reader_that_fails_breaks_the_stream_off(world: World, server: Any, reader: Any) -> None:
     guard = await world.acquire(reserve(world))
-    stream = guard.wrap(Source(world)(), usage=lambda chunk, usage: usage.add(tokens_output=-1))
+    stream = guard.wrap(Source(world)(), usage=reader)
     with pytest.raises(cycles.InvalidRequestError, match="tokens_output"):
         await world.next(stream)
     assert guard.state == "released"
