@@ -48,6 +48,7 @@ def test_a_view_describes_its_own_options(described: cycles.Cycles) -> None:
     assert found["headers"] == ["X-Gateway", "X-Other"]
     assert repr(view) == "<Cycles https://cycles.example.com, tenant acme, workspace w, agent bot, timeout=1.5>"
     assert "secret" not in json.dumps(found)
+    assert described.with_options(subject={"agent": "a"}).describe()["subject"] == {"tenant": "acme", "agent": "a"}
     view.close()
     assert described.describe()["closed"] is True
 

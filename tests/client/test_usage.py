@@ -97,8 +97,8 @@ def test_usage_adds_up_and_becomes_metrics() -> None:
 def test_a_wrong_count_adds_nothing(wrong: dict[str, Any]) -> None:
     usage = Usage()
     with pytest.raises(InvalidRequestError, match="usage"):
-        usage.add(**({"tokens_input": 5} | wrong))
-    assert not usage.is_filled
+        usage.add(**({"tokens_input": 5, "model_version": "m"} | wrong))
+    assert (usage.is_filled, usage.model_version) == (False, None)
 
 
 def test_setting_a_count_checks_it_too() -> None:
