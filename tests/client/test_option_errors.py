@@ -89,7 +89,9 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
         "subject.agent must be 1 to 128 letters (a-z), digits, '_', '.' or '-', got " + repr("a b" + LONG)[:80],
     ),
     (
-        lambda c: cycles.Cycles(**{**CONFIG, "tenant": None}).reserve(T(1), action=ACTION),
+        lambda c: cycles.Cycles(**{**CONFIG, "tenant": None}).reserve(
+            T(1), action=ACTION, subject={"dimensions": {"run_id": "a"}}
+        ),
         "subject is empty: set at least one of tenant, workspace, app, workflow, agent, toolset; "
         'pass subject={"tenant": "acme"} or set CYCLES_TENANT',
     ),

@@ -146,6 +146,13 @@ CASES: dict[str, tuple[Case, str]] = {
         > raise BudgetExceededError
         """,
     ),
+    "a rate limit, with allow": (
+        Case(LIMITED, request=ALLOWS),
+        """
+        ensure journal > approve > send reserve > report Denied > trace without a guard: RateLimitedError >
+        raise RateLimitedError
+        """,
+    ),
     "an unknown decision": (
         Case(denied(decision="MAYBE")),
         """

@@ -340,6 +340,7 @@ def test_a_rejected_excess_counts_while_the_commit_of_its_estimate_has_no_respon
         guard = client.reserve(cycles.usd(1), action=ACTION, overage_policy="REJECT").acquire()
         server.faults.status("commit", 409, body=TOO_LITTLE)
         server.faults.refuse("commit")
+        guard.spend(cycles.usd("0.50"))
         with pytest.raises(cycles.BudgetExceededError):
             guard.commit(cycles.usd(2))
         assert (guard.state, limit.spent) == ("pending", cycles.usd(2))

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from attrs import fields_dict
+from attrs import evolve, fields_dict
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import cycles
@@ -160,6 +160,11 @@ def test_the_least_a_writer_may_leave() -> None:
 def test_members_of_a_newer_writer_are_kept() -> None:
     record = decode(json.dumps({**KNOWN, "trace": {"id": 7}}).encode())
     assert json.loads(encode(record.to_event_mode()))["trace"] == {"id": 7}
+    later = evolve(record, extra={"trace": {"id": 8}})
+    assert later.with_extra_of(evolve(record, extra={"trace": {"id": 7}, "more": 1})).extra == {
+        "trace": {"id": 8},
+        "more": 1,
+    }
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, True, 1.0, "1"])
