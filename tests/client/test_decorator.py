@@ -97,6 +97,22 @@ async def test_what_was_spent_before_the_failure_stays_spent(
     assert (spent(server), held(server)) == (charged, 0)
 
 
+async def test_a_call_that_is_interrupted_commits_what_was_spent(world: World, server: Any) -> None:
+    class Left(BaseException):
+        pass
+
+    def work() -> None:
+        cycles.current_guard().spend(cycles.tokens(4))  # type: ignore[union-attr]
+        raise Left
+
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(world.function(work))
+    async with world.enter(world.reserve(actual=cycles.tokens(1))) as outer:
+        with pytest.raises(Left):
+            await world.get(guarded())
+        assert cycles.current_guard() is outer
+        assert (spent(server), held(server)) == (4, 100)
+
+
 async def test_a_denied_call_does_not_run(world: World) -> None:
     ran: list[int] = []
     guarded = world.client.guarded(cycles.tokens(2_000_000), action=ACTION)(world.function(lambda: ran.append(1)))
