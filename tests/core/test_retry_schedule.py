@@ -76,6 +76,17 @@ def test_an_item_that_waits_for_a_429_is_not_expedited() -> None:
     assert backlog.take(30.0) is item
 
 
+def test_an_item_that_gets_a_429_after_it_was_expedited_waits_for_it() -> None:
+    backlog = make()
+    backlog.add("a", "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.expedite(1.0)
+    backlog.failed(item, 1.0, "slow down", outage=False, floor=31.0)
+    assert (backlog.next_due(), backlog.take(30.9)) == (31.0, None)
+    assert backlog.take(31.0) is item
+
+
 def test_an_item_that_fails_after_it_was_expedited_is_due_immediately() -> None:
     backlog = make()
     backlog.add("a", "debt", 0.0)
