@@ -546,6 +546,13 @@ WITHOUT_A_GUARD: dict[str, tuple[Case, str]] = {
         Undercharged > finish event 42 Settled > return recorded_as_event 42
         """,
     ),
+    "an event that is charged nothing": (
+        Case(event, recorded(charged=tokens(0))),
+        """
+        [active] check event > pending event:k > put event 42 > send event > report Settled > report
+        Undercharged > finish event 42 Settled > return recorded_as_event 42
+        """,
+    ),
     "no response to an event": (
         Case(event, LOST),
         """
