@@ -59,6 +59,14 @@ async def test_every_error_has_its_response_and_survives_a_pickle(world: World) 
     check(missing.value, 404)
 
 
+async def test_a_denial_that_is_no_error_response_has_its_response(world: World, server: cycles.EmbeddedServer) -> None:
+    body = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": []}
+    server.faults.status("reserve", 200, body=body)
+    with pytest.raises(cycles.BudgetExceededError) as denied:
+        await world.acquire(world.reserve())
+    assert denied.value.http.status == 200
+
+
 async def test_an_ambiguous_response_has_its_status(world: World, server: cycles.EmbeddedServer) -> None:
     server.faults.status("decide", 302, headers={"Location": "/elsewhere"}, times=2)
     with pytest.raises(cycles.AmbiguousResponseError) as raised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -95,10 +96,25 @@ def test_usage_adds_up_and_becomes_metrics() -> None:
     "wrong", [{"tokens_input": -1}, {"tokens_output": 0.5}, {"custom": {"x": b""}}, {"model_version": 1}]
 )
 def test_a_wrong_count_adds_nothing(wrong: dict[str, Any]) -> None:
-    usage = Usage()
+    usage, given = Usage(), dict[str, Any](tokens_input=5, model_version="m")
     with pytest.raises(InvalidRequestError, match="usage"):
-        usage.add(**({"tokens_input": 5, "model_version": "m"} | wrong))
+        usage.add(**(given | wrong))
     assert (usage.is_filled, usage.model_version) == (False, None)
+
+
+def test_another_thread_may_count_while_the_code_runs_that_is_told_of_a_count() -> None:
+    usage, others = Usage(), list[threading.Thread]()
+
+    def tell() -> None:
+        if not others:
+            others.append(threading.Thread(target=lambda: usage.add(tokens_output=1)))
+            others[0].start()
+            others[0].join(20.0)
+            assert not others[0].is_alive()
+
+    usage.watch(tell)
+    usage.add(tokens_input=1)
+    assert usage.counts == {"tokens_input": 1, "tokens_output": 1}
 
 
 def test_setting_a_count_checks_it_too() -> None:

@@ -46,7 +46,7 @@ def test_the_first_balance_that_is_too_small() -> None:
 
     balances = [
         balance("tenant:acme", "TOKENS", 1),
-        balance("tenant:acme", "USD_MICROCENTS", 300_000_000),
+        balance("tenant:acme", "USD_MICROCENTS", 200_000_000),
         balance("tenant:acme/agent:bot", "USD_MICROCENTS", 98_000_000),
     ]
     assert denial_message(REQUEST, balances=balances) == f"{START}; tenant:acme/agent:bot has $0.98 left"
