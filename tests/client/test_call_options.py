@@ -235,7 +235,9 @@ async def test_what_a_call_gives_wins_over_its_view(world: World, server: cycles
     assert of_view.subject == cycles.Subject(tenant="acme", workspace="w", agent="view")
     await world.get(of_view.release())
     with cycles.subject(agent="block"):
-        assert inner.reserve(cycles.tokens(1), action=ACTION)._request.subject.agent == "block"
+        of_block = await world.acquire(inner.reserve(cycles.tokens(1), action=ACTION))
+    assert of_block.subject.agent == "block"
+    await world.get(of_block.release())
     await world.get(guard.release())
 
 
