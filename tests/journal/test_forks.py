@@ -62,6 +62,18 @@ class Child:
         os.waitpid(self._pid, 0)
 
 
+def result_in_child(call: Callable[[], int]) -> int:
+    """Return what a call returns in a child, at most 255, which is also what an error is."""
+    child = os.fork()
+    if child == 0:
+        status = 255
+        try:
+            status = call()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.fixture
 def children() -> Iterator[list[Child]]:
     children: list[Child] = []
@@ -182,13 +194,12 @@ def test_a_child_makes_each_file_once(tmp_path: Path, monkeypatch: pytest.Monkey
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", count)
-    child = os.fork()
-    if child == 0:
-        try:
-            pool_log.ChunkLog(f"{tmp_path}/", HEADER, sync=False)
-        finally:
-            os._exit(made[0])
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+    def make() -> int:
+        pool_log.ChunkLog(f"{tmp_path}/", HEADER, sync=False)
+        return made[0]
+
+    assert result_in_child(make) == 1
 
 
 def test_parent_and_child_give_their_files_other_names(tmp_path: Path) -> None:
@@ -273,15 +284,12 @@ def test_a_child_closes_every_file_of_its_parent(tmp_path: Path, children: list[
 def test_a_child_ends_a_record_of_its_parent_and_saves_its_own(tmp_path: Path) -> None:
     journal = Journal(tmp_path, base_url=BASE, tenant="t", api_key="k", report=lambda issue: None)
     assert journal.save(a_record("of the parent"))
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            journal.delete(a_record("of the parent"))
-            status = int(not journal.save(a_record()))
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def end_and_save() -> int:
+        journal.delete(a_record("of the parent"))
+        return int(journal.save(a_record()))
+
+    assert result_in_child(end_and_save) == 1
     assert [journal.load(entry) for entry in journal.pending()] == [a_record()]
     journal.close()
 
