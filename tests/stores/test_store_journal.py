@@ -169,6 +169,27 @@ def test_rejected_records_of_the_store_and_of_the_disk_are_listed(client: Callab
     assert found == [("rsv_1", "no budget"), ("rsv_2", "rejected"), ("rsv_3", "closed")]
 
 
+def test_a_rejected_amount_under_whose_key_another_client_has_another_is_kept_on_the_disk(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    body = {"idempotency_key": "key-1", "actual": {"unit": "TOKENS", "amount": 6}}
+    store.put([Put(KEY, encode(theirs := a_record(commit_body=body, event_fallback_body=body)))])
+    one = client()
+    one.journal.reject(a_record(), "no budget")
+    assert (store.kept(), store.kept("rejected")) == ([theirs], [])
+    assert one.local.rejected() == [(a_record(), "no budget")]
+
+
+def test_a_store_may_have_the_commit_of_an_event_that_an_earlier_process_left_on_the_disk(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one, event = client(), a_record().to_event_mode(5_000)
+    one.local.save(event)
+    store.fails = "it is down"
+    assert one.journal.load(NAME) == event
+    assert one.journal.put(event) is PutResult.HELD_BACK
+
+
 def test_a_rejected_amount_that_an_operator_puts_back_is_claimed(client: Callable[..., Client], store: Noted) -> None:
     one = client()
     one.journal.put(a_record())
