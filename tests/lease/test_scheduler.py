@@ -297,6 +297,10 @@ def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: 
     assert threads(scheduler) == 0
     scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
+    scheduler.at(time.now_s + 5, ran.release, worker_pool)
+    time.until(lambda: scheduler.wakes_at_s == time.now_s + 5)
+    time.advance(5)
+    assert ran.acquire(timeout=PATIENCE_S)
 
 
 def test_a_job_that_comes_as_its_worker_has_idled_long_enough_runs() -> None:
@@ -317,20 +321,6 @@ def test_a_job_that_comes_as_its_worker_has_idled_long_enough_runs() -> None:
         thread.join(PATIENCE_S)
     assert ran == ["first", "second"]
     assert scheduler.close(PATIENCE_S)
-
-
-def test_a_timer_that_ended_after_idling_starts_again_for_a_later_job(time: VirtualTime, scheduler: Scheduler) -> None:
-    worker_pool = scheduler.worker_pool("beats", 1)
-    ran = threading.Semaphore(0)
-    scheduler.at(time.now_s, ran.release, worker_pool)
-    assert ran.acquire(timeout=PATIENCE_S)
-    time.until(lambda: scheduler.wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
-    time.advance(IDLE_S)
-    time.until(lambda: scheduler_threads() == [])
-    scheduler.at(time.now_s + 5, ran.release, worker_pool)
-    time.until(lambda: len(scheduler_threads()) == 1)
-    time.advance(5)
-    assert ran.acquire(timeout=PATIENCE_S)
 
 
 def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, scheduler: Scheduler) -> None:
