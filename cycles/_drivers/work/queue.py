@@ -410,7 +410,10 @@ class WorkQueue:
             self._is_watched, self._done_before = False, self._done
             is_wanted = self.is_worker_wanted(self._workers)
             self._workers += is_wanted
-        (self._work_on if is_wanted else self._watch)()
+        if is_wanted:
+            self._work_on()
+        else:
+            self._watch()
 
     def _work_on(self) -> None:
         """Do what is due, until nothing is."""
