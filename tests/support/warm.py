@@ -52,6 +52,7 @@ class Program:
     def communicate(self, text: str = "", timeout: float = 60.0) -> tuple[str, str]:
         """Write a text that fits into a pipe, read what the program prints, wait for its end, and close all files."""
         kill = threading.Timer(timeout, self.kill)
+        kill.daemon = True  # if what follows fails, the end of the tests does not wait for it
         kill.start()
         said: list[str] = []
         reading = threading.Thread(target=lambda: said.append(self.stderr.read()))
