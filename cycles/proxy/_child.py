@@ -20,6 +20,8 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 STOP_S: Final = 10.0
 """How long a command that is stopped may take before it is killed."""
+LOOK_S: Final = 1.0
+"""How often to look whether the command has ended: a thread that blocks no signal may have taken SIGCHLD."""
 _PASSED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _RESET: Final = (*_PASSED, signal.SIGPIPE, signal.SIGCHLD)
 _FROM_KERNEL: Final = 0x80
@@ -124,10 +126,12 @@ class Child:
 
 
 def _next_signal() -> tuple[int, bool]:
-    """Wait for a signal; return its number, and whether the terminal sent it."""
+    """Wait for a signal, or until it is time to look; return its number, and whether the terminal sent it."""
     awaited = (*_PASSED, signal.SIGCHLD)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS
+    if not hasattr(signal, "sigtimedwait"):  # macOS
         number = signal.sigwait(awaited)
         return number, number in (signal.SIGINT, signal.SIGQUIT)
-    found = signal.sigwaitinfo(awaited)
+    found = signal.sigtimedwait(awaited, LOOK_S)
+    if found is None:
+        return signal.SIGCHLD, False
     return found.si_signo, found.si_code == _FROM_KERNEL

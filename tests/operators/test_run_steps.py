@@ -227,6 +227,27 @@ def test_a_command_has_the_signals_of_a_shell_and_its_group(
     assert group == (os.getpgrp() if shares_terminal else pid)
 
 
+def test_the_end_of_a_command_is_seen_if_another_thread_took_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_child, "LOOK_S", 0.01)
+    ready, go = threading.Event(), threading.Event()
+
+    def other() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+        ready.set()
+        go.wait(PATIENCE_S)
+
+    with signals_blocked():
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert ready.wait(PATIENCE_S)
+        child = Child(["/bin/sh", "-c", "exit 5"], {})
+        os.waitid(os.P_PID, child._pid, os.WEXITED | os.WNOWAIT)
+        until(lambda: signal.SIGCHLD not in signal.sigpending())
+        assert child.wait() == 5
+        go.set()
+        thread.join()
+
+
 def test_signals_stay_blocked_only_if_the_run_was_started() -> None:
     kept = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     passed = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2}
