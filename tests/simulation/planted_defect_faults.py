@@ -16,9 +16,8 @@ DEFECT_FAULTS: Final = (
         "    def __exit__(self, kind: object, raised: BaseException | None, tb: object) -> None:\n"
         "        # The innermost entry of this limit is removed: it may have been entered twice, "
         "and others may be inside it.\n"
-        "        around = list(LIMITS.get())\n"
+        "        around = list(reversed(LIMITS.get()))\n"
         "        if self in around:  # else the block was entered in another context\n"
-        "            around.reverse()\n"
         "            around.remove(self)\n"
         "            LIMITS.set(tuple(reversed(around)))\n"
         "\n",

@@ -291,8 +291,8 @@ FAULTS: Final = (
     Fault(
         "a forked child uses the runtime of its parent",
         "cycles/_client/client.py",
-        "        if runtime is None or runtime.pid != os.getpid():",
-        "        if runtime is None:",
+        "        if runtime is None or runtime.pid != os.getpid():\n            runtime = self._make_runtime()",
+        "        if runtime is None:\n            runtime = self._make_runtime()",
     ),
     Fault(
         "all tenants share the records of a server",
