@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -49,7 +50,8 @@ class AtPoint:
 def run_at(folder: str, number: int, act: Callable[[], object], call: Callable[[], object]) -> bool:
     """Run `call`, and `act` in the middle of it. Returns False if the call has fewer points."""
     at = AtPoint(folder, number, act)
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    gc.disable()  # else the collector may drop a guard of an earlier test at this point
     sys._getframe().f_trace_opcodes = True  # from Python 3.12, `settrace` reports opcodes only if a frame wants them
     sys.settrace(at)
     try:
@@ -57,4 +59,6 @@ def run_at(folder: str, number: int, act: Callable[[], object], call: Callable[[
     finally:
         sys.settrace(before)
         at.clear()
+        if collects:
+            gc.enable()
     return at.done
