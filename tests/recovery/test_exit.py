@@ -363,6 +363,26 @@ def test_the_spend_of_a_token_is_written_ahead_when_it_is_attached(world: Setup)
         assert entries(world) == 0
 
 
+def test_the_usage_of_a_token_is_written_ahead_when_it_is_attached(world: Setup) -> None:
+    def cost(usage: cycles.Usage) -> cycles.Amount:
+        return cycles.tokens(usage.tokens_output)
+
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, actual=cost).acquire()
+        guard.usage.add(tokens_output=7)
+        token = guard.detach()
+        assert entries(world) == 0
+        continued = client.attach(token, actual=cost).acquire()
+        assert entries(world) == 1
+        continued.release()
+        assert entries(world) == 0
+        unused = client.attach(
+            client.reserve(cycles.tokens(1), action=ACTION).acquire().detach(), actual=cost
+        ).acquire()
+        assert entries(world) == 0
+        unused.release()
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_entry_of_a_dropped_guard_ends_when_its_record_is_saved(world: Setup) -> None:
     """Another process may settle the record long before this one ends; its entry must not be settled again then."""

@@ -299,8 +299,13 @@ class Usage:
         self._changed()
 
     def watch(self, on_change: Callable[[], object]) -> None:
-        """Call `on_change` after each addition, in the thread that made it. It replaces an earlier one."""
+        """Call `on_change` now if there are counts, and after each addition, in the thread that made it.
+
+        It replaces an earlier one.
+        """
         self._account.on_change = on_change
+        if self._account.counts:  # those that a token had
+            on_change()
 
     def _changed(self) -> None:
         on_change = self._account.on_change
