@@ -93,7 +93,9 @@ class Cycles(ClosedByItsBlock):
         async_http_client: httpx.AsyncClient | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        self._config = merged(config, cast("dict[str, Any]", settings))
+        given = cast("dict[str, Any]", settings)
+        self._config = merged(config, given)
+        given.clear()  # no traceback of a later error may contain the key
         checked_headers("default_headers", self._config.default_headers)
         check_http_clients(http_client, async_http_client)
         self._http_clients = (http_client, async_http_client)

@@ -64,11 +64,10 @@ class Channel:
         key_header: str = KEY_HEADER,
         variables: str = "CYCLES_",
     ) -> None:
-        base_url, api_key = config.endpoint()
-        self.base_url: str = base_url
+        self.base_url: str = config.endpoint()[0]
         self.timeout_s: float = config.timeout
         self.max_retries: int = config.max_retries
-        self.wire: Wire = Wire(api_key, partial(_loaded, tables), key_header, config.default_headers)
+        self.wire: Wire = Wire(config.endpoint()[1], partial(_loaded, tables), key_header, config.default_headers)
         self._variables = variables
         self._endpoint = Endpoint(self.base_url)
         self._config = config

@@ -68,8 +68,7 @@ class Runtime:
         self._config = config
         self._reporter = reporter
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        base_url, _ = config.endpoint()
-        self.scheduler: Scheduler = Scheduler(urlsplit(base_url).netloc)
+        self.scheduler: Scheduler = Scheduler(urlsplit(config.endpoint()[0]).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
         claims = self.scheduler.worker_pool("journal", 1)
         # Opened before the queue, which reads at its start what an earlier process left.

@@ -102,7 +102,7 @@ class Http11:
             lines.append((b"Content-Length", b"%d" % len(body)))
         self._connection = connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         try:
-            head = connection.send(h11.Request(method=method, target=path, headers=lines)) or b""
+            head = Secret(connection.send(h11.Request(method=method, target=path, headers=lines)) or b"")
         except h11.LocalProtocolError as error:
             raise _not_http(error) from error
         # The framing is ours (length, then exactly that many bytes), so h11 accepts the rest.
@@ -232,7 +232,7 @@ class Head:
 def header_line(header: tuple[bytes, bytes]) -> bytes | None:
     """Return the line of a header; None if h11 has to check it."""
     name, value = header
-    line = b"".join((name, b": ", value, b"\r\n"))
+    line = Secret(b"".join((name, b": ", value, b"\r\n")))
     return line if (_is_alphanumeric(name) and _is_alphanumeric(value)) or _SENT.fullmatch(line) else None
 
 

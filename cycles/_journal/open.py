@@ -32,20 +32,25 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None], later: 
     """
     if not config.journal:
         return NoJournal()
-    base_url, api_key = config.endpoint()
+    base_url = config.endpoint()[0]  # the key is in no variable: a wrong store raises in this frame
     given = config.journal_store
     folder = config.journal_dir or default_root()
     if isinstance(given, str) and urlsplit(given).scheme == "file":
         folder, given = directory(given), None
     # The local journal is made in any case: it takes what a shared store does not take during an outage.
     local = Journal(
-        folder, base_url=base_url, tenant=config.tenant, api_key=api_key, durability=config.durability, report=report
+        folder,
+        base_url=base_url,
+        tenant=config.tenant,
+        api_key=config.endpoint()[1],
+        durability=config.durability,
+        report=report,
     )
     if given is None:
         return local
     store = open_store(given) if isinstance(given, str) else given
     # Derived as the folder of a local journal, so that workers with the same server and tenant share records.
-    owner = partition(base_url, config.tenant, api_key)
+    owner = partition(base_url, config.tenant, config.endpoint()[1])
     return StoreJournal(
         bound(store, owner, config.durability, config.journal_store_timeout),
         local,

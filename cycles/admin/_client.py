@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.methods import blocking, iterating, iterating_async, suspending
+from cycles._config import without_key_in_frames
 from cycles._version import public
 from cycles.admin import _budgets, _bulk, _funding, _keys, _onboarding, _others, _overview, _policies, _tenants
 from cycles.admin._channel import AsyncChannel, Channel, Channels, configured
@@ -70,6 +71,7 @@ class Admin(ClosedByItsBlock):
     reset_quota_counter: Final = blocking(_others.reset_quota_counter)
     raw: Final = blocking(_others.raw)
 
+    @without_key_in_frames
     def __init__(
         self,
         base_url: str | None = None,

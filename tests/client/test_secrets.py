@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterator
-from types import FrameType
+from functools import partial
+from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 import cycles
-from tests.support.stub import Stub, hang_up, raw
+from tests.support.points import run_at
+from tests.support.stub import Stub, hang_up, ok, raw
 
 KEY = "cyc_live_hunter2"
 
@@ -41,9 +45,12 @@ def shown(value: object) -> str:
 
 
 def assert_no_key(error: BaseException) -> None:
-    for frame in frames_of_the_sdk(error):
-        for name, value in frame.f_locals.items():
-            assert KEY not in shown(value), f"{frame.f_code.co_qualname}: {name}"
+    variables = [
+        (frame.f_code.co_qualname, name, shown(value))
+        for frame in frames_of_the_sdk(error)
+        for name, value in frame.f_locals.items()
+    ]
+    assert [where[:2] for where in variables if KEY in where[2]] == []
 
 
 WRONG: list[dict[str, Any]] = [
@@ -68,6 +75,39 @@ def test_an_error_of_the_configuration_has_no_key_in_its_frames(
     with pytest.raises(cycles.ConfigurationError) as caught:
         make(**{"base_url": "http://localhost", "api_key": KEY, **wrong})
     assert_no_key(caught.value)
+
+
+def test_a_header_that_cannot_be_sent_has_no_key_in_its_frames() -> None:
+    with pytest.raises(cycles.InvalidRequestError) as caught:
+        cycles.Cycles(base_url="http://localhost", api_key=KEY, default_headers={"X-Team": "a\n"})
+    assert_no_key(caught.value)
+
+
+@pytest.mark.parametrize(("url", "module"), [("redis://localhost", "redis"), ("postgresql://localhost", "postgres")])
+def test_a_store_that_cannot_be_made_has_no_key_in_its_frames(
+    url: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = f"the package of {module} is not installed"
+
+    def fail(*_: object) -> None:
+        raise cycles.ConfigurationError(missing)
+
+    monkeypatch.setitem(
+        sys.modules, f"cycles._journal.stores.{module}", SimpleNamespace(RedisStore=fail, PostgresStore=fail)
+    )
+    with pytest.raises(cycles.ConfigurationError, match=missing) as caught:
+        client_of("http://localhost", journal=True, journal_dir=tmp_path, journal_store=url)
+    assert_no_key(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [("nowhere", KEY), ("http://localhost", f"{KEY}\n")])
+def test_an_error_of_an_admin_client_has_no_key_in_its_frames(arguments: tuple[str, str]) -> None:
+    with pytest.raises(cycles.ConfigurationError) as positional:
+        cycles.Admin(*arguments)
+    assert_no_key(positional.value)
+    with pytest.raises(cycles.ConfigurationError) as named:
+        cycles.Admin(base_url=arguments[0], api_key=arguments[1])
+    assert_no_key(named.value)
 
 
 def test_a_key_that_cannot_be_sent_is_in_no_frame() -> None:
@@ -133,3 +173,32 @@ def test_an_interrupt_while_a_request_is_sent_has_no_key_in_its_frames(monkeypat
         with pytest.raises(KeyboardInterrupt) as caught:
             client.decide(cycles.usd(1), action=("a", "b"))
     assert_no_key(caught.value)
+
+
+ALLOWED = b'{"decision":"ALLOW"}'
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ALLOWED), ALLOWED)
+
+
+@pytest.mark.parametrize("answer", [ok(ALLOWED), raw(CHUNKED, keep=True)], ids=["plain", "read by h11"])
+@pytest.mark.parametrize("headers", [{}, {"X-Gateway": f"Bearer {KEY}"}], ids=["key", "header"])
+def test_an_error_at_any_point_of_an_exchange_has_no_key_in_its_frames(answer: Any, headers: dict[str, str]) -> None:
+    """A signal handler of the caller may raise anywhere, for example at the soft time limit of a task."""
+
+    class TimeIsUpError(Exception):
+        pass
+
+    def raise_here() -> None:
+        raise TimeIsUpError
+
+    with Stub(*[answer] * 1000) as stub:
+        for number in range(1000):
+            with client_of(stub.url, default_headers=headers, timeout=20.0) as client:
+                decide = partial(client.decide, cycles.usd(1), action=("a", "b"))
+                try:
+                    is_reached = run_at("cycles/_http/http11.py", number, raise_here, decide)
+                except TimeIsUpError as error:
+                    assert_no_key(error)
+                else:
+                    assert not is_reached
+                    break
+    assert number > 50
