@@ -134,7 +134,7 @@ def run_batch(seeds: Sequence[int], *, swarms: bool = True) -> list[Result]:
                 results.append(run_seed(seed, swarms=swarms))
             except BaseException:
                 results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0, 0, False))
-        with os.fdopen(writer, "wb") as file:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "wb") as file:  # the time of `--minutes` was over
             pickle.dump(results, file)
         os._exit(0)
     os.close(writer)
