@@ -230,9 +230,10 @@ async def test_a_cancelled_call_costs_what_was_reserved(how: str, guarded: Any, 
 async def test_caps_lower_the_limit_of_the_model_on_a_copy(how: str, guarded: Any, server: Any, spent: Spent) -> None:
     server.ledger.set_budget("tenant:acme", cycles.usd(1), caps={"max_tokens": 7})
     model = Limited(replies=[says()], seen=[])
-    await read(guarded(model), how)
+    limited = guarded(model)
+    await read(limited, how)
     assert model.seen == [7]
-    assert model.max_tokens == 100
+    assert (model.max_tokens, limited.max_tokens) == (100, 100)
     await read(guarded(model).bind(max_tokens=5), how)
     assert model.asked[-1] == {"max_tokens": 5}
     other = guarded(Model(replies=[says()]))
