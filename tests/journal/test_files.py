@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -543,6 +545,26 @@ def test_a_close_at_any_point_of_a_record_leaves_no_file(tmp_path: Path) -> None
         assert (open_files(tmp_path), list(tmp_path.iterdir())) == ([], []), number
     assert number > 20
     spares.close()
+
+
+def test_an_interrupt_at_any_point_of_a_record_leaves_all_of_it_or_nothing(tmp_path: Path) -> None:
+    """And says nothing: what a destructor raises fails this test."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    path, seen, is_reached = tmp_path / "record", set[str](), True
+    for number in itertools.count():
+        spares = SpareFiles(lambda: "1-1", sync=False)
+        write = partial(spares.write, f"{tmp_path}/", str(path), b"{}")
+        with contextlib.suppress(KeyboardInterrupt):
+            is_reached = run_at("/cycles/_journal/files/record_files", number, interrupt, write)
+        spares.close()
+        seen.add(path.read_text() if path.exists() else "nothing")
+        path.unlink(missing_ok=True)
+        if not is_reached:
+            break
+    assert (number > 10, seen) == (True, {"nothing", "{}"})
 
 
 def test_a_file_is_used_again_for_records_of_any_length(

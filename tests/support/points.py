@@ -12,6 +12,7 @@ from typing import Any
 # Python looks for signals after calls, at the start of functions and at the end of loops, and nowhere else. In Python
 # 3.11 no signal comes between PRECALL and CALL; one there would leave `with lock:` without releasing the lock.
 _CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "FOR_ITER")
+_CHECKED_IF_TAKEN = "POP_JUMP_BACKWARD"  # in Python 3.11; later versions have a JUMP_BACKWARD behind the condition
 
 
 class AtPoint:
@@ -21,7 +22,7 @@ class AtPoint:
         self._folder = folder
         self._left = number
         self._act = act
-        self._checked: dict[FrameType, bool] = {}
+        self._before: dict[FrameType, tuple[str, int]] = {}  # the last instruction of each frame, and its position
         self.done = False
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
@@ -32,10 +33,10 @@ class AtPoint:
         frame.f_trace_opcodes = True
         if event != "opcode":
             return self
-        was_checked = self._checked.get(frame, True)
-        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        self._checked[frame] = name.startswith(_CHECKED) and "INTRINSIC" not in name
-        if was_checked:
+        before, position = self._before.get(frame), frame.f_lasti
+        name = dis.opname[frame.f_code.co_code[position]]
+        self._before[frame] = name, position
+        if before is None or _is_checked(*before, position):
             self._left -= 1
             if self._left < 0:
                 self.done = True
@@ -44,7 +45,14 @@ class AtPoint:
 
     def clear(self) -> None:
         """Drop the frames, whose local variables would live until the next garbage collection."""
-        self._checked.clear()
+        self._before.clear()
+
+
+def _is_checked(name: str, position: int, following: int) -> bool:
+    """Return whether Python looks for signals between an instruction and the following one."""
+    if name.startswith(_CHECKED_IF_TAKEN):
+        return following < position
+    return name.startswith(_CHECKED) and "INTRINSIC" not in name
 
 
 def run_at(folder: str, number: int, act: Callable[[], object], call: Callable[[], object]) -> bool:

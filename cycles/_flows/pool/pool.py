@@ -38,7 +38,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import NO_OPTIONS
@@ -61,6 +61,8 @@ from cycles._flows.pool.parts import (
     Work,
 )
 from cycles._flows.signal import Signal
+
+T = TypeVar("T")
 
 LONGEST_LIFE_TTLS: Final = 4  # a chunk is extended no longer: a server allows ten extensions
 MOST_SCOPES: Final = 8  # sub-pools; guards of further scope sets are reserved directly
@@ -276,8 +278,7 @@ class PoolState:
 
     def serve(self, sub: SubPool) -> None:
         """Give every waiter its result that can have one, first come, first served. The lock is held."""
-        while sub.waiters:
-            waiter = sub.waiters[0]
+        while (waiter := _first(sub.waiters)) is not None:
             place = waiter.place
             result = waiter.result or (place.chunk if place.is_live else self._result_for(sub, waiter))
             if result is None:
@@ -315,8 +316,7 @@ class PoolState:
 
     def fail_waiters(self, sub: SubPool, result: CyclesError | GuardState | Move) -> None:
         """Give every waiter what follows from the failure of the chunk that it waited for. The lock is held."""
-        while sub.waiters:
-            waiter = sub.waiters[0]
+        while (waiter := _first(sub.waiters)) is not None:
             if waiter.result is None:
                 self.denied += isinstance(result, DENIALS)
                 waiter.result = copy.copy(result) if isinstance(result, CyclesError) else result
@@ -347,8 +347,7 @@ class PoolState:
         """Carry out an end that was interrupted, and free the places that signal handlers have left."""
         if self.redo is not None:
             self.carry_out(*self.redo)
-        while self.freed:
-            first = self.freed[0]
+        while (first := _first(self.freed)) is not None:
             self.free(*first)
             if self.freed and self.freed[0] is first:  # else a signal handler was faster
                 self.freed.popleft()
@@ -470,6 +469,14 @@ class PoolState:
                 self.seal(chunk)
                 return False
             return True
+
+
+def _first(queue: deque[T]) -> T | None:
+    """Return the first entry, which stays; None if there is none, also if a signal handler has just removed it."""
+    try:
+        return queue[0]
+    except IndexError:
+        return None
 
 
 def _closed() -> CyclesError:

@@ -278,7 +278,8 @@ class _Spare:
         discard(self.path)
 
     def __del__(self) -> None:
-        self.file.close()
+        if hasattr(self, "file"):  # else a signal handler raised before
+            self.file.close()
 
 
 class SpareFiles:
