@@ -442,7 +442,9 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
     held = SqliteStore(path := tmp_path / "held.db")
     held.write([budget], [])
     held.close()
-    assert list(SqliteStore(path).load()) == [budget]
+    again = SqliteStore(path)
+    assert list(again.load()) == [budget]
+    again.close()
 
 
 @pytest.mark.parametrize("kind", [None, object()])

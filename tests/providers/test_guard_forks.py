@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,8 @@ def _readers(server: cycles.EmbeddedServer) -> set[str]:
 def test_a_child_does_not_settle_a_stream_of_its_parent(how: str, tmp_path: Path) -> None:
     pytest.importorskip("openai")
     pytest.importorskip("uvicorn")
+    if how != "dropped" and sys.version_info[:2] == (3, 13) and find_spec("httpx2"):
+        pytest.skip("with httpx2, Python 3.13 crashes at its exit if a stream of openai is open, also without the SDK")
     budget = cycles.Amount("USD_MICROCENTS", 10_000_000)
     with FakeProvider() as provider, cycles.EmbeddedServer(budgets={"tenant:acme": budget}) as server:
         provider.reply(usage={"tokens_input": 1, "tokens_output": 100})
