@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, TypeVar
@@ -142,6 +142,8 @@ def copy_context_to(executor: Executor) -> ContextExecutor:
     Raises:
         InvalidRequestError: It is a process pool, which cannot share a context. Transfer a guard with `guard.detach()`.
     """
+    from concurrent.futures import ProcessPoolExecutor  # loads `multiprocessing`
+
     # It would fail later, and only for the first job: a context cannot be pickled.
     if isinstance(executor, ProcessPoolExecutor):
         raise InvalidRequestError(
