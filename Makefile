@@ -19,19 +19,20 @@ PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests of the project's own tools and texts. `make test` leaves them out, and runs the long ones of the others in short
 # form (`tests/support/short.py`). `make check` runs all of them in full.
-TOOL_TESTS := tests/client/test_option_errors.py tests/client/test_reprs.py \
-  tests/conformance tests/embedded/test_testing_page.py tests/generator/test_checks.py \
-  tests/generator/test_coverage.py tests/generator/test_mutated_specs.py tests/generator/test_overlay.py \
-  tests/generator/test_pipeline.py tests/generator/test_spec_diff.py tests/generator/test_spec_structure.py \
-  tests/integrations/test_examples.py tests/mutation tests/operators/test_help.py \
-  tests/performance/test_benchmark_imports.py \
+TOOL_TESTS := tests/client/test_option_errors.py tests/client/test_reprs.py tests/conformance \
+  tests/embedded/test_schemathesis.py tests/embedded/test_testing_page.py tests/generator/test_checks.py \
+  tests/generator/test_coverage.py tests/generator/test_mutated_specs.py tests/generator/test_new_servers.py \
+  tests/generator/test_overlay.py tests/generator/test_pipeline.py tests/generator/test_requests_match_the_schemas.py \
+  tests/generator/test_spec_diff.py tests/generator/test_spec_structure.py tests/integrations/test_examples.py \
+  tests/mutation tests/operators/test_help.py tests/options/test_complete.py tests/performance/test_benchmark_imports.py \
   tests/project/test_assertions.py tests/project/test_audit.py tests/project/test_background_start.py \
   tests/project/test_citations.py tests/project/test_demo.py tests/project/test_import_rules.py \
   tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \
   tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_size.py \
   tests/project/test_structure.py tests/simulation/test_hub.py tests/simulation/test_planted_rules.py \
-  tests/simulation/test_pool_faults.py tests/simulation/test_seeds.py tests/structure/test_warm.py \
-  tests/test_docs.py tests/website
+  tests/simulation/test_pool_faults.py tests/simulation/test_seeds.py tests/structure/test_warm.py tests/test_docs.py \
+  tests/website
+LEFT_OUT = $(if $(TOOL_TESTS),-p no:schemathesis $(TOOL_TESTS:%=--ignore=%))
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-bars test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations test-family install-family docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
@@ -78,7 +79,7 @@ demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`
-	$(if $(TOOL_TESTS),SHORT_TESTS=1) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(TOOL_TESTS:%=--ignore=%)
+	$(if $(TOOL_TESTS),SHORT_TESTS=1) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(LEFT_OUT)
 
 test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed CHANGED=commits)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from generator.document import Json
+Json = dict[str, Any]
 
 # Deeper than any member of real documents; it ends the optional members of recursive schemas.
 DEEPEST: Final = 8

@@ -21,7 +21,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, code: str) -
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     # In a subprocess: in this process, pytester would remove some modules of this package between runs.
     return pytester.runpytest_subprocess(
-        *([] if installed else ["-p", MODULE]), "--strict-markers", "-p", "no:cacheprovider"
+        *([] if installed else ["-p", MODULE]), "--strict-markers", "-p", "no:cacheprovider", "-p", "no:schemathesis"
     )
 
 

@@ -7,16 +7,22 @@ import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 
 import cycles
-from generator.protocol import Tables
 from generator.samples import Samples
 
 Json = dict[str, Any]
 LEASE = {"remaining_ttl_ms": 60_000, "expires_at_ms": 1_900_000_000_000}
+
+
+class Tables(Protocol):
+    """What a document has: those of `cycles_client`, or `generator.protocol.Tables` of any document."""
+
+    schemas: dict[str, Any]
+    operations: dict[str, Json]
 
 
 class Server:

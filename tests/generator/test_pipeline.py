@@ -8,15 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from generator import GenerationError, __main__, build, templates
-from generator.document import read
+from generator.document import Json, read
 from generator.packages import ADMIN, ROOT
 from generator.protocol import fingerprint
+from generator.rules.values import allow_unknown_members
 from generator.verify import imported
 
 SPEC = ROOT / "openapi.yaml"
@@ -234,6 +236,18 @@ def test_another_admin_document_gives_the_admin_package(tmp_path: Path, capsys: 
         "differs: protocol.py",
         "not generated: api/budgets/freeze_budget.py",
     ]
+
+
+@pytest.mark.parametrize("keyword", ["additionalProperties", "items", "properties", "anyOf"])
+def test_closed_schemas_inside_responses_take_newer_members(keyword: str) -> None:
+    closed: Json = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+    inside: Any = {"properties": {"one": closed}, "anyOf": [closed]}.get(keyword, closed)
+    response = {"description": "", "content": {"application/json": {"schema": {keyword: inside}}}}
+    document: Json = {"paths": {"/x": {"get": {"operationId": "x", "responses": {"200": response}}}}}
+    counts: Counter[str] = Counter()
+    allow_unknown_members(document, counts)
+    assert closed["additionalProperties"] is True
+    assert counts.total() == 1
 
 
 def test_two_statuses_of_success_with_one_body_are_both_in_the_table() -> None:
