@@ -119,8 +119,14 @@ def records_in(root: Path) -> list[dict[str, Any]]:
     found = []
     for path in journal_files(root):
         if path.suffix == ".json":
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 found.append(json.loads(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                if path.exists():
+                    raise
+                continue  # its record has ended, and the file became a spare one while it was read
     return found
 
 
