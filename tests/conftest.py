@@ -62,7 +62,7 @@ with contextlib.suppress(ImportError):  # the environments of integrations and p
     # A busy machine is no failure. With CI_SIGNALS, which `.ci/run` sets, the examples are the same in each run.
     settings.register_profile(
         "cycles",
-        max_examples=fewer(100, 5),
+        max_examples=fewer(100, 8),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
         derandomize="CI_SIGNALS" in os.environ,

@@ -14,7 +14,7 @@ import cycles
 from cycles._evidence.canonical_json import canonical, copy_exact, number_text, read_exact
 from cycles._evidence.strict_json import StrictJsonError
 from tests.evidence.kit import REQUEST, did, key_set, reserve, sealed
-from tests.support.short import fewer
+from tests.support.short import fewer, some
 
 ENVELOPES = [
     sealed(),
@@ -43,7 +43,7 @@ def result(document: bytes) -> str:
 def test_a_changed_byte_at_any_position_is_noticed(document: bytes) -> None:
     assert result(document) == "authentic"
     seen = set()
-    for place in range(len(document)):
+    for place in some(range(len(document))):
         for bit in (0, 5, 7):
             changed = bytearray(document)
             changed[place] ^= 1 << bit

@@ -13,7 +13,7 @@ from tests.support.short import IS_SHORT
 from tests.support.stub import Stub, ok
 
 ROOT = Path(__file__).parents[2]
-EACH = 11 if IS_SHORT else 1
+EACH = 23 if IS_SHORT else 1
 PROGRAM = """
 import sys
 import cycles

@@ -13,6 +13,7 @@ from cycles._core.messages.requests import Prepared
 from cycles._http import http11
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.http11 import MAX_BODY, Http11, _header, header_line, is_target, read_head
+from tests.support.short import fewer
 
 ENDPOINT = Endpoint("http://cycles.example.com:7878/base")
 HEADERS = [(b"X-Cycles-API-Key", b"k"), (b"Content-Type", b"application/json"), (b"Idempotency-Key", b"a-b")]
@@ -71,13 +72,13 @@ def mutated(dice: random.Random) -> bytes:
 
 def test_mutated_responses_are_read_as_h11_reads_them() -> None:
     dice, quick = random.Random(18), 0
-    for _ in range(6_000):
+    for _ in range(fewer(6_000)):
         response = mutated(dice)
         cuts = sorted(dice.sample(range(len(response)), k=dice.choice((0, 0, 1, 2)))) if len(response) > 2 else []
         mine, theirs = outcome(Http11, response, cuts), outcome(Never, response, cuts)
         assert mine == theirs, (response, cuts)
         quick += b"\r\n\r\n" in response and read_head(response, 1_000_000) is not None
-    assert quick > 1_000, "too few of them take the quick path"
+    assert quick > fewer(1_000), "too few of them take the quick path"
 
 
 def test_a_plain_exchange_makes_no_h11_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def server() -> Iterator[cycles.EmbeddedServer]:
 def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = fewer(2_000)
+    count = fewer(2_000, 8)
     leave_pending(tmp_path, BASE_URL, count)
     arrived: list[str] = []
     handle = server.handle

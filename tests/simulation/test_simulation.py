@@ -13,8 +13,8 @@ import pytest
 from tests.support.short import IS_SHORT, fewer
 
 ROOT = Path(__file__).parents[2]
-SEEDS_PER_TEST = fewer(100, 20)
-KNOWN_EACH = 22 if IS_SHORT else 1
+SEEDS_PER_TEST = fewer(100, 33)
+KNOWN_EACH = 44 if IS_SHORT else 1
 PARTS = 2
 SINCE_SWARMS = "# With swarms:"
 

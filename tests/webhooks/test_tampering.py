@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import cycles
+from tests.support.short import some
 
 SECRETS = st.text(min_size=1).filter(lambda text: text.isprintable())
 BODY = json.dumps(
@@ -24,7 +25,7 @@ BODY = json.dumps(
 ).encode()
 
 
-@pytest.mark.parametrize("place", range(len(BODY)))
+@pytest.mark.parametrize("place", some(range(len(BODY))))
 def test_a_changed_byte_at_any_place_fails(place: int) -> None:
     signature = cycles.sign_webhook(BODY, "s")
     for bit in range(8):
