@@ -24,14 +24,14 @@ TOOL_TESTS := tests/client/test_option_errors.py tests/client/test_reprs.py test
   tests/generator/test_coverage.py tests/generator/test_mutated_specs.py tests/generator/test_new_servers.py \
   tests/generator/test_overlay.py tests/generator/test_pipeline.py tests/generator/test_requests_match_the_schemas.py \
   tests/generator/test_spec_diff.py tests/generator/test_spec_structure.py tests/integrations/test_examples.py \
-  tests/mutation tests/operators/test_help.py tests/options/test_complete.py tests/performance/test_benchmark_imports.py \
-  tests/project/test_assertions.py tests/project/test_audit.py tests/project/test_background_start.py \
-  tests/project/test_citations.py tests/project/test_demo.py tests/project/test_import_rules.py \
-  tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \
-  tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_size.py \
-  tests/project/test_structure.py tests/simulation/test_hub.py tests/simulation/test_planted_rules.py \
-  tests/simulation/test_pool_faults.py tests/simulation/test_seeds.py tests/structure/test_warm.py tests/test_docs.py \
-  tests/website
+  tests/mutation tests/operators/test_help.py tests/options/test_complete.py \
+  tests/performance/test_benchmark_imports.py tests/project/test_assertions.py tests/project/test_audit.py \
+  tests/project/test_background_start.py tests/project/test_citations.py tests/project/test_demo.py \
+  tests/project/test_import_rules.py tests/project/test_messages.py tests/project/test_packaging.py \
+  tests/project/test_pages.py tests/project/test_protocol_pages.py tests/project/test_requirements.py \
+  tests/project/test_size.py tests/project/test_structure.py tests/project/test_worker_reports.py \
+  tests/simulation/test_hub.py tests/simulation/test_planted_rules.py tests/simulation/test_pool_faults.py \
+  tests/simulation/test_seeds.py tests/structure/test_warm.py tests/test_docs.py tests/website
 LEFT_OUT = $(if $(TOOL_TESTS),-p no:schemathesis $(TOOL_TESTS:%=--ignore=%))
 
 .DEFAULT_GOAL := help

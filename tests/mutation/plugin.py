@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -50,9 +51,12 @@ class _Tracer:
             self._coverage.start()
         self._coverage.switch_context(test)
 
+    def end(self, test: str, seconds: float) -> None:
+        """Keep how long this test took."""
+        self._seconds[test] = seconds
+
     def note(self, report: pytest.TestReport) -> None:
-        """Keep the result of one phase of a test."""
-        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+        """Keep whether one phase of a test failed, or was skipped."""
         if not report.passed:
             self._failed.add(report.nodeid)
 
@@ -82,9 +86,13 @@ class _Plugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        if self._tracer is not None:
-            self._tracer.begin(item.nodeid)
-        return (yield)
+        if self._tracer is None:
+            return (yield)
+        self._tracer.begin(item.nodeid)
+        started_s = time.perf_counter()
+        result = yield
+        self._tracer.end(item.nodeid, time.perf_counter() - started_s)
+        return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._tracer is not None:
