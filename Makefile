@@ -13,8 +13,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
 OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
-# Three workers per processor, because tests wait for processes and sockets; more than eight wait for each other.
-WORKERS ?= $(shell expr 3 '*' "$$(getconf _NPROCESSORS_ONLN)")
+# Two workers per processor, because tests wait for processes and sockets; each more takes 5 s to read the tests.
+WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests of the project's own tools and texts. `make test` leaves them out, and runs the long ones of the others in short
