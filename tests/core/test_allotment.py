@@ -248,7 +248,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.charged + self.events + unsettled == self.actuals
 
 
-PoolMachine.TestCase.settings = settings(max_examples=fewer(150), stateful_step_count=60, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=fewer(150, 8), stateful_step_count=60, deadline=None)
 test_random_guards_denials_overages_and_kills = PoolMachine.TestCase
 
 

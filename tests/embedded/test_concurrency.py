@@ -14,10 +14,11 @@ from attrs import define, field
 
 import cycles
 from cycles.embedded import EmbeddedServer
+from tests.support.short import fewer
 
 THREADS = 50
-TURNS = 6
-ALLOCATED = 4_000
+TURNS = fewer(6)
+ALLOCATED = fewer(4_000)
 HEAD = {"subject": {"tenant": "acme", "agent": "bot"}, "action": {"kind": "k", "name": "n"}}
 
 

@@ -168,7 +168,7 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=fewer(100),
+    max_examples=fewer(100, 8),
     stateful_step_count=30,
     deadline=None,
     database=None,

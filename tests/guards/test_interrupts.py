@@ -84,7 +84,7 @@ def check_every_point(till: Till, folder: str, call: Callable[[], object], *, st
     """
     call()
     number, before, till.known = 0, till.money()[0], 0
-    step = 3 * step if IS_SHORT else step
+    step = 6 * step if IS_SHORT else step
     while till.interrupted(f"/cycles/{folder}/", number, call):
         spent, held = till.money()
         assert held == 0, f"point {number} leaves a hold"
@@ -223,7 +223,7 @@ def test_a_commit_that_is_interrupted_in_an_outage_is_on_disk(tmp_path: Path, fo
                     interrupted += 1
                     saved = list(tmp_path.rglob(file_name(str(guard.reservation_id))))
                     assert len(saved) == 1, f"point {number} loses the amount"
-            number += 2 * step if IS_SHORT else step
+            number += 4 * step if IS_SHORT else step
         assert interrupted > 10
         for guard in guards:
             guard.release()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.short import some
 from tests.support.stub import Answer, Stub, drip, hang_up, ok, raw, reply, reset, stall
 
 from .conftest import ANSWERS, CREATED, Caller
@@ -81,7 +82,7 @@ def test_a_body_that_is_no_response(call: Caller, operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("status", [101, 201, 204, 206, 301, 304, 399, 600, 999])
+@pytest.mark.parametrize("status", some([101, 201, 204, 206, 301, 304, 399, 600, 999]))
 def test_a_status_that_is_inconclusive(call: Caller, operation: str, status: int) -> None:
     """Not even with the right body: only the exact status counts."""
     body = b"" if status in (204, 304) else json.dumps(ANSWERS[operation]).encode()
@@ -296,7 +297,7 @@ def test_a_compressed_response_is_read(call: Caller) -> None:
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "decide", "balances", "event"])
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", some([301, 302, 303, 307, 308]))
 def test_a_redirect_never_takes_the_key_elsewhere(call: Caller, operation: str, status: int) -> None:
     with Stub() as elsewhere, Stub() as stub:
         answer = ok(b"", status, [("Location", f"{elsewhere.url}/v1/reservations")])

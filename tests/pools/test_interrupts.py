@@ -35,7 +35,7 @@ ignore_dropped = pytest.mark.filterwarnings(
 )
 FOLDERS = ("_client", "_flows", "_drivers", "_journal", "_core")
 LONGEST = 400  # points of one call in one folder; a test that reaches it has failed
-EACH = 11 if IS_SHORT else 1
+EACH = 23 if IS_SHORT else 1
 
 
 class Till:

@@ -73,7 +73,7 @@ with client.reserve(cycles.usd(0.08), action=("test", "work")) if how == "enclos
 
 FORK_AT_EACH_LINE = (
     START
-    + f"\nEACH = {8 if IS_SHORT else 1}  # every line, or in the short form every eighth\n"
+    + f"\nEACH = {16 if IS_SHORT else 1}  # every line, or in the short form every 16th\n"
     + """
 import signal, http.client, httpx
 class WithoutLocks(httpx.BaseTransport):

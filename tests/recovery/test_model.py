@@ -142,5 +142,5 @@ def abandon(client: cycles.Cycles) -> None:
 
 TestSettling = Settling.TestCase
 TestSettling.settings = settings(
-    max_examples=fewer(40), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=fewer(40, 8), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

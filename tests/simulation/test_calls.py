@@ -7,7 +7,7 @@ from collections import Counter
 from tests.simulation import calls
 from tests.support.short import fewer
 
-WORLDS = fewer(500, 10)
+WORLDS = fewer(500, 20)
 
 
 def test_worlds_of_calls_keep_every_invariant() -> None:

@@ -18,13 +18,13 @@ KEPT_WITH_OUTAGES = (5930, 6150)
 
 
 def test_a_thousand_chunks_keep_every_invariant() -> None:
-    broken = {seed: problem for seed in range(fewer(1_000, 5)) if (problem := chunk_fleet.run(seed)) is not None}
+    broken = {seed: problem for seed in range(fewer(1_000, 15)) if (problem := chunk_fleet.run(seed)) is not None}
     assert broken == {}
 
 
 def test_chunks_in_outages_keep_every_invariant() -> None:
     broken = {
-        seed: problem for seed in range(fewer(500, 5)) if (problem := chunk_fleet.run(seed, outages=True)) is not None
+        seed: problem for seed in range(fewer(500, 15)) if (problem := chunk_fleet.run(seed, outages=True)) is not None
     }
     assert broken == {}
 
