@@ -168,6 +168,7 @@ class TestLostLeases:
             guard.commit(T(7))
         assert guard.settled().status == "recorded_as_event"
         assert pool.stats().held == T(0)
+        shop.until(lambda: shop.count("release"))  # another thread sends it
         assert shop.money() == (7, 0)
 
     async def test_cancel_cancels_the_blocks_of_tasks(self, client: cycles.Cycles, shop: Shop) -> None:
