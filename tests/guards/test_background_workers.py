@@ -52,7 +52,7 @@ async def test_a_settlement_does_not_wait_for_the_response_to_another_one(
     await shop.arrivals.arrives("commit", 1)
     second = await commit_unsettled(patient, 5)
     assert (await settled(patient, second)).status == "committed"
-    assert first.state == "pending"
+    assert first.state == "pending", (shop.operations, shop.bodies("commit"))
     respond.set()
     assert (await settled(patient, first)).status == "committed"
 
