@@ -13,7 +13,8 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
 OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
-# Two workers per processor, because tests wait for processes and sockets; each more takes 5 s to read the tests.
+# Two workers per processor, because tests wait for processes and sockets. Each takes 5 s to read the tests, and more
+# than eight wait for each other.
 WORKERS ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 

@@ -23,7 +23,6 @@ from cycles.embedded import EmbeddedServer, framework
 from cycles.embedded.faults import Fault
 from cycles.embedded.http import Request, Response
 from cycles.embedded.serve import Listener
-from tests.support.short import IS_SHORT
 
 from .process import ROOT
 
@@ -90,7 +89,7 @@ def aim(case: Any, server: EmbeddedServer) -> None:
     max_examples=10,
     deadline=None,
     database=None,
-    phases=[Phase.generate] if IS_SHORT else [Phase.explicit, Phase.generate],  # explicit: made during collection
+    phases=[Phase.explicit, Phase.generate],  # explicit: made during collection
     suppress_health_check=list(HealthCheck),
 )
 def test_every_response_matches_the_specification(case: Any, served: tuple[EmbeddedServer, str]) -> None:

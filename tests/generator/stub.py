@@ -19,7 +19,7 @@ LEASE = {"remaining_ttl_ms": 60_000, "expires_at_ms": 1_900_000_000_000}
 
 
 class Tables(Protocol):
-    """What a document has: those of `cycles_client`, or `generator.protocol.Tables` of any document."""
+    """The schemas and operations of a document: those of `cycles_client`, or a `generator.protocol.Tables`."""
 
     schemas: dict[str, Any]
     operations: dict[str, Json]
