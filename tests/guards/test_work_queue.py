@@ -949,6 +949,21 @@ def test_threads_do_what_a_cancelled_task_has_left(machine: Machine, loop: Loop)
     assert loop.workers.running == set()
 
 
+def test_a_thread_repeats_what_failed_in_a_task_while_another_task_waits_for_a_response(
+    machine: Machine, loop: Loop
+) -> None:
+    this: Any = loop
+    for name in ("slow", "a"):
+        loop.workers.hand_over(settle(name))
+    assert machine.queue.take(this) is not None  # by the task that waits
+    machine.steps[key("a")] = [Later("no", outage=False), Done(settled=True)]
+    failing = machine.queue.take(this)
+    assert failing is not None
+    run(machine.queue.attempt(machine.io, failing))
+    machine.pass_time(machine.now_s + PAUSE_S)
+    assert machine.tried == [key("a")] * 2
+
+
 def test_threads_take_nothing_from_a_loop_while_a_task_of_it_runs(machine: Machine, loop: Loop) -> None:
     for name in ("a", "b"):
         loop.workers.hand_over(settle(name))

@@ -2032,6 +2032,14 @@ def test_estimates_that_wait_count_for_the_limit() -> None:
     assert pool.pool.awaited == 0
 
 
+def test_a_chunk_is_large_enough_for_the_guards_that_wait_behind_the_first_one() -> None:
+    pool = ScriptedPool([chunk(100), chunk(160), chunk(100)], limit=1_000, is_chunk_fixed=False)
+    first, second, as_large_as_a_chunk = pool.waiter(100), pool.waiter(60), pool.waiter(100)
+    pool.run_threads()
+    assert [first.result.amount, second.result.amount] == [100, 160]
+    assert as_large_as_a_chunk.result is second.result
+
+
 def test_a_rejected_excess_is_a_conflict() -> None:
     pool = ScriptedPool([chunk(), chunk()], overage_policy="REJECT")
     guard = pool.reserve(10)

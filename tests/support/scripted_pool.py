@@ -44,7 +44,7 @@ FOLDS = {
 
 NEED_THE_LOCK = (
     *("over_limit", "serve", "fail_waiters", "open_ahead", "catch_up", "carry_out", "free", "after_end", "drain"),
-    *("seal", "add_chunk"),
+    *("seal", "add_chunk", "_sub_pool"),
 )
 
 
