@@ -52,6 +52,15 @@ async def test_every_operation_takes_headers_and_a_timeout(
         await call(world, name, arguments, {**keywords, "time_out": 3.0})
 
 
+@pytest.mark.parametrize("name", ["x-team", "X-Team", "X-TEAM"])
+def test_a_header_of_a_call_replaces_that_of_the_client_in_any_case(name: str) -> None:
+    with cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(10)}) as server, server.listen() as url:
+        key, own = server.api_key_for("acme"), {"x-Team": "of-client"}
+        with cycles.Cycles(base_url=url, api_key=key, tenant="acme", journal=False, default_headers=own) as client:
+            client.decide(cycles.tokens(1), action=ACTION, extra_headers={name: "of-call"})
+        assert server.requests[-1].headers["x-team"] == "of-call"
+
+
 def test_every_operation_shows_the_two_options_in_its_signature() -> None:
     client = cycles.Cycles.embedded({"tenant:a": cycles.tokens(1)}, journal=False)
     names = list(vars(type(client.aio)))

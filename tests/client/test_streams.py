@@ -89,6 +89,13 @@ async def test_an_exhausted_stream_settles_its_guard(world: World, server: Any) 
     assert detail.status == "COMMITTED"
 
 
+async def test_counts_that_grow_with_each_chunk_without_an_id_are_charged_once(world: World, server: Any) -> None:
+    deltas = [{"type": "message_delta", "usage": {"input_tokens": 10, "output_tokens": written}} for written in (1, 3)]
+    guard = await world.acquire(reserve(world))
+    await world.all(guard.wrap(world.generator(lambda: iter(deltas))(), usage=cycles.usage.anthropic))
+    assert spent(server) == 13
+
+
 async def test_a_stream_needs_no_block(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     await world.all(guard.wrap(Source(world)(), usage=cycles.usage.openai))

@@ -361,6 +361,13 @@ CASES: dict[str, tuple[Case, str]] = {
         Reserved > trace of active guard opens > return active r1
         """,
     ),
+    "with a key, from a server that does not say how long the lease lasts": (
+        Case(allowed(remaining_ttl_ms=None), request=MINE),
+        """
+        ensure journal > approve > unsettled > send reserve > pending r1 > take > report
+        LeaseNotice > schedule 0 > report Reserved > trace of active guard opens > return active r1
+        """,
+    ),
     "a replay of what was committed": (
         Case(
             allowed(remaining_ttl_ms=0),

@@ -351,6 +351,35 @@ def test_a_cancelled_task_in_the_queue_leaves_its_slot_to_the_next() -> None:
         asyncio.run(main(stub, gate))
 
 
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose clock the test moves on."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+def test_the_timeout_of_a_request_begins_when_its_task_has_a_connection() -> None:
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url, 1)
+        busy = apost(connections, timeout_s=1_000.0)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        waiting = apost(connections, timeout_s=60.0, queue_timeout_s=1_000.0)
+        await asyncio.sleep(0)
+        clock.ahead_s = 100.0
+        gates[0].set()
+        assert (await busy).status == 200
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 2)
+        gates[1].set()
+        assert (await waiting).status == 200
+        await connections.aclose()
+
+    clock, gates = Clock(), [threading.Event(), threading.Event()]
+    with Stub(*(after(gate, ok()) for gate in gates)) as stub, asyncio.Runner(loop_factory=lambda: clock) as runner:
+        runner.run(main(stub))
+
+
 def test_a_task_that_is_cancelled_in_the_queue_gets_no_slot_later() -> None:
     async def main(stub: Stub, gate: threading.Event) -> None:
         connections = tasks(stub.url, 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 import cycles
-from cycles.integrations.asgi import SubjectMiddleware
+from cycles.integrations.asgi import RESPONSE_KEY, SubjectMiddleware
 
 
 def subject_of(scope: dict[str, Any] | None = None, **options: Any) -> Any:
@@ -29,6 +30,31 @@ def subject_of(scope: dict[str, Any] | None = None, **options: Any) -> Any:
     asyncio.run(made({"type": "http", "headers": [], **(scope or {})}, receive, send))
     [found] = seen
     return found if isinstance(found, int) else {name: value for name, value in found.to_dict().items() if value}
+
+
+@pytest.mark.parametrize("fails_at", ["http.response.start", "http.response.body", None])
+def test_a_message_that_was_not_sent_does_not_count(fails_at: str | None) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("http.response.start", "http.response.body"):
+            await send({"type": kind})
+
+    async def send(message: Any) -> None:
+        if message["type"] == fails_at:
+            raise ConnectionResetError
+
+    async def main() -> None:
+        made: Any = SubjectMiddleware(app)
+        with contextlib.suppress(ConnectionResetError):
+            await made(scope, None, send)
+
+    scope: dict[str, Any] = {"type": "http", "headers": []}
+    asyncio.run(main())
+    state = scope[RESPONSE_KEY]
+    assert (state.started, state.complete, state.left) == {
+        "http.response.start": (False, False, False),
+        "http.response.body": (True, False, True),
+        None: (True, True, False),
+    }[fails_at]
 
 
 HEADERS = {"headers": [(b"x-agent", b"from-header"), (b"X-Flow", b"flow")]}

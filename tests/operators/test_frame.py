@@ -47,6 +47,13 @@ def test_settings_come_from_options_then_the_profile_then_the_environment(
     assert "nonsense is not a setting" in wrong.err
 
 
+@pytest.mark.parametrize("arguments", [("--json", "pending"), ("pending", "--json"), ("--json", "journal", "list")])
+def test_json_may_stand_before_the_command(
+    configured: cycles.EmbeddedServer, run: Cycles, arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments).document == {"records": []}
+
+
 def test_an_error_response_exits_1_and_is_a_document(
     configured: cycles.EmbeddedServer, run: Cycles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

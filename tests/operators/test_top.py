@@ -168,6 +168,22 @@ def test_the_spend_rate_is_that_of_the_last_minute() -> None:
         assert rates.after(late)[key] == pytest.approx(3_000_000 * 60 / (second - 60)), "of what was seen"
 
 
+def test_what_a_budget_had_spent_before_it_appeared_is_no_spend_of_the_last_minute() -> None:
+    from cycles.cli._top_view import Rates, Snapshot
+
+    def at(second: int, **spent: int) -> Snapshot:
+        left = cycles.SignedAmount("TOKENS", 0)
+        balances = [
+            cycles.Balance(scope=scope, scope_path=scope, remaining=left, spent=cycles.tokens(amount))
+            for scope, amount in spent.items()
+        ]
+        return Snapshot(at_ms=second * 1000, balances=balances)
+
+    rates = Rates()
+    rates.after(at(0, old=5))
+    assert rates.after(at(30, old=6, new=500)) == {("old", "TOKENS"): pytest.approx(2), ("new", "TOKENS"): 0}
+
+
 @processes
 def test_top_is_live_and_ends_with_q(busy: cycles.EmbeddedServer) -> None:
     from tests.operators.terminal import in_terminal

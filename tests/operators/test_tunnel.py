@@ -393,6 +393,24 @@ def test_of_the_addresses_of_a_name_those_of_this_machine_are_not_connected(monk
         assert _status(place, f"mixed.example:{port}")[0].startswith("HTTP/1.1 502")
 
 
+def test_the_addresses_of_a_name_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address may be that of a server that is down."""
+    look_up = socket.getaddrinfo
+
+    def both(host: Any, *args: Any, **how: Any) -> Any:
+        addresses = ("127.0.0.2", "127.0.0.1") if host == "mixed.example" else (host,)
+        return [found for address in addresses for found in look_up(address, *args, **how)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    monkeypatch.setattr("cycles.proxy._tunnel.is_own", lambda address: False)
+    with listening(echo) as port, proxied(tunnel=True, sealed=True) as place:
+        with opened(place) as connection:
+            assert send_connect(connection, f"mixed.example:{port}")[0].startswith("HTTP/1.1 200")
+        with listening(echo) as ended:
+            pass
+        assert _status(place, f"mixed.example:{ended}")[0].startswith("HTTP/1.1 502")
+
+
 def test_of_the_host_of_the_ledger_only_its_port_is_not_charged() -> None:
     tunnels = Tunnels(Totals(), keys=None, ledger=("api.openai.com", 7878))
     assert [tunnels.decide(Connect("api.openai.com", port, None)) for port in (7878, 443)] == ["tunnel", "reject"]

@@ -2040,6 +2040,17 @@ def test_a_chunk_is_large_enough_for_the_guards_that_wait_behind_the_first_one()
     assert as_large_as_a_chunk.result is second.result
 
 
+def test_what_is_left_of_a_budget_in_another_unit_makes_no_chunk_smaller() -> None:
+    def balance(unit: str, left: int) -> dict[str, Any]:
+        return {"scope": SCOPE, "scope_path": SCOPE, "remaining": {"unit": unit, "amount": left}}
+
+    both = [balance("TOKENS", 10_000), balance("USD_MICROCENTS", 70)]
+    pool = ScriptedPool([chunk(balances=both), chunk()])
+    pool.reserve(60)
+    pool.reserve(60)
+    assert [call.body["estimate"]["amount"] for call in pool.io.calls if call.body] == [100, 100]
+
+
 def test_a_rejected_excess_is_a_conflict() -> None:
     pool = ScriptedPool([chunk(), chunk()], overage_policy="REJECT")
     guard = pool.reserve(10)

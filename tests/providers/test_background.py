@@ -89,6 +89,14 @@ def test_a_cancelled_response_is_charged_its_estimate(llm: Background, desk: Des
     assert len(desk.commits) == 1
 
 
+def test_a_response_that_is_cancelled_too_late_is_complete(llm: Background, desk: Desk) -> None:
+    desk.provider.reply(usage=USED)
+    begun = llm.begin()
+    assert llm.llm.responses.cancel(begun.id).status == "completed"
+    assert llm.llm.responses.retrieve(begun.id).status == "completed"
+    assert (desk.commits, desk.held) == ([(EXACT, {})], 0)
+
+
 def test_a_deleted_response_is_charged_its_estimate(llm: Background, desk: Desk) -> None:
     desk.provider.reply(usage=USED, polls=5)
     begun = llm.begin()

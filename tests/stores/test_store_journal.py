@@ -109,7 +109,8 @@ def client(store: Noted, clock: StoreClock, tmp_path: Path) -> Callable[..., Cli
 
 
 @pytest.mark.parametrize(
-    ("not_before_ms", "due_ms"), [(None, 30_000), (1, 30_000), (1_700_000_030_000, 30_000), (1_700_000_030_001, 30_001)]
+    ("not_before_ms", "due_ms"),
+    [(None, 30_000), (1, 30_000), *((1_700_000_000_000 + ms, max(30_000, ms)) for ms in (1_000, 30_000, 30_001))],
 )
 def test_a_saved_record_is_due_after_a_claim_or_at_its_time(
     client: Callable[..., Client], store: Noted, clock: StoreClock, not_before_ms: int | None, due_ms: int
