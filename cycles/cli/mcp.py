@@ -16,11 +16,12 @@ import cycles
 from cycles._version import INSTALL_COMMAND
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
+from cycles.cli._mcp_desk import Desk
 from cycles.cli._options import amount, subject_option
 from cycles.cli._output import say
 
 if TYPE_CHECKING:
-    from cycles.cli._mcp_server import Desk
+    from mcp.server.mcpserver import MCPServer
 
 _CHECK_S: Final = 1.0
 
@@ -54,7 +55,7 @@ def command(
     ends is released.
     """
     try:
-        from cycles.cli._mcp_server import Desk
+        from cycles.cli._mcp_server import server_of
     except ImportError as missing:
         if (missing.name or "").partition(".")[0] != "mcp":
             raise
@@ -66,11 +67,12 @@ def command(
     logging.getLogger("mcp").setLevel(logging.WARNING)
     with cli.client(journal=True) as client:
         desk = Desk(client, subject, most, clock=time.monotonic)
+        server = server_of(desk, read_only=read_only)
         with _sigterm_as_interrupt(), contextlib.closing(desk):
             if port is None:
-                _serve_stdio(desk, read_only)
+                server.run("stdio")
             else:
-                _serve_http(desk, read_only, port, mcp_key or secrets.token_urlsafe(24))
+                _serve_http(desk, server, port, mcp_key or secrets.token_urlsafe(24))
     return 0
 
 
@@ -89,24 +91,18 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _serve_stdio(desk: Desk, read_only: bool) -> None:
-    from cycles.cli._mcp_server import server_of
-
-    server_of(desk, read_only=read_only).run("stdio")
-
-
-def _serve_http(desk: Desk, read_only: bool, port: int, key: str) -> None:
+def _serve_http(desk: Desk, tools: MCPServer[Any], port: int, key: str) -> None:
     import asyncio
 
     import uvicorn
 
-    from cycles.cli._mcp_server import KeyRequired, server_of
+    from cycles.cli._mcp_server import KeyRequired
     from cycles.embedded.serve import bound
 
     sock = bound("127.0.0.1", port, "choose another port with --http")
     say(f"MCP server on http://127.0.0.1:{sock.getsockname()[1]}/mcp")
     say(f"requests need the header Authorization: Bearer {key}")
-    app = KeyRequired(server_of(desk, read_only=read_only).streamable_http_app(), key)
+    app = KeyRequired(tools.streamable_http_app(), key)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
 
     async def expire() -> None:

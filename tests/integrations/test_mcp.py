@@ -1,4 +1,7 @@
-"""`cycles mcp`: real client sessions over stdin and HTTP, hosts that disappear, and calls that are wrong."""
+"""`cycles mcp`: real client sessions over stdin and HTTP, hosts that disappear, and calls that are wrong.
+
+What needs no MCP is in `tests/operators/test_mcp_desk.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,6 @@ pytest.importorskip("mcp.server.mcpserver", reason="mcp 2 is not installed: run 
 import anyio
 import httpx
 from mcp import Client, StdioServerParameters, stdio_client
-
-from cycles.cli._mcp_server import AgentError, Desk, text_of
 
 pytestmark = pytest.mark.anyio
 ACTION = "tool.call/web_search"
@@ -213,52 +214,6 @@ async def test_a_session_over_http_needs_the_key(ledger: cycles.EmbeddedServer) 
             assert await call(session, "budget_commit", id=made["id"], actual="0.32USD") == {"committed": "0.32USD"}
         assert spent(ledger) == (32_000_000, 10_000_000)
     assert spent(ledger) == (32_000_000, 0)
-
-
-def test_over_http_a_host_that_disappears_holds_its_budget_for_ttl_s(ledger: cycles.EmbeddedServer) -> None:
-    now = [0.0]
-    with cycles.Cycles() as client:
-        desk = Desk(client, {"agent": "bot"}, clock=lambda: now[0])
-        desk.reserve("0.40USD", ACTION, 600, "a")
-        desk.reserve("0.20USD", ACTION, 60, "b")
-        now[0] = 59
-        desk.expire()
-        assert spent(ledger) == (0, 60_000_000)
-        now[0] = 60
-        desk.expire()
-        desk.expire()
-        assert spent(ledger) == (0, 40_000_000)
-        # The money was spent, so a late amount is charged, once.
-        assert desk.commit("b", "0.15USD") == {"committed": "0.15USD"}
-        with pytest.raises(AgentError, match="there is no open reservation 'b'"):
-            desk.commit("b", "0.15USD")
-        desk.close()
-        assert spent(ledger) == (15_000_000, 0)
-
-
-@pytest.mark.parametrize(("of_tenant", "of_agent"), [(3, 8), (8, 3)])
-def test_the_budget_in_which_the_least_is_left_counts(of_tenant: int, of_agent: int) -> None:
-    budgets = {"tenant:acme": cycles.tokens(of_tenant), "tenant:acme/agent:bot": cycles.tokens(of_agent)}
-    with cycles.EmbeddedServer(budgets) as server, server.client(tenant="acme", journal=False) as client:
-        assert Desk(client, {"agent": "bot"}, clock=lambda: 0.0).left() == {"TOKENS": "3TOKENS"}
-
-
-def test_without_a_server_the_message_has_no_address(ledger: cycles.EmbeddedServer) -> None:
-    with cycles.Cycles(base_url="http://127.0.0.1:9", max_retries=0) as client:
-        desk = Desk(client, {"agent": "bot"}, clock=lambda: 0.0)
-        for use in (desk.left, lambda: desk.reserve("1USD", ACTION, 60, "a"), lambda: desk.check("1USD", ACTION)):
-            with pytest.raises(AgentError, match="the budget cannot be checked now") as caught:
-                use()
-            assert "127.0.0.1" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [(cycles.usd("0.4"), "0.40USD"), (cycles.usd("0.00005"), "0.00005USD"), (cycles.tokens(7), "7TOKENS")],
-)
-def test_amounts_are_texts_that_can_be_read_again(amount: cycles.Amount, text: str) -> None:
-    assert text_of(amount) == text
-    assert cycles.Amount.parse(text) == amount
 
 
 def test_wrong_usage_exits_2(ledger: cycles.EmbeddedServer) -> None:
