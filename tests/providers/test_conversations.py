@@ -328,6 +328,19 @@ def test_a_call_that_was_sent_twice_teaches_nothing(desk: Desk, monkeypatch: pyt
     assert desk.reserved[1] == desk.reserved[0]
 
 
+@pytest.mark.parametrize(("model", "times_price"), [("m", 1), ("dear", 100)])
+def test_another_address_or_model_does_not_use_what_one_has_counted(desk: Desk, model: str, times_price: int) -> None:
+    """It may count the same text with another tokenizer."""
+    sdk = OpenAI(desk)
+    desk.provider.reply(usage={"tokens_input": COUNTED, "tokens_output": 10}, times=2)
+    sdk.complete(PROMPT, max_tokens=100)
+    if model == "m":
+        sdk.llm = sdk.llm.with_options(base_url=f"{desk.provider.url_of('openai')}/v1")
+    sdk.complete(PROMPT, model, max_tokens=100)
+    first, second = desk.reserved
+    assert second >= first * times_price  # the longer name of a model is counted, too
+
+
 def test_a_tokenizer_of_the_user_replaces_it(desk: Desk) -> None:
     pytest.importorskip("genai_prices")
     book = cycles.PriceBook.genai({"m": cycles.Price("1", "10")}, count_tokens=lambda model, content: 7_777)

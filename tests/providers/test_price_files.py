@@ -44,6 +44,17 @@ def test_a_file_wins_over_the_package_and_loses_against_arguments(file: Path, mo
     assert cycles.PriceBook.genai(file=other).cost("gpt-5", tokens_input=1_000_000) == cycles.usd(3)
 
 
+def test_each_length_of_a_context_in_a_file_has_its_price(tmp_path: Path) -> None:
+    path = tmp_path / "lengths.toml"
+    path.write_text(
+        '[models.m]\ninput = "1"\noutput = "1"\n'
+        '[models.m.above.1000]\ninput = "2"\noutput = "1"\n[models.m.above.5000]\ninput = "4"\noutput = "1"\n'
+    )
+    book = cycles.PriceBook.genai(file=path)
+    costs = [book.cost("m", tokens_input=read).amount for read in (1000, 1001, 5000, 5001)]
+    assert costs == [1000 * 100, 1001 * 200, 5000 * 200, 5001 * 400]
+
+
 @pytest.mark.parametrize("read", [lambda path: cycles.PriceBook.genai(file=path), lambda path: price_book(str(path))])
 def test_the_rules_apply_to_the_models_of_a_file(file: Path, read: Any) -> None:
     book = read(file)

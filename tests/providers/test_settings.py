@@ -448,6 +448,7 @@ class Ending:
         ([Ending(3)], 3, {}),
         ([Ending(3, a=1, b=1), Ending(None, c=1), Ending(4, b=2)], 7, {"a": 1, "b": 2}),
         ([Ending(1, a={"x": 1}), Ending(1, a={"y": 2}), Ending(1)], 3, {"a": {"x": 1, "y": 2}}),
+        ([Ending(1, a={"x": 1, "y": 1}), Ending(1, a={"y": 2})], 2, {"a": {"x": 1, "y": 2}}),
         ([Ending(1, a=["x", "y"]), Ending(1, a=["y", "z"])], 2, {"a": ["x", "y", "z"]}),
         ([Ending(1, a=["x"]), Ending(1, a={"y": 2})], 2, {"a": {"y": 2}}),
         ([Ending(1, a={"y": 2}), Ending(1, a=["x"])], 2, {"a": ["x"]}),
