@@ -143,6 +143,87 @@ def test_a_gate_holds_a_stream_until_it_opens(provider: FakeProvider, http: http
         assert any("two" in line for line in lines)
 
 
+class CountedGate(threading.Event):
+    """A gate that is open, and counts the responses that have waited for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self.waits = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits += 1
+        return super().wait(timeout)
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "waits"),
+    [
+        ({}, {}, 1),
+        ({}, {"status": 429}, 0),
+        ({"stream": True}, {}, 1),
+        ({"stream": True}, {"gate_after": 2}, 1),
+        ({"stream": True}, {"gate_after": 2, "drop_after": 2}, 1),
+        ({"stream": True}, {"gate_after": 3, "drop_after": 2}, 0),
+        ({"stream": True}, {"gate_after": 100}, 0),
+    ],
+)
+def test_a_response_waits_once_for_its_gate(
+    provider: FakeProvider, http: httpx.Client, body: Any, options: Any, waits: int
+) -> None:
+    gate = CountedGate()
+    provider.reply(gate=gate, **options)
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        http.post(f"{provider.openai_url}/chat/completions", json=body)
+    assert gate.waits == waits
+
+
+@pytest.mark.parametrize("body", [{}, {"stream": True}])
+@pytest.mark.parametrize("gzip", [False, True])
+def test_headers_of_your_own_replace_the_usual_ones(
+    provider: FakeProvider, http: httpx.Client, body: Any, gzip: bool
+) -> None:
+    provider.reply(headers={"content-type": "text/x-mine", "x-request-id": "r1"}, gzip=gzip)
+    response = http.post(f"{provider.openai_url}/chat/completions", json=body)
+    assert response.headers.get_list("content-type") == ["text/x-mine"]
+    assert response.headers["x-request-id"] == "r1"
+
+
+def test_clearing_deletes_what_was_queued(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(text="queued", times=2).clear()
+    assert "queued" not in http.post(f"{provider.openai_url}/chat/completions", json={}).text
+
+
+def test_replies_are_sent_in_order_and_then_a_short_text(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(text="first", times=2).reply(text="second")
+    found = [http.post(f"{provider.openai_url}/chat/completions", json={}).json() for _ in range(4)]
+    texts = [each["choices"][0]["message"]["content"] for each in found]
+    assert texts == ["first", "first", "second", "Hello from the fake provider"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_can_be_started_again_after_a_broken_connection(http: httpx.Client, stream: bool) -> None:
+    provider = FakeProvider()
+    for _ in range(2):
+        with provider:
+            provider.reply(drop_after=0)
+            with pytest.raises(httpx.RemoteProtocolError):
+                http.post(f"{provider.openai_url}/chat/completions", json={"stream": stream})
+            assert http.post(f"{provider.openai_url}/chat/completions", json={}).status_code == 200
+        with pytest.raises(RuntimeError, match="is not started"):
+            _ = provider.openai_url
+    provider.stop()
+    assert provider.count("/chat/completions") == 4
+
+
+def test_addresses_of_the_providers(provider: FakeProvider, http: httpx.Client) -> None:
+    assert provider.openai_url == f"{provider.url}/v1"
+    assert (provider.anthropic_url, provider.google_url) == (provider.url, provider.url)
+    assert provider.url_of("groq") == f"{provider.url}/groq"
+    with pytest.raises(cycles.InvalidRequestError, match="provider must be one of openai"):
+        provider.url_of("none")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_compressed_body(provider: FakeProvider, http: httpx.Client, stream: bool) -> None:
     provider.reply(text="one two", gzip=True)
