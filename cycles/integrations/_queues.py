@@ -161,7 +161,7 @@ class TaskGuard:
         return row is not None and row.status == "ACTIVE" and time.time() * 1000 - row.created_at_ms > self._ttl_ms
 
     def _delay_s(self, attempt: Attempt, retry_after_ms: int | None = None) -> float:
-        if retry_after_ms is not None:
+        if retry_after_ms:  # a 0 names no time
             return retry_after_ms / 1000
         doubled: float = self.denied_delay_s * 2 ** min(attempt.denials, 12)
         return min(doubled * (0.75 + random.random() / 2), _LONGEST_DELAY_S)  # noqa: S311 - jitter keeps no secret

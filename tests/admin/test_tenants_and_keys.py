@@ -187,8 +187,8 @@ def test_a_key_is_made_changed_and_revoked(site: Site) -> None:
 
 
 def test_a_key_may_end_earlier_and_has_the_permissions_of_the_runtime_operations(site: Site) -> None:
-    made = site.made("api-keys", tenant_id="acme", name="x", expires_at="2026-02-01T01:00:00+01:00")
-    assert made["expires_at"] == "2026-02-01T00:00:00.000Z"
+    made = site.made("api-keys", tenant_id="acme", name="x", expires_at="2026-02-01T01:00:00.789+01:00")
+    assert made["expires_at"] == "2026-02-01T00:00:00.789Z"
     assert made["permissions"] == [
         *(f"reservations:{name}" for name in ("create", "commit", "release", "extend", "list")),
         "balances:read",

@@ -72,6 +72,7 @@ def test_a_key_request_that_was_not_sent_is_a_transport_error() -> None:
     with pytest.raises(cycles.TransportError) as raised:
         Script(REFUSED).admin.create_api_key("acme", "prod")
     assert not isinstance(raised.value, cycles.AmbiguousResponseError)
+    assert isinstance(raised.value.__cause__, httpx.ConnectError)
 
 
 def test_a_webhook_is_never_created_twice() -> None:

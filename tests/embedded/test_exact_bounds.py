@@ -153,6 +153,12 @@ def test_commits_of_five_seconds_are_one_entry_with_its_number() -> None:
     assert forecast((2 * MINUTE, 1), (2 * MINUTE - 4_999, 1), (2 * MINUTE - 5_000, 1), spent=3).rate_per_hour == 3 * 30
 
 
+def test_a_commit_that_is_noted_late_counts_at_its_own_time() -> None:
+    """Threads that commit together may note their commits in another order."""
+    assert forecast((0, 1), (0, 1), (2 * MINUTE, 1), spent=3).rate_per_hour == 3 * 30
+    assert forecast((0, 100), (15 * MINUTE, 100), (0, 100), spent=400).rate_per_hour == 300 * 4
+
+
 @pytest.mark.parametrize(("gap_ms", "left"), [(0, 3), (4_999, 3), (5_000, 103), (5_001, 103)])
 def test_commits_of_five_seconds_are_left_out_together(gap_ms: int, left: int) -> None:
     pace = Pace(NOW)

@@ -87,6 +87,52 @@ def test_sources_add_up_and_the_callable_wins(options: dict[str, Any], subject: 
     assert subject_of({**HEADERS, **CLAIMS}, **options) == subject
 
 
+@pytest.mark.parametrize("value", ["", 0, False, "a b"])
+def test_a_verified_claim_that_is_no_name_is_400_and_not_left_out(value: object) -> None:
+    scope = {**HEADERS, "state": {"claims": {"sub": value}}}
+    assert subject_of(scope, headers=NAMES, claims=FROM_CLAIMS) == 400
+
+
+def test_a_claim_that_is_none_is_left_out() -> None:
+    scope = {"state": {"claims": {"sub": None, "team": "t"}}}
+    assert subject_of(scope, claims=FROM_CLAIMS) == {"dimensions": {"team": "t"}}
+
+
+class User:
+    claims = CLAIMS["state"]["claims"]
+
+
+@pytest.mark.parametrize("state", [{}, {"state": None}, {"state": {}}, {"state": {"claims": None}}])
+def test_the_claims_of_the_user_count_if_the_state_has_none(state: dict[str, Any]) -> None:
+    assert subject_of({**state, "user": User()}, claims={"sub": "agent"}) == {"agent": "from-claim"}
+    assert subject_of({**state, "user": object()}, claims={"sub": "agent"}) == {}
+    own = {"state": {"claims": {"sub": "own"}}, "user": User()}
+    assert subject_of(own, claims={"sub": "agent"}) == {"agent": "own"}
+
+
+def test_each_required_level_must_be_there() -> None:
+    assert subject_of(HEADERS, headers=NAMES, required=["agent", "workflow"]) == {
+        "agent": "from-header",
+        "workflow": "flow",
+    }
+    for missing in ("workspace", "dimensions.team"):
+        assert subject_of(HEADERS, headers=NAMES, required=["agent", missing, "workflow"]) == 400
+
+
+def test_a_response_that_ends_in_the_middle_of_its_body_was_left() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start"})
+        await send({"type": "http.response.body", "more_body": True})
+
+    async def send(message: Any) -> None:
+        pass
+
+    made: Any = SubjectMiddleware(app)
+    scope: dict[str, Any] = {"type": "http", "headers": []}
+    asyncio.run(made(scope, None, send))
+    assert scope[RESPONSE_KEY].left
+
+
 @pytest.mark.parametrize(
     "headers",
     [

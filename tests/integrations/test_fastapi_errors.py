@@ -66,7 +66,7 @@ async def test_the_lifespan_has_the_client_and_closes_it_last(server: cycles.Emb
 
     @asynccontextmanager
     async def inner(app: Any) -> AsyncIterator[dict[str, int]]:
-        yield {"own": 1}
+        yield {"own": 1, "cycles": 2}
         client.decide(cycles.tokens(1), action=("a", "b"))
         seen.append("inner")
 

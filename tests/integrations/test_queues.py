@@ -28,8 +28,10 @@ class Message:
         self.postponed: list[tuple[float, int]] = []
         self.failed: list[Exception] = []
         self._is_redelivered = is_redelivered
+        self.asked_ttl_ms = 0
 
     def is_redelivered(self, ttl_ms: int) -> bool:
+        self.asked_ttl_ms = ttl_ms
         return self._is_redelivered
 
     def postpone(self, delay_s: float, denials: int) -> str:
@@ -115,3 +117,94 @@ def test_a_redelivered_task_is_postponed_while_a_worker_keeps_its_lease_past_the
     assert deliver(message, ttl_ms=60_000) == ("postponed" if is_busy else "done")
     with nullcontext() if is_busy else pytest.raises(cycles.ReservationFinalizedError):
         first.release()
+
+
+@pytest.mark.parametrize(("ttl_ms", "is_busy"), [(100_000, False), (30_000, True), (None, False)])
+def test_the_first_ttl_of_a_lease_is_that_of_the_task(
+    client: cycles.Cycles, deliver: Any, monkeypatch: pytest.MonkeyPatch, ttl_ms: int | None, is_busy: bool
+) -> None:
+    options: dict[str, Any] = {} if ttl_ms is None else {"ttl_ms": ttl_ms}
+    message, began_s = Message(is_redelivered=True), time.time()
+    action = ("task.run", "<lambda>")
+    client.reserve(cycles.tokens(7), action=action, idempotency_key=message.key, **options).acquire().detach()
+    monkeypatch.setattr(_queues, "time", SimpleNamespace(time=lambda: began_s + 45))
+    assert deliver(message, **options) == ("postponed" if is_busy else "done")
+    assert message.asked_ttl_ms == (ttl_ms or 60_000)
+
+
+@pytest.mark.parametrize(("luck", "delay_s"), [(0.0, 0.75 * 3_000), (1.0, 3_600.0)])
+def test_a_task_is_postponed_by_an_hour_at_most(
+    client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, luck: float, delay_s: float
+) -> None:
+    monkeypatch.setattr(_queues, "random", SimpleNamespace(random=lambda: luck))
+    message = Message()
+    guard = TaskGuard(client, cycles.tokens(7), None, None, "retry", "raise", 2, 3_000.0, {"subject": POOR})
+    assert guard.decorate(lambda: "done", lambda: message)() == "postponed"
+    assert message.postponed == [(delay_s, 1)]
+
+
+@pytest.mark.parametrize(("delay_s", "is_right"), [(3_600, True), (0.001, True), (3_600.5, False), (-1, False)])
+def test_the_first_delay_is_at_most_an_hour(client: cycles.Cycles, delay_s: float, is_right: bool) -> None:
+    with nullcontext() if is_right else pytest.raises(cycles.InvalidRequestError, match="denied_delay_s"):
+        TaskGuard(client, cycles.tokens(7), None, None, "retry", "raise", 2, delay_s, {})
+
+
+def test_a_retry_after_of_zero_is_followed_by_the_delay_of_the_task(
+    deliver: Any, server: cycles.EmbeddedServer
+) -> None:
+    message = Message()
+    body = {"error": "LIMIT_EXCEEDED", "message": "slow down", "request_id": "r1"}
+    server.faults.status("reserve", 429, body=body, headers={"Retry-After": "0"}, times=None)
+    assert deliver(message) == "postponed"
+    [(delay_s, denials)] = message.postponed
+    assert (0.75 * 30 <= delay_s <= 1.25 * 30, denials) == (True, 1)
+
+
+@pytest.mark.parametrize("code", ["BUDGET_CLOSED", "TENANT_CLOSED"])
+def test_a_task_whose_budget_or_tenant_is_closed_fails_at_its_first_denial(
+    deliver: Any, server: cycles.EmbeddedServer, code: str
+) -> None:
+    message = Message()
+    body = {"error": code, "message": "it is closed", "request_id": "r1"}
+    server.faults.status("reserve", 409, body=body, times=None)
+    assert deliver(message) == "failed"
+    assert (message.postponed, [getattr(error, "code", None) for error in message.failed]) == ([], [code])
+
+
+def test_a_task_is_not_rejected_because_no_server_responds(
+    client: cycles.Cycles, server: cycles.EmbeddedServer
+) -> None:
+    def run(on_denied: str, message: Message) -> Any:
+        guard = TaskGuard(client, cycles.tokens(7), None, None, on_denied, "raise", 2, 30.0, {"wait": 0})
+        return guard.decorate(lambda: "done", lambda: message)()
+
+    rejecting, raising = Message(), Message()
+    server.faults.status("reserve", 503, times=None)
+    assert run("reject", rejecting) == "postponed"
+    with pytest.raises(cycles.ServerError):
+        run("raise", raising)
+    assert ([denials for _, denials in rejecting.postponed], raising.postponed) == ([1], [])
+
+
+def test_a_denial_inside_of_the_task_is_an_error_of_the_task(client: cycles.Cycles, ledger: Ledger) -> None:
+    message = Message()
+    guard = TaskGuard(client, cycles.tokens(7), None, None, "retry", "raise", 2, 30.0, {})
+
+    def task() -> None:
+        client.reserve(cycles.tokens(6), action=("task.run", "inner"), subject=POOR).acquire()
+
+    with pytest.raises(cycles.BudgetExceededError):
+        guard.decorate(task, lambda: message)()
+    assert (message.postponed, message.failed, ledger.spent()) == ([], [], 0)
+
+
+def test_a_key_whose_reservation_is_deleted_is_followed_by_the_next_key(
+    client: cycles.Cycles, deliver: Any, ledger: Ledger, server: cycles.EmbeddedServer
+) -> None:
+    message = Message()
+    with client.reserve(cycles.tokens(3), action=("task.run", "other"), idempotency_key=message.key) as guard:
+        guard.commit(cycles.tokens(3))
+    server.faults.status("list", 200, body={"reservations": [], "has_more": False}, times=1)
+    assert deliver(message) == "done"
+    assert sorted(str(row.idempotency_key) for row in ledger.rows()) == ["queue:1:0", "queue:1:0#1"]
+    assert ledger.spent() == 10

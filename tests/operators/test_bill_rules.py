@@ -171,10 +171,29 @@ def spent_of(*rows: Any, **options: Any) -> Spent:
             reserved(10, metadata={"pool_chunk": 1}, committed_metadata={"attempts": 3, "pool_calls": 4}),
             Spent(amount=10, calls=4),
         ),
+        (
+            reserved(
+                10,
+                metadata={"pool_chunk": 1},
+                committed_metadata={"pool_calls": 4, "actual_source": "estimate", "price_source": "fallback"},
+            ),
+            Spent(amount=10, calls=4, estimates=4, estimated=10, fallbacks=4, fallback=10),
+        ),
+        (
+            reserved(10, metadata={"pool_chunk": 1}, committed_metadata={"pool_calls": 4, "unpriced": ["x"]}),
+            Spent(amount=10, calls=4, unpriced=4),
+        ),
     ],
 )
 def test_what_a_reservation_is_of_a_model(row: Any, spent: Spent) -> None:
     assert spent_of(row) == spent
+
+
+def test_reservations_of_one_model_and_day_add_up() -> None:
+    expired, guessed = reserved(0, "EXPIRED"), {"actual_source": "estimate"}
+    rows = [expired, reserved(10, committed_metadata=guessed), reserved(3, committed_metadata=guessed), expired]
+    found = Spent(amount=13, calls=4, expired=2, expired_amount=100, estimates=2, estimated=13)
+    assert spent_of(*rows) == found
 
 
 def test_the_model_of_the_response_joins_a_name_that_is_not_on_the_bill() -> None:

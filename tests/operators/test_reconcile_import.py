@@ -317,6 +317,23 @@ def test_an_import_whose_reservation_expired_is_made_again() -> None:
         ledger.close()
 
 
+def test_an_import_whose_reservation_expires_after_the_ledger_was_read_is_not_counted_as_charged() -> None:
+    ledger = Ledger(days=3)
+    ledger.go_to(ago(1))
+    day = ago(1).isoformat()
+    try:
+        _import_until(ledger, day, DOLLAR, "reserved")
+        side = _ledger.read(ledger.client, _ledger.Names("openai", frozenset({"gpt-4o"}), {}), ago(1), today())
+        [row] = _compare.compare(
+            [BillRow(day=day, model="gpt-4o", amount=Fraction(DOLLAR), calls=9)], side, Fraction(0)
+        )
+        ledger.clock.advance(3_600_000)
+        [done] = Importer(ledger.client, "openai").run(row)
+        assert (done.status, done.charged, row.difference, ledger.spent) == ("denied", 0, DOLLAR, 0)
+    finally:
+        ledger.close()
+
+
 def test_the_day_of_an_import_is_the_one_of_its_metadata(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
     """It was made days later, and belongs to the day whose bill it charges."""
     ledger.go_to(ago(1))
