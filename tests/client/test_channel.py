@@ -208,6 +208,16 @@ def test_a_failure_says_what_happened_and_which_setting_helps(
     assert (outcome.cause, outcome.trace_id) == (error, "trace")
 
 
+def test_a_key_in_the_text_of_a_failure_is_redacted(network: Network) -> None:
+    network.script = [fail(exchange.broken(OSError("rejected header: Bearer cyc_live_0123"), request_sent=True))]
+    outcome = network.send(network.channel(api_key="cyc_live_0123"))
+    assert isinstance(outcome, Unreachable)
+    assert outcome.message == (
+        "no usable response from http://a.test: the connection broke before the response (rejected header: Bearer "
+        "[api key])"
+    )
+
+
 def test_an_error_behind_an_error_keeps_no_frame(network: Network) -> None:
     def answer() -> None:
         try:

@@ -234,6 +234,15 @@ def test_one_thread_serves_all_attempts_of_a_caller_and_ends_with_the_client() -
         until(lambda: not set(threads()) - before)
 
 
+def test_all_idle_threads_end_with_the_client() -> None:
+    before = set(threads())
+    pool = AttemptThreads()
+    pool.run(lambda: pool.run(threading.get_ident, lambda: PATIENCE_S), lambda: PATIENCE_S)  # one in the other
+    assert len(set(threads()) - before) == 2
+    pool.close()
+    until(lambda: not set(threads()) - before)
+
+
 def test_a_thread_whose_caller_has_left_ends_after_its_attempt(released: threading.Event) -> None:
     before = set(threads())
     pool = AttemptThreads()

@@ -358,7 +358,7 @@ def test_discard_keeps_the_file_and_no_client_settles_it(
     assert kept.name == f"{file_name('rsv-pending')}.discarded"
     assert ran.document["record"]["reservation_id"] == "rsv-pending"
     assert len(inspect()) == len(before) - 1
-    run_journal("discard", "rsv-rejected", "--yes")
+    run_journal("discard", "rsv-rejected", "-y")
     run("flush", "--timeout", "0.1")
     assert kept.exists()
     assert "rsv-rejected" not in run_journal("list", "--rejected").out
