@@ -6,10 +6,13 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 
 import cycles
+from cycles.cli import balances
 from tests.operators.conftest import Cycles
 
 ADMIN_KEY = "cyc_admin_s3cret"
@@ -50,3 +53,28 @@ def test_an_envelope_may_come_through_a_pipe(run_here: Cycles, tmp_path: Path, m
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(envelope)))
     ran = run_here("evidence", "verify", "-", "--keys", str(keys), "--json")
     assert (ran.status, ran.document["disposition"]) == (0, "authentic")
+
+
+def test_a_value_of_a_subject_may_contain_an_equals_sign() -> None:
+    options = ["--subject", "dimensions.team=a=b", "--subject", "agent=x=y"]
+    given = balances.command.make_context("balances", options).params["subject"]
+    assert given == {"dimensions": {"team": "a=b"}, "agent": "x=y"}
+
+
+def test_the_balances_below_a_subject_are_watched_too(
+    run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise click.Abort
+        configured.ledger.set_budget("tenant:acme/agent:new", cycles.usd(1))
+
+    monkeypatch.setattr("cycles.cli.balances.time", SimpleNamespace(sleep=sleep))
+    ran = run_here("balances", "--watch", "--tree", "--json")
+    views = [json.loads(line)["balances"] for line in ran.out.splitlines()]
+    assert (ran.status, waits) == (130, [2.0, 2.0])
+    assert [len({row["scope_path"] for row in rows}) for rows in views] == [2, 3]
+    assert ["include_children=true" in request.target for request in configured.requests] == [True, True]

@@ -72,6 +72,12 @@ def test_the_named_limit_of_the_run_and_the_budget_of_the_server_both_have_to_be
         assert place.post(json=CALL).status_code == 200
 
 
+def test_a_limit_that_denies_is_named_with_what_it_has_left_also_if_a_budget_has_less() -> None:
+    with proxied(cycles.usd("0.001"), limit=cycles.usd("0.002")) as place:
+        text = message(place)
+    assert "the limit of this run is $0.002, and $0.002 of it is left" in text
+
+
 def test_a_share_names_its_own_limit() -> None:
     with proxied(cycles.usd(1), own_scope="tenant:run", limit=cycles.usd(1)) as place:
         made = place.post("/shares", json={"name": "bot", "limit": "0.009USD"})

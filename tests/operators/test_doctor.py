@@ -178,6 +178,24 @@ def test_modes_of_the_journal_and_of_a_profile_with_a_key(
     assert configured.api_key not in ran.out
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_a_profile_with_an_admin_key_alone_and_a_journal_that_is_not_made_yet(
+    run_here: Cycles, configured: cycles.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    monkeypatch.setenv("CYCLES_JOURNAL_DIR", str(shared / "journal"))
+    profiles = tmp_path / "xdg_config_home" / "cycles-sdk" / "config.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text('[ops]\nadmin_api_key = "cyc_admin_x"\n')
+    profiles.chmod(0o640)
+    found = checks(run_here("doctor", "--profile", "ops", "--json").document)
+    assert found["configuration"]["remedy"] == f"chmod 600 {profiles}"
+    assert found["journal"]["status"] == "ok"
+    assert f"{shared / 'journal'} can be made" in found["journal"]["detail"]
+
+
 def test_a_proxy_for_this_machine_fails(
     run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +209,43 @@ def test_a_proxy_for_this_machine_fails(
     assert "secret" not in ran.out
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert run_here("doctor").status == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "base_url", "status", "detail"),
+    [
+        (
+            {"all_proxy": "http://p:1"},
+            "http://127.0.0.1:7878",
+            "fail",
+            "requests to this machine go through http://p:1",
+        ),
+        (
+            {"all_proxy": "http://p:1"},
+            "https://budget.example",
+            "ok",
+            "requests to budget.example go through http://p:1",
+        ),
+        ({"https_proxy": "http://p:1"}, "http://127.0.0.1:7878", "ok", "proxies are configured, but not for 127.0.0.1"),
+        (
+            {"http_proxy": "http://p:1", "no_proxy": "127.0.0.1:7878"},
+            "http://127.0.0.1:7878",
+            "ok",
+            "proxies are configured, but not for 127.0.0.1",
+        ),
+    ],
+    ids=["of all schemes for this machine", "of all schemes", "of another scheme", "not for this host and port"],
+)
+def test_which_proxy_the_requests_go_through(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], base_url: str, status: str, detail: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    check = _checks.proxies(cycles.Config(base_url=base_url))
+    assert (check.status, check.detail) == (status, detail)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import cycles
 from cycles.cli._mcp_desk import AgentError, Desk, text_of
+from cycles.cli.mcp import _sigterm_as_interrupt as sigterm_as_interrupt
 
 ACTION = "tool.call/web_search"
 BOT = {"agent": "bot"}
@@ -146,3 +148,19 @@ def test_without_a_server_the_message_has_no_address() -> None:
 def test_amounts_are_texts_that_can_be_read_again(amount: cycles.Amount, text: str) -> None:
     assert text_of(amount) == text
     assert cycles.Amount.parse(text) == amount
+
+
+def test_sigterm_ends_a_session_and_its_handler_is_restored() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def own(*_: Any) -> None:
+        """Do nothing."""
+
+    signal.signal(signal.SIGTERM, own)
+    try:
+        with sigterm_as_interrupt():
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the session has not ended")
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -166,6 +166,7 @@ def test_the_members_of_the_report() -> None:
         "proposed": usd(21),
     }
     assert measured(calls, since_ms=NOON + 4_500).document()["calls"] == 1
+    assert measured(calls, since_ms=calls[1].created_at_ms).document()["calls"] == 4
     assert Measured("TOKENS", []).document()["proposed"] is None
 
 

@@ -153,6 +153,22 @@ def test_update_writes_models_that_differ(run_here: Cycles, tmp_path: Path, monk
     assert book.cost("gpt-5", tokens_output=1_000_000, context={"service_tier": "flex"}) == cycles.usd(5)
 
 
+def test_update_writes_new_models_too(run_here: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import copy
+
+    import genai_prices
+    from genai_prices.data_snapshot import get_snapshot
+
+    newer = copy.deepcopy(get_snapshot())
+    provider, model = newer.find_provider_model("gpt-5", None, "openai", None)
+    new = copy.deepcopy(model)
+    new.id = "gpt-new"
+    provider.models.append(new)
+    monkeypatch.setattr(genai_prices.UpdatePrices, "fetch", lambda self: newer)
+    found = run_here("prices", "update", str(tmp_path / "prices.json"), "--json")
+    assert list(found.document["models"]) == ["gpt-new"]
+
+
 def test_update_that_cannot_download_says_so(run_here: Cycles, tmp_path: Path) -> None:
     found = run_here("prices", "update", str(tmp_path / "f"), "--from", "http://127.0.0.1:1/data.json")
     assert found.status == 2

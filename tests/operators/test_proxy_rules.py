@@ -608,6 +608,11 @@ def test_how_long_a_run_took(seconds: float, text: str) -> None:
     assert Totals().line(seconds, None) == f"0 calls, $0.00 spent, 0 denied, {text}"
 
 
+def test_the_connections_that_were_rejected_of_one_host_add_up() -> None:
+    totals = Totals(rejected_hosts=Counter({"a": 1, "b": 2}), untrusted=Counter({"a": 3}))
+    assert totals.document(0, 0)["rejected_hosts"] == {"a": 4, "b": 2}
+
+
 def test_hosts_that_were_not_charged_have_a_line_each() -> None:
     totals = Totals()
     totals.rejected_hosts.update({"api.openai.com": 2, "api.cohere.com": 1})

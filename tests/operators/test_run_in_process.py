@@ -216,6 +216,20 @@ def test_the_fake_provider(runs: Runs) -> None:
     assert "1 call, $0.0010 of $1.00 spent" in ran.err
 
 
+def test_the_fake_provider_is_not_behind_the_proxy_of_the_caller(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # no server
+    ran = runs(calls(1), "--budget", "1USD", "--fake")
+    assert "1 call, $0.0010 of $1.00 spent" in ran.err
+
+
+def test_measured_calls_have_no_budget_in_the_summary(runs: Runs, provider: FakeProvider) -> None:
+    provider.reply(usage=USED)
+    runs.program = calls(1)
+    ran = runs.run("measure", *upstreams(provider), "--", "program")
+    assert ran.err.startswith("cycles: 1 call, $0.0035 spent (gpt-4o $0.0035), 0 denied")
+    assert "kept as measure: $0.0035 spent by all its runs" in ran.err.splitlines()[-1]
+
+
 def test_a_kept_ledger_adds_up(runs: Runs, run_here: Cycles, provider: FakeProvider) -> None:
     provider.reply(usage=USED, times=3)
     ran = runs(calls(1), "--budget", "0.01USD", "--keep", "mine", *upstreams(provider))
@@ -279,6 +293,32 @@ def test_a_websocket_is_to_be_sent_as_a_request(runs: Runs, provider: FakeProvid
     ran = runs(program, "--budget", "1USD", *upstreams(provider))
     assert (seen, provider.requests) == ([426], [])
     assert "0 calls, $0.00 of $1.00 spent, 0 denied" in ran.err
+
+
+def test_the_summary_of_a_window_has_no_line_of_all_runs(runs: Runs, provider: FakeProvider) -> None:
+    provider.reply(usage=USED)
+    ran = runs(calls(1), "--budget", "1USD/month", "--keep", "job", *upstreams(provider))
+    assert "$0.0035 of $1.00 spent this month" in ran.err
+    assert "by all its runs" not in ran.err
+
+
+def test_a_run_inside_a_run_on_a_server_is_charged_once_and_warns_of_its_own_limit(
+    runs: Runs, provider: FakeProvider, configured: cycles.EmbeddedServer
+) -> None:
+    provider.reply(usage=USED)
+
+    def parent(environment: dict[str, str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            runs.program = calls(1)
+            return main(("run", "--budget", "0.005USD", "--warn-at", "50%", "--", "program"))
+
+    ran = runs(parent, *upstreams(provider))
+    assert ran.status == 0, ran.err
+    assert "70% of this run is used" in ran.err
+    assert "the run around this one charged the calls: its summary contains them" in ran.err
+    assert configured.spent("tenant:acme", "USD_MICROCENTS").amount == GPT_4O
 
 
 # --- shares
@@ -388,6 +428,13 @@ def test_codex_gets_its_base_url(command: list[str], captured: bool, changed: li
     assert (found, environment) == (changed, {})
     assert len(said) == (changed != command)
     assert all("shows the secret of this run in the process list" in line for line in said)
+
+
+def test_codex_without_the_tunnel_gets_its_base_url_as_an_option(runs: Runs) -> None:
+    for options, is_option in (([], False), (["--no-tunnel"], True)):
+        runs.run("run", "--budget", "1USD", *options, "--", "codex", "exec")
+        assert (runs.command[1] == "-c") is is_option
+        assert runs.command[-1] == "exec"
 
 
 def test_gemini_keeps_its_login_by_key(tmp_path: Path) -> None:

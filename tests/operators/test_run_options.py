@@ -10,6 +10,7 @@ import cycles
 from cycles.cli._frame import Cli
 from cycles.cli._proxying import make_run
 from cycles.cli.proxy import command
+from cycles.cli.run import command as run_command
 from cycles.providers._hosts import FreeHost
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
@@ -53,6 +54,12 @@ def test_each_option_reaches_the_proxy(made: list[Any]) -> None:
     assert values(made[0], "max_output_tokens", "tunnel", "allowed", "free_hosts", "subject") == [
         7, True, frozenset({"chatgpt.com"}), (FreeHost("localhost", 11434),), {"agent": "bot"},
     ]  # fmt: skip
+
+
+def test_each_port_that_is_shared_reaches_the_run(made: list[Any]) -> None:
+    ports = "--sealed --share-port 5432 --share-port 6379 --share-port 5432"
+    make_run(Cli({}), run_command.make_context("run", f"--budget 5USD {ports} -- true".split()).params)
+    assert values(made[0], "sealed", "shared_ports") == [True, (5432, 6379)]
 
 
 @pytest.mark.parametrize("key", [(), ("--proxy-key", "")])

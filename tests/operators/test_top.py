@@ -5,7 +5,13 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -60,6 +66,18 @@ def test_a_view_has_no_more_reservations_than_it_reads(
         reserve(client)
     rows = run_here("top", "--once", "--json").document["reservations"]
     assert [row["status"] for row in rows].count("ACTIVE") == 2  # of three
+
+
+def test_the_reservations_of_a_view_are_the_newest(
+    run_here: Cycles, busy: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.cli.top.SETTLED", 2)
+    client = busy.client(tenant="acme", journal=False)
+    for cents in (1, 2):
+        commit(client, "other", cents)
+    rows = run_here("top", "--once", "--json").document["reservations"]
+    settled = [row["committed"]["amount"] for row in rows if row["status"] == "COMMITTED"]
+    assert sorted(settled) == [1_000_000, 2_000_000]  # not the first one, of 4 cents
 
 
 def test_denials_of_the_built_in_server_are_counted_by_scope(
@@ -182,6 +200,142 @@ def test_what_a_budget_had_spent_before_it_appeared_is_no_spend_of_the_last_minu
     rates = Rates()
     rates.after(at(0, old=5))
     assert rates.after(at(30, old=6, new=500)) == {("old", "TOKENS"): pytest.approx(2), ("new", "TOKENS"): 0}
+
+
+def test_escape_ends_a_filter_that_is_typed_and_shows_all_rows() -> None:
+    from cycles.cli._top_keys import Controls
+
+    controls = Controls()
+    assert not controls.take(b"/bot", 50)
+    assert not controls.take(b"\x1b", 50)
+    assert (controls.text, controls.is_typing) == ("", False)
+    assert controls.take(b"q", 50)
+
+
+def drawn(snapshot: Any, controls: Any, *, width: int = 120, height: int = 20) -> list[str]:
+    from rich.console import Console
+
+    from cycles.cli._output import Output
+    from cycles.cli._top_view import draw
+
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(draw(Output(json=False), snapshot, {}, controls, width=width, height=height))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def balance_of(scope: str) -> cycles.Balance:
+    left = cycles.SignedAmount("TOKENS", 50_000)
+    return cycles.Balance(scope=scope, scope_path=scope, remaining=left, allocated=cycles.tokens(50_000))
+
+
+def test_a_view_that_was_scrolled_has_room_for_the_count_of_the_rows_above() -> None:
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot
+
+    snapshot = Snapshot(at_ms=0, balances=[balance_of(f"tenant:t{number:02}") for number in range(20)])
+    lines = drawn(snapshot, Controls(offset=5), height=20)  # 15 rows are left, and the view has lines for 15
+    assert len(lines) <= 20
+    assert "... 1 more below, 5 above" in lines
+
+
+def test_a_record_is_found_by_an_id_in_either_case(tmp_path: Path) -> None:
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot
+
+    gone = "http://127.0.0.1:9"
+    for name in ("Rsv-ONE", "Rsv-TWO"):
+        journal(tmp_path, gone).save(a_record(gone, name))
+    controls = Controls()
+    controls.take(b"/RSV-one\r", 2)
+    text = "\n".join(drawn(Snapshot(at_ms=0, records=list(cycles.journal.inspect(tmp_path))), controls))
+    assert ("Rsv-ONE" in text, "Rsv-TWO" in text) == (True, False)
+
+
+def test_the_scopes_with_most_denials_are_first() -> None:
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot
+
+    lines = drawn(Snapshot(at_ms=0, denied={"tenant:a": 1, "tenant:b": 3, "tenant:c": 2}), Controls())
+    assert [line.split() for line in lines if line.startswith("tenant:")] == [
+        ["tenant:b", "3"], ["tenant:c", "2"], ["tenant:a", "1"],
+    ]  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def view(self) -> str:
+        """What was drawn last: each view begins at the top of the screen."""
+        return self.getvalue().rpartition("\x1b[H")[2]
+
+
+def show_on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Let standard output of this process be a terminal of 120 columns without colours, and return it."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "120", "LINES": "40", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    return terminal
+
+
+def test_the_live_view_reads_again_after_each_interval_and_shows_that_the_server_does_not_respond(
+    run_here: Cycles, busy: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = show_on_terminal(monkeypatch)
+    now, waits, shown = [0.0], list[float](), list[str]()
+    spend = lambda: commit(busy.client(tenant="acme", journal=False), "other", 3)  # noqa: E731
+    fail = lambda: busy.faults.status("balances", 403, times=None)  # noqa: E731
+    steps: list[Callable[[], Any]] = [lambda: None, spend, fail, busy.faults.clear]
+
+    def typed(seconds: float) -> bytes | None:
+        if seconds < 1:  # a read is running
+            for thread in threading.enumerate():
+                if thread.name == "cycles-top":
+                    thread.join(60)
+            return None
+        now[0] += seconds
+        waits.append(seconds)
+        shown.append(screen.view)
+        if not steps:
+            return b"q"
+        steps.pop(0)()
+        return None
+
+    @contextmanager
+    def keys() -> Iterator[Callable[[float], bytes | None]]:
+        yield typed
+
+    monkeypatch.setattr("cycles.cli.top._keys", keys)
+    monkeypatch.setattr("cycles.cli.top.time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert run_here("top", "--interval", "7").status == 0
+    assert waits == [7.0] * 5
+    assert ["$0.07" in text for text in shown] == [False, False, True, True, True]
+    assert ["HTTP 403" in text for text in shown] == [False, False, False, True, False]
+    assert ["tenant:acme/agent:bot" in text for text in shown] == [True] * 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_keys_are_read_one_by_one_from_a_terminal_which_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    import termios
+
+    from cycles.cli.top import _keys as keys
+
+    far, near = os.openpty()
+    with os.fdopen(near, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        before = termios.tcgetattr(near)
+        with pytest.raises(ZeroDivisionError), keys() as typed:
+            assert typed(0) is None
+            os.write(far, b"j")
+            assert typed(60) == b"j"
+            assert termios.tcgetattr(near) != before
+            raise ZeroDivisionError
+        assert termios.tcgetattr(near) == before
+        os.close(far)
 
 
 @processes

@@ -197,7 +197,13 @@ class _Connection(asyncio.Transport):
 
     def write(self, data: Any) -> None: ...
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def close(self) -> None: ...
+
+    def abort(self) -> None:
+        self.is_read = False
 
     def is_closing(self) -> bool:
         return False
@@ -219,6 +225,19 @@ def test_each_side_of_a_tunnel_is_read_only_as_fast_as_the_other_side_reads() ->
         assert (program.is_read, target.is_read) == (False, True)
         far.resume_writing()
         assert (program.is_read, target.is_read) == (True, True)
+        near.connection_lost(None)
+
+    asyncio.run(main())
+
+
+def test_a_target_that_is_connected_after_the_error_response_is_disconnected() -> None:
+    async def main() -> None:
+        program, target = _Connection(), _Connection()
+        near = Near(Tunnels(Totals(), keys=None), set(), {})
+        near.connection_made(program)
+        near.respond(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+        Far(near, None).connection_made(target)
+        assert (program.is_read, target.is_read) == (True, False)
         near.connection_lost(None)
 
     asyncio.run(main())
@@ -330,6 +349,20 @@ def test_a_proxy_of_the_caller_that_rejects_is_502_with_its_status() -> None:
             line, body = _status(place, "far.example:443")
     assert line == "HTTP/1.1 502 Bad Gateway"
     assert "407 Who are you" in body
+
+
+def test_a_proxy_of_the_caller_whose_head_does_not_end_or_that_leaves_is_502() -> None:
+    def endless(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"x" * 65_536)
+
+    for serve, reason in ((endless, "did not connect it"), (lambda connection: None, "closed the connection")):
+        with listening(serve) as port:
+            caller = caller_proxy({"HTTPS_PROXY": f"127.0.0.1:{port}"})
+            with proxied(tunnel=True, caller=caller) as place:
+                line, body = _status(place, "far.example:443")
+        assert line == "HTTP/1.1 502 Bad Gateway"
+        assert f"the proxy of the caller {reason}" in body
 
 
 def test_hosts_that_the_caller_excludes_are_connected_directly() -> None:
