@@ -176,7 +176,7 @@ def classify_response(
         problem = redact(problem.removeprefix(": "))
         return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id, http)
     if isinstance(value, dict) and "deny_detail" in value:  # text for people, which errors show
-        value = {**value, "deny_detail": _redacted(value["deny_detail"], redact)}
+        value = {**value, "deny_detail": _details(value["deny_detail"], redact)}
     replacement = reply.header("x-cycles-deprecated-kind")
     return Success(value, request_id, trace_id, reply.sent, reply.received, body, status, replacement, http)
 

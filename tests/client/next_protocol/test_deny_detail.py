@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -20,6 +21,22 @@ def test_a_wrong_deny_detail_never_breaks_an_error(server: cycles.EmbeddedServer
         with pytest.raises(cycles.ActionQuotaExceededError) as caught:
             client.reserve(cycles.tokens(1), action=MAIL).acquire()
         assert (caught.value.deny_detail, caught.value.quota) == (None, None)
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_details_that_are_nested_deeply_never_break_a_denial(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, status: int
+) -> None:
+    detail: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit() * 2 // 3):  # JSON of this depth can be read, and not be walked through
+        detail = {"new": detail}
+    body: dict[str, Any] = {"decision": "NEW", "affected_scopes": ["tenant:acme"], "deny_detail": detail}
+    if status == 409:
+        body = {"error": "POLICY_VIOLATION", "message": "m", "request_id": "r", "details": {"deny_detail": detail}}
+    server.faults.status("reserve", status, body=body)
+    with pytest.raises(cycles.ReservationDeniedError) as caught:
+        client.reserve(cycles.tokens(1), action=MAIL).acquire()
+    assert caught.value.status == status
 
 
 def test_the_advice_of_the_server_is_in_the_message(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
