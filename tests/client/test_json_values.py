@@ -69,6 +69,11 @@ def test_a_value_that_is_no_json_is_omitted_at_settlement_and_the_rest_is_kept(v
     json.dumps(kept, allow_nan=False).encode()
 
 
+def test_members_after_one_that_is_omitted_are_kept() -> None:
+    kept, left_out = salvage_json({"a": b"x", 1: 2, "b": {2: 3, "c": 4}, "d": 5})
+    assert (kept, left_out) == ({"b": {"c": 4}, "d": 5}, ["metadata.a", "metadata[1]", "metadata.b[2]"])
+
+
 def test_a_value_that_raises_while_it_is_read_is_omitted() -> None:
     assert salvage_json(Broken(x=1)) == (None, ["metadata"])
 

@@ -31,6 +31,7 @@ START = "requested $2.00 on tenant:acme/agent:bot"
             {"scope": "tenant:acme", "available": {"unit": "USD_MICROCENTS", "amount": -1_000_000}},
             f"{START}; tenant:acme has -$0.01 left",
         ),
+        ({"scope": "tenant:acme", "remaining": "?", "available": 98_000_000}, f"{START}; tenant:acme has $0.98 left"),
         ({"scope": 5, "remaining": 1}, START),
         ({"scope": "tenant:acme", "remaining": {"unit": 5}}, f"{START}; rejected by tenant:acme"),
     ],
@@ -39,17 +40,33 @@ def test_details(details: dict[str, Any] | None, expected: str) -> None:
     assert denial_message(REQUEST, details) == expected
 
 
-def test_the_first_balance_that_is_too_small() -> None:
-    def balance(path: str, unit: str, amount: int) -> Balance:
-        body = {"scope": path, "scope_path": path, "remaining": {"unit": unit, "amount": amount}}
-        return Balance.read(body)
+def balance(path: str, unit: str, amount: int) -> Balance:
+    scope = path.rpartition("/")[2]
+    return Balance.read({"scope": scope, "scope_path": path, "remaining": {"unit": unit, "amount": amount}})
 
+
+def test_the_first_balance_that_is_too_small() -> None:
     balances = [
         balance("tenant:acme", "TOKENS", 1),
         balance("tenant:acme", "USD_MICROCENTS", 200_000_000),
         balance("tenant:acme/agent:bot", "USD_MICROCENTS", 98_000_000),
     ]
     assert denial_message(REQUEST, balances=balances) == f"{START}; tenant:acme/agent:bot has $0.98 left"
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        ("tenant:acme/agent:bot", "tenant:acme/agent:bot has $0.98 left"),
+        ("agent:bot", "tenant:acme/agent:bot has $0.98 left"),
+        ("tenant:acme", "tenant:acme has $0.97 left"),
+        ("tenant:acme/app:web", "rejected by tenant:acme/app:web"),
+    ],
+)
+def test_the_balance_of_the_scope_that_denied(scope: str, left: str) -> None:
+    tenant = balance("tenant:acme", "USD_MICROCENTS", 97_000_000)
+    balances = [tenant, balance("tenant:acme/agent:bot", "USD_MICROCENTS", 98_000_000)]
+    assert denial_message(REQUEST, {"deny_detail": {"blocked_by_scope": scope}}, balances) == f"{START}; {left}"
 
 
 def test_the_error_of_a_denied_reservation_says_it() -> None:

@@ -139,7 +139,7 @@ def test_the_budgets_of_a_response_that_have_a_fraction() -> None:
     def balance(allocated: Any) -> dict[str, Any]:
         return {"scope_path": "tenant:a", "allocated": allocated, "remaining": {"unit": "TOKENS", "amount": 4}}
 
-    rows = [balance(each) for each in ({"amount": 10}, {"amount": 1}, {"amount": 0}, {}, None, 5)]
+    rows = [balance(each) for each in (None, {"amount": 10}, {"amount": 0}, {}, 5, {"amount": 1})]
     assert list(used_of(rows)) == [Used("tenant:a", "TOKENS", 10, 4), Used("tenant:a", "TOKENS", 1, 4)]
     assert list(used_of(None)) == list(used_of({"a": 1})) == []
     assert [each.fraction for each in (Used("s", "u", 10, 4), Used("s", "u", 10, 10), Used("s", "u", 4, -2))] == [

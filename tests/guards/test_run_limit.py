@@ -13,6 +13,7 @@ from weakref import ref
 import pytest
 
 import cycles
+from cycles._flows.run_limit import HeldByLimits
 from tests.support.points import run_at
 from tests.support.waiting import until
 
@@ -390,6 +391,18 @@ def test_guards_that_have_ended_do_not_stay_in_memory_until_the_end_of_the_block
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")
+def test_a_caller_that_was_interrupted_frees_no_estimate_but_its_own() -> None:
+    with cycles.limit(cycles.usd(10)) as limit:
+        interrupted, other = HeldByLimits(cycles.usd(4)), HeldByLimits(cycles.usd(6))
+        del interrupted
+        assert (limit.held, limit.remaining) == (cycles.usd(6), cycles.usd(4))
+        with pytest.raises(cycles.BudgetExceededError):
+            HeldByLimits(cycles.usd(5))
+        with other:
+            pass
+        assert limit.remaining == cycles.usd(10)
+
+
 def test_an_interrupt_at_any_point_of_the_limit_holds_nothing_for_ever(client: cycles.Cycles) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -857,12 +857,16 @@ def test_who_waits_for_a_settlement_finds_its_outcome(name: str, found: tuple[An
     assert seen == [found]
 
 
+@pytest.mark.parametrize("is_held", [True, False])
 @pytest.mark.parametrize(
     ("sent", "marks"), [(False, {"of": "settings"}), (True, {"of": "settings", "actual_source": "estimate"})]
 )
-def test_spend_is_written_ahead_under_the_key_of_the_later_commit(sent: bool, marks: dict[str, str]) -> None:
+def test_spend_is_written_ahead_under_the_key_of_the_later_commit(
+    sent: bool, marks: dict[str, str], is_held: bool
+) -> None:
     io = ScriptedIo()
-    guard = io.guard(settlement_metadata={"of": "settings"})
+    guard = io.guard(is_held=is_held, settlement_metadata={"of": "settings"})
+    marks = {**marks, "recovery_reason": "process_ended"} if sent and not is_held else marks
     guard.commit_key = None
     first, second = (ahead_record(io.io, guard, T(amount), sent=sent) for amount in (1, 2))
     commit_key = record_of(io.io, guard, T(3), None, {}).body["idempotency_key"]
