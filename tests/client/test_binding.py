@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result
+from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
 from cycles._errors import InvalidRequestError
 
 
@@ -51,6 +51,14 @@ def test_arguments_are_found_by_name_in_any_position(given: Any, args: Any, kwar
 def test_a_parameter_that_the_function_does_not_have_is_rejected_when_decorating(given: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"estimate has a parameter '(promt|m)'.*not have: \(prompt"):
         by_name("estimate", given, inspect.signature(strict))
+
+
+def test_functions_whose_parameters_are_unknown_are_rejected_when_decorating() -> None:
+    with pytest.raises(InvalidRequestError, match=r"estimate: the parameters of <.*max.*> are unknown; use a lambda"):
+        by_name("estimate", max, inspect.signature(strict))
+    for unknown in (max, 5):
+        with pytest.raises(InvalidRequestError, match="its parameters are unknown; wrap it in a def"):
+            signature_of(unknown)  # type: ignore[arg-type]
 
 
 def test_a_wrong_call_is_the_functions_own_type_error() -> None:
