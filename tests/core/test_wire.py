@@ -147,6 +147,8 @@ RESERVE = {
         (Call("listReservations", query={"from": datetime(2026, 1, 1, tzinfo=UTC)}), None),
         (Call("listReservations", query={"include": "a,b"}), None),
         (Call("listReservations", query={"include": [5]}), "include"),
+        (Call("listReservations", query={"from": datetime(2026, 1, 1, tzinfo=UTC), "limit": 5_000}), "limit"),
+        (Call("listReservations", query={"include": "a,b", "limit": 5_000}), "limit"),
         (Call("createReservation", body=RESERVE), None),
         (Call("createReservation", body={**RESERVE, "ttl_ms": 5}), "ttl_ms"),
         (Call("createReservation", body=[]), "must be"),  # type: ignore[arg-type]
