@@ -31,6 +31,7 @@ SECRET = "the-password"
             "journal_store is not the URL of a store: 'mysql://[hidden]@host/db'",
         ),
         ("journal_store", f"u:{SECRET}@host", "journal_store is not the URL of a store: '[hidden]@host'"),
+        ("journal_store", "redis", "journal_store is not the URL of a store: 'redis'"),
         ("journal_store", object(), "object has no method put"),
         ("journal_claim_ms", 999, "journal_claim_ms must be milliseconds, 1000 to 600000, got 999"),
         ("journal_claim_ms", True, "journal_claim_ms must be milliseconds"),
