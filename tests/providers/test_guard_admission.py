@@ -902,6 +902,25 @@ def test_a_denial_says_what_lets_the_call_pass(make: Make, allocated: int, spent
     assert (line.time.now_s, line.held) == (1_000.0, 0)
 
 
+def test_a_denial_reads_past_balances_in_other_units(make: Make) -> None:
+    line = make(10)
+    line.open(6)
+    handle = line.server.handle
+
+    def with_tokens(request: Any) -> Any:
+        response, fault = handle(request)
+        assert response is not None
+        body = json.loads(response.body)
+        if balances := body.get("balances"):
+            amounts = {name: {"unit": "TOKENS", "amount": 1} for name in ("remaining", "reserved")}
+            body["balances"] = [{**balances[0], **amounts}, *balances]
+        return evolve(response, body=json.dumps(body).encode()), fault
+
+    line.server.handle = with_tokens  # type: ignore[method-assign]
+    error = line.start(line.call(9, min_output_tokens=5, wait=0.0)).error()
+    assert "and $0.00004 is left in tenant:acme; an output limit of at most 4 tokens" in error.hint
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [

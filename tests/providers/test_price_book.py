@@ -80,6 +80,16 @@ def test_an_unknown_model_names_both_remedies() -> None:
     assert "nope-9" not in GENAI
 
 
+@pytest.mark.parametrize("models", [("gpt-4o", "nope-9"), ("nope-9", "gpt-4o")])
+def test_a_usage_has_a_fallback_if_one_of_its_responses_has(models: tuple[str, str]) -> None:
+    book = cycles.PriceBook.genai(fallback=cycles.Price("1", "1"), at=AT)
+    used = cycles.Usage()
+    for number, model in enumerate(models):
+        used.see_response(number, {"tokens_input": 1_000_000}, model=model)
+    priced = book.priced(used)
+    assert (priced.fallback, priced.amount) == (True, cycles.usd("3.5"))
+
+
 @pytest.mark.parametrize("fallback", [cycles.Price("2.5", "10"), "gpt-4o"])
 def test_a_fallback_prices_unknown_models_and_is_logged_once(fallback: Any, caplog: pytest.LogCaptureFixture) -> None:
     book = cycles.PriceBook.genai(fallback=fallback, at=AT)

@@ -98,6 +98,16 @@ def test_each_part_of_a_context_selects_a_price(kind: str) -> None:
     assert price.cost(1, context={"other": "x"}).amount == 100
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_part_of_a_context_without_a_price_is_reported_beside_one_that_has_a_price(turned: bool) -> None:
+    parts = [("service_tier", "flex"), ("inference_geo", "us")]
+    book = cycles.PriceBook({"m": Price("1", "10", tiers={"flex": Price("2", "20")})})
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 1}, model="m", context=dict(reversed(parts) if turned else parts))
+    priced = book.priced(usage)
+    assert (priced.amount.amount, priced.unpriced) == (200, ("inference_geo:us",))
+
+
 @pytest.mark.parametrize("tier", ["default", "standard", "auto"])
 def test_the_standard_tiers_have_the_standard_price(tier: str) -> None:
     price = Price("1", "10", tiers={tier: Price("2", "20")})
