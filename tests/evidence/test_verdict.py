@@ -42,6 +42,14 @@ def test_a_verdict_reports_what_it_found() -> None:
     assert pickle.loads(pickle.dumps(verdict)) == copy.deepcopy(verdict) == verdict
 
 
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, memoryview, bytes.decode, json.loads], ids=lambda kind: kind.__name__
+)
+def test_an_envelope_is_bytes_a_string_or_a_mapping(kind: Any) -> None:
+    verdict = cycles.verify_evidence(kind(json.dumps(sealed()).encode()), keys=key_set())
+    assert verdict.is_authentic
+
+
 def test_a_verdict_has_no_truth_value() -> None:
     verdict = cycles.verify_evidence(sealed(), keys=key_set())
     with pytest.raises(TypeError, match="is_authentic"):

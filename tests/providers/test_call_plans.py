@@ -213,6 +213,9 @@ def test_a_request_that_cannot_be_metered_costs_its_estimate(ledger: Ledger, usa
         (None, 499, {"max_tokens": 499}),
         (300, None, {"max_tokens": 300}),
         (300, 400, {"max_tokens": 300}),
+        (None, 0, {"max_tokens": 0}),
+        (0, None, {"max_tokens": 0}),
+        (None, 500, {}),
     ],
 )
 def test_the_limit_that_is_sent(ledger: Ledger, output_limit: int | None, cap: int | None, limits: Any) -> None:

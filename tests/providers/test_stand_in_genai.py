@@ -568,8 +568,13 @@ def test_the_original_client_stays_as_it_is_and_open(world: World) -> None:
     assert (len(world.api.sent), world.reserved) == (1, [])
 
 
-def test_a_part_may_outlive_its_client(world: World) -> None:
-    models = providers.guard(Client(), client=world.client, prices=BOOK).models
+class OwnClient(Client):
+    """A user's class, which inherits how the client of the SDK is dropped."""
+
+
+@pytest.mark.parametrize("kind", [Client, OwnClient])
+def test_a_part_may_outlive_its_client(world: World, kind: type[Client]) -> None:
+    models = providers.guard(kind(), client=world.client, prices=BOOK).models
     gc.collect()
     assert models.api.request("post", WHOLE, BODY).body
     assert world.commits == [(EXACT, {})]

@@ -274,6 +274,16 @@ def test_what_is_no_client(world: World) -> None:
         providers.guard(5, client=world.client, prices=BOOK)
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("openai_tools", "OpenAI"), ("my.openai", "OpenAI"), ("openai", "OpenAIError"), ("cohere.client", "AwsClientV2")],
+)
+def test_classes_with_the_name_or_the_package_of_a_client_are_none(world: World, module: str, name: str) -> None:
+    made = type(name, (), {"__module__": module})()
+    with pytest.raises(cycles.InvalidRequestError, match=rf"llm must be a client of .*got {module}\.{name};"):
+        providers.guard(made, client=world.client, prices=BOOK)
+
+
 # --- calls of frameworks whose client is unknown
 
 
