@@ -7,6 +7,7 @@ import contextvars
 import logging
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -15,15 +16,16 @@ import cycles
 from tests.integrations.conftest import Ledger
 from tests.support.worlds import World
 
-pytest.importorskip("opentelemetry.sdk")
+pytest.importorskip("opentelemetry.trace")
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from cycles.integrations.opentelemetry import instrument
 from tests.integrations.telemetry import (
     ACTION,
+    ALWAYS_OFF,
+    ReadableSpan,
+    SpanProcessor,
     Telemetry,
     started as started,
     telemetry as telemetry,
@@ -109,6 +111,7 @@ async def test_a_denial_is_an_error_of_both_spans_and_a_failing_block_of_none(
     guard = telemetry.span("cycles.guard")
     assert guard.status.status_code is trace.StatusCode.UNSET
     assert guard.attributes["cycles.state"] == "released"
+    assert not {"cycles.actual", "cycles.charged"} & guard.attributes.keys()
     assert telemetry.span("cycles.release").parent.span_id == guard.context.span_id
 
 
@@ -188,6 +191,115 @@ async def test_metrics_equal_the_ledger(world: World, started: Any, telemetry: T
     assert ledger.spent() == 7
 
 
+async def test_only_named_operations_are_measured(world: World, started: Any, telemetry: Telemetry) -> None:
+    started()
+    async with world.enter(world.reserve(actual=cycles.tokens(3))) as guard:
+        await world.get(guard.extend())
+    await world.all(world.operations.balances())
+    counts = {("reserve",): 1, ("commit",): 1}
+    assert telemetry.metrics()["cycles.operation.duration"] == counts
+    assert {span.name for span in telemetry.exporter.get_finished_spans()} == {
+        "cycles.guard",
+        "cycles.reserve",
+        "cycles.commit",
+    }
+
+
+async def test_an_attempt_without_a_response_is_an_error_of_its_span_and_metric(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    server.faults.drop_response("decide", times=None)
+    with pytest.raises(cycles.TransportError):
+        await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+    for span in telemetry.spans("cycles.decide"):
+        assert span.status.status_code is trace.StatusCode.ERROR
+    [error_type] = {span.attributes["error.type"] for span in telemetry.spans("cycles.decide") if span.attributes}
+    attempts = len(telemetry.spans("cycles.decide"))
+    assert telemetry.metrics()["cycles.operation.duration"] == {("decide", error_type): attempts}
+
+
+async def test_an_error_is_measured_also_without_spans(world: World, started: Any, telemetry: Telemetry) -> None:
+    started(spans=False)
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    assert telemetry.metrics()["cycles.operation.duration"] == {("reserve", "BUDGET_EXCEEDED"): 1}
+    assert telemetry.exporter.get_finished_spans() == ()
+
+
+def test_a_guard_that_has_ended_is_not_kept(client: cycles.Cycles, started: Any) -> None:
+    started()
+    with client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)) as guard:
+        pass
+    kept = weakref.ref(guard)
+    del guard
+    assert kept() is None
+
+
+async def test_a_guard_that_no_server_made_is_an_error_and_no_denial(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    server.faults.status("reserve", 503, times=None)
+    with pytest.raises(cycles.ServerError):
+        await world.acquire(world.reserve(wait=0))
+    attributes = telemetry.span("cycles.guard").attributes
+    assert "cycles.decision" not in attributes
+    server.faults.clear()
+    found = telemetry.metrics()
+    assert found["cycles.reservations"] == {("llm.completion", "ERROR", attributes["error.type"]): 1}
+    assert "cycles.guards.active" not in found
+
+
+async def test_each_unit_has_metrics_of_its_own(
+    world: World, started: Any, telemetry: Telemetry, ledger: Ledger
+) -> None:
+    started()
+    for estimate, actual in ((cycles.tokens(9), cycles.tokens(4)), (cycles.usd(1), cycles.usd("0.25"))) * 2:
+        async with world.enter(world.reserve(estimate, actual=actual)):
+            pass
+    found, kind = telemetry.metrics(), ("llm.completion",)
+    assert (found["cycles.reserved.tokens"], found["cycles.charged.tokens"]) == ({kind: 18}, {kind: 8})
+    assert found["cycles.reserved.usd_microcents"] == {kind: 2 * cycles.usd(1).amount}
+    assert found["cycles.charged.usd_microcents"] == {kind: ledger.spent("USD_MICROCENTS")}
+
+
+async def test_a_guard_without_a_reservation_reserves_nothing_in_the_metrics(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    server.faults.status("reserve", 503, times=None)
+    async with world.enter(world.reserve(wait=0, on_unavailable="allow", actual=cycles.tokens(1))):
+        pass
+    server.faults.clear()
+    found = telemetry.metrics()
+    assert found["cycles.reservations"] == {("llm.completion", "ERROR"): 1}
+    assert "cycles.reserved.tokens" not in found
+    assert found["cycles.guards.active"] == {("llm.completion",): 0}
+
+
+async def test_the_guard_span_has_each_level_of_the_subject(world: World, started: Any, telemetry: Telemetry) -> None:
+    started()
+    levels = {"workspace": "w", "app": "p", "workflow": "f", "agent": "a", "toolset": "t"}
+    async with world.enter(world.reserve(subject=levels, actual=cycles.tokens(1))):
+        pass
+    attributes = telemetry.span("cycles.guard").attributes
+    assert {name: attributes[f"cycles.{name}"] for name in levels} == levels
+
+
+async def test_the_state_of_a_remote_trace_is_sent_with_each_span(
+    world: World, started: Any, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    state = trace.TraceState([("vendor", "one")])
+    remote = trace.SpanContext(5, 6, is_remote=True, trace_flags=trace.TraceFlags(1), trace_state=state)
+    with trace.use_span(trace.NonRecordingSpan(remote)):
+        async with world.enter(world.reserve(actual=cycles.tokens(1))):
+            pass
+    assert [request.headers["tracestate"] for request in server.requests[-2:]] == ["vendor=one"] * 2
+    assert server.requests[-1].headers["traceparent"].startswith(f"00-{5:032x}-")
+
+
 async def test_a_pending_settlement_is_counted_when_it_is_confirmed(
     world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
 ) -> None:
@@ -234,6 +346,12 @@ async def test_genai_attributes_are_added_if_they_are_wanted(world: World, start
     assert attributes["gen_ai.usage.input_tokens"] == 3
     assert "cycles.usage.input_tokens" not in attributes
     assert attributes["team"] == "llm.completion"
+    reservation = world.client.reserve(cycles.tokens(1), action=("tool.call", "search"), actual=cycles.tokens(1))
+    async with world.enter(reservation):
+        pass
+    attributes = telemetry.spans("cycles.guard")[-1].attributes or {}
+    names = {name: value for name, value in attributes.items() if name.startswith("gen_ai.")}
+    assert names == {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
 
 
 async def test_a_failing_processor_or_attributes_callable_breaks_no_guard(
@@ -326,6 +444,7 @@ def test_the_default_client_is_used(client: cycles.Cycles, telemetry: Telemetry)
 
 
 def test_without_instrument_opentelemetry_is_not_loaded() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="starts a process: make test-integrations runs it")
     code = (
         "import sys, cycles; c = cycles.Cycles.embedded({'tenant:a': cycles.tokens(9)}, journal=False)\n"
         "with c.reserve(cycles.tokens(1), action=('a', 'b'), actual=cycles.tokens(1)): pass\n"
@@ -336,6 +455,7 @@ def test_without_instrument_opentelemetry_is_not_loaded() -> None:
 
 
 def test_without_the_library_the_import_says_what_to_install() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="starts a process: make test-integrations runs it")
     code = "import sys; sys.modules['opentelemetry'] = None; import cycles.integrations.opentelemetry"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'cycles-sdk[otel]'" in ran.stderr

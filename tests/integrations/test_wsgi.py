@@ -94,6 +94,18 @@ def _text(agent: str | None) -> bytes:
     return b"none" if agent is None else json.dumps({"agent": agent}).encode()
 
 
+def test_the_subject_holds_where_the_body_begins_its_iteration() -> None:
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([seen()])
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Body()
+
+    assert answered(SubjectMiddleware(app, agent_of), "a1")[1] == [b'{"agent": "a1"}']
+
+
 def test_an_exception_of_the_view_leaves_no_subject() -> None:
     def fails(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise LookupError(seen().decode())

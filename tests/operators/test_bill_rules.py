@@ -90,6 +90,13 @@ def test_what_was_imported_counts() -> None:
     rows = compare([bill(100, calls=1)], ledger, Fraction(0))
     assert (rows[0].ok, rows[0].difference) == (True, 0)
     assert sums(rows) == {"bill": 100, "ledger": 40, "imported": 60, "difference": 0}
+    assert sums([*rows, *rows]) == {"bill": 200, "ledger": 80, "imported": 120, "difference": 0}
+    assert sums(compare([bill(9)], side(today=4), Fraction(0))) == {
+        "bill": 9,
+        "ledger": 4,
+        "imported": 0,
+        "difference": 5,
+    }
 
 
 @pytest.mark.parametrize(
