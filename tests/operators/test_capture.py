@@ -209,6 +209,19 @@ def test_the_callers_own_bundle_is_the_base(authority: Authority, tmp_path: Path
         TrustFiles(authority, {"SSL_CERT_FILE": str(tmp_path / "none")})
 
 
+def test_a_bundle_of_the_system_without_certificates_is_not_the_base(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, roots = tmp_path / "empty.pem", tmp_path / "roots.pem"
+    empty.write_text("# no certificates\n")
+    roots.write_bytes(authority.certificate.rstrip(b"\n"))
+    monkeypatch.setattr("cycles.proxy._authority._root_files", lambda: [tmp_path / "none", empty, roots])
+    files = TrustFiles(authority, {})
+    bundle = Path(files.variables["SSL_CERT_FILE"]).read_bytes()
+    files.close()
+    assert bundle == authority.certificate * 2
+
+
 @processes
 def test_programs_with_hard_coded_addresses_are_charged_exactly(provider: FakeProvider) -> None:
     for package in ("openai", "anthropic", "google.genai"):

@@ -78,3 +78,16 @@ def test_the_balances_below_a_subject_are_watched_too(
     assert (ran.status, waits) == (130, [2.0, 2.0])
     assert [len({row["scope_path"] for row in rows}) for rows in views] == [2, 3]
     assert ["include_children=true" in request.target for request in configured.requests] == [True, True]
+
+
+def test_a_call_that_was_free_costs_nothing_in_lists_and_hides_no_other(
+    run_here: Cycles, configured: cycles.EmbeddedServer
+) -> None:
+    client = configured.client(tenant="acme", journal=False)
+    for cost in ("0.02", "0", "0.03"):
+        with client.reserve(cycles.usd("0.05"), action=("llm.completion", "m"), actual=cycles.usd(cost)):
+            pass
+    [row] = run_here("spend", "--json").document["spend"]
+    assert (row["amount"], row["reservations"]) == (5_000_000, 3)
+    shown = [line.split()[2] for line in run_here("reservations").out.splitlines()[1:]]
+    assert sorted(shown) == ["$0.00", "$0.02", "$0.03"]

@@ -143,6 +143,29 @@ def test_features_of_a_newer_server(run_here: Cycles, monkeypatch: pytest.Monkey
     assert found == "lists reservations, signs evidence (1 keys), knows action kinds (protocol 0.1.26)"
 
 
+def test_evidence_that_a_server_does_not_show_is_no_feature_that_it_lacks(
+    run_here: Cycles, configured: cycles.EmbeddedServer
+) -> None:
+    configured.faults.status("jwks", 403, times=None)
+    ran = run_here("doctor", "--json")
+    check = checks(ran.document)["features"]
+    assert (ran.status, check["status"]) == (1, "fail")
+    assert "HTTP 403" in f"{check['detail']} {check['remedy']}"
+
+
+def test_a_budget_over_its_overdraft_limit_denies_also_if_something_is_left(
+    run_here: Cycles, configured: cycles.EmbeddedServer
+) -> None:
+    configured.ledger.set_budget("tenant:acme", cycles.usd(5), debt=100_000_000, is_over_limit=True)
+    assert budget_check(run_here) == (1, "fail", "tenant:acme $4.00 left")
+
+
+def test_without_a_server_the_journal_of_the_settings_is_checked(run_here: Cycles, tmp_path: Path) -> None:
+    ran = run_here("doctor", "--json", "--journal-dir", str(tmp_path / "own"))
+    assert ran.status == 2
+    assert checks(ran.document)["journal"]["detail"].startswith(f"{tmp_path / 'own'} can be made")
+
+
 def test_a_clock_that_differs_fails(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = cycles.ManualClock(start_ms=1_700_000_000_000)
     with cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}, clock=clock) as server, server.listen() as url:

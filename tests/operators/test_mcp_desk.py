@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import cycles
 from cycles.cli._mcp_desk import AgentError, Desk, text_of
 from cycles.cli.mcp import _sigterm_as_interrupt as sigterm_as_interrupt
+from tests.support.waiting import until
 
 ACTION = "tool.call/web_search"
 BOT = {"agent": "bot"}
@@ -128,6 +131,39 @@ def test_a_wrong_call_is_an_error_for_the_model_and_reserves_nothing(
         desk.commit("a", "5TOKENS")
     desk.close()
     assert spent(ledger) == (0, 0)
+
+
+def test_of_two_calls_with_one_id_the_second_finds_it_ended(ledger: cycles.EmbeddedServer) -> None:
+    errors: list[str] = []
+
+    def again() -> None:
+        try:
+            desk.release("a")
+        except AgentError as error:
+            errors.append(str(error))
+
+    second = threading.Thread(target=again)
+
+    def begin_the_second(event: object) -> None:
+        if isinstance(event, cycles.events.Settled):
+            second.start()
+            until(lambda: second.ident and sys._current_frames()[second.ident].f_code.co_name == "_taken")
+
+    with ledger.client(tenant="acme", journal=False) as client:
+        desk = Desk(client, BOT, clock=lambda: 0.0)
+        client.on_event(begin_the_second)
+        desk.reserve("0.40USD", ACTION, 60, "a")
+        assert desk.commit("a", "0.30USD") == {"committed": "0.30USD"}
+        second.join(60)
+    assert errors == ["there is no open reservation 'a': it was committed or released, or the id is wrong"]
+
+
+def test_a_server_that_limits_requests_gives_no_decision_now(
+    ledger: cycles.EmbeddedServer, desk_of: Callable[..., Desk]
+) -> None:
+    ledger.faults.status("decide", 429, headers={"Retry-After": "3600"}, times=None)
+    with pytest.raises(AgentError, match="the budget cannot be checked now"):
+        desk_of().check("0.10USD", ACTION)
 
 
 def test_without_a_server_the_message_has_no_address() -> None:

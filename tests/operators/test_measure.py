@@ -195,6 +195,21 @@ def test_since_leaves_earlier_calls_out(run: Cycles) -> None:
     assert calls["2d"]["spent"] == cycles.usd("0.02").to_dict()
 
 
+@pytest.mark.parametrize("budget", ["50TOKENS", "50TOKENS/day"])
+def test_the_calls_of_a_report_are_those_in_the_unit_of_its_budget(run: Cycles, budget: str) -> None:
+    budgets = {"tenant:run": [cycles.usd(1), cycles.tokens(1000)]}
+    with (
+        cycles.EmbeddedServer(budgets, path=kept_file("job")) as server,
+        server.client(tenant="run", journal=False) as client,
+    ):
+        for cost in (cycles.usd("0.01"), cycles.usd("0.01"), cycles.tokens(70)):
+            with client.reserve(cost, action=("llm.completion", "gpt-4o")) as guard:
+                guard.commit(cost)
+    found = run("report", "--keep", "job", "--budget", budget, "--json").document
+    assert (found["calls"], found["spent"]) == (1, {"unit": "TOKENS", "amount": 70})
+    assert found["would_deny"]["calls"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -70,6 +70,16 @@ def test_a_difference_is_charged_once_and_later_what_the_bill_has_grown_by(
     assert f"reconcile:openai:{day}:gpt-4o:{4 * DOLLAR}:{50 * CENT}" in keys
 
 
+def test_the_difference_of_a_subject_is_that_to_its_own_reservations(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    ledger.spend(ago(2), "gpt-4o", "1", subject={"agent": "planner"})
+    ledger.spend(ago(2), "gpt-4o", "2", subject={"agent": "writer"})
+    apis.bill = [Billed(day=ago(2), model="gpt-4o", amount="4", calls=4)]
+    [done] = reconcile(*IMPORT, "--subject", "agent=planner").document["imports"]
+    assert done["amount"] == 3 * DOLLAR
+
+
 def test_what_is_never_imported(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
     """An edge of a day, a line without a model, what the ledger has more, and what is within the tolerance."""
     ledger.spend(ago(4), "gpt-4o", "1", hours=23.99)

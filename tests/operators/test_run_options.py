@@ -56,6 +56,14 @@ def test_each_option_reaches_the_proxy(made: list[Any]) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("options", "named"), [("--keep job", True), ("--keep job --embedded", True), ("", False)])
+def test_the_calls_of_a_kept_run_have_its_id(made: list[Any], options: str, named: bool) -> None:
+    for _ in range(2):
+        make_run(Cli({}), command.make_context("proxy", f"--budget 5USD {options}".split()).params)
+    ids = {settings.run_id for settings in made}
+    assert (len(ids), None in ids) == ((2, False) if named else (1, True))
+
+
 def test_each_port_that_is_shared_reaches_the_run(made: list[Any]) -> None:
     ports = "--sealed --share-port 5432 --share-port 6379 --share-port 5432"
     make_run(Cli({}), run_command.make_context("run", f"--budget 5USD {ports} -- true".split()).params)

@@ -217,8 +217,8 @@ def test_a_command_has_the_signals_of_a_shell_and_its_group(
     shown, grouped = tmp_path / "status", tmp_path / "group"
     script = f"read -r pid name state parent group rest < /proc/$$/stat; echo $pid $group > {grouped}"
     with signals_blocked():
-        child = Child(["/bin/sh", "-c", f"{script}; cat /proc/self/status > {shown}"], {"PATH": os.environ["PATH"]})
-        assert child.wait() == 0
+        for command in (["/bin/sh", "-c", script], ["cp", "/proc/self/status", str(shown)]):  # a shell may unblock some
+            assert Child(command, {"PATH": os.environ["PATH"]}).wait() == 0
     members = dict(line.split(":\t", 1) for line in shown.read_text().splitlines() if ":\t" in line)
     assert int(members["SigBlk"], 16) == 0
     ours = {signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}

@@ -238,6 +238,16 @@ def test_a_view_that_was_scrolled_has_room_for_the_count_of_the_rows_above() -> 
     assert "... 1 more below, 5 above" in lines
 
 
+def test_how_long_ago_a_reservation_was_settled(busy: cycles.EmbeddedServer) -> None:
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot
+
+    [row] = busy.client(tenant="acme", journal=False).reservations(status="COMMITTED")
+    settled = attrs.evolve(row, created_at_ms=0, finalized_at_ms=3_600_000)
+    lines = drawn(Snapshot(at_ms=3_645_000, settled=[settled]), Controls())
+    assert any(line.split()[1:4] == ["$0.04", "45", "s"] for line in lines)
+
+
 def test_a_record_is_found_by_an_id_in_either_case(tmp_path: Path) -> None:
     from cycles.cli._top_keys import Controls
     from cycles.cli._top_view import Snapshot

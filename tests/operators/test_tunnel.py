@@ -123,6 +123,7 @@ def test_without_the_key_a_tunnel_is_407(headers: str) -> None:
         ("CONNECT example.com:443", ""),
         ("CONNECT example.com:443 HTTP/1.1", "Content-Length: 5\r\n"),
         ("CONNECT example.com:443 HTTP/1.1", "Transfer-Encoding: chunked\r\n"),
+        ("CONNECT example.com:443 HTTP/1.1", "Transfer-Encoding: gzip, chunked\r\n"),
         ("CONNECT example.com:443 HTTP/1.1", "no header\r\n"),
         ("CONNECT example.com:443 HTTP/1.1", "X: y\r\n" * 17_000),
     ],
