@@ -27,8 +27,9 @@ from cycles._flows.heartbeat import lose_lease
 from cycles._flows.io import Settle, run
 from cycles._flows.pool.chunks import carry_out, live_guards
 from cycles._flows.pool.in_chunk import InChunk
-from cycles._flows.pool.parts import PoolChunk, Waiter
+from cycles._flows.pool.parts import Place, PoolChunk, Waiter
 from cycles._flows.settle import settle_queued
+from tests.support.points import run_at
 from tests.support.scripted_io import (
     LOST,
     NOW_MS,
@@ -1956,6 +1957,19 @@ def test_a_guard_that_is_reserved_directly_counts_whatever_another_thread_does(o
         live, count = {("a guard", True): (90, 3), ("an end", True): (40, 2)}.get((other, more), (60, 2))
         assert (pool.pool.live, pool.pool.directs, pool.pool.awaited) == (live, count, 0), number
     assert number > 2
+
+
+def test_a_guard_that_ends_while_another_one_is_reserved_directly_is_counted_once() -> None:
+    number, more = 0, True
+    while more:
+        pool = ScriptedPool([allowed(), committed(7)])
+        first = pool.reserve(20, has_place=False)
+        second = ScriptedPool([allowed(reservation_id="r2")]).reserve(40, has_place=False)
+        count = partial(pool.pool.add_direct, second, Place(40))
+        more = run_at("/cycles/_flows/pool/pool", number, partial(pool.commit, first, 7), count)
+        number += 1
+        assert (pool.pool.spent, pool.pool.live) == ((7, 40) if more else (0, 60)), number
+    assert number > 4
 
 
 class ClosingSet(CheckedSet):
