@@ -38,6 +38,21 @@ def test_a_pool_is_lazy(client: cycles.Cycles, shop: Shop) -> None:
         pool.reserve(T(1)).acquire()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of threads that other tests have left
+def test_a_closed_pool_is_open_in_a_forked_child(client: cycles.Cycles) -> None:
+    pool = pool_of(client)
+    pool.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            pool.reserve(T(1)).acquire().commit(T(1))
+            os._exit(0 if pool.stats().spent == T(1) else 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_the_next_chunk_is_opened_when_half_of_one_is_used(client: cycles.Cycles, shop: Shop) -> None:
     pool = pool_of(client)
     use(pool, 40, 40)
