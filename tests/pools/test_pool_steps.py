@@ -1940,6 +1940,15 @@ def test_a_guard_that_comes_as_another_one_begins_to_wait_is_served_after_it() -
     assert [each.result is None for each in large] == [False]
 
 
+def test_changed_caps_end_every_older_chunk() -> None:
+    capped = chunk(reservation_id="r3", decision="ALLOW_WITH_CAPS", caps={"max_tokens": 5})
+    pool = ScriptedPool([chunk(), chunk(reservation_id="r2"), capped])
+    for estimate in (50, 60):
+        pool.reserve(estimate)
+        pool.run_threads()
+    assert pool.reserve(10).reservation_id == "r3"
+
+
 @pytest.mark.parametrize("other", ["a guard", "an end"])
 def test_a_guard_that_is_reserved_directly_counts_whatever_another_thread_does(other: str) -> None:
     number, more = 0, True
