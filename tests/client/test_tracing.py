@@ -111,11 +111,15 @@ async def test_a_tracer_sees_a_denial_and_a_release(world: World, tracer: Record
     assert ("ended", "released", None) in tracer.calls
 
 
+@pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("how", ["commit", "end of the block", "release"])
 async def test_a_tracer_sees_the_end_of_a_guard_of_a_pool(
-    client: cycles.Cycles, world: World, tracer: Recorder, how: str
+    client: cycles.Cycles, world: World, tracer: Recorder, how: str, is_first: bool
 ) -> None:
     with client.pool(cycles.tokens(1_000), chunk=cycles.tokens(500), action=("a", "chunk")) as pool:
+        if not is_first:  # a guard that finds a chunk sends nothing
+            pool.reserve(cycles.tokens(10)).acquire().release()
+            tracer.calls.clear()
         async with world.enter(pool.reserve(cycles.tokens(10), action=("a", "mine"))) as guard:
             if how == "commit":
                 await world.get(guard.commit(cycles.tokens(7)))
@@ -126,6 +130,7 @@ async def test_a_tracer_sees_the_end_of_a_guard_of_a_pool(
         state = "released" if how == "release" else "pooled"
         ended = [call for call in tracer.calls if call[0] == "ended"]
         assert ended == [("ended", state, None if how == "release" else "pooled")]
+        assert tracer.calls.count(("begin", "mine")) == 1
 
 
 def test_a_tracer_sees_the_end_of_a_guard_of_a_pool_after_its_excess_is_charged(

@@ -46,9 +46,22 @@ def test_a_commit_far_above_its_estimate_is_reported_and_named_by_later_denials(
         client.reserve(cycles.usd(1), action=ACTION).acquire()
     named = f"reservation {guard.reservation_id} was committed with $9.50, 190 times its estimate"
     assert named in str(denied.value)
-    other = server.client(tenant="other")
-    with pytest.raises(cycles.BudgetExceededError) as unrelated:
-        other.reserve(cycles.usd(2), action=ACTION).acquire()
+
+
+@pytest.mark.parametrize("other", ["tenant", "unit", "server"])
+def test_a_denial_names_no_commit_of_another_budget(other: str) -> None:
+    budgets = {"tenant:acme": [cycles.usd(10), cycles.tokens(1)], "tenant:other": cycles.usd(1)}
+    with cycles.EmbeddedServer(budgets=budgets) as server:
+        client = server.client(tenant="acme")
+        with client.reserve(cycles.usd("0.05"), action=ACTION) as guard:
+            guard.commit(cycles.usd("9.5"))
+        denied = {
+            "tenant": server.client(tenant="other").reserve(cycles.usd(2), action=ACTION),
+            "unit": client.reserve(cycles.tokens(2), action=ACTION),
+            "server": server.client(tenant="acme", base_url="http://b").reserve(cycles.usd(2), action=ACTION),
+        }
+        with pytest.raises(cycles.BudgetExceededError) as unrelated:
+            denied[other].acquire()
     assert "times its estimate" not in str(unrelated.value)
 
 

@@ -57,7 +57,9 @@ def test_a_tier_has_its_price_from_the_day_on_which_it_is_known() -> None:
 
 
 def test_overrides_win_and_aliases_lead_to_models() -> None:
-    book = cycles.PriceBook.genai({"gpt-4o": ("1", "1")}, aliases={"prod-chat": "gpt-5", "mine": "gpt-4o"})
+    aliases = {"prod-chat": "gpt-5", "mine": "gpt-4o"}
+    book = cycles.PriceBook.genai({"gpt-4o": ("1", "1")}, aliases=aliases)
+    aliases["prod-chat"] = "gpt-5-nano"  # the book has its own copy
     million = 1_000_000
     assert book.cost("gpt-4o", tokens_input=million) == cycles.usd(1)
     assert book.cost("gpt-4o-2024-08-06", tokens_input=million) == cycles.usd(1)
