@@ -305,7 +305,9 @@ def test_the_log_record_of_a_dropped_guard_is_true(
 def test_a_subject_block_may_be_left_in_another_context_than_it_was_entered_in() -> None:
     stack = ExitStack()
     contextvars.copy_context().run(stack.enter_context, cycles.subject(agent="planner"))
-    contextvars.copy_context().run(stack.close)
+    with cycles.subject(agent="writer") as own:
+        stack.close()
+        assert current_subject() == own
     assert current_subject() is None
 
 

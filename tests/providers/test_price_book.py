@@ -98,6 +98,7 @@ def test_a_fallback_prices_unknown_models_and_is_logged_once(fallback: Any, capl
     used = openai({"model": "nope-9", "usage": {"prompt_tokens": 1_000_000}})
     for _ in range(2):
         assert book.cost(used) == cycles.usd("2.5")
+    used.see_response("r2", {"tokens_input": 1}, model="gpt-4o")  # a part suffices
     assert book.priced(used).fallback
     assert [r.getMessage() for r in caplog.records] == [
         "price of model nope-9, fallback: no price is known for it; the fallback price is used"
