@@ -141,7 +141,8 @@ async def test_a_settlement_without_a_key_is_pending_and_settled_later(
 
 def test_with_the_journal_it_needs_a_tenant(tmp_path: Path) -> None:
     options: dict[str, Any] = {"base_url": "http://localhost", "api_key": lambda: "k", "journal_dir": tmp_path}
-    for given in ({}, {"tenant": ""}, {"journal_store": f"file://{tmp_path}"}):  # a store has such partitions too
+    wrong: list[dict[str, Any]] = [{}, {"tenant": ""}, {"journal_store": f"file://{tmp_path}"}]
+    for given in wrong:  # a store has such partitions too
         with pytest.raises(cycles.ConfigurationError, match=r"set tenant=\.\.\. or CYCLES_TENANT"):
             cycles.Cycles(**options, **given)
     cycles.Cycles(**options, journal=False).close()

@@ -50,7 +50,7 @@ def test_a_commit_far_above_its_estimate_is_reported_and_named_by_later_denials(
 
 @pytest.mark.parametrize("other", ["tenant", "unit", "server"])
 def test_a_denial_names_no_commit_of_another_budget(other: str) -> None:
-    budgets = {"tenant:acme": [cycles.usd(10), cycles.tokens(1)], "tenant:other": cycles.usd(1)}
+    budgets: dict[str, Any] = {"tenant:acme": [cycles.usd(10), cycles.tokens(1)], "tenant:other": cycles.usd(1)}
     with cycles.EmbeddedServer(budgets=budgets) as server:
         client = server.client(tenant="acme")
         with client.reserve(cycles.usd("0.05"), action=ACTION) as guard:

@@ -413,6 +413,14 @@ def test_a_signal_while_a_caller_sends_what_no_worker_takes_loses_nothing(
     assert shop.money() == (2_000, 0)
 
 
+def test_the_stats_have_no_guard_that_a_handler_has_released(client: cycles.Cycles) -> None:
+    pool = pool_of(client)
+    guard: Any = pool.reserve(T(5)).acquire()
+    with state_of(guard).lock:  # the handler has interrupted its thread there
+        guard.release()
+    assert (pool.stats().live, pool.stats().free) == (T(0), T(100))
+
+
 def test_the_place_of_a_guard_that_a_handler_has_released_is_free_for_one_that_waits(client: cycles.Cycles) -> None:
     guard: Any = client.pool(T(400), action=ACTION, limit=T(5)).reserve(T(5)).acquire()
     state = state_of(guard)

@@ -57,7 +57,7 @@ def test_a_tier_has_its_price_from_the_day_on_which_it_is_known() -> None:
 
 
 def test_overrides_win_and_aliases_lead_to_models() -> None:
-    aliases = {"prod-chat": "gpt-5", "mine": "gpt-4o"}
+    aliases = {"prod-chat": "gpt-5", "mine": "gpt-4o", "prod-writer": "claude-sonnet-4-5"}
     book = cycles.PriceBook.genai({"gpt-4o": ("1", "1")}, aliases=aliases)
     aliases["prod-chat"] = "gpt-5-nano"  # the book has its own copy
     million = 1_000_000
@@ -65,6 +65,11 @@ def test_overrides_win_and_aliases_lead_to_models() -> None:
     assert book.cost("gpt-4o-2024-08-06", tokens_input=million) == cycles.usd(1)
     assert book.cost("mine", tokens_input=million) == cycles.usd(1)
     assert book.cost("prod-chat", tokens_input=million) == cycles.usd("1.25")
+    assert book.cost("models/prod-chat", tokens_input=million) == cycles.usd("1.25")
+    of_alias, of_model = (
+        book.estimate(name, "x" * 1_000, max_output_tokens=1) for name in ("prod-writer", "claude-sonnet-4-5")
+    )
+    assert of_alias == of_model
 
 
 def test_a_provider_decides_between_prices_of_the_same_model() -> None:
