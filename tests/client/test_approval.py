@@ -69,6 +69,18 @@ def test_below_the_fraction_and_in_another_unit_nothing_is_asked(server: cycles.
         assert review.requests == []
 
 
+def test_of_the_budgets_of_a_subject_the_most_used_one_counts() -> None:
+    review = Reviewer(True)
+    budgets = {SCOPE: cycles.usd(1000), f"{SCOPE}/agent:bot": cycles.usd(10), f"{SCOPE}/agent:other": cycles.usd(10)}
+    with cycles.EmbeddedServer(budgets) as server, server.client(approve=review) as client:
+        spend(client, 9, subject={"agent": "bot"})
+        spend(client, 1, subject={"agent": "other"})
+        spend(client, 1)
+        assert review.requests == []
+        spend(client, 1, subject={"agent": "Bot"})
+        assert [(request.scope, request.fraction) for request in review.requests] == [(f"{SCOPE}/agent:bot", 0.9)]
+
+
 @pytest.mark.parametrize(
     ("reply", "is_yes"), [(True, True), (False, False), (cycles.usd(1), True), (cycles.usd("0.99"), False)], ids=str
 )

@@ -9,6 +9,7 @@ import pytest
 
 import cycles
 from cycles import Action, Subject, tokens
+from cycles._config import Config
 
 from .conftest import ACTION
 
@@ -19,6 +20,11 @@ VALUES: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (lambda n: cycles.usd_microcents(n), LARGEST, LARGEST + 1),
     (lambda n: cycles.SignedAmount("TOKENS", n), LARGEST, LARGEST + 1),
     (lambda n: cycles.SignedAmount("TOKENS", n), -LARGEST - 1, -LARGEST - 2),
+    (lambda n: cycles.PolicyKeys(host="h" * n), 253, 254),
+    (lambda n: cycles.PolicyKeys(host="h" * n), 1, 0),
+    (lambda n: cycles.PolicyKeys(recipient_domain="d" * n), 253, 254),
+    (lambda n: cycles.PolicyKeys(resource_type="t" * n), 128, 129),
+    (lambda n: cycles.PolicyKeys(path_prefix="/" * n), 512, 513),
 ]
 
 
@@ -60,3 +66,27 @@ def test_an_option_at_its_limit_is_accepted_and_one_beyond_it_is_not(
     reserve(tokens(1), **{"action": ACTION, name: make(last)}).acquire().release()
     with pytest.raises(cycles.InvalidRequestError, match=name):
         reserve(tokens(1), **{"action": ACTION, name: make(beyond)}).acquire()
+
+
+SETTINGS: list[tuple[str, float, float]] = [
+    ("max_connections", 1, 0),
+    ("max_connections", 10_000, 10_001),
+    ("max_retries", 0, -1),
+    ("max_retries", 10, 11),
+    ("timeout", 86_400, 86_401),
+    ("flush_timeout", 0, -1),
+    ("flush_timeout", 86_400, 86_401),
+    ("journal_claim_ms", 1_000, 999),
+    ("journal_claim_ms", 600_000, 600_001),
+    ("journal_checkpoint_ms", 1, 0),
+    ("journal_checkpoint_ms", 600_000, 600_001),
+    ("approve_above", 0, -0.01),
+    ("approve_above", 1, 1.01),
+]
+
+
+@pytest.mark.parametrize(("name", "last", "beyond"), SETTINGS)
+def test_a_setting_at_its_limit_is_accepted_and_one_beyond_it_is_not(name: str, last: Any, beyond: Any) -> None:
+    assert getattr(Config(**{name: last}), name) == last
+    with pytest.raises(cycles.ConfigurationError, match=name):
+        Config(**{name: beyond})

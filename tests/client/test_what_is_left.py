@@ -101,8 +101,10 @@ def test_misspelled_variables_are_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(_config, "_warned", set())
-    for name in ("CYCLES_BASE_URI", "CYCLES_APIKEY", "CYCLES_UNRELATED_WORD", "CYCLES_LOG", "CYCLES_PROXY_URL"):
-        monkeypatch.setenv(name, "x")
+    known = ["LOG", "PROXY_URL", "PROXY_KEY", "ADMIN_BASE_URL", "ADMIN_API_KEY", "QUEUE_TIMEOUT", "BACKGROUND_COMMITS"]
+    for name in ("BASE_URI", "APIKEY", "UNRELATED_WORD", *known):
+        monkeypatch.setenv(f"CYCLES_{name}", "x")
+    monkeypatch.setenv("CYCLES_JOURNAL_URL", "redis://host")
     with caplog.at_level(logging.WARNING, "cycles"):
         for _ in range(2):
             cycles.Config.from_env()

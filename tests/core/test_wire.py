@@ -36,7 +36,7 @@ def options(trace_id: str | None = None, **headers: str) -> CallOptions:
     return CallOptions(trace_id, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-TEAM = (b"X-Team", b"red")
+TEAM, B_TEAM = (b"X-Team", b"red"), (b"x-team", b"b")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,11 @@ TEAM = (b"X-Team", b"red")
         (Call("getBalances", options=options(TRACE, x_team="blue")), [AGENT, KEY, (b"x-team", b"blue"), PARENT]),
         (Call("getBalances", options=options(TRACE), trace_headers={"a": "b"}), [AGENT, TEAM, KEY, (b"a", b"b")]),
         (Call("getBalances", options=options(TRACE), trace_headers={}), [AGENT, TEAM, KEY]),
+        (
+            Call("getBalances", options=options(x_team="b"), trace_headers={"a": "c"}),
+            [AGENT, KEY, B_TEAM, (b"a", b"c")],
+        ),
+        (Call("getEvidenceJwks", options=options(x_team="b")), [AGENT, B_TEAM]),
     ],
 )
 def test_the_headers_of_a_call_come_in_one_order(wire: Wire, call: Call, headers: list[tuple[bytes, bytes]]) -> None:
