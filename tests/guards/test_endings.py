@@ -95,10 +95,17 @@ async def test_an_actual_is_called_with_the_usage(world: World, shop: Shop) -> N
     assert shop.money() == (11, 0)
 
 
+def without_price(usage: object) -> cycles.Amount:
+    class UnpricedError(Exception):
+        pass
+
+    raise UnpricedError
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [lambda usage: 1 // 0, lambda usage: cycles.usd(1), lambda usage: 12, lambda: T(1)],
-    ids=["raises", "other unit", "no amount", "wrong signature"],
+    [lambda usage: 1 // 0, without_price, lambda usage: cycles.usd(1), lambda usage: 12, lambda: T(1)],
+    ids=["raises", "raises its own", "other unit", "no amount", "wrong signature"],
 )
 async def test_an_actual_that_fails_costs_the_estimate(world: World, shop: Shop, events: list[Any], wrong: Any) -> None:
     async with world.enter(world.reserve(actual=wrong)) as guard:

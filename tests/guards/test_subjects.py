@@ -123,11 +123,33 @@ def test_the_environment_and_keywords_over_it(monkeypatch: pytest.MonkeyPatch, t
     assert cycles.Config.from_env(prefix="OTHER_").tenant == "o"
 
 
-@pytest.mark.parametrize(("name", "value"), [("TIMEOUT", "soon"), ("JOURNAL", "maybe"), ("LEASE_POLICY", "x")])
-def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "keyword"),
+    [
+        ("TIMEOUT", "soon", 3.0),
+        ("JOURNAL", "maybe", False),
+        ("LEASE_POLICY", "x", "cancel"),
+        ("BASE_URL", "x", "http://a"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named_unless_a_keyword_replaces_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, keyword: Any
+) -> None:
     monkeypatch.setenv(f"CYCLES_{name}", value)
-    with pytest.raises(cycles.ConfigurationError, match=f"(?i){name}"):
+    with pytest.raises(cycles.ConfigurationError, match=f"CYCLES_{name}"):
         cycles.Config.from_env()
+    given = {name.lower(): keyword}
+    assert getattr(cycles.Config.from_env(**given), name.lower()) == keyword
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("TRUE", True), ("Yes", True), ("on", True), ("0", False), ("False", False)]
+)
+def test_truth_in_variables_has_no_case(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
+    monkeypatch.setenv("CYCLES_SHADOW", text)
+    monkeypatch.setenv("CYCLES_JOURNAL", text)
+    config = cycles.Config.from_env()
+    assert (config.shadow, config.journal) == (value, value)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +162,14 @@ def test_a_setting_that_is_wrong_is_named(settings: Any) -> None:
     (name,) = settings
     with pytest.raises(cycles.ConfigurationError, match=name):
         cycles.Config(base_url="http://a").with_settings(**settings)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://u@a", "http://:p@a", "http://a?q=1", "http://a/#f", "http://a:0", "http://a b"]
+)
+def test_an_address_that_is_more_or_less_than_one_is_rejected(address: str) -> None:
+    with pytest.raises(cycles.ConfigurationError, match=r"^base_url (must not contain a user|is not an http)"):
+        cycles.Config(base_url=address)
 
 
 def test_the_key_is_in_no_file_of_the_journal(shop: Shop, tmp_path: Path) -> None:

@@ -584,6 +584,17 @@ def test_an_owner_that_is_told_of_a_change_finds_it_done() -> None:
     assert owner.seen == [("lease_lost", True), ("act", True), ("extended", False)]
 
 
+def test_a_lease_that_is_lost_keeps_its_first_reason() -> None:
+    heartbeat = ScriptedIo().guard().own_heartbeat
+    assert heartbeat is not None
+    owner = NotingOwner(heartbeat)
+    heartbeat.owner = owner
+    for detail in ("the first reason", "another reason"):
+        heartbeat.advance(heartbeat.lease, Stop(StopReason.EXPIRED, detail))
+    assert "the first reason" in str(heartbeat.lost_error())
+    assert owner.seen == [("lease_lost", True)]
+
+
 def test_a_pooled_guard_is_not_extended_by_hand() -> None:
     pool = ScriptedPool([allowed()])
     assert run(extend(pool.io.io, pool.reserve(10), None)) is None
