@@ -69,6 +69,19 @@ def test_below_the_fraction_and_in_another_unit_nothing_is_asked(server: cycles.
         assert review.requests == []
 
 
+def test_what_is_left_of_an_overdrawn_budget_is_below_zero(server: cycles.EmbeddedServer) -> None:
+    review = Reviewer(False)
+    with server.client(approve=review) as client:
+        guard = client.reserve(cycles.usd(60), action=ACTION).acquire()
+        server.ledger.set_budget(SCOPE, cycles.usd(40), reserved=60_00000000, spent=45_00000000)
+        guard.release()
+        with pytest.raises(cycles.ApprovalDeniedError, match="112% of tenant:acme is used"):
+            spend(client, 1)
+        assert [request.remaining for request in review.requests] == [
+            cycles.SignedAmount("USD_MICROCENTS", -5_00000000)
+        ]
+
+
 def test_of_the_budgets_of_a_subject_the_most_used_one_counts() -> None:
     review = Reviewer(True)
     budgets = {SCOPE: cycles.usd(1000), f"{SCOPE}/agent:bot": cycles.usd(10), f"{SCOPE}/agent:other": cycles.usd(10)}

@@ -10,6 +10,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.messages.outcome import Outcome
+from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement.record import Record, file_name
 from cycles._flows.io import CleanUp, run
 from cycles._flows.reserve import clean_up_create, create_call, open_lease
@@ -81,6 +82,8 @@ def attaching(spend: int | None = None, *, is_held: bool = True, shadow: bool = 
         serialized = deserialize(serialize(guard), None, None)
         if not is_held:
             serialized = evolve(serialized, created=None)
+        if shadow:  # also if a server names a reservation in the response to a dry run
+            serialized = evolve(serialized, created=ReservationCreateResponse.read(allowed().body))
         attached = await attach(io.io, serialized, io.take)
         is_following = guard.attached is attached
         return f"{attached.state} {attached.known} {attached.usage.tokens_input} {is_following}"
@@ -274,6 +277,13 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "allowed without an id at first": (
         Case(NO_ID, allowed()),
+        """
+        ensure journal > approve > send reserve > send reserve > take > schedule 49000 > report Reserved >
+        trace of active guard opens > return active r1
+        """,
+    ),
+    "allowed with caps, and without an id at first": (
+        Case(allowed(reservation_id=None, decision="ALLOW_WITH_CAPS"), allowed()),
         """
         ensure journal > approve > send reserve > send reserve > take > schedule 49000 > report Reserved >
         trace of active guard opens > return active r1

@@ -315,11 +315,13 @@ def pending(pool: ScriptedPool) -> None:
     pool.reserve(10)
 
 
-def of_another_client(amount: int) -> dict[str, Record]:
-    """Return the record of another client for the same chunk, with another sum."""
+def of_another_client(amount: int, after: int | None = None) -> dict[str, Record]:
+    """Return the record of another client for the same chunk, with another sum, or the rest beyond an earlier one."""
     metadata = {"pool_chunk": 1, "pool_calls": 1}
-    body = {"idempotency_key": "k", "actual": tokens(amount), "metadata": metadata}
-    return {"r1": Record(reservation_id="r1", base_url="http://x", commit_body=body)}
+    key = "k" if after is None else f"k:late:{after}"
+    body = {"idempotency_key": key, "actual": tokens(amount), "metadata": metadata}
+    record = Record(reservation_id="r1", base_url="http://x", commit_body=body, event_fallback_body=body)
+    return {"r1": record if after is None else record.to_event_mode(NOW_MS)}
 
 
 def direct(pool: ScriptedPool) -> None:
@@ -603,6 +605,7 @@ def locked(pool: ScriptedPool) -> None:
 
 
 HELD_BACK, TAKEN, FAILED = PutResult.HELD_BACK, PutResult.TAKEN, PutResult.FAILED
+INVALID = rejected(400, "INVALID_REQUEST")
 STOP = KeyboardInterrupt()
 CASES: dict[str, tuple[Case, str]] = {
     "one guard": (
@@ -690,6 +693,35 @@ CASES: dict[str, tuple[Case, str]] = {
         flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
         direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1
         of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of which another client makes a part by an event": (
+        Case(pending, chunk(), recorded(), chunk(), puts=[TAKEN], journal=of_another_client(2, after=3)),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > pending r1 > put event 2 since 0 ms > remove log > finish commit
+        7 Taken > send event > report ChunkSettled > report Settled > finish event 2 Settled > end trace >
+        flushed: 1 settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0
+        direct, 0 denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1
+        of 2 chunks, 0 direct, 0 denied
+        """,
+    ),
+    "a commit of which another client makes a part after each of its forms was rejected": (
+        Case(
+            pending,
+            *(chunk(), INVALID, EXPIRED, INVALID, rejected(409, "BUDGET_EXCEEDED"), recorded(), chunk()),
+            puts=[PutResult.SAVED] * 4 + [TAKEN],
+            journal=of_another_client(3),
+        ),
+        """
+        A GUARD IN A NEW CHUNK > log 7 + 0 > report PooledSettled > end trace > cancel timer > start a
+        thread > wait 5 s > put commit 7 > remove log > send commit > report ValuesOmitted > put commit 7 >
+        send commit > put event 7 since 0 ms > send event > report ValuesOmitted > put event 7 since 0 ms >
+        send event > put event 7 since 0 ms > pending r1 > put event 4 since 0 ms > finish commit 7 Taken >
+        send event > report ChunkSettled > report Settled > finish event 4 Settled > end trace > flushed: 1
+        settled, 0 pending > look: held 0, spent 7, live 0, free 0, awaited 0, 0 of 1 chunks, 0 direct, 0
+        denied > A GUARD IN A NEW CHUNK > look: held 100, spent 7, live 10, free 90, awaited 0, 1 of 2
+        chunks, 0 direct, 0 denied
         """,
     ),
     "a commit of which another client makes more": (
