@@ -87,6 +87,18 @@ def test_an_unknown_model_names_both_remedies() -> None:
     assert "nope-9" not in GENAI
 
 
+@pytest.mark.parametrize(
+    ("of_response", "of_request", "microcents"), [("a", "b", 100), (None, "b", 200), (None, None, 300)]
+)
+def test_the_model_of_a_response_then_of_its_request_then_the_default_has_the_price(
+    of_response: str | None, of_request: str | None, microcents: int
+) -> None:
+    book = cycles.PriceBook({"a": ("1", "1"), "b": ("2", "1"), "c": ("3", "1")}, default_model="c")
+    used = cycles.Usage()
+    used.see_response("r", {"tokens_input": 1}, model=of_response)
+    assert book.priced(used, Origin(model=of_request)).amount.amount == microcents
+
+
 @pytest.mark.parametrize("models", [("gpt-4o", "nope-9"), ("nope-9", "gpt-4o")])
 def test_a_usage_has_a_fallback_if_one_of_its_responses_has(models: tuple[str, str]) -> None:
     book = cycles.PriceBook.genai(fallback=cycles.Price("1", "1"), at=AT)

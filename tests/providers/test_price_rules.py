@@ -73,6 +73,16 @@ def test_a_tier_of_gemini_has_a_factor(tier: str, microcents: int) -> None:
     assert (dict(priced.rules), priced.unpriced) == ({f"service_tier:{tier}": "table"}, ())
 
 
+def test_two_parts_of_a_context_have_both_factors() -> None:
+    usage = Usage()
+    context = {"service_tier": "priority", "processing": "batch"}
+    usage.see_response("r", {"tokens_input": 1000}, model="gemini-1.5-pro", context=context)
+    priced = BOOK.priced(usage, Origin(provider="google"))
+    plain = BOOK.cost("gemini-1.5-pro", tokens_input=1000)
+    assert priced.amount == cycles.usd_microcents(plain.amount * 18 // 10 // 2)
+    assert dict(priced.rules) == {"service_tier:priority": "table", "processing:batch": "table"}
+
+
 def test_data_that_stays_in_a_region_costs_a_tenth_more() -> None:
     usage = Usage()
     context = {"inference_geo": "us"}
