@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ ALWAYS_OFF = "ALWAYS_OFF"
 """The sampler that records no span."""
 
 _ids = itertools.count(1)
+_log = logging.getLogger("opentelemetry.sdk.trace")
 
 
 class ReadableSpan(trace.Span):
@@ -44,7 +46,9 @@ class ReadableSpan(trace.Span):
             self.attributes |= attributes
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-        if self.is_recording():
+        if not self.is_recording():
+            _log.warning("event %s of the ended span %s", name, self.name)
+        else:
             self.events.append(SimpleNamespace(name=name, attributes=dict(attributes or {})))
 
     def update_name(self, name: str) -> None:

@@ -7,7 +7,6 @@ import contextvars
 import logging
 import subprocess
 import sys
-import weakref
 from typing import Any
 
 import pytest
@@ -227,13 +226,52 @@ async def test_an_error_is_measured_also_without_spans(world: World, started: An
     assert telemetry.exporter.get_finished_spans() == ()
 
 
-def test_a_guard_that_has_ended_is_not_kept(client: cycles.Cycles, started: Any) -> None:
+async def test_a_request_that_is_cancelled_is_an_error_of_its_span(
+    client: cycles.Cycles, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
     started()
-    with client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)) as guard:
-        pass
-    kept = weakref.ref(guard)
-    del guard
-    assert kept() is None
+    server.faults.delay("decide", 3_600)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await client.aio.decide(cycles.tokens(1), action=ACTION)
+    span = telemetry.span("cycles.decide")
+    assert (span.status.status_code, span.attributes["error.type"]) == (trace.StatusCode.ERROR, "CancelledError")
+    assert telemetry.metrics()["cycles.operation.duration"] == {("decide", "CancelledError"): 1}
+
+
+async def test_a_rejected_commit_is_the_state_of_its_span(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    guard = await world.acquire(world.reserve())
+    body = {"error": "INVALID_REQUEST", "message": "no", "request_id": "r1"}
+    server.faults.status("commit", 400, body=body, times=None)
+    with pytest.raises(cycles.CyclesError):
+        await world.get(guard.commit(cycles.tokens(7)))
+    server.faults.clear()
+    assert telemetry.span("cycles.guard").attributes["cycles.state"] == guard.state == "rejected"
+    assert telemetry.metrics()["cycles.settlements"] == {("llm.completion", "rejected"): 1}
+    assert "cycles.charged.tokens" not in telemetry.metrics()
+
+
+async def test_what_is_kept_of_pending_settlements_is_bounded_and_only_of_those(
+    world: World,
+    started: Any,
+    telemetry: Telemetry,
+    server: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cycles.integrations._otel_metrics._MOST_PENDING", 1)
+    started()
+    released = await world.acquire(world.reserve())
+    await world.get(released.release())
+    server.faults.status("commit", 503, times=None)
+    for amount in (3, 4):
+        guard = await world.acquire(world.reserve())
+        assert (await world.get(guard.commit(cycles.tokens(amount)))).status == "pending"
+    server.faults.clear()
+    await world.get(world.operations.flush())
+    assert telemetry.metrics()["cycles.charged.tokens"] == {("llm.completion",): 3}
 
 
 async def test_a_guard_that_no_server_made_is_an_error_and_no_denial(

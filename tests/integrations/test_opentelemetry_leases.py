@@ -205,14 +205,19 @@ async def test_a_lost_lease_is_an_event_of_the_span(world: World, started: Any, 
 
 
 async def test_a_lost_lease_of_a_chunk_is_an_event_of_each_of_its_guards(
-    world: World, started: Any, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    started: Any,
+    telemetry: Telemetry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     started()
     still = StillTime(monkeypatch)
     still.drives(runtime_of(world.client).scheduler)
     wait = event_of(world.client, "LeaseLost")
     with pool_of(world.client, ttl_ms=60_000) as pool:
-        guards = [await world.acquire(pool.reserve(cycles.tokens(10))) for _ in range(2)]
+        guards = [await world.acquire(pool.reserve(cycles.tokens(10))) for _ in range(3)]
+        await world.get(guards.pop().release())  # its span has ended: it gets no event
         client = world.operations
         await world.get(client.release_reservation(guards[0].reservation_id))
         still.beat(guards[0])  # the next extend is rejected
@@ -220,7 +225,8 @@ async def test_a_lost_lease_of_a_chunk_is_an_event_of_each_of_its_guards(
         for guard in guards:
             await world.get(guard.release())
     noted = [[event.name for event in span.events] for span in telemetry.spans("cycles.guard")]
-    assert noted == [["LeaseLost"]] * 3
+    assert noted == [[], *[["LeaseLost"]] * 3]
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 async def test_a_retried_heartbeat_is_an_event_of_the_span(
