@@ -204,6 +204,20 @@ async def test_a_lost_lease_is_an_event_of_the_span(world: World, started: Any, 
     assert telemetry.metrics()["cycles.leases.lost"] == {(): 1}
 
 
+@pytest.mark.parametrize("ends", ["stopped", "without metrics"])
+async def test_a_lost_lease_is_not_counted_without_metrics(
+    world: World, started: Any, telemetry: Telemetry, ends: str
+) -> None:
+    stop = started(metrics=ends == "stopped")
+    if ends == "stopped":
+        stop()
+    wait = event_of(world.client, "LeaseLost")
+    guard = await world.acquire(world.reserve(ttl_ms=SHORT_MS))
+    await asyncio.to_thread(wait)
+    await world.get(guard.commit(cycles.tokens(7)))
+    assert telemetry.metrics() == {}
+
+
 async def test_a_lost_lease_of_a_chunk_is_an_event_of_each_of_its_guards(
     world: World,
     started: Any,
