@@ -663,7 +663,11 @@ def test_wrong_models_and_options_are_rejected(guarding: Guarding, langchain: An
         guarding(says(), ttl=5)
 
 
-def test_a_class_with_an_unknown_client_is_logged_once(guarding: Guarding, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_with_an_unknown_client_is_logged_once(
+    guarding: Guarding, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.integrations._metering._reported", set())
+
     class Strange(Model):
         pass
 
