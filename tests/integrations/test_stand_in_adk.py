@@ -257,6 +257,7 @@ def test_a_stream_that_is_left_costs_its_prompt_and_what_was_written(adk: Any, c
     assert cost(chunk(text), LlmResponse(partial=True), chunk(text)) > small
     assert cost(chunk(text), says(text.text or "", usage_metadata=None)) == small, "the last one repeats the text"
     assert cost(chunk(text), request=asking("hi " * 90)) > small
+    assert cost(chunk(text), request=asking(max_output_tokens=2)) < small
     assert cost(chunk(text), request=asking(system_instruction="good " * 90)) > small
     assert {each["outcome"] for each in ledger.metadata()} == {"closed"}
 

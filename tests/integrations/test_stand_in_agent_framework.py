@@ -278,6 +278,7 @@ def test_a_stream_that_is_left_is_closed_and_costs_what_was_written(
     assert cost(Content(type="function_call", arguments=None), Content(type="text", text=None)) <= small
     assert cost(Content(type="data", uri="x" * 90), Content.from_text("one two three")) == small
     assert cost(Content.from_text("one two three"), options={"instructions": "good " * 90}) > small
+    assert cost(Content.from_text("one two three"), options={"max_tokens": 2}) < small
     assert cost(Content.from_text("one two three"), messages=[Message("user", [Content.from_text("hi " * 90)])]) > small
     assert {each["outcome"] for each in ledger.metadata()} == {"closed"}
 

@@ -288,10 +288,10 @@ def test_a_request_that_fails_is_released(pydantic_ai: Any, client: Any, ledger:
 def test_a_stream_that_ended_early_costs_its_prompt_and_what_was_written(
     pydantic_ai: Any, client: Any, ledger: Ledger, state: str
 ) -> None:
-    def cost(*parts: Any, messages: Any = MESSAGES) -> int:
+    def cost(*parts: Any, messages: Any = MESSAGES, usage: Any = None, **settings: Any) -> int:
         before = ledger.spent("USD_MICROCENTS")
-        reply = ModelResponse(list(parts), used(0, 0), "m", state)
-        Agent(pydantic_ai, client, reply).run("stream", messages=messages)
+        reply = ModelResponse(list(parts), usage or used(0, 0), "m", state)
+        Agent(pydantic_ai, client, reply).run("stream", settings, messages=messages)
         return ledger.spent("USD_MICROCENTS") - before
 
     small = cost(TextPart("one two three"))
@@ -305,8 +305,10 @@ def test_a_stream_that_ended_early_costs_its_prompt_and_what_was_written(
     assert cost(TextPart("one two three"), messages=[*told, *MESSAGES]) < cost(
         TextPart("one two three"), messages=[*MESSAGES, *told]
     ), "the instructions of the last message hold"
+    assert cost(TextPart("one two three"), max_tokens=2) < small
+    assert cost(TextPart("one two three " * 20), usage=used()) > EXACT, "more was written than is reported so far"
     guessed = {"outcome": "closed", "actual_source": "estimate"}
-    assert ledger.metadata() == [guessed] * 7
+    assert ledger.metadata() == [guessed] * 9
 
 
 def test_a_stream_whose_block_fails_costs_what_its_response_has_so_far(
