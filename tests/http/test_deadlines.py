@@ -180,3 +180,16 @@ def test_deadlines_that_are_cancelled_in_their_order_leave_no_timer() -> None:
     tried.add(1.0)
     tried.loop.pass_time(2.0)
     assert tried.called == [(5, 1.0)]
+
+
+def test_a_cancelled_deadline_that_is_over_counts_no_longer() -> None:
+    """Else those that are cancelled later seem to be all, and a live one is removed with them."""
+    tried = Tried()
+    for at_s in (1.0, 2.0, 9.0):
+        tried.add(at_s)
+    tried.added[1].cancel()
+    tried.loop.pass_time(3.0)
+    tried.add(7.0)
+    tried.added[3].cancel()
+    tried.loop.pass_time(10.0)
+    assert tried.called == [(0, 1.0), (2, 9.0)]
