@@ -12,6 +12,7 @@ import pytest
 
 from cycles._drivers import in_thread as module
 from cycles._drivers.in_thread import call_in_thread, run_coroutine
+from tests.support.waiting import PATIENCE_S
 
 REGION = contextvars.ContextVar("region", default="none")
 
@@ -74,3 +75,28 @@ def test_a_coroutine_runs_in_the_context_of_the_caller(error: BaseException | No
 
     assert contextvars.Context().run(main) == (7 if error is None else error)
     assert seen == ["here", "cycles-coroutine", True]
+
+
+def test_an_error_of_a_call_whose_task_was_cancelled_is_no_error_of_the_loop() -> None:
+    entered, goes_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+    problems: list[dict[str, Any]] = []
+
+    def call() -> None:
+        threads.append(threading.current_thread())
+        entered.set()
+        goes_on.wait(PATIENCE_S)
+        raise ValueError("no")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        task = asyncio.create_task(call_in_thread(call))
+        assert await asyncio.to_thread(entered.wait, PATIENCE_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        goes_on.set()
+        await asyncio.to_thread(threads[0].join, PATIENCE_S)
+
+    asyncio.run(main())
+    assert problems == []

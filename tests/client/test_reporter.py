@@ -28,6 +28,7 @@ from cycles.events import HeartbeatDelayed
         ("x" * LONGEST_MESSAGE, "x" * LONGEST_MESSAGE),
         ("x" * (LONGEST_MESSAGE + 1), "x" * LONGEST_MESSAGE + "..."),
         ("\n" * LONGEST_MESSAGE, "\\n" * LONGEST_MESSAGE),
+        ("\n" * (LONGEST_MESSAGE + 1), "\\n" * LONGEST_MESSAGE + "..."),
     ],
 )
 def test_a_log_record_is_one_line_of_bounded_length(text: str, line: str) -> None:

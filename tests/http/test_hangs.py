@@ -233,7 +233,9 @@ async def _drip_async(library: Any, endpoint: Endpoint) -> Reply | ExchangeError
             return error
 
 
-@pytest.mark.parametrize("variables", [{}, {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}], ids=["direct", "proxy"])
+@pytest.mark.parametrize(
+    "variables", [{}, {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}], ids=["direct", "proxy"]
+)
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_certificate_file_that_cannot_be_read_is_a_configuration_error(
     is_async: bool, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

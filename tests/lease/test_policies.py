@@ -122,6 +122,24 @@ def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: E
         assert release.body["reason"] == "lease_lost"
 
 
+def test_a_loss_in_a_task_that_was_cancelled_before_is_raised_as_a_loss(client_of: Make) -> None:
+    """Its clean-up calls a model, for example: the earlier cancellation is not that of the block."""
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        with pytest.raises(cycles.LeaseLostError):
+            async with reserve(client, lease_policy="cancel"):
+                await forever()
+        assert task.cancelling() == 1
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        run(main)
+
+
 def test_a_block_is_cancelled_if_the_lease_of_its_guard_is_lost_already(
     client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
