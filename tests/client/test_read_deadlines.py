@@ -22,6 +22,7 @@ class Silent:
         self.outcome = outcome or Unreachable("no response")
         self.takes_s = takes_s
         self.now_ms = 0.0
+        self.late_s = 0.0  # how much longer than requested each pause takes
         self.timeouts: list[float | None] = []
         self.pauses: list[float | None] = []
         self.settings = Settings("http://localhost", 10.0, 1)
@@ -34,7 +35,7 @@ class Silent:
 
     async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
         self.pauses.append(timeout_s)
-        self.now_ms += (timeout_s or 0.0) * 1000
+        self.now_ms += ((timeout_s or 0.0) + self.late_s) * 1000
         return False
 
 
@@ -45,6 +46,13 @@ def test_each_attempt_has_what_is_left_of_the_timeout(own: float | None, timeout
     assert isinstance(outcome, Unreachable)
     assert client.timeouts == pytest.approx(timeouts)
     assert client.now_ms <= (own or 10.0) * 1000
+
+
+def test_an_attempt_after_a_pause_that_took_too_long_has_no_time_left() -> None:
+    client: Any = Silent()
+    client.late_s = 20.0
+    assert run(send_read(client, Call(GET_BALANCES))) is client.outcome
+    assert client.timeouts == [10.0, 0.001]
 
 
 def test_a_write_is_sent_again_immediately_and_then_after_pauses_that_grow() -> None:

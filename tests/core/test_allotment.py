@@ -345,6 +345,9 @@ def test_the_commit_of_a_chunk_names_its_biggest_actions() -> None:
     assert metrics["model_version"] == "m"
     audit.note(End(None, None, "n", (1, 1), "other", 6))
     assert "model_version" not in audit.metrics(totals)
+    for model in ("third", None, "m"):
+        audit.note(End(None, None, "n", (1, 1), model, 7))
+        assert "model_version" not in audit.metrics(totals)
     audit.actions = {"x" * 3000 + str(number): (1, number) for number in range(3)}
     assert len(audit.metadata(3, {})["actions"]) == 1
 
@@ -357,6 +360,13 @@ def test_the_metadata_of_a_commit_has_at_most_four_kibibytes(length: int) -> Non
     assert metadata["pool_chunk"] == 1_000
     assert 3_300 < len(json.dumps(metadata)) <= 4_096
     assert (len(metadata["actions"]) == 20) == (length <= 186)  # as many as fit
+
+
+@pytest.mark.parametrize(("more", "actions"), [(0, ["a", "b"]), (1, ["b"])])
+def test_metadata_of_exactly_four_kibibytes_fits(more: int, actions: list[str]) -> None:
+    audit = ChunkAudit(actions={"a": (1, 5), "b": (1, 6)})
+    length = 4_096 - len(json.dumps(audit.metadata(2, {"pool": ""})))
+    assert sorted(audit.metadata(2, {"pool": "p" * (length + more)})["actions"]) == actions
 
 
 def test_every_state_of_a_chunk_that_ends_has_no_way_back() -> None:

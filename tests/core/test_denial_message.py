@@ -8,7 +8,10 @@ import pytest
 
 import cycles
 from cycles._core.messages.denial_message import denial_message
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import RejectedResponse
 from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.protocol import CREATE_RESERVATION
 from cycles._core.results import Balance
 from cycles._core.subjects import Action, Subject
 
@@ -67,6 +70,14 @@ def test_the_balance_of_the_scope_that_denied(scope: str, left: str) -> None:
     tenant = balance("tenant:acme", "USD_MICROCENTS", 97_000_000)
     balances = [tenant, balance("tenant:acme/agent:bot", "USD_MICROCENTS", 98_000_000)]
     assert denial_message(REQUEST, {"deny_detail": {"blocked_by_scope": scope}}, balances) == f"{START}; {left}"
+
+
+@pytest.mark.parametrize(("code", "hint"), [("BUDGET_EXCEEDED", "a larger budget lets it"), ("BUDGET_FROZEN", START)])
+def test_only_a_budget_that_is_too_small_is_to_be_made_larger(code: str, hint: str) -> None:
+    error = error_of(RejectedResponse(409, code, "$2.00 is needed"), CREATE_RESERVATION, REQUEST)
+    assert isinstance(error, cycles.ReservationDeniedError)
+    assert error.hint is not None
+    assert error.hint.startswith(hint)
 
 
 def test_the_error_of_a_denied_reservation_says_it() -> None:
