@@ -242,6 +242,7 @@ async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
     assert (found.reservation_id, found.status) == (guard.reservation_id, "ACTIVE")
     assert await world.get(world.operations.find(idempotency_key="job-8")) is None
     again = await world.acquire(world.client.attach(found))
+    assert again.idempotency_key == "job-7"
     await world.get(again.commit(cycles.tokens(3)))
     assert (await world.get(world.operations.find(idempotency_key="job-7"))).status == "COMMITTED"
     guard.detach()

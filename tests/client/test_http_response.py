@@ -67,6 +67,13 @@ async def test_a_denial_that_is_no_error_response_has_its_response(world: World,
     assert denied.value.http.status == 200
 
 
+async def test_an_observed_reservation_has_its_response(world: World, server: cycles.EmbeddedServer) -> None:
+    server.faults.status("reserve", 200, body={"decision": "DENY", "affected_scopes": ["tenant:acme"]})
+    with pytest.raises(cycles.ObservedReservationError) as observed:
+        await world.acquire(world.reserve())
+    assert (observed.value.http.status, observed.value.decision) == (200, "DENY")
+
+
 async def test_an_ambiguous_response_has_its_status(world: World, server: cycles.EmbeddedServer) -> None:
     server.faults.status("decide", 302, headers={"Location": "/elsewhere"}, times=2)
     with pytest.raises(cycles.AmbiguousResponseError) as raised:

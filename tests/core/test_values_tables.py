@@ -132,6 +132,18 @@ def test_windows_without_an_end() -> None:
     assert window_end("per_day_tumbling", "9999-12-31") is None  # later than any date
 
 
+def test_an_empty_level_of_a_subject_is_that_of_its_base() -> None:
+    base = cycles.Subject(tenant="acme", agent="a", dimensions={"k": "1", "l": "1"})
+    over = cycles.Subject(agent="", app="b", dimensions={"k": "2"}).over(base)
+    assert over == cycles.Subject(tenant="acme", agent="a", app="b", dimensions={"k": "2", "l": "1"})
+
+
+def test_the_body_of_an_action_does_not_share_its_tags() -> None:
+    action = cycles.Action("k", "n", tags=["a"])
+    action.to_dict()["tags"].append("b")
+    assert action.to_dict()["tags"] == ["a"]
+
+
 # --- soft limits ----------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +251,7 @@ def test_attempts_that_are_skipped(delay_ms: float, grant_ms: float | None, lead
         (errors.UnauthorizedError, RejectedResponse(401, "UNAUTHORIZED", "KEY_EXPIRED"), True, "has expired"),
         (errors.UnauthorizedError, RejectedResponse(401, "TENANT_CLOSED", "m"), True, "closed permanently"),
         (errors.UnauthorizedError, RejectedResponse(401, None, "INTERNAL_ERROR"), True, "cannot check keys"),
+        (errors.UnauthorizedError, RejectedResponse(401, None, "m"), True, "does not accept this key"),
         (errors.ProtocolError, RejectedResponse(409, "TENANT_SUSPENDED", "m"), True, "is suspended"),
         (errors.ProtocolError, RejectedResponse(409, "TENANT_CLOSED", "m"), True, None),
         (errors.ForbiddenError, RejectedResponse(403, None, "m"), True, "is no error of the protocol"),

@@ -857,6 +857,15 @@ def test_who_waits_for_a_settlement_finds_its_outcome(name: str, found: tuple[An
     assert seen == [found]
 
 
+def test_a_guard_that_another_thread_commits_keeps_its_spend_ahead_if_it_cannot_be_detached() -> None:
+    io = ScriptedIo()
+    guard = io.guard()
+    guard.claim("commit")
+    with pytest.raises(cycles.GuardFinalizedError):
+        serialize(guard)
+    assert (io.steps, guard.state) == ([], "active")
+
+
 @pytest.mark.parametrize("is_held", [True, False])
 @pytest.mark.parametrize(
     ("sent", "marks"), [(False, {"of": "settings"}), (True, {"of": "settings", "actual_source": "estimate"})]

@@ -157,7 +157,7 @@ def test_truth_in_variables_has_no_case(monkeypatch: pytest.MonkeyPatch, text: s
     "settings",
     [{"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}, {"timeout": float("nan")}, {"max_connections": 0},
      {"max_connections": 1.5}, {"durability": "tape"}, {"lease_policy": "x"}, {"flush_timeout": -1},
-     {"base_url": "ftp://a"}, {"api_key": "a b\n"}, {"no_such": 1}],
+     {"base_url": "ftp://a"}, {"api_key": "a b\n"}, {"no_such": 1}, {"journal_dir": "a\0b"}, {"journal_dir": 5}],
 )  # fmt: skip
 def test_a_setting_that_is_wrong_is_named(settings: Any) -> None:
     (name,) = settings

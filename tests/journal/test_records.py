@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 import cycles
 from cycles._core.settlement.record import (
     MAX_DEFERRED_MS,
+    Made,
     Record,
     RecordError,
     decode,
@@ -155,6 +156,14 @@ def test_a_record_of_a_sibling_sdk_is_read() -> None:
 def test_the_least_a_writer_may_leave() -> None:
     record = decode(json.dumps({"version": 1, "reservation_id": "r", "commit_body": OWED}).encode())
     assert record == Record(reservation_id="r", base_url="", commit_body=OWED)
+
+
+def test_what_a_record_keeps_when_its_attempt_was_interrupted_or_it_becomes_an_event() -> None:
+    made = Record(reservation_id="r", base_url="", commit_body=OWED, not_before_ms=5, made=Made(7.0))
+    assert made.interrupted().made == Made(7.0, is_interrupted=True)
+    assert made.interrupted().age_ms(0, 10.0) == 3.0
+    event = made.interrupted().to_event_mode(1_000, 9.0)
+    assert (event.not_before_ms, event.event_since_ms, event.made) == (None, 1_000, Made(9.0))
 
 
 def test_members_of_a_newer_writer_are_kept() -> None:

@@ -45,6 +45,7 @@ def test_the_advice_of_the_server_is_in_the_message(server: cycles.EmbeddedServe
     server.faults.status("reserve", 409, body=error)
     with pytest.raises(cycles.ReservationDeniedError, match=r"the server suggests: ask \[api key\]") as caught:
         client.reserve(cycles.tokens(1), action=MAIL).acquire()
+    assert "requested 1 token on tenant:acme" in str(caught.value)
     assert caught.value.deny_detail.extra == {"new": 1}
     assert str(client.config.api_key) not in str(caught.value.details)
 
