@@ -180,6 +180,9 @@ def test_a_number_is_not_an_amount() -> None:
         tokens(1) + 1  # type: ignore[operator]
     with pytest.raises(TypeError):
         tokens(1) < 2  # type: ignore[operator]  # noqa: B015
+    for number in (1, -1):
+        with pytest.raises(TypeError):
+            number + tokens(1)
     assert tokens(1) != 1
 
 

@@ -16,6 +16,7 @@ from cycles._core.settlement.rules import (
     after_lookup,
     before_sending,
     classify_settlement,
+    rejected_excess,
 )
 from cycles._core.settlement.settlement import Rejected, Settled, Unresolved
 
@@ -452,3 +453,11 @@ def test_the_event_for_the_rest_of_a_chunk_has_no_metrics_of_the_whole_chunk() -
     assert rest is not None
     assert rest.body["actual"]["amount"] == 5
     assert "metrics" not in rest.body
+
+
+def test_an_excess_that_another_writer_saved_in_another_form_is_still_rejected() -> None:
+    record = evolve(COMMIT, excess={"amount": 1, "code": 5, "message": None, "request_id": [], "trace_id": {}})
+    response = rejected_excess(record)
+    assert response is not None
+    assert (response.code, response.request_id, response.trace_id) == (None, None, None)
+    assert rejected_excess(COMMIT) is None

@@ -57,6 +57,14 @@ def test_fallback_pace(ttl: int, grant: int, elapsed: float, delay: float, clamp
     assert [notice.kind for notice in lease.notices] == ([NoticeKind.EXTENSION_BUDGET] if clamped else [])
 
 
+@pytest.mark.parametrize("remaining", [None, 60_000])
+def test_the_slowest_response_counts_whichever_algorithm_it_had(remaining: int | None) -> None:
+    lease, _ = opened(60_000)
+    lease, _ = lease.granted(answer(remaining, 10_000.0, rtt=4_000.0, expires=1_060_000))
+    lease, step = lease.granted(answer(60_000, 20_000.0))
+    assert attempt(step) == (20_000.0 + 60_000 - 2 * 8_000 - 8_000, True)  # twice the largest rtt, three times
+
+
 def test_fallback_warns_of_the_extension_budget_once() -> None:
     lease, step = falling_back((50, 1_000_050))
     assert lease.notices
