@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import cycles
+from cycles._usage.estimating import Shape
 from cycles.prices import Origin
 from cycles.usage import anthropic, openai
 
@@ -335,3 +336,70 @@ def test_a_model_that_only_another_provider_has_is_no_suggestion_for_itself() ->
     assert cycles.PriceBook.genai().has("openai/gpt-oss-120b", Origin(url="https://api.groq.com/openai/v1"))
     with pytest.raises(cycles.UnknownModelError, match=r"no model 'openai/gpt-oss-120b': pass its price"):
         cycles.PriceBook.genai().price("openai/gpt-oss-120b")
+
+
+# --- names that have more than one price, and options that are given together
+
+MISTRAL = Origin(provider="mistral")
+FLEX = {"service_tier": "flex"}
+
+
+def used(model: str, **context: str) -> cycles.Usage:
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 1_000_000}, model=model, context=context)
+    return usage
+
+
+def test_a_name_with_latest_has_the_highest_price_of_what_it_may_be() -> None:
+    assert GENAI.priced(used("pixtral-latest"), MISTRAL).amount == cycles.usd(2)
+    own = cycles.PriceBook.genai({"pixtral-latest": ("0.5", "1")}, at=AT)
+    assert own.priced(used("pixtral-latest"), MISTRAL).amount == cycles.usd("0.5")
+    most = own.bounds("pixtral-latest", "x", Shape(), tokens_input=1_000_000, origin=MISTRAL)
+    assert most(0) == cycles.usd("0.5")  # also of a request, whose model the data may have under more names
+
+
+@pytest.mark.parametrize("model", ["mine", "models/mine", "publishers/google/models/mine"])
+def test_an_alias_is_found_behind_the_path_of_a_model(model: str) -> None:
+    book = cycles.PriceBook.genai(aliases={"mine": "gpt-4o"}, at=AT)
+    assert book.cost(model, tokens_input=1_000_000) == cycles.usd("2.5")
+
+
+@pytest.mark.parametrize(
+    ("model", "is_known"),
+    [("m-2024-08-06", True), ("m@20250101", True), ("m-2024-08-06-mini", False), ("m-2024", False), ("n-m", False)],
+)
+def test_only_a_date_at_the_end_is_left_out_of_a_name(model: str, is_known: bool) -> None:
+    assert (model in cycles.PriceBook({"m": ("1", "1")})) is is_known
+
+
+def test_a_fallback_without_the_tier_of_a_response_is_reported() -> None:
+    for fallback in ("gpt-4o-mini", cycles.Price("1", "1")):
+        book = cycles.PriceBook.genai({"gpt-4o-mini": ("1", "1")}, fallback=fallback, at=AT)
+        priced = book.priced(used("nope-9", **FLEX))
+        assert (priced.unpriced, priced.fallback, priced.amount) == (("service_tier:flex",), True, cycles.usd(1))
+
+
+def test_writes_of_the_cache_are_reserved_by_the_model_that_an_alias_names() -> None:
+    price = cycles.Price("1", "1", cache_write="4")
+    book = cycles.PriceBook.genai({"claude-own": price, "gpt-own": price}, aliases={"c": "claude-own", "g": "gpt-own"})
+    costs = [book.estimate(model, "x", max_output_tokens=0, tokens_input=1_000_000) for model in ("c", "g")]
+    assert costs == [cycles.usd(1), cycles.usd(4)]  # Claude writes to its cache only if the request says so
+
+
+@pytest.mark.parametrize(("counts", "known", "tokens"), [(None, 3, 3), (None, 5_000, 12), (7, 3, 7), (7, None, 7)])
+def test_the_lower_bound_of_the_input_counts_unless_the_user_counts_it(
+    counts: int | None, known: int | None, tokens: int
+) -> None:
+    count = None if counts is None else lambda model, content: counts
+    book = cycles.PriceBook.genai({"m": ("1", "1")}, count_tokens=count)
+    assert book.bounds("m", "twelve bytes", Shape(), known_input=known)(0).amount == tokens * 100
+    assert book.token_bounds("m", "twelve bytes", Shape(), known_input=known)(0) == cycles.tokens(tokens)
+
+
+@pytest.mark.parametrize("counted", [-1, 1.5, "7", None])
+def test_a_function_that_counts_tokens_must_return_a_count(counted: Any) -> None:
+    book = cycles.PriceBook.genai({"m": ("1", "1")}, count_tokens=lambda model, content: counted)
+    with pytest.raises(cycles.InvalidRequestError, match="count_tokens must be"):
+        book.count_output("m", b"text")
+    with pytest.raises(cycles.InvalidRequestError, match="count_tokens must be"):
+        book.estimate("m", "text", max_output_tokens=0)

@@ -55,6 +55,14 @@ def test_each_length_of_a_context_in_a_file_has_its_price(tmp_path: Path) -> Non
     assert costs == [1000 * 100, 1001 * 200, 5000 * 200, 5001 * 400]
 
 
+def test_an_empty_name_reads_no_file_also_if_the_variable_names_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLES_PRICES_FILE", str(file))
+    assert "brand-new" in cycles.PriceBook.genai()
+    assert "brand-new" not in cycles.PriceBook.genai(file="")
+
+
 @pytest.mark.parametrize("read", [lambda path: cycles.PriceBook.genai(file=path), lambda path: price_book(str(path))])
 def test_the_rules_apply_to_the_models_of_a_file(file: Path, read: Any) -> None:
     book = read(file)
