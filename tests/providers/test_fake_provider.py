@@ -189,6 +189,30 @@ def test_headers_of_your_own_replace_the_usual_ones(
     assert response.headers["x-request-id"] == "r1"
 
 
+@pytest.mark.parametrize(("fields", "kind"), [({"stream": "true"}, "text/event-stream"), ({}, "application/json")])
+def test_a_form_with_a_file_may_be_streamed(provider: FakeProvider, http: httpx.Client, fields: Any, kind: str) -> None:
+    url = f"{provider.openai_url}/audio/transcriptions"
+    response = http.post(url, data={"model": "m", **fields}, files={"file": ("a.wav", b"RIFF")})
+    assert response.headers["content-type"] == kind
+    (received,) = provider.requests
+    assert b"RIFF" in received.body
+
+
+def test_a_background_response_is_retrieved_over_http_as_a_whole_or_as_a_stream(
+    provider: FakeProvider, http: httpx.Client
+) -> None:
+    provider.reply(text="one two", polls=2)
+    url = f"{provider.openai_url}/responses"
+    begun = http.post(url, json={"model": "m", "input": "x", "background": True}).json()["id"]
+    assert http.get(f"{url}/{begun}").json()["status"] == "in_progress"
+    streamed = http.get(f"{url}/{begun}", params={"stream": "true"})
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert events(streamed)[-1]["response"]["status"] == "completed"
+    assert http.get(f"{url}/{begun}", params={"include": "x"}).headers["content-type"] == "application/json"
+    assert http.delete(f"{url}/{begun}").json()["deleted"] is True
+    assert http.get(f"{url}/{begun}").status_code == 404
+
+
 def test_clearing_deletes_what_was_queued(provider: FakeProvider, http: httpx.Client) -> None:
     provider.reply(text="queued", times=2).clear()
     assert "queued" not in http.post(f"{provider.openai_url}/chat/completions", json={}).text

@@ -403,3 +403,13 @@ def test_a_function_that_counts_tokens_must_return_a_count(counted: Any) -> None
         book.count_output("m", b"text")
     with pytest.raises(cycles.InvalidRequestError, match="count_tokens must be"):
         book.estimate("m", "text", max_output_tokens=0)
+
+
+@pytest.mark.parametrize("models", [("cheap", "dear"), ("dear", "cheap")])
+def test_the_dearest_of_several_image_models_is_reserved(models: tuple[str, str]) -> None:
+    book = cycles.PriceBook({"m": ("0", "0"), "cheap": ("1", "1"), "dear": ("10", "10")})
+    costs = []
+    for names in (models, ("dear", "dear")):
+        tools = [{"type": "image_generation", "model": name} for name in names]
+        costs.append(book.estimate("m", {"model": "m", "input": "x", "tools": tools}, max_output_tokens=0))
+    assert costs[0] >= costs[1] > cycles.usd(0)  # its text is longer
