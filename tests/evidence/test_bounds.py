@@ -47,6 +47,8 @@ def probes(schema: dict[str, Any], build: Build) -> Iterator[tuple[Any, Any]]:
                 yield build([item] * schema["maxItems"]), build([item] * (schema["maxItems"] + 1))
             yield from probes(schema["items"], lambda each: build([each]))
         case "object":
+            for absent in value.keys() & set(schema.get("required", ())):
+                yield build(value), build({member: each for member, each in value.items() if member != absent})
             for member, of_member in schema.get("properties", {}).items():
                 if member not in NOT_SIGNED:
                     yield from probes(of_member, inside(build, value, member))
@@ -86,6 +88,18 @@ def test_a_value_at_a_bound_is_accepted_and_one_beyond_it_is_not(name: str) -> N
     assert found
     assert [payload for payload, _ in found if payload_problem(*payload) is not None] == []
     assert [payload for _, payload in found if payload_problem(*payload) is None] == []
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_each_required_member_of_a_request_or_a_response_is_required(name: str) -> None:
+    kind, content = PLACES[name]({})
+    part = "request" if name.endswith("Request") else "response"
+    absent = protocol.SCHEMAS[name]["required"]
+    problems = [
+        payload_problem(kind, {**content, part: {m: v for m, v in content[part].items() if m != each}})
+        for each in absent
+    ]
+    assert problems == [f"{kind}.{part}.{each}: is required" for each in absent]
 
 
 @pytest.mark.parametrize("status", [399, 400, 599, 600])
