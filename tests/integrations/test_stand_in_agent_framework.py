@@ -181,7 +181,8 @@ def test_a_whole_response_is_charged_what_it_reports(framework: Any, client: Any
 
 
 def test_a_stream_is_charged_what_it_reports(framework: Any, client: Any, ledger: Ledger, spent: Any) -> None:
-    updates = [text("one "), text("two"), usage()]
+    last = ChatResponseUpdate(contents=[Content(type="data"), Content(type="usage", usage_details=USED)])
+    updates = [text("one "), text("two"), last]
     response = Client(framework, client).run(*updates, stream=True)
     assert response.read == updates
     assert response.messages == "whole", "the stream of the client makes it"

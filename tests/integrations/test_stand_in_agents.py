@@ -346,8 +346,13 @@ class ModelRequest:
 
 
 @pytest.fixture
-def langchain() -> Iterator[Any]:
-    handlers: list[Any] = []
+def handlers() -> list[Any]:
+    """The context variables whose callbacks LangChain adds to those of each model call, and whether they inherit."""
+    return []
+
+
+@pytest.fixture
+def langchain(handlers: list[Any]) -> Iterator[Any]:
     yield from imported_with(
         "langchain",
         module("langchain"),
@@ -489,6 +494,90 @@ def test_langchain_details_of_the_usage_are_read_of_every_message(langchain: Any
         "tokens_reasoning": 100,
     }
     assert [dict(each.context) for each in seen[-1].responses()] == [{"service_tier": "flex"}, {}]
+
+
+TEXT = "one two three four five six"
+STREAMED_PARTS: dict[str, Any] = {
+    "token": TEXT,
+    "chunk": AIMessage(TEXT),
+    "tool-call": AIMessage("", tool_call_chunks=[{"args": TEXT}, {"args": None}]),
+    "thoughts": AIMessage([{"type": "text", "text": "x"}, {"type": "thinking", "thinking": TEXT}, TEXT], text=""),
+    "reasoning": {"event": "content-block-delta", "delta": {"reasoning": TEXT}},
+    "text": {"event": "content-block-delta", "delta": {"text": TEXT, "args": TEXT}},
+    "args": {"event": "content-block-delta", "delta": {"text": None, "args": TEXT}},
+}
+"""Parts of streams that carry the same text."""
+
+
+def streamed_call(
+    integration: Any, client: Any, handlers: list[Any], *parts: Any, error: Any = ConnectionError, **request: Any
+) -> None:
+    """Break off a model call that streams these parts, as LangChain reports them to its callbacks."""
+    [(variable, inheritable)] = handlers
+    assert (inheritable, variable.get()) == (True, None)
+    middleware = integration.CyclesMiddleware(client, model_budget=ONE, model_actual=BOOK)
+
+    def handler(_: Any) -> Any:
+        callbacks = variable.get()
+        assert callbacks.run_inline
+        for part in parts:
+            if isinstance(part, dict):
+                callbacks.on_stream_event(part, run_id="r")
+            elif isinstance(part, str):
+                callbacks.on_llm_new_token(part, run_id="r")
+            else:
+                callbacks.on_llm_new_token("not this", chunk=SimpleNamespace(message=part), run_id="r")
+        raise error
+
+    with pytest.raises(error):
+        middleware.wrap_model_call(ModelRequest(**request), handler)
+    assert variable.get() is None
+
+
+@pytest.mark.parametrize("part", STREAMED_PARTS.values(), ids=STREAMED_PARTS)
+def test_langchain_a_stream_that_breaks_off_costs_its_text(
+    langchain: Any, client: Any, ledger: Ledger, handlers: list[Any], part: Any
+) -> None:
+    streamed_call(langchain, client, handlers, part)
+    tokens_of_text = -(-len(TEXT) // 3)
+    assert spent(ledger) // 1_000 == tokens_of_text
+    assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
+
+
+def test_langchain_what_a_stream_reports_without_text(
+    langchain: Any, client: Any, ledger: Ledger, handlers: list[Any]
+) -> None:
+    other = {"event": "message-start", "delta": {"text": TEXT}}
+    streamed_call(langchain, client, handlers, AIMessage(""), other)
+    assert [row.status for row in ledger.rows()] == ["RELEASED"], "nothing was made"
+    last = reported()
+    last.response_metadata = {"model_name": "m"}
+    streamed_call(langchain, client, handlers, TEXT, last)
+    assert (spent(ledger), ledger.metadata()) == (EXACT, [{"outcome": "error"}])
+
+
+@pytest.mark.parametrize("part", ["", {"event": "message-start"}], ids=["token", "event"])
+def test_langchain_a_stream_that_is_left_before_its_text_costs_its_prompt(
+    langchain: Any, client: Any, ledger: Ledger, handlers: list[Any], part: Any
+) -> None:
+    def cost(**request: Any) -> int:
+        before = spent(ledger)
+        streamed_call(langchain, client, handlers, part, error=asyncio.CancelledError, **request)
+        return spent(ledger) - before
+
+    hi, more = AIMessage("hi"), AIMessage("more " * 90)
+    short = cost(messages=[hi])
+    assert 0 < short < ONE.amount
+    assert cost(messages=[hi, more]) > short
+    assert cost(messages=[hi], system_prompt="good " * 90) > short
+    assert cost(messages=[hi], model=SimpleNamespace(model_name="", model=5, model_id="m")) == short
+
+
+def test_langchain_names_of_models(langchain: Any, client: Any, ledger: Ledger) -> None:
+    middleware = Middleware(langchain, client, is_async=False)
+    for model in (SimpleNamespace(_llm_type="kind"), SimpleNamespace(model="m", _llm_type="kind"), object()):
+        middleware.call("model", ModelRequest(model=model), reported())
+    assert [row.action.name for row in ledger.rows()] == ["kind", "m", "object"]
 
 
 # --- FastMCP ----------------------------------------------------------------------------------------------------------
