@@ -573,6 +573,12 @@ def test_langchain_a_stream_that_is_left_before_its_text_costs_its_prompt(
     assert cost(messages=[hi], model=SimpleNamespace(model_name="", model=5, model_id="m")) == short
 
 
+def test_langchain_the_setting_of_the_limit_is_a_name(langchain: Any, client: Any) -> None:
+    for wrong in ("", 5):
+        with pytest.raises(cycles.InvalidRequestError, match=f"max_tokens_setting must be a name, got {wrong!r}"):
+            Middleware(langchain, client, is_async=False, max_tokens_setting=wrong)
+
+
 def test_langchain_names_of_models(langchain: Any, client: Any, ledger: Ledger) -> None:
     middleware = Middleware(langchain, client, is_async=False)
     for model in (SimpleNamespace(_llm_type="kind"), SimpleNamespace(model="m", _llm_type="kind"), object()):

@@ -264,6 +264,18 @@ def test_a_call_inside_a_call_of_the_same_guard_passes(guarding: Guarding, ledge
     assert (guarding.spent(), len(ledger.rows())) == (EXACT, 1)
 
 
+def test_a_whole_message_that_a_model_reads_of_its_own_async_stream_is_charged_once(
+    guarding: Guarding, ledger: Ledger
+) -> None:
+    class Streaming(Model):
+        async def _agenerate(self, messages: Any, stop: Any = None, **options: Any) -> Any:
+            chunks = [each async for each in self._astream(messages, stop, **options)]
+            return SimpleNamespace(generations=chunks[-1:], llm_output=None)
+
+    assert guarding(AIMessage("one"), says(), cls=Streaming).call("ainvoke") == ["one two"]
+    assert (guarding.spent(), len(ledger.rows())) == (EXACT, 1)
+
+
 def test_a_call_inside_of_the_opening_of_a_stream_passes(guarding: Guarding, ledger: Ledger) -> None:
     class Eager(Model):
         def _stream(self, messages: Any, stop: Any = None, **options: Any) -> Iterator[Any]:
