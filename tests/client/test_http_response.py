@@ -60,11 +60,14 @@ async def test_every_error_has_its_response_and_survives_a_pickle(world: World) 
 
 
 async def test_a_denial_that_is_no_error_response_has_its_response(world: World, server: cycles.EmbeddedServer) -> None:
-    body = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": []}
-    server.faults.status("reserve", 200, body=body)
+    evidence = {"evidence_id": "0" * 64, "cycles_evidence_url": "http://localhost/evidence"}
+    body = {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "affected_scopes": [], "retry_after_ms": 1_500}
+    server.faults.status("reserve", 200, body={**body, "cycles_evidence": evidence})
     with pytest.raises(cycles.BudgetExceededError) as denied:
         await world.acquire(world.reserve())
     assert denied.value.http.status == 200
+    assert denied.value.evidence.to_dict() == evidence
+    assert denied.value.retry_after_ms == 1_500
 
 
 async def test_an_observed_reservation_has_its_response(world: World, server: cycles.EmbeddedServer) -> None:

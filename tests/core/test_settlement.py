@@ -18,7 +18,7 @@ from cycles._core.settlement.rules import (
     classify_settlement,
     rejected_excess,
 )
-from cycles._core.settlement.settlement import Rejected, Settled, Unresolved
+from cycles._core.settlement.settlement import Rejected, Settled, Unresolved, event_body
 
 ACTUAL = tokens(7)
 HOUR = 3_600_000
@@ -461,3 +461,13 @@ def test_an_excess_that_another_writer_saved_in_another_form_is_still_rejected()
     assert response is not None
     assert (response.code, response.request_id, response.trace_id) == (None, None, None)
     assert rejected_excess(COMMIT) is None
+
+
+def test_the_marks_of_an_event_replace_metadata_of_the_same_name() -> None:
+    commit = {"idempotency_key": "k", "actual": {}, "metadata": {"recovered_reservation_id": "mine", "run": 1}}
+    body = event_body(commit, {"subject": {}, "action": {}}, "r1")
+    assert body["metadata"] == {
+        "recovered_reservation_id": "r1",
+        "recovery_reason": "commit_after_reservation_expired",
+        "run": 1,
+    }

@@ -137,3 +137,10 @@ def test_what_can_be_sent_of_metrics(given: Any, usable: Any, omitted: list[str]
 def test_members_that_can_be_sent() -> None:
     given = {"tokens_input": 1, "latency_ms": None, 5: 1, "model_version": "x" * 129}
     assert usable_members(given) == ({"tokens_input": 1}, ["metrics.5", "metrics.model_version"])
+
+
+def test_a_count_that_was_set_below_that_of_its_response_is_no_response_of_its_own() -> None:
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 5, "tokens_output": 2})
+    usage.tokens_input = 3
+    assert [dict(one.counts) for one in usage.responses()] == [{"tokens_input": 5, "tokens_output": 2}]

@@ -19,6 +19,7 @@ from cycles._core.settlement.record import Made, Record
 from cycles._flows.commit import ahead_record, commit, record_of, settle_record, settled
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
+from cycles._flows.reserve import open_lease
 from cycles._flows.settle import event_record, settle_later, settle_queued
 from cycles._flows.transfer import deserialize, serialize
 from tests.support.scripted_io import (
@@ -29,6 +30,7 @@ from tests.support.scripted_io import (
     committed,
     recorded,
     rejected,
+    request_of,
     success,
     tokens,
 )
@@ -855,6 +857,13 @@ def test_who_waits_for_a_settlement_finds_its_outcome(name: str, found: tuple[An
     guard.when_settled().on_set(look)
     io.run(case.act(io, guard))
     assert seen == [found]
+
+
+def test_a_dry_run_without_a_response_says_of_no_denial() -> None:
+    io = ScriptedIo([LOST, LOST])
+    guard = run(open_lease(io.io, request_of(shadow=True), io.take))
+    run(commit(io.io, guard, T(42), wait=True))
+    assert [event.would_deny for event in io.of("ShadowSettled")] == [None]
 
 
 def test_a_guard_that_another_thread_commits_keeps_its_spend_ahead_if_it_cannot_be_detached() -> None:

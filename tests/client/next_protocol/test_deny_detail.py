@@ -15,6 +15,7 @@ from tests.client.next_protocol.conftest import MAIL
 
 def test_a_wrong_deny_detail_never_breaks_an_error(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
     cases: list[Any] = [5, [], {"quota_violation": 3}, {"reason_code": {}}, {"quota_violation": {"used": "many"}}]
+    cases += [{"budget_remaining": True}, {"quota_violation": {"limit": False}}]
     for wrong in cases:
         error = {"error": "ACTION_QUOTA_EXCEEDED", "message": "m", "request_id": "r"}
         server.faults.status("reserve", 409, body={**error, "details": {"deny_detail": wrong}})
