@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -481,3 +482,217 @@ def test_positional_arguments_have_their_names(world: World) -> None:
     world.library.module.completion("openai/m", MESSAGES)
     assert world.sent == {"model": "openai/m", "messages": MESSAGES}
     assert [row.action.name for row in world.ledger.rows()] == ["m"]
+
+
+def details(**counts: Any) -> Any:
+    return SimpleNamespace(**counts)
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({"prompt_tokens_details": details(cached_tokens=4)}, {"tokens_cached_input": 4}),
+        ({"cache_creation_input_tokens": 5}, {"tokens_cache_write": 5}),
+        ({"prompt_tokens_details": details(cache_creation_tokens=6)}, {"tokens_cache_write": 6}),
+        ({"prompt_tokens_details": details(cache_write_tokens=7)}, {"tokens_cache_write": 7}),
+        (
+            {
+                "cache_creation_input_tokens": 9,
+                "prompt_tokens_details": details(
+                    cache_creation_token_details=details(ephemeral_1h_input_tokens=8), cache_write_tokens=1
+                ),
+            },
+            {"tokens_cache_write": 9, "tokens_cache_write_1h": 8},
+        ),
+        (
+            {"prompt_tokens_details": details(audio_tokens=1, image_tokens=2)},
+            {"tokens_input_audio": 1, "tokens_input_image": 2},
+        ),
+        (
+            {"completion_tokens_details": details(audio_tokens=3, image_tokens=4, reasoning_tokens=5)},
+            {"tokens_output_audio": 3, "tokens_output_image": 4, "tokens_reasoning": 5},
+        ),
+        ({"server_tool_use": details(web_search_requests=1)}, {"web_searches": 1}),
+        ({"prompt_tokens_details": details(web_search_requests=2)}, {"web_searches": 2}),
+        ({"prompt_tokens_details": details(cached_tokens=True, audio_tokens=0, image_tokens=None)}, {}),
+    ],
+)
+def test_each_count_of_the_usage_is_read(world: World, members: Any, found: dict[str, int]) -> None:
+    seen: list[Any] = []
+    world.install(model_actual=noted(seen, cycles.usd("0.01")))
+    usage = usage_of()
+    usage.__dict__.update(members)
+    world.library.outcomes = [whole(usage=usage)]
+    world.call()
+    counts = {name: count for name, count in seen[-1].counts.items() if count and name not in found}
+    assert {name: seen[-1].counts.get(name) for name in found} == found
+    assert {name for name in counts if not name.startswith("tokens_cached")} == {"tokens_input", "tokens_output"}
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({"max_completion_tokens": 5, "max_tokens": 6}, 5),
+        ({"max_output_tokens": 7}, 7),
+        ({"max_tokens": True}, None),
+        ({"max_tokens": "6"}, None),
+        ({"max_tokens": 0}, 0),
+    ],
+)
+def test_the_limit_of_a_call_is_an_integer(world: World, given: Any, limit: int | None) -> None:
+    seen: list[Any] = []
+    world.install(model_budget=noted(seen, cycles.usd(1)))
+    world.call(**given)
+    assert seen[0].limit == limit
+
+
+def test_the_provider_is_resolved_from_all_that_names_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def get_llm_provider(**given: Any) -> Any:
+        asked.append(given)
+        return "n", "p", None, None
+
+    monkeypatch.setattr(world.library.module, "get_llm_provider", get_llm_provider)
+    world.install()
+    world.call(custom_llm_provider="p", base_url="http://one")
+    world.call("text_completion", model="", engine="e", api_base="http://two", base_url="http://one")
+    assert asked == [
+        {"model": "openai/m", "custom_llm_provider": "p", "api_base": "http://one"},
+        {"model": "e", "custom_llm_provider": None, "api_base": "http://two"},
+    ]
+
+
+def test_a_stream_of_the_responses_api_reports_its_usage_unasked(world: World) -> None:
+    world.install()
+    world.library.outcomes = [[SimpleNamespace(delta="one"), whole()]]
+    world.call("responses", stream=True)
+    assert "stream_options" not in world.sent
+    assert world.spent == EXACT
+
+
+@pytest.mark.parametrize(
+    ("last", "is_shown"),
+    [
+        (chunk(None, "stop", usage=usage_of()), True),
+        (chunk("two", usage=usage_of()), True),
+        (chunk(None, usage=usage_of()), False),
+        (SimpleNamespace(choices=None, model="m", usage=usage_of()), False),
+    ],
+)
+def test_a_chunk_with_more_than_the_usage_is_shown(world: World, last: Any, is_shown: bool) -> None:
+    world.install()
+    world.library.outcomes = [[CHUNKS[0], last]]
+    assert world.call(stream=True) == ([CHUNKS[0], last] if is_shown else [CHUNKS[0]])
+    assert world.spent == EXACT
+
+
+@pytest.mark.parametrize("where", ["usage", "response"])
+def test_the_tier_of_a_response_selects_its_price(world: World, where: str) -> None:
+    price = cycles.Price("1", "10", tiers={"priority": cycles.Price("2", "20")})
+    world.install(model_actual=cycles.PriceBook({"m": price}))
+    tier = {"service_tier": "priority"}
+    world.library.outcomes = [whole(usage=usage_of(**tier)) if where == "usage" else whole(**tier)]
+    world.call()
+    assert world.spent == 2 * EXACT
+
+
+@WAYS
+def test_a_call_whose_response_is_lost_is_charged_its_estimate(world: World, how: str) -> None:
+    world.install()
+    world.library.outcomes = [lost()]
+    with pytest.raises(openai.APIConnectionError):
+        world.call(how)
+    assert world.spent == cycles.usd(1).amount
+
+
+def lost() -> Exception:
+    request: Any = SimpleNamespace(method="POST", url="")
+    error = openai.APIConnectionError(request=request)
+    error.__cause__ = httpx.ReadTimeout("lost")
+    return error
+
+
+def test_a_cap_of_no_tokens_is_sent(world: World) -> None:
+    world.ledger.server.ledger.set_budget("tenant:acme", cycles.usd(100), caps={"max_tokens": 0})
+    world.install()
+    world.call(max_tokens=5)
+    assert world.sent["max_tokens"] == 0
+
+
+def test_the_text_of_a_closed_stream_is_all_that_it_made(world: World) -> None:
+    """Reasoning, the arguments of tools, and the text of a text completion."""
+    called = SimpleNamespace(function=SimpleNamespace(arguments="x" * 300))
+    reasons = SimpleNamespace(content=None, reasoning_content="x" * 300, tool_calls=[called])
+    texts = {
+        "completion": SimpleNamespace(choices=[SimpleNamespace(delta=reasons, finish_reason=None)], model="m"),
+        "text_completion": SimpleNamespace(choices=[SimpleNamespace(text="x" * 600, finish_reason=None)], model="m"),
+        "responses": SimpleNamespace(delta="x" * 600),
+    }
+    world.install()
+    for name, event in texts.items():
+        world.library.outcomes = [[event, event]]
+        stream = getattr(world.library.module, name)(model="openai/m", messages=MESSAGES, stream=True)
+        next(stream)
+        stream.close()
+    committed = [row.committed.amount for row in world.ledger.rows() if row.committed is not None]
+    assert len(committed) == 3
+    assert min(committed) >= 200 * 1_000
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ({"type": "function", "function": {"name": "bad"}}, "bad"),
+        ({"type": "custom", "name": "bad"}, "bad"),
+        ({"type": "bad"}, "bad"),
+    ],
+)
+def test_caps_know_each_form_of_a_tool(world: World, tool: Any, name: str) -> None:
+    world.ledger.server.ledger.set_budget("tenant:acme", cycles.usd(100), caps={"tool_denylist": [name]})
+    world.install()
+    good = {"type": "web_search"}
+    world.call(tools=[tool, good])
+    assert world.sent["tools"] == [good]
+
+
+@pytest.mark.parametrize(
+    ("model", "reported", "priced"),
+    [
+        ("openai/vendor/m", "openai/vendor/m", "vendor/m"),
+        ("bedrock/vendor/m", "bedrock/vendor/m", "m"),
+        ("openai/m", "n" * 200, "n" * 128),
+    ],
+)
+def test_a_model_has_the_name_of_the_response_without_the_provider(
+    world: World, model: str, reported: str, priced: str
+) -> None:
+    seen: list[Any] = []
+    world.install(model_actual=noted(seen, cycles.usd("0.01")))
+    world.library.outcomes = [whole(model=reported)]
+    world.call(model=model)
+    assert seen[-1].model_version == priced
+
+
+def test_a_stream_is_priced_as_the_model_that_has_served_it(world: World) -> None:
+    seen: list[Any] = []
+    world.install(model_actual=noted(seen, cycles.usd("0.01")))
+    served = chunk("one", _hidden_params={"provider_response_model": "openai/served"})
+    world.library.outcomes = [[served, *CHUNKS]]
+    world.call(stream=True)
+    assert seen[-1].model_version == "served"
+
+
+@WAYS
+def test_a_complete_response_of_a_stream_is_no_stream(world: World, how: str) -> None:
+    world.install()
+    result = getattr(world.library.module, how)(
+        model="openai/m", messages=MESSAGES, stream=True, complete_response=True
+    )
+
+    async def wait() -> Any:
+        return await result
+
+    found = result if how == "completion" else asyncio.run(wait())
+    assert found.choices[0].message.content == "one two"
+    assert (world.spent, "stream_options" in world.sent) == (EXACT, False)
