@@ -180,7 +180,7 @@ async def test_ids_that_a_url_would_drop_are_rejected(world: World, server: Any,
 
 async def test_a_commit_by_an_id_that_finds_no_server_is_pending(world: World, server: Any) -> None:
     first = await reserved(world)
-    server.faults.refuse("commit")
+    server.faults.refuse("commit", times=None)
     pending = await world.get(world.operations.commit_reservation(first, cycles.tokens(4)))
     assert (pending.status, pending.charged, pending.released) == ("PENDING", cycles.tokens(0), None)
     [left] = await world.get(world.operations.pending())

@@ -277,6 +277,33 @@ async def test_a_guard_that_is_dropped_pays_what_it_spent(world: World, shop: Sh
     assert shop.money() == (6, 0)
 
 
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+class InterruptedValues(dict[str, Any]):
+    """Metadata, in whose check the signal comes."""
+
+    def __iter__(self) -> Any:
+        raise Interrupted
+
+    items = __iter__
+
+
+def test_a_guard_without_a_reservation_that_is_dropped_pays_what_its_commit_reported(shop: Shop) -> None:
+    shop.faults.refuse("reserve", times=None)
+    guard = shop.client(max_retries=0).reserve(T(10), action=ACTION, on_unavailable="allow").acquire()
+    shop.faults.clear()
+    with pytest.raises(Interrupted):
+        guard.commit(T(6), metadata=InterruptedValues(run=1))
+    held = [guard]
+    del guard
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+    shop.until(lambda: shop.sent("event"))
+    assert shop.money() == (6, 0)
+
+
 async def test_a_guard_that_was_settled_may_be_dropped(world: World, shop: Shop) -> None:
     guard = await world.acquire(world.reserve())
     await world.get(guard.commit(T(5)))

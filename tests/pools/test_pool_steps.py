@@ -1972,6 +1972,14 @@ def test_a_guard_that_comes_as_another_one_begins_to_wait_is_served_after_it() -
     assert [each.result is None for each in large] == [False]
 
 
+def test_the_close_of_a_client_ends_guards_of_chunks_that_are_settled() -> None:
+    pool = ScriptedPool([chunk(), committed(20)])
+    guard = pool.reserve(10)
+    pool.use(20, 20)
+    pool.flush(force=True)
+    assert (pool.chunk_of(guard).is_held, live_guards(pool.pool)) == (False, [guard])
+
+
 def test_changed_caps_end_every_older_chunk() -> None:
     capped = chunk(reservation_id="r3", decision="ALLOW_WITH_CAPS", caps={"max_tokens": 5})
     pool = ScriptedPool([chunk(), chunk(reservation_id="r2"), capped])

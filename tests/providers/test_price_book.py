@@ -71,6 +71,7 @@ def test_overrides_win_and_aliases_lead_to_models() -> None:
         book.estimate(name, "x" * 1_000, max_output_tokens=1) for name in ("prod-writer", "claude-sonnet-4-5")
     )
     assert of_alias == of_model
+    assert cycles.PriceBook({"models/own": ("1", "1")}).cost("models/own", tokens_input=million) == cycles.usd(1)
 
 
 def test_a_provider_decides_between_prices_of_the_same_model() -> None:

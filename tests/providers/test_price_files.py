@@ -39,6 +39,8 @@ def test_a_file_wins_over_the_package_and_loses_against_arguments(file: Path, mo
     own = cycles.PriceBook.genai({"gpt-5": ("1", "1")}, tools={"code_sessions": "0.01"})
     assert own.cost("gpt-5", tokens_input=1_000_000) == cycles.usd(1)
     assert own.cost("gpt-4o", code_sessions=1) == cycles.usd("0.01")
+    searches = cycles.PriceBook.genai(tools={"web_searches": "0.01"})  # the other prices of the file stay
+    assert searches.cost("gpt-4o", code_sessions=1) == cycles.usd("0.05")
     other = file.with_name("other.json")
     other.write_text('{"models": {"gpt-5": {"input": 3, "output": 3}}}')
     assert cycles.PriceBook.genai(file=other).cost("gpt-5", tokens_input=1_000_000) == cycles.usd(3)

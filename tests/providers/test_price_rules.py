@@ -100,12 +100,14 @@ def test_a_count_is_reported_once_for_each_model(caplog: pytest.LogCaptureFixtur
     for _ in range(2):
         book.priced(seen("gpt-5", code_sessions=1))
         book.priced(seen("gpt-5.1", code_sessions=1))
+        book.priced(seen("gpt-5", maps_searches=1))
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (
-            logging.WARNING,
-            f"price of model {model}, code_sessions: the data has no rate; that of the table of tool prices is used",
+        (logging.WARNING, f"price of model {model}, {count}: the data has no rate; {rule} is used")
+        for model, count, rule in (
+            ("gpt-5", "code_sessions", "that of the table of tool prices"),
+            ("gpt-5.1", "code_sessions", "that of the table of tool prices"),
+            ("gpt-5", "maps_searches", "the highest that it may cost"),
         )
-        for model in ("gpt-5", "gpt-5.1")
     ]
 
 
