@@ -46,6 +46,12 @@ def test_a_commit_far_above_its_estimate_is_reported_and_named_by_later_denials(
         client.reserve(cycles.usd(1), action=ACTION).acquire()
     named = f"reservation {guard.reservation_id} was committed with $9.50, 190 times its estimate"
     assert named in str(denied.value)
+    client.record(cycles.usd("0.4"), action=ACTION)
+    with client.reserve(cycles.usd("0.0001"), action=ACTION) as last:
+        last.commit(cycles.usd("0.02"))
+    with pytest.raises(cycles.BudgetExceededError, match=f"reservation {last.reservation_id} was com.*") as again:
+        client.reserve(cycles.usd(1), action=ACTION).acquire()
+    assert named not in str(again.value)
 
 
 @pytest.mark.parametrize("other", ["tenant", "unit", "server"])

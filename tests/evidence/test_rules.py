@@ -408,6 +408,7 @@ def test_a_document_with_every_fault_fails_with_the_first_rule() -> None:
     assert rule_of(faulty, evidence_id="0" * 64) == "payload_schema"
     faulty["payload"] = DECIDE
     assert rule_of(faulty, evidence_id="0" * 64) == "wrong_evidence_id"
+    assert rule_of(faulty, evidence_id="") == "wrong_evidence_id"
     assert cycles.verify_evidence(faulty, keys=key_set(), evidence_id=good["evidence_id"]).is_authentic
 
 

@@ -116,8 +116,8 @@ def test_the_environment_and_keywords_over_it(monkeypatch: pytest.MonkeyPatch, t
     assert (config.timeout, config.max_connections, config.journal, config.journal_dir) == (2.5, 7, False, tmp_path)
     assert (config.lease_policy, config.durability) == ("cancel", "process")
     assert (config.usable_connect_timeout, cycles.Config(timeout=1.5).usable_connect_timeout) == (2.0, 1.5)
-    client = cycles.Cycles(tenant="mine", timeout=1)
-    assert (client.config.tenant, client.config.timeout, client.config.agent) == ("mine", 1, "g")
+    client = cycles.Cycles(tenant="mine", timeout=1, workspace=None)  # None counts as not given
+    assert (client.config.tenant, client.config.timeout, client.config.workspace) == ("mine", 1, "w")
     whole = cycles.Cycles(cycles.Config(base_url="http://a", api_key="k", journal=False), agent="x")
     assert (whole.config.base_url, whole.config.tenant, whole.config.agent) == ("http://a", None, "x")
     monkeypatch.setenv("OTHER_TENANT", "o")
