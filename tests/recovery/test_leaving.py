@@ -98,7 +98,7 @@ def test_an_unreachable_server_delays_the_exit_for_a_bounded_time_and_the_log_li
     assert time.monotonic() - started < SOON_S
     assert len(world.leftovers) == 1
     (line,) = [record.getMessage() for record in caplog.records if "pending: saved in" in record.getMessage()]
-    assert line.startswith("client closed with 1 settlement ")
+    assert line.startswith(f"client closed with 1 settlement of {ACTUAL} pending: saved in ")
     assert str(world.root) in line
 
 
