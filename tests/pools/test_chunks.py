@@ -18,7 +18,7 @@ from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
 
-from .conftest import ACTION, Shop, T, World, chunk_of, close, named
+from .conftest import ACTION, Shop, T, World, chunk_of, close, named, state_of as pool_state_of
 from .pool_use import estimates, pool_of, use
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +61,15 @@ def test_the_next_chunk_is_opened_when_half_of_one_is_used(client: cycles.Cycles
     shop.until(lambda: pool.stats().chunks == 2)
     assert estimates(shop) == [100, 100]
     guard.release()
+
+
+@pytest.mark.parametrize(("ttl_ms", "settle_ms"), [(7_000, 28_000), (60_000, 30_000)])
+def test_a_chunk_is_settled_before_a_server_extends_its_lease_no_more(
+    client: cycles.Cycles, ttl_ms: int, settle_ms: int
+) -> None:
+    with pool_of(client, ttl_ms=ttl_ms).reserve(T(10)) as guard:
+        assert pool_state_of(guard).options.settle_ms == settle_ms
+        guard.commit(T(1))
 
 
 def test_guards_are_admitted_into_the_oldest_chunk_that_has_space(client: cycles.Cycles, shop: Shop) -> None:
@@ -155,7 +164,8 @@ class TestScopes:
     def test_dimensions_stay_out_of_chunks_but_for_those_of_the_pool(
         self, client: cycles.Cycles, shop: Shop, events: list[Any]
     ) -> None:
-        pool = pool_of(client, subject={"dimensions": {"team": "t"}})
+        with cycles.run("of the first caller"):
+            pool = pool_of(client, subject={"dimensions": {"team": "t"}})
         with pool.reserve(T(10), subject={"dimensions": {"job": "j"}}) as guard:
             guard.commit(T(1))
         assert use(pool, 10, 1).reservation_id == guard.reservation_id
