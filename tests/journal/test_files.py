@@ -643,6 +643,15 @@ def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     assert [str(path).rstrip("/") for path in synced[-1:]] == [journal.directory][:count]
 
 
+@posix_only
+def test_a_rejected_record_that_is_removed_during_the_listing_hides_no_other(journal: Journal, told: Told) -> None:
+    journal.reject(a_record(), "no budget")
+    removed = Path(journal.directory) / "rejected" / f"v2-{'0' * 64}.json"  # the first one
+    removed.symlink_to("nothing")
+    assert journal.rejected() == [(a_record(), "no budget")]
+    assert told == []
+
+
 def test_a_file_system_without_hard_links_moves_a_file_and_replaces_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

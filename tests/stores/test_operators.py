@@ -6,6 +6,7 @@ import errno
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put, settled_by_hand
-from tests.journal.kit import a_record, failing, spend_file, write_log
+from tests.journal.kit import a_record, failing, posix_only, spend_file, write_log
 
 DAY_MS = 86_400_000
 OWNER = "0123456789abcdef"
@@ -349,6 +350,18 @@ def test_a_move_into_the_same_store_is_an_error(store: Noted, view: StoreView) -
         move_store_into(view, store)
     assert str(caught.value) == "both places are the same: redis://host; pass another one, nothing was moved"
     assert len(store.list()) == 1
+
+
+@posix_only
+def test_records_that_are_in_the_target_by_a_link_stay(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    files = files_of(source, OWNER)
+    files.put([Put(KEY, RAW)])
+    target.mkdir()
+    (target / OWNER).symlink_to(source / OWNER)
+    assert move_files_into(partial(files_of, target), source) == (0, 1)
+    (kept,) = files.list()
+    assert kept.record == RAW
 
 
 def test_records_that_move_into_files_survive_a_loss_of_power(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
 from cycles._core.settlement.put import PutResult
@@ -19,7 +20,7 @@ from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import BATCH, StoreJournal, key_of
 from cycles._journal.stores.store import Put, Stored
-from tests.journal.kit import BASE, a_record, a_sum, failing
+from tests.journal.kit import BASE, a_record, a_sum, all_files, failing, posix_only
 from tests.stores.kit import StoreClock
 from tests.support.inside import store_of
 
@@ -150,6 +151,32 @@ def test_what_did_not_fit_on_the_disk_is_saved_there_at_the_close(client: Callab
         assert one.journal.put(a_record()) is PutResult.FAILED
     one.journal.close()
     assert one.files == [NAME]
+
+
+def test_an_earlier_form_on_the_disk_is_deleted_once_the_store_has_the_later_one(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    one = client()
+    store.fails = "it is down"
+    one.journal.put(a_record())
+    with failing("write", errno.ENOSPC):
+        one.journal.put(a_record().to_event_mode())
+    assert one.files == [NAME]
+    store.fails = None
+    one.journal.tick(0)
+    assert [record.mode for record in store.kept()] == ["event"]
+    assert one.files == []
+
+
+@posix_only
+def test_a_close_removes_the_local_files_that_are_kept_for_reuse(client: Callable[..., Client], store: Noted) -> None:
+    one = client()
+    store.fails = "it is down"
+    one.journal.put(a_record())
+    one.journal.delete(a_record())
+    assert len(all_files(one.local)) == 1
+    one.journal.close()
+    assert all_files(one.local) == set()
 
 
 def test_a_close_closes_its_own_store(client: Callable[..., Client], store: Noted) -> None:
@@ -725,6 +752,21 @@ def test_a_taken_chunk_that_the_store_loses_is_put_again_unchanged(
     one.journal.tick(0)
     assert store.kept() == [a_sum(7, 2)]
     assert [each.key for each in store.take(9, 30_000)] == [KEY], "it is due now"
+
+
+def test_all_taken_chunks_that_the_store_loses_are_put_again(
+    client: Callable[..., Client], store: Noted, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._journal.stores.shared.BATCH", 1)
+    one, other, second = client(), client(), evolve(a_sum(7, 2), reservation_id="rsv_2")
+    assert one.journal.put(second) is PutResult.SAVED
+    assert one.journal.put(a_sum(7, 2)) is PutResult.SAVED
+    clock.now += 30_000
+    assert len(other.journal.claim(9)) == 2
+    one.journal.tick(0)
+    empty(store)
+    one.journal.tick(0)
+    assert sorted(record.reservation_id for record in store.kept()) == ["rsv_1", "rsv_2"]
 
 
 def test_a_taken_chunk_whose_task_has_ended_is_put_again_too(
