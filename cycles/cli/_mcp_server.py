@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import anyio
+from anyio import lowlevel
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -56,11 +58,13 @@ def server_of(desk: Desk, *, read_only: bool) -> MCPServer[Any]:
         """
         key = secrets.token_hex(8)
         try:
-            return await _answered(desk.reserve, estimate, action, ttl_s, key)
+            made = await _answered(desk.reserve, estimate, action, ttl_s, key)
+            await lowlevel.checkpoint_if_cancelled()  # the thread ends also if the call is cancelled
+            return made
         except anyio.get_cancelled_exc_class():
-            # The host gave the call up and never learns the id. The thread has ended: it is not abandoned.
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_forget, desk, key)
+            # The host gave the call up and never learns the id. There is no reservation if it was denied.
+            with anyio.CancelScope(shield=True), contextlib.suppress(AgentError):
+                await anyio.to_thread.run_sync(desk.release, key)
             raise
 
     @server.tool()
@@ -74,13 +78,6 @@ def server_of(desk: Desk, *, read_only: bool) -> MCPServer[Any]:
         return await _answered(desk.release, id)
 
     return server
-
-
-def _forget(desk: Desk, key: str) -> None:
-    try:
-        desk.release(key)
-    except AgentError:
-        return  # it was denied
 
 
 async def _answered(function: Callable[..., T], *arguments: Any) -> T:
