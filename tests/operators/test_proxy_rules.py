@@ -18,6 +18,7 @@ from cycles.proxy._bodies import read_body
 from cycles.proxy._connect import read_connect, response
 from cycles.proxy._denials import Payer, remedies, tightest
 from cycles.proxy._hosts import is_own, is_public, normalized_host
+from cycles.proxy._server import _ledger_target
 from cycles.proxy._shares import ShareError, Shares
 from cycles.proxy._targets import (
     RejectedError,
@@ -137,6 +138,20 @@ def test_loopback(host: str | None, own: bool) -> None:
 )
 def test_the_whole_address_as_target(target: str, host: str, path: str) -> None:
     assert origin_form(target, host) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://Budget.example", ("budget.example", 443)),
+        ("http://budget.example/", ("budget.example", 80)),
+        ("https://budget.example:7878/x", ("budget.example", 7878)),
+        ("http://budget.example:port", None),
+        ("", None),
+    ],
+)
+def test_the_address_of_the_ledger_that_a_tunnel_may_reach(url: str, target: tuple[str, int] | None) -> None:
+    assert _ledger_target(url) == target
 
 
 def test_what_reaches_the_provider() -> None:
@@ -587,7 +602,7 @@ def test_what_would_let_a_call_pass(payers: list[Payer], lower: Any, waits: Any,
 def test_the_summary_begins_with_the_dearest_model() -> None:
     totals = Totals(calls=3, spent=6 * 10**6, models={"a": [1, 10**6], "b": [1, 3 * 10**6], "c": [1, 2 * 10**6]})
     totals.waited, totals.lowered, totals.unmetered, totals.estimated = 4, 5, 6, 7
-    totals.denied_by.update({"unknown_model": 2, "budget_exceeded": 1})
+    totals.denied_by.update({"budget_exceeded": 1, "unknown_model": 2})
     totals.failed_by["invalid request"] = 1
     assert totals.line(61.6, cycles.usd(1)) == (
         "3 calls, $0.0600 of $1.00 spent (b $0.0300, c $0.0200, a $0.0100), "

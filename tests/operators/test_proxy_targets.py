@@ -63,6 +63,12 @@ UPSTREAMS = {
             "/m:generateContent",
         ),
         (
+            "/vertex/v1/projects/p/locations/global/publishers/anthropic/models/count-tokens:rawPredict",
+            "/v1/messages/count_tokens",
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/anthropic/models"
+            "/count-tokens:rawPredict",
+        ),
+        (
             "/vertex/v1/projects/p/locations/global/publishers/anthropic/models/c@1:streamRawPredict",
             "/v1/messages",
             "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/anthropic/models"

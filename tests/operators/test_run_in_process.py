@@ -19,8 +19,10 @@ from cycles.cli import main
 from cycles.embedded.serve import Listener
 from cycles.proxy._agents import for_agents
 from cycles.proxy._child import Child, CommandError
+from cycles.proxy._kept import kept_file, opened
 from cycles.proxy._ledger import open_ledger
 from cycles.proxy._prompts import Prompt
+from cycles.proxy._sealing import CannotSealError
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import Ran
@@ -137,6 +139,36 @@ def test_hosts_of_providers_are_not_left_out_of_the_tunnel(
     runs(calls(0), "--budget", "1USD", "--no-tunnel")
     assert "HTTPS_PROXY" not in runs.environment
     assert set(given.replace(",", " ").split()) <= set(runs.environment["NO_PROXY"].split(","))
+
+
+def test_local_models_have_their_variables_only_with_an_upstream(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OLLAMA_HOST", "OLLAMA_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    runs(calls(0), "--budget", "1USD")
+    assert "OLLAMA_HOST" not in runs.environment
+    runs(calls(0), "--budget", "1USD", "--upstream", "ollama=http://localhost:11434")
+    assert runs.environment["OLLAMA_HOST"] == f"{runs.environment['CYCLES_PROXY_URL']}/ollama"
+
+
+def test_the_command_has_the_limit_of_files_of_the_caller(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    seen: list[int] = []
+
+    class Command:
+        def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+            seen.append(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr("cycles.proxy._run.Child", Command)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] - 1, before[1]))
+        assert runs(calls(0), "--budget", "1USD").status == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [before[1] - 1]
 
 
 def test_without_the_variables_of_cycles(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +373,63 @@ def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeP
     assert inner == [6]
     assert "share researcher: 1 call, $0.0035 of $0.50 spent, 0 denied" in ran.err
     assert runs.environment["CYCLES_PROXY_URL"].startswith("http://127.0.0.1:")
+
+
+def test_a_denial_of_a_share_stops_the_command_of_the_run(runs: Runs, provider: FakeProvider) -> None:
+    def parent(environment: dict[str, str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            runs.program = calls(1)
+            return main(("run", "--share", "helper", "--budget", "0.000001USD", "--", "program"))
+
+    ran = runs(parent, "--budget", "1USD", "--on-denied", "stop", *upstreams(provider))
+    assert runs.signals == [signal.SIGTERM]
+    assert "the command was stopped (--on-denied stop): Cycles denied this call: share helper" in ran.err
+
+
+def test_the_command_of_a_share_that_is_not_found(
+    runs: Runs, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        raise CommandError("command not found: x", 127)
+
+    def parent(environment: dict[str, str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return main(("run", "--share", "helper", "--budget", "0.5USD", "--", "x"))
+
+    monkeypatch.setattr("cycles.proxy._share_run.Child", missing)
+    ran = runs(parent, "--budget", "1USD", *upstreams(provider))
+    assert ran.status == 127
+    lines = ran.err.splitlines()
+    assert "cycles: command not found: x" in lines
+    assert any(line.startswith("cycles: share helper: 0 calls, $0.00 of $0.50 spent, 0 denied") for line in lines)
+
+
+def test_a_command_that_cannot_be_sealed_is_status_3(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        raise CannotSealError("no")
+
+    monkeypatch.setattr("cycles.proxy._sealing.check_platform", check)
+    ran = runs(calls(0), "--budget", "1USD", "--sealed", "--json")
+    assert (ran.status, ran.document["error"], runs.command) == (3, "CANNOT_SEAL", [])
+    ran = runs(calls(0), "--budget", "1USD", "--sealed")
+    assert (ran.status, ran.out, ran.err.startswith("error: ")) == (3, "", True)
+
+
+def test_a_ledger_that_another_run_has_open_starts_nothing(
+    runs: Runs, run_here: Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.embedded.store.LOCK_WAIT_S", 0.01)
+    with opened(kept_file("job")):
+        ran = runs(calls(0), "--budget", "1USD", "--keep", "job")
+        assert (ran.status, runs.command) == (2, [])
+        assert "wait for its end, or pass another --keep" in ran.err
+        for command in (["report", "--keep", "job"], ["runs", "reset", "job", "--yes"]):
+            ran = run_here(*command)
+            assert (ran.status, "wait for its end" in ran.err) == (2, True)
 
 
 def test_a_share_is_a_part_of_the_limit_of_a_run_on_a_server(

@@ -19,7 +19,7 @@ from cycles.proxy._connect import Connect
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._routes import covers_provider, is_provider, route_of_host
 from cycles.proxy._totals import Totals
-from cycles.proxy._tunnel import Far, Near, Tunnels
+from cycles.proxy._tunnel import Far, ForbiddenError, Near, Tunnels
 from tests.operators.proxying import EXACT, KEY, USED, Place, proxied
 from tests.operators.tunnels import authorization, echo, listening, opened, read_head, rest_of, send_connect
 from tests.support.waiting import until
@@ -425,6 +425,38 @@ def test_of_the_addresses_of_a_name_those_of_this_machine_are_not_connected(monk
     monkeypatch.setattr("cycles.proxy._tunnel.CONNECT_S", 2.0)  # where packets to it are dropped
     with listening(echo) as port, proxied(tunnel=True, sealed=True) as place:
         assert _status(place, f"mixed.example:{port}")[0].startswith("HTTP/1.1 502")
+
+
+def _resolved(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let these names be this machine, and others of example domains unknown."""
+    look_up = socket.getaddrinfo
+
+    def found(host: Any, *args: Any, **how: Any) -> Any:
+        if str(host).endswith(".example") and host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return look_up("127.0.0.1" if host in names else host, *args, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_of_the_host_of_the_ledger_a_sealed_program_reaches_only_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    _resolved(monkeypatch, "ledger.example")
+    near: Any = None
+    tunnels = Tunnels(Totals(), keys=None, local=set(), ledger=("ledger.example", 7878))
+    with pytest.raises(ForbiddenError, match=r"ledger\.example:9 is this machine"):
+        asyncio.run(tunnels.connect(near, Connect("ledger.example", 9, None)))
+
+
+def test_a_name_that_only_the_proxy_of_the_caller_knows_is_connected_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _resolved(monkeypatch)
+    requests: list[str] = []
+    with listening(_caller(requests)) as port:
+        caller = caller_proxy({"HTTPS_PROXY": f"127.0.0.1:{port}", "NO_PROXY": "near.example"})
+        with proxied(tunnel=True, sealed=True, caller=caller) as place:
+            with opened(place) as connection:
+                assert send_connect(connection, "far.example:443")[0].startswith("HTTP/1.1 200")
+            assert _status(place, "near.example:443")[0].startswith("HTTP/1.1 502")
+    assert [request.split("\r\n")[0] for request in requests] == ["CONNECT far.example:443 HTTP/1.1"]
 
 
 def test_the_addresses_of_a_name_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
