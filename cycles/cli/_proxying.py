@@ -351,6 +351,8 @@ def _make_run(
 
     settings = _settings_of(options, key, closing)
     ledger = _ledger_of(cli, options, window, settings)
+    if options["subject"]:
+        ledger.client._context().subject(options["subject"])  # a wrong one would fail each call
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     run_id = None if options["keep"] is None else secrets.token_hex(6)

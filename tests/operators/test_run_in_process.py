@@ -213,6 +213,23 @@ def test_a_ledger_that_decides_nothing_is_reported(
     assert "no call reached the proxy" not in ran.err
 
 
+def test_a_call_without_a_subject_is_a_wrong_request_and_sends_nothing(
+    runs: Runs, provider: FakeProvider, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CYCLES_TENANT")
+    responses: list[httpx.Response] = []
+
+    def program(environment: dict[str, str]) -> int:
+        responses.append(post(environment))
+        return 0
+
+    ran = runs(program, *upstreams(provider))
+    [response] = responses
+    assert (response.status_code, "subject is empty" in response.text, provider.requests) == (400, True, [])
+    assert "1 failed (invalid request)" in ran.err
+    assert "the budget server decided none" not in ran.err
+
+
 @pytest.mark.parametrize(
     ("status", "line"),
     [
@@ -465,6 +482,10 @@ def test_a_share_is_a_part_of_the_limit_of_a_run_on_a_server(
         (("--budget", "5USD/day"), "--keep"),
         (("--budget", "0USD"), "'0USD' is not above zero; write it like 5USD"),
         (("--budget", "5CREDITS"), "is neither in USD nor in TOKENS; write it like 5USD"),
+        (
+            ("--subject", "agent=a b"),
+            "subject.agent must be 1 to 128 letters (a-z), digits, '_', '.' or '-', got 'a b'",
+        ),
         (("--budget", "1USD", "--budget", "2USD"), "it is there 2 times (1USD, 2USD); pass one"),
         (("--budget", "101%"), "'101%' is not a percentage; write it like 80%"),
         (("--warn-at", "0%"), "'0%' is not a percentage; write it like 80%"),
