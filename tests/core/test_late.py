@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.settlement.late import guards_of, late, late_key, late_record, sum_of
+from cycles._core.settlement.late import guards_of, late, late_key, late_record, sum_of, unsaved
 from cycles._core.settlement.record import Record
 
 
@@ -94,3 +94,13 @@ def test_a_record_with_one_body_is_that_of_a_chunk_too(part: str) -> None:
 def test_other_records_have_no_guards(metadata: Any) -> None:
     body = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 5}, "metadata": metadata}
     assert guards_of(chunk(5, commit_body=body, event_fallback_body=dict(body))) is None
+
+
+@pytest.mark.parametrize("is_unknown", [True, False])
+def test_a_commit_with_a_later_sum_may_have_arrived_if_that_of_its_file_may(is_unknown: bool) -> None:
+    more = {"metadata": {"pool_chunk": "r", "pool_calls": 5}}
+    later = chunk(7, commit_body={"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 7}, **more})
+    rest = unsaved(later, chunk(5, attempt_unknown=is_unknown))
+    assert rest is not None
+    assert (rest.mode, rest.actual.amount, rest.attempt_unknown) == ("commit", 7, is_unknown)
+    assert unsaved(later, later) is None
