@@ -164,3 +164,12 @@ def test_the_last_entries() -> None:
     assert (len(every), every.has_dropped) == (5, False)
     entries = deque([1, 2])
     assert (list(drained(entries)), entries) == ([1, 2], deque())
+
+
+@pytest.mark.parametrize("remaining", [(5, 9), (9, 5), (9, 5, 9)])
+def test_an_amount_that_may_not_go_over_needs_to_remain_in_every_scope(remaining: tuple[int, ...]) -> None:
+    budgets = [budget(each) for each in remaining]
+    with pytest.raises(ApiError) as raised:
+        charge(budgets, 6, "REJECT")
+    assert raised.value.code == NO_BUDGET
+    assert [numbers(after)[0] for after in charge(budgets, 5, "REJECT").budgets] == [5] * len(budgets)

@@ -22,6 +22,7 @@ from tests.integrations.conftest import Ledger
 from tests.integrations.stand_ins import imported_with, module, noted
 
 BOOK = cycles.PriceBook({"m": cycles.Price("1", "10")})
+OTHER = cycles.PriceBook({"other": cycles.Price("1", "10")})
 ONE = cycles.usd(1)
 EXACT = 1_000 * 100 + 300 * 1_000
 TOO_MUCH = cycles.usd(1_000)
@@ -232,6 +233,23 @@ def test_agents_a_response_without_usage_costs_its_estimate(agents: Any, client:
     Agent(agents, client, AgentsModel(nothing)).run(streamed=False)
     assert spent(ledger) == ONE.amount
     assert ledger.metadata() == [{"actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize(("counts", "charged"), [((1_000, 0), 1_000 * 100), ((0, 300), 300 * 1_000)])
+def test_agents_usage_of_one_kind_is_reported(
+    agents: Any, client: Any, ledger: Ledger, counts: Any, charged: int
+) -> None:
+    reported = ModelResponse([], SimpleNamespace(input_tokens=counts[0], output_tokens=counts[1]), None)
+    Agent(agents, client, AgentsModel(reported), name="other", model_actual=OTHER).run(streamed=False)
+    assert spent(ledger) == charged
+    assert [row.action.name for row in ledger.rows()] == ["other"]
+
+
+def test_agents_a_denied_call_with_a_named_schema_raises(agents: Any, client: Any) -> None:
+    guarded = Agent(agents, client, AgentsModel(answered()), model_budget=TOO_MUCH, on_denied="message").model
+    schema = SimpleNamespace(is_plain_text=lambda: False)
+    with pytest.raises(cycles.BudgetExceededError):
+        asyncio.run(guarded.get_response("be good", "hi", ModelSettings(), [], output_schema=schema))
 
 
 def test_agents_a_guarded_model_is_the_model_otherwise(agents: Any, client: Any) -> None:
