@@ -204,10 +204,6 @@ def _read_again(client: Watched, last: Snapshot) -> Snapshot:
         return evolve(last, at_ms=now_ms(), error=str(error))
 
 
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 @contextmanager
 def _keys() -> Iterator[Callable[[float], bytes | None]]:
     """Yield a function that waits some seconds for keys, and returns them or None. A closed terminal types `q`."""
@@ -215,10 +211,10 @@ def _keys() -> Iterator[Callable[[float], bytes | None]]:
         import termios
         import tty
     except ImportError:  # Windows
-        yield _wait
+        yield time.sleep
         return
     if not sys.stdin.isatty():
-        yield _wait
+        yield time.sleep
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
@@ -226,7 +222,8 @@ def _keys() -> Iterator[Callable[[float], bytes | None]]:
     try:
         yield lambda seconds: _typed(descriptor, seconds)
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it is closed
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def _typed(descriptor: int, seconds: float) -> bytes | None:

@@ -153,6 +153,10 @@ def test_keys_scroll_filter_and_exit() -> None:
     assert (controls.text, controls.is_typing) == ("qk", False)
     assert not controls.take(b"\x1b\xc3\xa4", 50)
     assert controls.text == ""
+    assert not controls.take(b"jj/ab\x1bj", 50)
+    assert (controls.text, controls.offset, controls.is_typing) == ("", 1, False)
+    assert not controls.take(b"/a\x7f\bc\n", 50)
+    assert (controls.text, controls.is_typing) == ("c", False)
     assert controls.take(b"xQ", 50)
     assert not Controls().take(b"\x1b[B", 0)
 
