@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from cycles.embedded.errors import ApiError
-from cycles.embedded.validation import MAX_BODY_BYTES, MAX_NESTING, NEXT_SHAPES, checked, decode
+from cycles.embedded.validation import (
+    MAX_BODY_BYTES,
+    MAX_ID_LENGTH,
+    MAX_NESTING,
+    NEXT_SHAPES,
+    checked,
+    decode,
+    require_id_length,
+)
 from cycles_client.protocol import OPERATIONS, SCHEMAS
 
 REQUESTS = {
@@ -117,7 +125,26 @@ def test_a_body_of_the_most_bytes_and_levels_is_read() -> None:
         decode(b"[" * (MAX_NESTING + 1) + b"]" * (MAX_NESTING + 1))
     assert decode(b"[" + b"[]," * MAX_NESTING + b"[]]"), "many, but not deep"
     assert decode(b"[[]," + b"[" * (MAX_NESTING - 1) + b"]" * (MAX_NESTING - 1) + b"]")
+    for before, after in ((b"[[],", b"]"), (b'{"a":[],"b":', b"}")):
+        with pytest.raises(ApiError, match=f"at most {MAX_NESTING} levels"):
+            decode(before + b"[" * MAX_NESTING + b"]" * MAX_NESTING + after)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
     assert decode(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode()) == {"a": 1}
+
+
+@pytest.mark.parametrize("character", ["a", "\u4e2d", "\U0001f600"], ids=["ascii", "basic", "beyond"])
+def test_an_id_of_the_path_has_at_most_128_utf_16_units(character: str) -> None:
+    most = MAX_ID_LENGTH // (len(character.encode("utf-16-le")) // 2)
+    require_id_length(character * most)
+    for wrong in ("", character * (most + 1)):
+        with pytest.raises(ApiError, match="reservation_id: must have 1 to 128 characters"):
+            require_id_length(wrong)
+
+
+def test_a_name_that_is_no_member_is_wrong_with_null_too() -> None:
+    wrong = ("other", "another")
+    with pytest.raises(ApiError) as caught:
+        checked("release", {"idempotency_key": "k", "reason": None, "other": None, "another": 1})
+    assert caught.value.message == "; ".join(f"{name}: is not a member of this request" for name in wrong)
