@@ -76,10 +76,11 @@ def _models(where: str, found: Mapping[str, Any]) -> dict[str, Price]:
 
 def _with_numbers(price: Any) -> Any:
     """Return a price whose context lengths are numbers: JSON and TOML have only strings as names."""
-    above = price.get("above") if isinstance(price, dict) else None
-    if not isinstance(above, dict):
-        return price
-    return {**price, "above": {_number(start): longer for start, longer in above.items()}}
+    found = dict(price) if isinstance(price, dict) else {}
+    for name, key_of in (("above", _number), ("tiers", str)):
+        if isinstance(inner := found.get(name), dict):
+            found[name] = {key_of(key): _with_numbers(member) for key, member in inner.items()}
+    return found or price
 
 
 def _number(start: str) -> int | str:

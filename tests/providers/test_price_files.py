@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._usage.catalogue import price_of
+from cycles.cli._newer_prices import members_of
+from cycles.prices import read_price_file
 from cycles.proxy._settings import price_book
 
-pytest.importorskip("genai_prices")
+get_snapshot = pytest.importorskip("genai_prices.data_snapshot").get_snapshot
 
 FILE = {
     "models": {
@@ -55,6 +59,30 @@ def test_each_length_of_a_context_in_a_file_has_its_price(tmp_path: Path) -> Non
     book = cycles.PriceBook.genai(file=path)
     costs = [book.cost("m", tokens_input=read).amount for read in (1000, 1001, 5000, 5001)]
     assert costs == [1000 * 100, 1001 * 200, 5000 * 200, 5001 * 400]
+
+
+def test_a_tier_in_a_file_has_a_price_for_each_length_of_a_context(tmp_path: Path) -> None:
+    longer = {"1000": {"input": "4", "output": "1"}}
+    path = tmp_path / "tiers.json"
+    tiers = {"flex": {"input": "2", "output": "1", "above": longer}}
+    path.write_text(json.dumps({"models": {"m": {"input": "1", "output": "1", "above": longer, "tiers": tiers}}}))
+    price = cycles.PriceBook.genai(file=path).price("m", context={"service_tier": "flex"})
+    assert [price.cost(tokens_input=read).amount for read in (1000, 1001)] == [1000 * 200, 1001 * 400]
+
+
+def test_a_file_may_have_each_price_of_a_maker(tmp_path: Path) -> None:
+    """`cycles prices update` writes them: prices with tiers, and tiers with longer contexts."""
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    (maker,) = [owner for owner in get_snapshot().providers if owner.id == "openai"]
+    known = {info.id: price_of(info, at) for info in maker.models}
+    prices = {model: price for model, price in known.items() if price is not None}
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"models": {model: members_of(price) for model, price in prices.items()}}))
+    read = read_price_file(path, "file").models
+    assert {model: members_of(price) for model, price in read.items()} == {
+        model: members_of(price) for model, price in prices.items()
+    }
+    assert any(tier.above for price in read.values() for tier in price.tiers.values())
 
 
 def test_an_empty_name_reads_no_file_also_if_the_variable_names_one(
