@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 import cycles
 from cycles._flows.guard_state import GuardState
+from tests.support.in_child import in_a_child
 
 from .conftest import ACTION, Shop, World
 
@@ -109,24 +109,6 @@ def test_an_interrupt_while_waiting_for_budget(client: cycles.Cycles, shop: Shop
 # --- forks --------------------------------------------------------------------------------------------------------
 
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-def in_a_child(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a forked child; what it raises, as text."""
-    out, into = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            said: Any = work()
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(into, json.dumps(said).encode())
-        os._exit(0)
-    os.close(into)
-    with os.fdopen(out) as pipe:
-        said = json.load(pipe)
-    os.waitpid(pid, 0)
-    return said
 
 
 @FORKS

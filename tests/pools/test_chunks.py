@@ -14,6 +14,7 @@ from attrs import evolve
 import cycles
 from cycles._client.pool import ChunkView, PoolStats
 from cycles._flows.pool.admission import acquire
+from tests.support.in_child import in_a_child
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
 from tests.support.waiting import PATIENCE_S
@@ -43,14 +44,12 @@ def test_a_pool_is_lazy(client: cycles.Cycles, shop: Shop) -> None:
 def test_a_closed_pool_is_open_in_a_forked_child(client: cycles.Cycles) -> None:
     pool = pool_of(client)
     pool.close()
-    child = os.fork()
-    if child == 0:
-        try:
-            pool.reserve(T(1)).acquire().commit(T(1))
-            os._exit(0 if pool.stats().spent == T(1) else 2)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work() -> Any:
+        pool.reserve(T(1)).acquire().commit(T(1))
+        return pool.stats().spent.amount
+
+    assert in_a_child(work) == 1
 
 
 def test_the_next_chunk_is_opened_when_half_of_one_is_used(client: cycles.Cycles, shop: Shop) -> None:
