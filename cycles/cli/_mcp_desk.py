@@ -97,14 +97,14 @@ class Desk:
             raise AgentError(f"ttl_s must be an integer from 1 to {MOST_TTL_S}, got {ttl_s!r:.40}")
         if (reason := self._above(amount)) is not None:
             return {"allowed": False, "reason": reason}
-        try:
-            with _explained():
+        with _explained():
+            try:
                 reservation = self._client.reserve(
                     amount, action=kind, subject=self._subject, ttl_ms=max(1000, ttl_s * 1000)
                 )
                 guard = reservation.acquire()
-        except cycles.ReservationDeniedError as denied:
-            return {"allowed": False, "reason": denied.code}
+            except cycles.ReservationDeniedError as denied:
+                return {"allowed": False, "reason": denied.code}
         self._open[key] = _Open(guard, amount, kind, self._clock() + ttl_s)
         return {"allowed": True, "id": key}
 
@@ -207,8 +207,6 @@ def _explained() -> Iterator[None]:
     """Turn errors of the client into messages for the model."""
     try:
         yield
-    except cycles.ReservationDeniedError:
-        raise
     except (cycles.TransportError, cycles.ServerError, cycles.RateLimitedError) as error:
         raise AgentError(_NO_RESPONSE) from error
     except cycles.CyclesError as error:

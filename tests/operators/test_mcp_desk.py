@@ -60,9 +60,26 @@ def test_what_was_left_for_ttl_s_is_released_and_a_late_amount_is_charged(
     assert spent(ledger) == (0, 40_000_000)
     # The money was spent, so a late amount is charged, once.
     assert desk.commit("b", "0.15USD") == {"committed": "0.15USD"}
+    assert ledger.requests.of("event")[-1].json["idempotency_key"] == "mcp-b"
     with pytest.raises(AgentError, match="there is no open reservation 'b'"):
         desk.commit("b", "0.15USD")
     desk.close()
+    assert spent(ledger) == (15_000_000, 0)
+
+
+def test_an_amount_that_was_not_charged_may_be_sent_again(
+    ledger: cycles.EmbeddedServer, desk_of: Callable[..., Desk]
+) -> None:
+    now = [0.0]
+    desk = desk_of(clock=lambda: now[0])
+    desk.reserve("0.40USD", ACTION, 60, "a")
+    now[0] = 60.0
+    desk.expire()
+    frozen = {"error": "BUDGET_FROZEN", "message": "the budget is frozen", "request_id": "r"}
+    ledger.faults.status("event", 409, body=frozen)
+    with pytest.raises(AgentError, match="the budget's server rejected this"):
+        desk.commit("a", "0.15USD")
+    assert desk.commit("a", "0.15USD") == {"committed": "0.15USD"}
     assert spent(ledger) == (15_000_000, 0)
 
 
