@@ -57,6 +57,18 @@ def test_one_attempt_at_a_time_while_the_server_fails() -> None:
     assert backlog.take(100.0) is not None
 
 
+def test_what_a_loop_that_has_stopped_was_trying_is_no_attempt_of_an_outage() -> None:
+    backlog, loop = make(), object()
+    backlog.add("a", "debt", 0.0, loop=loop)
+    assert backlog.take(0.0, loop) is not None
+    backlog.move(loop, busy=True)
+    again = backlog.take(0.0)
+    assert again is not None
+    backlog.failed(again, 0.0, "down", outage=True)
+    assert backlog.next_due() is not None
+    assert backlog.take(100.0) is again
+
+
 def test_a_healthy_server_gets_several_attempts_at_a_time() -> None:
     backlog = make()
     for name in "abc":

@@ -18,6 +18,7 @@ import cycles
 from cycles.billing import _compare, _ledger
 from cycles.billing._imports import Importer
 from cycles.billing._rows import BillRow
+from cycles.cli.reconcile import MOST_IMPORT_DAYS
 from tests.operators.admin_apis import CENT, AdminApis, Billed, Ledger, ago, today
 from tests.operators.kit import ROOT, environment, processes
 from tests.operators.test_reconcile import DOLLAR, Reconcile, apis as apis, ledger as ledger, reconcile as reconcile
@@ -30,6 +31,17 @@ def listed(ledger: Ledger) -> list[Any]:
     """Return the imports that the server lists, without the claims."""
     rows = ledger.client.reservations(status="COMMITTED", include=("metadata", "committed_metadata"))
     return [row for row in rows if row.action.kind == "llm.imported"]
+
+
+def test_days_whose_imports_a_server_soon_lists_no_more_are_not_imported(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    first = MOST_IMPORT_DAYS
+    for until in ((), ("--until", ago(first - 1).isoformat())):
+        late = reconcile(*IMPORT, "--since", ago(first + 1).isoformat(), *until)
+        assert late.status == 2
+        assert f"write {ago(first)} or later" in late.err + late.out
+        assert reconcile(*IMPORT, "--since", ago(first).isoformat(), *until).status == 0
 
 
 def test_a_difference_is_charged_once_and_later_what_the_bill_has_grown_by(
@@ -312,6 +324,36 @@ def _import_until(ledger: Ledger, day: str, amount: int, end: str) -> None:
         if row.may_be_imported:
             with contextlib.suppress(_Killed):
                 Importer(dying, "openai").run(row)
+
+
+def test_a_process_that_finds_a_claim_imports_what_its_owner_has_claimed() -> None:
+    """Else both charge the difference: the key of an import names the sum that its process has read in the ledger."""
+    ledger = Ledger(days=3)
+    ledger.go_to(ago(1))
+    day = ago(1).isoformat()
+    names = _ledger.Names("openai", frozenset({"gpt-4o"}), {})
+
+    def run(client: Any, bill: int) -> None:
+        bills = [BillRow(day=day, model="gpt-4o", amount=Fraction(bill), calls=9)]
+        [row] = _compare.compare(bills, _ledger.read(ledger.client, names, ago(1), today()), Fraction(0))
+        Importer(client, "openai").run(row)
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledger.client, name)
+
+        def release_reservation(self, *arguments: Any, **options: Any) -> Any:
+            """Release the claim; before this process continues, a call is charged, and another process imports."""
+            released = ledger.client.release_reservation(*arguments, **options)
+            ledger.spend(ago(1), "gpt-4o", "0.30")
+            run(ledger.client, 150 * CENT)
+            return released
+
+    try:
+        run(Slow(), 100 * CENT)
+        assert ledger.spent == 150 * CENT
+    finally:
+        ledger.close()
 
 
 def test_an_import_whose_reservation_expired_is_made_again() -> None:

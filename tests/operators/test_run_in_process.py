@@ -613,6 +613,11 @@ def test_a_signal_of_the_terminal_is_not_sent_twice(
     assert sent == [*([] if shares else [signal.SIGINT]), signal.SIGTERM, signal.SIGHUP]
 
 
+def test_a_signal_is_passed_to_a_command_that_was_stopped_or_looked_at(signalled: list[tuple[int, bool]]) -> None:
+    signalled += [(signal.SIGCHLD, False), (signal.SIGTERM, False)]
+    assert Child(["/bin/sh", "-c", "exec sleep 5"], {"PATH": os.environ["PATH"]}).wait() == 128 + signal.SIGTERM
+
+
 def test_the_command_gets_its_variables_only(signalled: list[Any], tmp_path: Path) -> None:
     file = tmp_path / "out"
     assert Child(["/bin/sh", "-c", f'echo "$A-$HOME" > {file}'], {"A": "1"}).wait() == 0

@@ -171,6 +171,7 @@ def test_what_is_held_for_a_whole_wait_counts_as_spent(queue: BudgetQueue, clock
     clock.now += 1
     assert queue.left_of(sources, {}, 10.0).idle == 5
     assert queue.left_of(sources, {"a": 1}, 10.0).idle == 5  # it is a part of that
+    assert queue.left_of((Source("a", 5, 6),), {"a": 1}, 10.0).idle == 8  # also if more is held by now
     assert queue.left_of(sources, {}, 10.001).idle == 8
     queue.leave(waiting)
     assert (queue.is_needed, queue.has_waiting) == (True, False)

@@ -101,6 +101,14 @@ def test_the_model_of_a_response_then_of_its_request_then_the_default_has_the_pr
     assert book.priced(used, Origin(model=of_request)).amount.amount == microcents
 
 
+def test_the_price_of_the_requests_model_comes_before_the_fallback() -> None:
+    book = cycles.PriceBook.genai({"b": ("2", "1")}, fallback=cycles.Price("9", "9"), at=AT)
+    used = cycles.Usage()
+    used.see_response("r", {"tokens_input": 1}, model="b-of-tomorrow")
+    priced = book.priced(used, Origin(model="b"))
+    assert (priced.amount.amount, priced.fallback) == (200, False)
+
+
 @pytest.mark.parametrize("models", [("gpt-4o", "nope-9"), ("nope-9", "gpt-4o")])
 def test_a_usage_has_a_fallback_if_one_of_its_responses_has(models: tuple[str, str]) -> None:
     book = cycles.PriceBook.genai(fallback=cycles.Price("1", "1"), at=AT)
