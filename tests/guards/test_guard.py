@@ -301,7 +301,7 @@ def test_a_guard_without_a_reservation_that_is_dropped_pays_what_its_commit_repo
     with pytest.warns(ResourceWarning, match="dropped"):
         held.clear()
     shop.until(lambda: shop.sent("event"))
-    assert shop.money() == (6, 0)
+    shop.until(lambda: shop.money() == (6, 0))  # the clean-up of the lost reserve may hold the estimate for a moment
 
 
 async def test_a_guard_that_was_settled_may_be_dropped(world: World, shop: Shop) -> None:
