@@ -34,6 +34,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -225,7 +226,8 @@ def runs_shell(example: Example) -> None:
 @contextlib.contextmanager
 def logs_of_this_thread() -> Iterator[None]:
     """Let a command print no warning of a client that an earlier test has dropped: its threads may still release."""
-    gc.collect()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # what others left is no error here
+        gc.collect()
     others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
 
     def is_own(record: logging.LogRecord) -> bool:
