@@ -61,18 +61,26 @@ def test_a_value_of_a_subject_may_contain_an_equals_sign() -> None:
     assert given == {"dimensions": {"team": "a=b"}, "agent": "x=y"}
 
 
-def test_the_balances_below_a_subject_are_watched_too(
-    run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def waits_of_balances(
+    server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch, budget: cycles.Amount
+) -> list[float]:
+    """Add a budget in the first wait of `balances --watch`, and interrupt the second; return the list of its waits."""
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2:
             raise click.Abort
-        configured.ledger.set_budget("tenant:acme/agent:new", cycles.usd(1))
+        server.ledger.set_budget("tenant:acme/agent:new", budget)
 
     monkeypatch.setattr("cycles.cli.balances.time", SimpleNamespace(sleep=sleep))
+    return waits
+
+
+def test_the_balances_below_a_subject_are_watched_too(
+    run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = waits_of_balances(configured, monkeypatch, cycles.usd(1))
     ran = run_here("balances", "--watch", "--tree", "--json")
     views = [json.loads(line)["balances"] for line in ran.out.splitlines()]
     assert (ran.status, waits) == (130, [2.0, 2.0])

@@ -7,14 +7,13 @@ import io
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import click
 import pytest
 
 import cycles
 from cycles.cli import main
 from tests.operators.conftest import Cycles
+from tests.operators.test_command_details import waits_of_balances
 from tests.operators.test_commands import commit, reserve
 from tests.operators.test_top import show_on_terminal
 
@@ -80,15 +79,7 @@ def test_a_page_is_drawn_without_its_comments(
 def test_balances_are_drawn_again_on_a_terminal(
     run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 2:
-            raise click.Abort
-        configured.ledger.set_budget("tenant:acme/agent:new", cycles.usd(3))
-
-    monkeypatch.setattr("cycles.cli.balances.time", SimpleNamespace(sleep=sleep))
+    waits = waits_of_balances(configured, monkeypatch, cycles.usd(3))
     screen = show_on_terminal(monkeypatch)
     assert run_here("balances", "--watch").status == 130
     assert waits == [2.0, 2.0]

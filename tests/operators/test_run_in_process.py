@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ def runs(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> Runs:
 def post(environment: Mapping[str, str], body: Mapping[str, Any] = CHAT, **headers: str) -> httpx.Response:
     url = f"{environment['OPENAI_BASE_URL']}/chat/completions"
     return httpx.post(url, json=body, headers={"Authorization": "Bearer k", **headers}, trust_env=False, timeout=60)
+
+
+@contextmanager
+def variables(environment: dict[str, str]) -> Iterator[None]:
+    """Set the variables that a command got: its block is that command."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
 
 
 def calls(number: int, status: int = 0, **headers: str) -> Program:
@@ -357,9 +366,7 @@ def test_a_run_inside_a_run_on_a_server_is_charged_once_and_warns_of_its_own_lim
     provider.reply(usage=USED)
 
     def parent(environment: dict[str, str]) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with variables(environment):
             runs.program = calls(1)
             return main(("run", "--budget", "0.005USD", "--warn-at", "50%", "--", "program"))
 
@@ -378,9 +385,7 @@ def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeP
     inner: list[int] = []
 
     def parent(environment: dict[str, str]) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with variables(environment):
             runs.program = calls(1, status=6)
             options = ("--share", "researcher", "--budget", "50%")
             inner.append(main(("run", *options, "--", "program")))
@@ -394,9 +399,7 @@ def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeP
 
 def test_a_denial_of_a_share_stops_the_command_of_the_run(runs: Runs, provider: FakeProvider) -> None:
     def parent(environment: dict[str, str]) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with variables(environment):
             runs.program = calls(1)
             return main(("run", "--share", "helper", "--budget", "0.000001USD", "--", "program"))
 
@@ -412,9 +415,7 @@ def test_the_command_of_a_share_that_is_not_found(
         raise CommandError("command not found: x", 127)
 
     def parent(environment: dict[str, str]) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with variables(environment):
             return main(("run", "--share", "helper", "--budget", "0.5USD", "--", "x"))
 
     monkeypatch.setattr("cycles.proxy._share_run.Child", missing)
@@ -453,9 +454,7 @@ def test_a_share_is_a_part_of_the_limit_of_a_run_on_a_server(
     runs: Runs, provider: FakeProvider, configured: cycles.EmbeddedServer
 ) -> None:
     def parent(environment: dict[str, str]) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with variables(environment):
             runs.program = calls(0)
             return main(("run", "--share", "helper", "--budget", "50%", "--no-cycles-env", "--", "program"))
 

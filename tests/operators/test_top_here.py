@@ -21,24 +21,13 @@ import cycles
 from cycles.cli.top import ServerClock, Watched
 from cycles.journal import inspect
 from tests.operators.conftest import Cycles
-from tests.operators.journals import a_record, journal
 from tests.operators.kit import Ran
 from tests.operators.terminal_here import terminal_here
-from tests.operators.test_commands import commit, reserve
+from tests.operators.test_commands import commit
+from tests.operators.test_top import busy as busy
 
 SETTLED_S = 20.0
 """A test fails after this time if another thread does not do what it should."""
-
-
-@pytest.fixture
-def busy(configured: cycles.EmbeddedServer) -> cycles.EmbeddedServer:
-    """A server with one live and one settled reservation, and a pending record."""
-    client = configured.client(tenant="acme", journal=False)
-    commit(client, "other", 4)
-    reserve(client)
-    gone = "http://127.0.0.1:9"
-    journal(Path(os.environ["CYCLES_JOURNAL_DIR"]), gone).save(a_record(gone, "rsv-pending"))
-    return configured
 
 
 @define
