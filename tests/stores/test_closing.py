@@ -11,7 +11,7 @@ import pytest
 import cycles
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, FIVE, THREE, records, shared, spent
-from tests.support.inside import rows_of
+from tests.support.inside import table_of
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_what_the_store_may_have_lost_is_charged_once_by_the_next_client(
     assert [guard.commit(THREE).status for guard in guards] == ["pending", "pending"]
     assert len(records(store)) == 2
     if is_emptied:
-        rows_of(store).clear()
+        table_of(store).clear()
     store.fails = "it is down"
     folder = Path(shared(client).local.directory).parent
     client.close()

@@ -26,7 +26,7 @@ from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.journal.kit import a_record
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, pass_outage, records, scanned, shared, spent, tick
-from tests.support.inside import rows_of, runtime_of, state_of, store_of
+from tests.support.inside import rows_of, runtime_of, state_of, store_of, table_of
 from tests.support.waiting import PATIENCE_S, until
 
 
@@ -179,10 +179,10 @@ def test_a_record_that_the_store_lost_is_put_again(
 ) -> None:
     client = worker()
     leave_pending(client, server)
-    rows_of(store).clear()
+    table_of(store).clear()
     tick(client)
     assert len(records(store)) == 1
-    rows_of(store).clear()
+    table_of(store).clear()
     (pending,) = client.pending()
     record = runtime_of(client).background.record(pending.reservation_id)
     assert record is not None
@@ -200,7 +200,7 @@ def test_a_client_that_is_closed_puts_again_what_the_store_has_just_lost(
     monkeypatch.setattr("cycles._drivers.work.claims.TICKS_PER_CLAIM", 0.001)  # no tick renews its records
     client = worker(flush_timeout=0.2)
     reservation_id = leave_pending(client, server)
-    rows_of(store).clear()
+    table_of(store).clear()
     client.close()
     assert [record.reservation_id for record in records(store)] == [reservation_id]
     # Due, so claimed at the start. The server is down until it is listed: else it may be settled before.

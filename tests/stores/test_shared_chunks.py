@@ -26,7 +26,7 @@ from tests.journal.kit import a_record
 from tests.pools.conftest import chunk_of
 from tests.stores.kit import ACTION, StoreClock, files, pass_outage, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
-from tests.support.inside import health_of, rows_of, runtime_of, store_of
+from tests.support.inside import health_of, rows_of, runtime_of, store_of, table_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
@@ -474,7 +474,7 @@ def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     runtime_of(other).background._claims.stop()  # it renews no more, as a process that was killed
     spend(owner.pool, 1)
     checkpoint(owner.client)  # it finds that another client has the record
-    rows_of(store).clear()
+    table_of(store).clear()
     tick(owner.client)
     assert sums(store) == [7], "unchanged"
     server.faults.clear()

@@ -25,6 +25,11 @@ def health_of(journal: Any) -> Any:
 
 
 def rows_of(store: Any) -> Any:
+    """Return a copy of the rows of a store in memory, since the threads of a client change them meanwhile."""
+    return table_of(store).copy()
+
+
+def table_of(store: Any) -> Any:
     """Return the rows of a store in memory: a database has them too, and other programs may change them there."""
     return store._tables.rows
 
