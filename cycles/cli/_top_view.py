@@ -162,7 +162,7 @@ def draw(
         keys = f"/{controls.text}{'_ (Enter: done)' if controls.is_typing else '  (Esc: all)'}"
     now = styled(f"{_format.moment(snapshot.at_ms)}   {keys}", "dim")
     parts: list[RenderableType] = [styled(snapshot.error, "bold red") if snapshot.error else now, Text("")]
-    above, shown = controls.offset, []
+    above, shown = min(controls.offset, max(0, count_rows(snapshot, controls.text) - 1)), []
     for section in _sections(snapshot, rates, controls.text, width, colour=True):
         hidden = min(above, len(section.items))
         above -= hidden

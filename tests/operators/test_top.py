@@ -242,6 +242,16 @@ def test_a_view_that_was_scrolled_has_room_for_the_count_of_the_rows_above() -> 
     assert "... 1 more below, 5 above" in lines
 
 
+@pytest.mark.parametrize(("offset", "text", "last"), [(49, "", "t02"), (3, "", "t02"), (49, "t01", "t01"), (1, "", "t01")])
+def test_a_view_whose_rows_become_fewer_shows_the_last_ones(offset: int, text: str, last: str) -> None:
+    from cycles.cli._top_keys import Controls
+    from cycles.cli._top_view import Snapshot
+
+    snapshot = Snapshot(at_ms=0, balances=[balance_of(f"tenant:t{number:02}") for number in range(3)])
+    lines = drawn(snapshot, Controls(offset=offset, text=text))
+    assert [line.split()[0] for line in lines if line.startswith("tenant:")][:1] == [f"tenant:{last}"]
+
+
 def test_how_long_ago_a_reservation_was_settled(busy: cycles.EmbeddedServer) -> None:
     from cycles.cli._top_keys import Controls
     from cycles.cli._top_view import Snapshot
