@@ -259,11 +259,11 @@ def test_what_a_worker_knew_of_an_item_stays_if_threads_take_it_over() -> None:
     backlog.add("a", "debt", 0.0, loop=loop)
     item = backlog.take(0.0, loop)
     assert item is not None
-    item.attempts, item.since, item.outcome = 3, 5.0, "down"
+    item.attempts, item.since, item.outcome, item.is_reported = 3, 5.0, "down", True
     backlog.move(loop, busy=True)
     taken = backlog.take(7.0)
     assert taken is not None
-    assert (taken.attempts, taken.since, taken.outcome) == (3, 5.0, "down")
+    assert (taken.attempts, taken.since, taken.outcome, taken.is_reported) == (3, 5.0, "down", True)
 
 
 def test_what_a_loop_has_tried_without_success_is_tried_by_threads() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
@@ -107,9 +108,8 @@ class RetrySchedule(Generic[T]):
         """Give the items of a loop to the threads; with `busy` also those that its workers will not finish."""
         for item in [each for each in self.items.values() if each.loop is loop and (busy or not each.busy)]:
             self._busy -= item.busy
-            moved = Item(item.key, item.value, item.due, item.floor)  # a worker that continues finds another one
-            moved.attempts, moved.since, moved.outcome = item.attempts, item.since, item.outcome
-            self.items[item.key] = moved
+            moved = self.items[item.key] = copy(item)  # a worker that continues finds another one
+            moved.loop, moved.busy, moved.expedited = None, False, False
             self._push(moved)
         self._heaps.pop(loop, None)
 
