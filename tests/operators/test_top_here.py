@@ -174,8 +174,12 @@ def test_without_a_keyboard_the_view_is_read_again_after_each_interval(
 ) -> None:
     time = Time(waits=4)
     monkeypatch.setattr("cycles.cli.top.time", time)
-    with top(run_here, "--interval", "600") as (_, run), Path(os.devnull).open() as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
+    with (
+        top(run_here, "--interval", "600") as (_, run),
+        Path(os.devnull).open() as nothing,
+        monkeypatch.context() as own,
+    ):
+        own.setattr(sys, "stdin", nothing)  # undone before the terminal's
         ran = run()
     assert (ran.status, ran.err) == (2, "error: the test has seen enough\n")
     assert time.slept == pytest.approx([600, 0.05, 600, 0.05, 600])
