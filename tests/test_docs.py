@@ -225,25 +225,27 @@ def runs_shell(example: Example) -> None:
 
 @contextlib.contextmanager
 def logs_of_this_thread() -> Iterator[None]:
-    """Let a command print no warning of a client that an earlier test has dropped: its threads may still release."""
+    """Let a command print no warning of a guard that an earlier test has dropped: a thread may still release it."""
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # what others left is no error here
         gc.collect()
-    others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+    own = threading.get_ident()
 
     def is_own(record: logging.LogRecord) -> bool:
-        return record.thread not in others
+        return record.thread == own
 
     logger = logging.getLogger("cycles")
     logger.addFilter(is_own)
+    gc.disable()
     try:
         yield
     finally:
+        gc.enable()
         logger.removeFilter(is_own)
 
 
 def check_output(command: str, arguments: list[str], shown: str) -> None:
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), logs_of_this_thread():
+    with logs_of_this_thread(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         main(arguments)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.OutputChecker().check_output(shown, printed.getvalue(), flags), (
