@@ -133,12 +133,12 @@ def test_what_is_left_of_an_amount_adds_to_that_of_the_next(server: cycles.Embed
 
 
 def test_an_amount_is_of_one_subject(server: cycles.EmbeddedServer) -> None:
-    review = Reviewer(cycles.usd(4), True)
+    review = Reviewer(cycles.usd(4), cycles.usd(4), True)
     with server.client(approve=review, approve_above=0.5) as client:
         spend(client, 50)
-        spend(client, 1)
-        spend(client, 1, subject={"agent": "other"})
-        assert [request.subject.agent for request in review.requests] == [None, "other"]
+        for agent in (None, "one", "one", "other"):
+            spend(client, 1, subject={"agent": agent})
+        assert [request.subject.agent for request in review.requests] == [None, "one", "other"]
 
 
 def test_an_amount_is_of_one_unit(server: cycles.EmbeddedServer) -> None:

@@ -93,6 +93,7 @@ def test_views_for_streams_keep_responses_without_ids_apart() -> None:
 def test_the_metrics_of_what_was_counted() -> None:
     usage = cycles.Usage()
     usage.see_response("r", {"tokens_input": 3, "tokens_output": 2, "web_searches": 1}, model="m")
+    usage.custom = {"page": 1}
     usage.custom = {"run": 7}
     found = usage.metrics()
     assert (found.tokens_input, found.tokens_output, found.model_version, found.latency_ms) == (3, 2, "m", None)

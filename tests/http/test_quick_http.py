@@ -138,6 +138,18 @@ def test_one_connection_sends_each_request_with_its_own_headers() -> None:
         assert connection.next_exchange()
 
 
+def test_a_header_that_h11_checks_is_sent_with_each_request() -> None:
+    checked, plain = [(b"X", b"caf\xe9"), *HEADERS], [*HEADERS, (b"traceparent", b"00-1")]
+    assert header_line(checked[0]) is None
+    connection = Http11(ENDPOINT, 1_000)
+    for headers in (plain, checked, checked, plain, plain[::-1], checked[::-1], checked[::-1]):
+        request = Prepared("POST", "/v1/events", headers, b"{}")
+        assert connection.request(request) == Http11(ENDPOINT, 1_000).request(request)
+        assert connection.feed(PLAIN)
+        assert connection.reply(0.0, 0.0).status == 200
+        assert connection.next_exchange()
+
+
 def test_a_request_that_cannot_be_sent_changes_no_later_one() -> None:
     connection = Http11(ENDPOINT, 1_000)
     for headers in ([(b"X", b"a\r\nY: b"), *HEADERS], [*HEADERS, (b"X", b"a\r\nY: b")]):

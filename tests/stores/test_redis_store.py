@@ -53,6 +53,11 @@ class RedisClusterException(Exception):
     pass
 
 
+SECTION_OF = {
+    "redis_version": "server", "aof_enabled": "persistence", "maxmemory": "memory", "maxmemory_policy": "memory",
+}  # fmt: skip
+
+
 class Node:
     """A client of redis-py: it notes the commands, and returns `results` one after the other."""
 
@@ -81,7 +86,7 @@ class Node:
         found = self.info_of.get(section)
         if isinstance(found, Exception):
             raise found
-        return self.info_of if section == "server" else {name: self.info_of[name] for name in self.info_of}
+        return {name: value for name, value in self.info_of.items() if SECTION_OF.get(name, section) == section}
 
     def config_get(self, name: str) -> dict[str, Any]:
         if isinstance(self.appendfsync, Exception):

@@ -36,6 +36,11 @@ SECRET = "the-password"
             f"ftp://u:a\n{SECRET}@host?b\n{SECRET}",
             "journal_store is not the URL of a store: 'ftp://[hidden]@host?[hidden]'",
         ),
+        (
+            "journal_store",
+            f"ftp://u:p@{SECRET}@host?b?{SECRET}",
+            "journal_store is not the URL of a store: 'ftp://[hidden]@host?[hidden]'",
+        ),
         ("journal_store", "redis", "journal_store is not the URL of a store: 'redis'"),
         ("journal_store", object(), "object has no method put"),
         ("journal_claim_ms", 999, "journal_claim_ms must be milliseconds, 1000 to 600000, got 999"),
