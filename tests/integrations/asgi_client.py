@@ -33,6 +33,7 @@ async def send_to(
     path: str = "/",
     headers: dict[str, str] | None = None,
     *,
+    method: str = "POST",
     raw: list[tuple[bytes, bytes]] | None = None,
     leave_after: int | None = None,
     spec: str = "2.4",
@@ -42,7 +43,7 @@ async def send_to(
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": spec},
-        "method": "POST",
+        "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",

@@ -80,6 +80,11 @@ FROM_CLAIMS = {"sub": "agent", "team": "dimensions.team"}
             {"headers": NAMES, "subject": lambda scope: cycles.Subject(agent="own")},
             {"agent": "own", "workflow": "flow"},
         ),
+        (
+            {"claims": {"team": "dimensions.cost.center"}, "subject": lambda scope: {"dimensions": {"a.b": "c"}}},
+            {"dimensions": {"cost.center": "t", "a.b": "c"}},
+        ),
+        ({"headers": {"x-flow": "dimensions.x.y"}}, {"dimensions": {"x.y": "flow"}}),
         ({"headers": NAMES, "subject": lambda scope: None}, {"agent": "from-header", "workflow": "flow"}),
     ],
 )

@@ -180,6 +180,54 @@ async def test_the_idempotency_header_makes_the_key(guarded: Any, ledger: Ledger
     assert ledger.spent() == 14
 
 
+@pytest.mark.parametrize(
+    ("other", "is_replay"),
+    [
+        ({}, True),
+        ({"method": "PUT"}, False),
+        ({"path": "/other"}, False),
+        ({"headers": {"Idempotency-Key": "k2"}}, False),
+        ({"headers": {"X-Agent": "b"}}, False),
+        ({"headers": {"X-Flow": "b"}}, False),
+        ({"headers": {"X-Other": "b"}}, True),
+    ],
+)
+@pytest.mark.parametrize("form", [dict, lambda own: cycles.Subject(**own)])
+async def test_requests_that_differ_have_keys_that_differ(
+    guarded: Any, ledger: Ledger, other: dict[str, Any], is_replay: bool, form: Any
+) -> None:
+    """The agent of the dependency overrides that of the middleware; the workflow is that of the middleware."""
+    dependency = guarded(
+        actual=cycles.tokens(7),
+        idempotency_header="Idempotency-Key",
+        subject=lambda connection: form({"agent": connection.headers["x-agent"]}),
+    )
+
+    async def ask(guard: Annotated[Guard, Depends(dependency)]) -> None:
+        return None
+
+    app = make_app(ask, middleware=[{"headers": {"X-Flow": "workflow"}, "subject": lambda scope: {"agent": "all"}}])
+    app.put("/")(ask)
+    app.post("/other")(ask)
+    headers = {"Idempotency-Key": "k", "X-Agent": "a", "X-Flow": "a"}
+    assert (await send_to(app, headers=headers)).status == 200
+    second = {**other, "headers": {**headers, **other.get("headers", {})}}
+    assert (await send_to(app, **second)).status == (409 if is_replay else 200)
+    assert ledger.spent() == (7 if is_replay else 14)
+
+
+async def test_a_request_without_the_idempotency_header_has_a_fresh_key(guarded: Any, ledger: Ledger) -> None:
+    async def ask(
+        guard: Annotated[Guard, Depends(guarded(actual=cycles.tokens(7), idempotency_header="Idempotency-Key"))],
+    ) -> None:
+        return None
+
+    app = make_app(ask)
+    given: list[Any] = [{}, {}, {"Idempotency-Key": ""}, {"Idempotency-Key": ""}]
+    assert [(await send_to(app, headers=headers)).status for headers in given] == [200] * 4
+    assert ledger.spent() == 28
+
+
 async def test_a_replay_with_another_estimate_is_a_conflict(guarded: Any) -> None:
     async def ask(
         guard: Annotated[

@@ -43,6 +43,8 @@ class Quota(cycles.ReservationDeniedError):
         (cycles.ReservationKeyReusedError("no", code="X"), 409, "IDEMPOTENCY_MISMATCH", None),
         (cycles.TransportError("no"), 503, "UNAVAILABLE", 1),
         (cycles.ServerError("no", retry_after_ms=5000), 503, "UNAVAILABLE", 5),
+        (cycles.ServerError("no", retry_after_ms=0), 503, "UNAVAILABLE", 0),
+        (cycles.ServerError("no", retry_after_ms=1001), 503, "UNAVAILABLE", 2),
         (cycles.LeaseLostError("no"), 503, "LEASE_LOST", 1),
         (cycles.UnauthorizedError("no", code="UNAUTHORIZED", request_id="r"), 500, "INTERNAL_ERROR", None),
         (cycles.InvalidRequestError("no"), 500, "INTERNAL_ERROR", None),

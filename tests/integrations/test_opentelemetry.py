@@ -272,6 +272,12 @@ async def test_what_is_kept_of_pending_settlements_is_bounded_and_only_of_those(
     server.faults.clear()
     await world.get(world.operations.flush())
     assert telemetry.metrics()["cycles.charged.tokens"] == {("llm.completion",): 3}
+    server.faults.status("commit", 503, times=None)
+    guard = await world.acquire(world.reserve())
+    assert (await world.get(guard.commit(cycles.tokens(5)))).status == "pending"
+    server.faults.clear()
+    await world.get(world.operations.flush())
+    assert telemetry.metrics()["cycles.charged.tokens"] == {("llm.completion",): 8}, "what is confirmed is not kept"
 
 
 async def test_a_guard_that_no_server_made_is_an_error_and_no_denial(

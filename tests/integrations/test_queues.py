@@ -119,6 +119,37 @@ def test_a_redelivered_task_is_postponed_while_a_worker_keeps_its_lease_past_the
         first.release()
 
 
+@pytest.mark.parametrize(
+    ("ended", "on_settled", "result"),
+    [
+        ("commit", "raise", "failed"),
+        ("commit", "skip", "skipped"),
+        ("commit", "run", "done"),
+        ("release", "raise", "done"),
+        (None, "raise", "postponed"),
+    ],
+)
+def test_an_old_reservation_keeps_a_redelivered_task_waiting_only_while_it_is_active(
+    client: cycles.Cycles,
+    deliver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: str | None,
+    on_settled: str,
+    result: str,
+) -> None:
+    message, began_s = Message(is_redelivered=True), time.time()
+    first = client.reserve(cycles.tokens(7), action=("task.run", "<lambda>"), idempotency_key=message.key).acquire()
+    if ended == "commit":
+        first.commit(cycles.tokens(3))
+    elif ended == "release":
+        first.release()
+    monkeypatch.setattr(_queues, "time", SimpleNamespace(time=lambda: began_s + 3_600))
+    assert deliver(message, on_settled=on_settled) == result
+    assert len(message.postponed) == (result == "postponed")
+    if ended is None:
+        first.release()
+
+
 @pytest.mark.parametrize(("ttl_ms", "is_busy"), [(100_000, False), (30_000, True), (None, False)])
 def test_the_first_ttl_of_a_lease_is_that_of_the_task(
     client: cycles.Cycles, deliver: Any, monkeypatch: pytest.MonkeyPatch, ttl_ms: int | None, is_busy: bool

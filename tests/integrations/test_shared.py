@@ -92,9 +92,12 @@ async def test_a_call_costs_what_the_table_says(
     assert ledger.metadata() == [metadata]
 
 
-async def test_a_name_is_truncated_to_what_the_protocol_allows(run: Any, work: Any, ledger: Ledger) -> None:
-    await run(work(action=("llm.completion", "n" * 300)), lambda guard: {"in": 3, "out": 4})
-    assert ledger.spent() == 7
+@pytest.mark.parametrize(("name", "reserved"), [("n" * 257, "n" * 256), ("n" * 256, "n" * 256), ("", "unknown")])
+async def test_a_name_becomes_one_that_the_protocol_allows(
+    run: Any, work: Any, ledger: Ledger, name: str, reserved: str
+) -> None:
+    await run(work(action=("llm.completion", name)), lambda guard: {"in": 3, "out": 4})
+    assert (ledger.spent(), ledger.rows()[0].action.name) == (7, reserved)
 
 
 async def test_dollars_without_prices_cost_the_estimate(run: Any, work: Any, ledger: Ledger) -> None:
@@ -411,6 +414,44 @@ async def test_a_stream_left_after_its_usage_is_exact(begin: Any, work: Any, led
     assert ledger.metadata() == [{"outcome": "closed"}]
 
 
+@pytest.mark.parametrize(
+    ("reported", "text", "committed"),
+    [
+        ({"tokens_input": 3, "tokens_output": 40}, "abc", 43),
+        ({"tokens_input": 3, "tokens_output": 1}, "a" * 60, 23),
+        ({"tokens_output": 40}, "abc", 50),
+        ({"tokens_input": 3}, "abc", 4),
+    ],
+)
+async def test_counts_that_are_not_complete_raise_what_a_stream_that_is_left_costs(
+    begin: Any, work: Any, ledger: Ledger, reported: dict[str, int], text: str, committed: int
+) -> None:
+    def read(event: Any, usage: cycles.Usage) -> bool:
+        usage.see_response("r1", reported, model="small")
+        return False
+
+    stream = begin(streamed(work, read=read), [text, text])
+    await anext(stream)
+    await stream.aclose()
+    assert ledger.spent() == committed
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+async def test_a_price_book_counts_the_prompt_of_a_stream_that_is_left(begin: Any, work: Any, ledger: Ledger) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def count(model: str, content: Any) -> int:
+        asked.append((model, content))
+        return 7
+
+    book = cycles.PriceBook.genai({"small": cycles.Price("1", "0")}, count_tokens=count)
+    stream = begin(streamed(work, estimate=cycles.usd(1), price=book), ["Hello"])
+    await anext(stream)
+    await stream.aclose()
+    assert asked == [("small", "x" * 30)]
+    assert ledger.spent("USD_MICROCENTS") == 7 * 100
+
+
 async def test_a_stream_with_text_that_is_no_utf8_costs_what_was_made(begin: Any, work: Any, ledger: Ledger) -> None:
     stream = begin(streamed(work), ["\ud83d", "\ude00"])  # an emoji that was split between two events
     assert await anext(stream) == "\ud83d"
@@ -621,6 +662,8 @@ async def test_a_model_call_inside_a_paid_one_is_not_guarded_again(run: Any, wor
         ("message", "The budget does not allow this call (X). Do not try it again; continue without it."),
         (lambda error: f"no: {error.code}", "no: X"),
         (lambda error, tool: f"no {tool}", "no shell"),
+        (lambda error: 5, "5"),
+        (lambda error, tool: [tool], "['shell']"),
     ],
 )
 def test_a_denial_becomes_the_message_that_was_chosen(on_denied: Any, text: str) -> None:
@@ -687,6 +730,16 @@ def test_the_cost_that_is_written_ahead_ends_no_request_in_flight(client: cycles
         cost.ended(first)
         assert second.ending is None
         assert cost.paid() == (cycles.tokens(14), {})
+
+
+def test_what_a_request_in_flight_has_used_is_in_the_usage_of_a_guard_that_ends(client: cycles.Cycles) -> None:
+    cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price)
+    with client.reserve(cost.estimate, action=cost.action, actual=cycles.tokens(14)) as guard:
+        cost._used = guard.usage
+        cost.bind(_Request())
+        cost.bind(_Request())
+        assert cost.paid("closed") == (cycles.tokens(14), {})
+        assert guard.usage.tokens_input == 14
 
 
 def test_what_guarded_clients_have_sent_is_not_read_from_the_framework_too(client: cycles.Cycles) -> None:

@@ -491,6 +491,29 @@ def test_langchain_caps_lower_the_limit_and_remove_tools(
     assert request.model_settings == {"limit": 90, "own": 1}, "the request of the agent stays"
 
 
+def test_langchain_caps_know_each_form_of_a_tool(langchain: Any, client: Any, ledger: Ledger) -> None:
+    capped(ledger, tool_denylist=["bad"])
+    middleware = Middleware(langchain, client, is_async=False)
+    good: list[Any] = [
+        SimpleNamespace(name="good"),
+        {"name": "good", "type": "bad"},
+        {"type": "function", "function": {"name": "good"}},
+        {"type": "web_search"},
+        {"type": "web_search", "name": None, "function": None},
+        {"type": "function", "function": {}},
+        {},
+    ]
+    bad: list[Any] = [
+        SimpleNamespace(name="bad"),
+        {"name": "bad", "type": "function"},
+        {"type": "function", "function": {"name": "bad"}},
+        {"type": "bad"},
+    ]
+    middleware.call("model", ModelRequest(tools=[*bad, *good]), reported())
+    [seen] = middleware.seen
+    assert (seen.tools, seen.tool_choice) == (good, None)
+
+
 def test_langchain_details_of_the_usage_are_read_of_every_message(langchain: Any, client: Any, ledger: Ledger) -> None:
     seen: list[cycles.Usage] = []
     actual = {"model_actual": noted(seen, ONE)}

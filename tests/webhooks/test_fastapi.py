@@ -136,9 +136,10 @@ def test_a_missing_framework_is_named_with_the_line_that_installs_it() -> None:
     assert "pip install 'cycles-sdk[fastapi]'" in told
 
 
-def test_the_endpoint_may_read_the_body_too() -> None:
+@pytest.mark.parametrize("options", [{}, {"max_body_bytes": len(BODY)}])
+def test_the_endpoint_may_read_the_body_too(options: Any) -> None:
     app = FastAPI()
-    dependency = Depends(webhook_event(cycles.WebhookReceiver(SECRET)))
+    dependency = Depends(webhook_event(cycles.WebhookReceiver(SECRET, **options)))
 
     @app.post("/hook")
     async def hook(request: Request, event: cycles.WebhookEvent = dependency) -> dict[str, Any]:
