@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import Factory, define, evolve, frozen
 
 from cycles.billing._ledger import Imported, Key, LedgerSide, Spent
-from cycles.billing._rows import BillRow
+from cycles.billing._rows import BillRow, together
 
 DAY_EDGE: Final = "day_edge"
 NOT_A_MODEL: Final = "not_a_model"
@@ -101,7 +101,7 @@ def compare(
         name = (same or {}).get(line.model, line.model)
         key = line.day, name, line.is_model
         before = billed.get(key)
-        billed[key] = evolve(line, model=name) if before is None else _together(before, line)
+        billed[key] = evolve(line, model=name) if before is None else together(before, line)
     keys = [*billed, *((*key, True) for key in (*side.spent, *side.imported) if (*key, True) not in billed)]
     rows = {key: _row(key, billed.get(key), side) for key in keys}
     for row in rows.values():
@@ -116,13 +116,6 @@ def settle(row: Row, tolerance: Fraction) -> None:
     row.ok = _is_ok(row, tolerance)
     if row.ok:
         row.causes = []
-
-
-def _together(one: BillRow, other: BillRow) -> BillRow:
-    calls = one.calls if other.calls is None else other.calls if one.calls is None else one.calls + other.calls
-    listed = None if one.listed is None or other.listed is None else one.listed + other.listed
-    amount, tiers = one.amount + other.amount, one.tiers | other.tiers
-    return evolve(one, amount=amount, calls=calls, listed=listed, tiers=tiers)
 
 
 def _row(key: tuple[str, str, bool], billed: BillRow | None, side: LedgerSide) -> Row:

@@ -51,22 +51,16 @@ def merged(rows: Iterable[BillRow]) -> list[BillRow]:
     for row in rows:
         key = row.day, row.model, row.is_model
         before = found.get(key)
-        found[key] = (
-            row
-            if before is None
-            else evolve(
-                before,
-                amount=before.amount + row.amount,
-                calls=_sum(before.calls, row.calls),
-                listed=_sum(before.listed, row.listed),
-                tiers=before.tiers | row.tiers,
-            )
-        )
+        found[key] = row if before is None else together(before, row)
     return list(found.values())
 
 
-def _sum(one: Any, other: Any) -> Any:
-    return other if one is None else one if other is None else one + other
+def together(one: BillRow, other: BillRow) -> BillRow:
+    """Return the sum of two parts of a row. A list price of only one of them is not that of the sum."""
+    calls = one.calls if other.calls is None else other.calls if one.calls is None else one.calls + other.calls
+    listed = None if one.listed is None or other.listed is None else one.listed + other.listed
+    amount, tiers = one.amount + other.amount, one.tiers | other.tiers
+    return evolve(one, amount=amount, calls=calls, listed=listed, tiers=tiers)
 
 
 def model_name(name: str) -> str:

@@ -49,6 +49,56 @@ def test_the_edge_of_a_day_may_differ_by_the_tolerance() -> None:
     assert [row.may_be_imported for row in rows] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("today", "next_day", "later", "is_edge"),
+    [
+        (90_000, 60_000, 0, True),
+        (90_000, 40_000, 0, False),  # both miss the same
+        (90_000, 50_000, 10**8, False),  # the next day is ok
+        (99_800, 10**8 + 50_000, 10**8, False),  # ok too: what is missing is less than its tolerance
+        (90_000, 10**8 + 200_000, 10**8, False),
+        (100_000, 60_000, 0, False),
+    ],
+)
+def test_calls_around_midnight_need_two_opposite_differences(
+    today: int, next_day: int, later: int, is_edge: bool
+) -> None:
+    billed = [bill(100_000, calls=1), bill(50_000 + later, NEXT, calls=1)]
+    [row, _] = compare(billed, side(today=today, next_day=next_day), TENTH)
+    assert ("day_edge" in [cause.cause for cause in row.causes]) is is_edge
+    assert row.may_be_imported is (today < 100_000 and not is_edge)
+
+
+def test_the_edge_of_a_day_is_the_first_of_several_causes() -> None:
+    ledger = side(today=90_000, next_day=60_000)
+    ledger.spent[DAY, "m"].estimates = 1
+    [row, _] = compare([bill(100_000, calls=3), bill(50_000, NEXT, calls=1)], ledger, TENTH)
+    assert [cause.cause for cause in row.causes] == ["day_edge", "outside_guard", "estimate"]
+    assert not row.may_be_imported
+
+
+@pytest.mark.parametrize("tolerance", [Fraction(0), TENTH, Fraction(1)])
+def test_a_credit_of_the_bill_is_never_ok(tolerance: Fraction) -> None:
+    [row] = compare([bill(-1000, calls=0)], LedgerSide(), tolerance)
+    assert (row.ok, row.difference, row.may_be_imported) == (False, -1000, False)
+
+
+def test_what_is_only_in_the_ledger_or_was_only_imported_is_a_row() -> None:
+    ledger = LedgerSide()
+    ledger.spent[DAY, "spent"] = Spent(amount=3, calls=1)
+    ledger.imported[DAY, "imported"] = Imported(amount=5, done=1)
+    ledger.spent[DAY, "both"] = Spent(amount=7, calls=1)
+    ledger.imported[DAY, "both"] = Imported(amount=11, done=1)
+    rows = compare([bill(2, model="both", is_model=False)], ledger, Fraction(0))
+    found = [(row.model, row.is_model, row.bill, row.ledger, row.imports.amount, row.difference) for row in rows]
+    assert found == [
+        ("both", True, 0, 7, 11, -18),
+        ("both", False, 2, 0, 0, 2),
+        ("imported", True, 0, 0, 5, -5),
+        ("spent", True, 0, 3, 0, -3),
+    ]
+
+
 def test_names_of_the_bill_that_are_one_model_are_one_row() -> None:
     same = {"a": "m", "b": "m"}
     lines = [bill(10, model="a", calls=1, listed=Fraction(15)), bill(20, model="b", calls=2, listed=Fraction(20))]
@@ -71,6 +121,11 @@ def test_names_of_the_bill_that_are_one_model_are_one_row() -> None:
         (bill(100, calls=1), Spent(amount=40, calls=1, fallbacks=1, fallback=7), [("fallback_price", 7)]),
         (bill(100, calls=1, tiers=frozenset(["flex"])), Spent(amount=40, calls=1), [("tier", None)]),
         (bill(100, calls=1, listed=Fraction(120)), Spent(amount=120, calls=1), [("discount", 20)]),
+        (bill(100, calls=1, listed=Fraction(0)), Spent(amount=40, calls=1), [("discount", -100)]),
+        (bill(100, calls=0), Spent(), [("price", None)]),
+        (bill(100, calls=2), Spent(amount=140, calls=1), [("outside_guard", None)]),
+        (bill(-5), Spent(), [("price", None)]),  # a credit is no call outside the guard
+        (bill(-5, is_model=False), Spent(), [("not_a_model", -5)]),
         (bill(100, is_model=False), Spent(), [("not_a_model", 100)]),
         (bill(100, calls=1), Spent(amount=100, calls=1), []),
     ],
@@ -168,6 +223,18 @@ def spent_of(*rows: Any, **options: Any) -> Spent:
             reserved(10, committed_metadata={"price_source": "fallback"}),
             Spent(amount=10, calls=1, fallbacks=1, fallback=10),
         ),
+        (
+            reserved(
+                10,
+                committed_metadata={
+                    "attempts": 3,
+                    "actual_source": "estimate",
+                    "unpriced": ["x"],
+                    "price_source": "fallback",
+                },
+            ),
+            Spent(amount=10, calls=3, estimates=1, estimated=10, unpriced=1, fallbacks=1, fallback=10),
+        ),
         (reserved(0, "EXPIRED"), Spent(calls=1, expired=1, expired_amount=50)),
         (reserved(10, at=NEXT), Spent()),
         (reserved(10, metadata={"provider": "azure"}), Spent()),
@@ -212,6 +279,29 @@ def test_the_model_of_the_response_joins_a_name_that_is_not_on_the_bill() -> Non
     )
     assert spent_of(row) == Spent(amount=10, calls=1)
     assert of_ledger(row, billed=()).spent[DAY, "my-alias"] == Spent(amount=10, calls=1)
+
+
+def test_imports_of_a_row_are_counted_also_if_they_charged_nothing() -> None:
+    imported = SimpleNamespace(kind="llm.imported", name="gpt-4o")
+
+    def made(amount: int, metadata: dict[str, Any], status: str = "COMMITTED") -> Any:
+        return reserved(amount, status, at="2026-11-29", action=imported, metadata=metadata)
+
+    whose = {"provider": "openai", "day": DAY}
+    others: list[dict[str, Any]] = [
+        {"provider": "anthropic", "day": DAY},
+        {"day": DAY},
+        {"provider": "openai"},
+        {"provider": "openai", "day": NEXT},
+        {"provider": "openai", "day": "2026-11-23"},
+        {**whose, "claims": [0, 5]},
+    ]
+    rows = [made(7, whose), made(0, whose), made(5, whose), *(made(100, other) for other in others)]
+    expired = made(0, whose, "EXPIRED")
+    expired.committed = None
+    found = of_ledger(*rows, expired)
+    assert dict(found.imported) == {(DAY, "gpt-4o"): Imported(amount=12, done=4, failed=2)}
+    assert dict(found.spent) == {}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +351,11 @@ def test_days_are_those_of_utc_on_each_machine(name: str, moment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", [f"{DAY}T00:00:00", f"{DAY}T00:00:00Z", f"{DAY}T02:00:00+02:00", f"{DAY}T23:59:59", f"{DAY}"]
+    "moment",
+    [
+        *(f"{DAY}T00:00:00", f"{DAY}T00:00:00Z", f"{DAY}T02:00:00+02:00", f"{DAY}T23:59:59", f"{DAY}"),
+        *(f"{NEXT}T01:59:59+02:00", "2026-11-23T22:00:00-02:00"),
+    ],
 )
 def test_a_time_of_a_bill_without_an_offset_is_utc(west: None, moment: str) -> None:
     assert day_of_anthropic(moment) == DAY

@@ -9,6 +9,7 @@ import sys
 import threading
 from datetime import timedelta
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -395,3 +396,87 @@ def test_the_day_of_an_import_is_the_one_of_its_metadata(reconcile: Reconcile, a
     assert (row["day"], row["imported"], row["ledger"]) == (ago(6).isoformat(), 2 * DOLLAR, 0)
     ran = reconcile("--json", "--until", ago(5).isoformat())
     assert (ran.status, ran.document["rows"][0]["imported"]) == (0, 2 * DOLLAR)
+
+
+class Claimed:
+    """A client whose server has claims of other imports, each as the metadata of its reservation."""
+
+    def __init__(self, *claims: Any, charges: int = 10**9) -> None:
+        self._claims = list(claims)
+        self._charges = charges
+        self.committed: list[tuple[str, int]] = []
+
+    def decide(self, amount: cycles.Amount, **_: Any) -> Any:
+        return SimpleNamespace(allowed=amount.amount <= self._charges)
+
+    def reserve(self, amount: cycles.Amount, *, metadata: dict[str, Any], **_: Any) -> Any:
+        def acquire() -> Any:
+            if "claims" in metadata and self._claims:
+                raise cycles.ProtocolError("another body", status=409, code="IDEMPOTENCY_MISMATCH")
+            return SimpleNamespace(reservation_id="r", detach=lambda: "token")
+
+        return SimpleNamespace(acquire=acquire)
+
+    def release_reservation(self, reservation_id: str, reason: str, *, idempotency_key: str) -> None:
+        pass
+
+    def reservations(self, **_: Any) -> Any:
+        return iter([SimpleNamespace(metadata=self._claims.pop(0))])
+
+    def commit_reservation(self, reservation_id: str, amount: cycles.Amount, *, idempotency_key: str, **_: Any) -> Any:
+        charged = min(amount.amount, self._charges)
+        self._charges -= charged
+        self.committed.append((idempotency_key.removeprefix("reconcile:openai:2026-11-24:m:"), charged))
+        return SimpleNamespace(status="COMMITTED", charged=cycles.Amount(amount.unit, charged))
+
+
+def row_of(bill: int, ledger: int = 0) -> Any:
+    return _compare.Row(day="2026-11-24", model="m", bill=bill, ledger=ledger, bill_calls=1, ledger_calls=0)
+
+
+@pytest.mark.parametrize(
+    ("others", "committed", "left"),
+    [
+        ([], [("2:8", 8)], 0),
+        ([[0, 3]], [("0:3", 3), ("5:5", 5)], 0),
+        ([[0, 1], [1, 1], [2, 1], [3, 1]], [("0:1", 1), ("1:1", 1), ("2:1", 1), ("3:1", 1), ("6:4", 4)], 0),
+        ([[n, 1] for n in range(6)], [(f"{n}:1", 1) for n in range(5)], 3),  # the next run continues
+        ([[0, 8]], [("0:8", 8)], 0),  # as much as this one wants, from a ledger that had less
+        ([[0, 9]], [], 8),  # another process has read a later bill
+    ],
+)
+def test_one_run_ends_the_imports_that_others_have_claimed(others: list[Any], committed: list[Any], left: int) -> None:
+    row, client = row_of(10, 2), Claimed(*({"claims": claim} for claim in others))
+    as_client: Any = client
+    found = Importer(as_client, "openai").run(row)
+    assert client.committed == committed
+    assert [(each.amount, each.charged, each.status) for each in found] == [
+        (amount, amount, "imported") for _, amount in committed
+    ]
+    assert (row.difference, row.imports.done, row.imports.failed) == (left, len(committed), 0)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, *({"claims": claim} for claim in (None, 5, [], [1], [0, 1, 2], [True, 1], ["0", 1], [0, 1.5]))],
+)
+def test_a_claim_that_no_import_made_is_an_error(metadata: Any) -> None:
+    client: Any = Claimed(metadata)
+    with pytest.raises(cycles.ProtocolError) as caught:
+        Importer(client, "openai").run(row_of(10))
+    assert (caught.value.code, client.committed) == ("IDEMPOTENCY_MISMATCH", [])
+
+
+@pytest.mark.parametrize(
+    ("charges", "status", "charged", "counts"),
+    [(8, "imported", 8, (1, 0)), (7, "partly", 7, (1, 0)), (0, "denied", 0, (0, 0))],
+)
+def test_a_row_whose_budget_has_less_is_tried_once(
+    charges: int, status: str, charged: int, counts: tuple[int, int]
+) -> None:
+    row, client = row_of(8), Claimed(charges=charges)
+    as_client: Any = client
+    [done] = Importer(as_client, "openai").run(row)
+    assert (done.status, done.amount, done.charged) == (status, 8, charged)
+    assert (row.imports.amount, row.imports.done, row.imports.failed) == (charged, *counts)
+    assert len(client.committed) == counts[0]
