@@ -103,6 +103,7 @@ def journal(config: cycles.Config) -> Check:
     if not config.journal:
         return Check(name, "skip", "the journal is off")
     try:
+        root = _places.root_of(config)
         view = _places.store_of(config)
         if view is not None:
             with contextlib.closing(view):
@@ -110,7 +111,6 @@ def journal(config: cycles.Config) -> Check:
             also = f", {view.name} responds"
     except (cycles.StoreError, cycles.ConfigurationError) as error:
         return failed(name, error, "check journal_store (CYCLES_JOURNAL_URL)")
-    root = _places.root_of(config)
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Check(name, "fail", f"{existing} is not writable", "make it writable, or set CYCLES_JOURNAL_DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -93,12 +94,8 @@ class _Measured:
 
 
 def _dns(host: str, port: int) -> Check:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        return Check("dns", "skip", f"{host} is an address")
+    with contextlib.suppress(ValueError):
+        return Check("dns", "skip", f"{ipaddress.ip_address(host)} is an address")
     try:
         found = sorted({str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
     except OSError as error:

@@ -48,9 +48,16 @@ readable(InspectedRecord, Put, Stored)
 
 
 def directory_of(journal_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the directory that `inspect` reads."""
+    """Return the directory that `inspect` reads.
+
+    Raises:
+        ConfigurationError: It would be in the home directory of a user who has none.
+    """
     given = journal_dir or os.environ.get("CYCLES_JOURNAL_DIR", "").strip()
-    return (Path(given) if given else default_root()).expanduser()
+    try:
+        return (Path(given) if given else default_root()).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"no home directory is known for {given or '~'}; set CYCLES_JOURNAL_DIR") from error
 
 
 def inspect(journal_dir: str | os.PathLike[str] | None = None) -> list[InspectedRecord]:
@@ -68,7 +75,7 @@ def inspect(journal_dir: str | os.PathLike[str] | None = None) -> list[Inspected
     root = directory_of(journal_dir)
     try:
         return inspection.inspect(root)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise ConfigurationError(
             f"the journal cannot be read: {root} ({error}); make it readable or pass another directory"
         ) from error

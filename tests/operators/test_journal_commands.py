@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -378,7 +380,13 @@ def test_move_moves_all_records_and_leaves_what_has_another_content(
     assert run_journal("move", str(root), str(target), "--json").document == {"moved": 0, "left": 2}
 
 
-@pytest.mark.parametrize(("reply", "settled"), [("y\n", True), ("n\n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("reply", "settled"),
+    [
+        *((reply, True) for reply in ("y\n", "Y\n", " yes \n", "YES\n")),
+        *((reply, False) for reply in ("n\n", "", "\n", "yikes\n", "yes no\n", "ye\n", "not y\n")),
+    ],
+)
 def test_a_terminal_gets_a_prompt(
     run_journal_here: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch, reply: str, settled: bool
 ) -> None:
@@ -392,6 +400,117 @@ def test_a_terminal_gets_a_prompt(
     assert ran.status == (0 if settled else 130)
     assert "never settle $0.03 of rsv-pending? [y/N] " in ran.err
     assert ("rsv-pending" in {entry.reservation_id for entry in inspect()}) is not settled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question"),
+    [
+        (("retry",), "settle what is pending for "),
+        (("retry", "rsv-pending"), "settle $0.03 of rsv-pending now, with all that is pending there?"),
+        (("retry", "rsv-set-aside"), "settle $0.03 of rsv-set-aside now, with all that is pending there?"),
+        (("retry", "rsv-rejected", "--as-event"), "send $0.03 of rsv-rejected as an event?"),
+        (
+            ("retry", "rsv-perhaps", "--as-event"),
+            "send $0.03 of rsv-perhaps as an event; it may be charged already, and is charged twice then?",
+        ),
+        (("discard", "rsv-pending"), "never settle $0.03 of rsv-pending?"),
+        (("discard", "rsv-free"), "never settle $0.00 of rsv-free?"),
+        (("discard", "rsv-rejected"), "never settle $0.03 of rsv-rejected?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.skipif(AS_PROCESSES, reason="the terminal is that of this process")
+def test_a_prompt_that_is_declined_changes_nothing_and_sends_nothing(
+    run_journal_here: Cycles,
+    root: Path,
+    url: str,
+    configured: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    question: str,
+) -> None:
+    class Terminal:
+        isatty = staticmethod(lambda: True)
+        readline: Callable[[], str] = staticmethod(lambda: "n\n")
+
+    fill(root, url)
+    own = journal(root, url)
+    own.save(a_record(url, "rsv-free", cents=0))
+    own.save(a_record(url, "rsv-set-aside"))
+    own.close()
+    kept = folder(root, url) / file_name("rsv-set-aside")
+    kept.rename(kept.with_name(f"{kept.name}.x.quarantined"))
+    before = snapshot(root)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    ran = run_journal_here(*arguments)
+    assert (ran.status, ran.out) == (130, "")
+    assert question in ran.err
+    assert ran.err.splitlines()[-1].endswith("nothing was changed")
+    assert snapshot(root) == before
+    assert not configured.requests
+
+
+def test_the_rejected_amount_of_another_principal_is_not_sent(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    own = journal(root, OTHER_SERVER)
+    own.reject(a_record(OTHER_SERVER, "rsv-theirs"), "BUDGET_EXCEEDED")
+    own.close()
+    before = snapshot(root)
+    ran = run_journal("retry", "rsv-theirs", "--as-event", "--yes")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"this record belongs to {OTHER_SERVER}" in ran.err
+    assert snapshot(root) == before
+    assert not configured.requests
+
+
+def test_an_id_of_several_records_selects_none_of_them(run_journal: Cycles, root: Path, url: str) -> None:
+    own = journal(root, url)
+    own.reject(a_record(url, "rsv-gone"), "BUDGET_EXCEEDED")
+    own.save(a_record(url, "rsv-gone", cents=4))
+    own.close()
+    before, paths = snapshot(root), [entry.path for entry in inspect()]
+    for arguments in (("show", "rsv-gone"), ("discard", "rsv-gone", "--yes"), ("retry", "rsv-gone", "--yes")):
+        ran = run_journal(*arguments)
+        assert (ran.status, ran.out) == (2, "")
+        assert "2 records match 'rsv-gone'; pass a path: " in ran.err
+        assert [path in ran.err for path in paths] == [True, True]
+    assert snapshot(root) == before
+
+
+def test_what_is_shown_of_a_record_in_each_state(run_journal: Cycles, root: Path, url: str) -> None:
+    fill(root, url)
+    own = journal(root, url)
+    own.save(a_record(url, "rsv-free", cents=0))
+    own.close()
+    shown = {name: run_journal("show", f"rsv-{name}").out.splitlines() for name in ("free", "rejected", "broken")}
+    assert [line for line in shown["free"] if line.startswith("amount:")] == ["amount: $0.00"]
+    assert [line for line in shown["rejected"] if line.startswith("reason:")] == ["reason: BUDGET_EXCEEDED"]
+    [reason] = [line for line in shown["broken"] if line.startswith("reason:")]
+    assert "version" in reason
+    assert not [line for line in shown["broken"] if line.startswith("amount:")]
+    assert [line for line in shown["free"] if line.startswith("record.commit_body:")]
+
+
+@pytest.mark.skipif(AS_PROCESSES, reason="the output is that of this process")
+def test_a_reader_that_leaves_is_no_error(
+    run_module_here: Cycles, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root, OTHER_SERVER)
+
+    class Left(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        def fileno(self) -> int:
+            return descriptor
+
+    with (tmp_path / "out").open("w") as file:
+        descriptor = file.fileno()
+        monkeypatch.setattr(sys, "stdout", Left())
+        statuses = [module.main(arguments) for arguments in (["list"], ["export"], ["show", "rsv-pending"])]
+        assert os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev  # what is left to print is discarded
+    assert statuses == [0, 0, 0]
 
 
 def test_the_module_needs_no_extra(root: Path) -> None:

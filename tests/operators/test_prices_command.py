@@ -120,9 +120,12 @@ def test_check_lists_the_models_of_each_provider_with_its_key(
 
 def test_check_reads_a_file(run_here: Cycles, tmp_path: Path) -> None:
     file = tmp_path / "models"
-    file.write_text("# ours\ngpt-5\n\nclaude-sonnet-4-5\n")
+    file.write_text("# ours\ngpt-5\n\n  claude-sonnet-4-5  \n")
     found = run_here("prices", "check", "--models", str(file))
     assert (found.status, found.out) == (0, "checked 2 models, 0 without a price\n")
+    file.write_text("gpt-5\nours#1\n")
+    found = run_here("prices", "check", "--models", str(file), "--json")
+    assert (found.status, found.document) == (1, {"checked": 2, "missing": [{"provider": None, "model": "ours#1"}]})
     file.write_text("nope\n")
     assert run_here("prices", "check", "--models", str(file)).status == 1
     for arguments, said in ((["--models", str(tmp_path / "absent")], "absent"), ([], "OPENAI_API_KEY")):
@@ -167,6 +170,44 @@ def test_update_writes_new_models_too(run_here: Cycles, tmp_path: Path, monkeypa
     monkeypatch.setattr(genai_prices.UpdatePrices, "fetch", lambda self: newer)
     found = run_here("prices", "update", str(tmp_path / "prices.json"), "--json")
     assert list(found.document["models"]) == ["gpt-new"]
+
+
+def test_update_writes_the_prices_of_each_maker_as_it_sells_its_models(
+    run_here: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import copy
+
+    import genai_prices
+    from genai_prices.data_snapshot import get_snapshot
+
+    newer = copy.deepcopy(get_snapshot())
+    sold = {"openai": "gpt-5", "anthropic": "claude-sonnet-4-5", "google": "gemini-2.5-pro"}
+    models = [newer.find_provider_model(model, None, provider, None) for provider, model in sold.items()]
+    gateway = next(each for each in newer.providers if each.id not in sold and each.models)
+    models.append((gateway, gateway.models[0]))
+    for number, (provider, model) in enumerate(models):
+        new = copy.deepcopy(model)
+        new.id = f"{model.id}-next{number}"
+        provider.models.append(new)
+    at_google = copy.deepcopy(models[1][1])
+    at_google.id = "claude-at-google"
+    models[2][0].models.append(at_google)
+    monkeypatch.setattr(genai_prices.UpdatePrices, "fetch", lambda self: newer)
+    found = run_here("prices", "update", str(tmp_path / "prices.json"), "--json")
+    names = [f"{model.id}-next{number}" for number, (_, model) in enumerate(models[:3])]
+    assert sorted(found.document["models"]) == sorted(names)
+
+
+def test_update_that_finds_nothing_newer_writes_no_model(
+    run_here: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import genai_prices
+
+    monkeypatch.setattr(genai_prices.UpdatePrices, "fetch", lambda self: None)
+    file = tmp_path / "prices.json"
+    found = run_here("prices", "update", str(file))
+    assert (found.status, found.out) == (0, f"wrote 0 models to {file}\n")
+    assert json.loads(file.read_text()) == {"models": {}}
 
 
 def test_update_that_cannot_download_says_so(run_here: Cycles, tmp_path: Path) -> None:

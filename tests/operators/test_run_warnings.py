@@ -106,6 +106,11 @@ def test_the_kinds_of_warnings_are_bounded(log: Any, capsys: pytest.CaptureFixtu
             logger.warning("kind %s", "x" * number)
         assert capsys.readouterr().err == f"warning: kind {'x' * MOST_KINDS}\n"
         assert len(timers) == MOST_KINDS
+        for _ in range(2):  # a kind that is known is gathered also when no other has a place
+            logger.warning("kind %s", "x")
+        assert capsys.readouterr().err == ""
+        timers[1][1]()
+        assert capsys.readouterr().err == "warning: kind x (and 2 more like this)\n"
 
 
 def test_reservation_ids_appear_only_with_v(configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,27 @@ def test_keys_scroll_filter_and_exit() -> None:
     assert not controls.take(b"/a\x7f\bc\n", 50)
     assert (controls.text, controls.is_typing) == ("c", False)
     assert controls.take(b"xQ", 50)
-    assert not Controls().take(b"\x1b[B", 0)
+
+
+@pytest.mark.parametrize("key", [b"\x1b[A", b"\x1b[B", b"j", b"\x1b[6~", b" ", b"G", b"\x1b[F", b"g"])
+def test_a_view_without_rows_and_one_that_lost_them_begin_with_their_first(key: bytes) -> None:
+    from cycles.cli._top_keys import Controls
+
+    for rows in (0, 1):
+        controls = Controls(offset=7)
+        assert not controls.take(key, rows)
+        assert controls.offset == 0
+
+
+@pytest.mark.parametrize("typed", [b"\x1b", b"/", b"/x\x1b", b"/x\r", b"/x\x7f"])
+def test_another_filter_begins_with_its_first_row(typed: bytes) -> None:
+    from cycles.cli._top_keys import Controls
+
+    controls = Controls(text="bot")
+    controls.take(b"jj", 50)
+    assert controls.offset == 2
+    controls.take(typed, 50)
+    assert controls.offset == 0
 
 
 def test_lines_are_shared_fairly() -> None:
@@ -242,7 +262,9 @@ def test_a_view_that_was_scrolled_has_room_for_the_count_of_the_rows_above() -> 
     assert "... 1 more below, 5 above" in lines
 
 
-@pytest.mark.parametrize(("offset", "text", "last"), [(49, "", "t02"), (3, "", "t02"), (49, "t01", "t01"), (1, "", "t01")])
+@pytest.mark.parametrize(
+    ("offset", "text", "last"), [(49, "", "t02"), (3, "", "t02"), (49, "t01", "t01"), (1, "", "t01")]
+)
 def test_a_view_whose_rows_become_fewer_shows_the_last_ones(offset: int, text: str, last: str) -> None:
     from cycles.cli._top_keys import Controls
     from cycles.cli._top_view import Snapshot
