@@ -386,6 +386,22 @@ def test_a_tenants_key_funds_and_reads_its_own_budgets_only(site: Site) -> None:
     assert site.send("GET", "budgets", key=other)[1]["ledgers"] == []
 
 
+def test_a_tenant_in_capitals_reaches_its_budgets_whose_scopes_have_none(site: Site) -> None:
+    key = site.server.api_key_for("Beta")
+    form = {"scope": "tenant:Beta/agent:Bot", "unit": "TOKENS", "allocated": tokens(5)}
+    status, made = site.send("POST", "budgets", form, key)
+    assert (status, made["scope"]) == (201, "tenant:beta/agent:bot")
+    place = "scope=tenant:BETA/agent:bot&unit=TOKENS"
+    assert site.send("GET", f"budgets/lookup?{place}", key=key) == (200, made)
+    funded = {"operation": "CREDIT", "amount": tokens(1)}
+    assert site.send("POST", f"budgets/fund?{place}", funded, key)[1]["new_allocated"] == tokens(6)
+    assert [row["scope"] for row in site.send("GET", "budgets", key=key)[1]["ledgers"]] == ["tenant:beta/agent:bot"]
+    listed = site.send("GET", "budgets?tenant_id=BETA")[1]["ledgers"]
+    assert [row["allocated"] for row in listed] == [tokens(6)]
+    site.send("PATCH", "tenants/Beta", {"status": "CLOSED"})
+    assert site.send("GET", f"budgets/lookup?{place}")[1]["status"] == "CLOSED"
+
+
 # --- bulk actions -----------------------------------------------------------------------------------------------------
 
 
@@ -483,6 +499,33 @@ def test_a_bulk_action_is_for_at_most_500_rows() -> None:
         run(501)
     assert (caught.value.code, caught.value.status) == ("LIMIT_EXCEEDED", 400)
     assert caught.value.message == "501 rows of budget match, but at most 500 may; narrow the filter"
+
+
+def test_the_key_of_a_bulk_action_is_one_of_its_operation(site: Site) -> None:
+    assert len(site.send("POST", "budgets/bulk-action", bulk(action="CREDIT"))[1]["succeeded"]) == 1
+    for form in (bulk(action="DEBIT"), bulk(action="CREDIT", amount=tokens(5)), bulk(action="RESET")):
+        assert site.send("POST", "budgets/bulk-action", form)[1]["error"] == "IDEMPOTENCY_MISMATCH"
+    assert site.server.ledger.balance(ACME).allocated == cycles.tokens(14)
+    others = (
+        ("tenants", "SUSPEND", "acme"),
+        ("webhooks", "PAUSE", site.server.webhooks.subscribe("https://h.test", ["custom.x"]).url),
+    )
+    for path, action, search in others:
+        form = {"filter": {"search": search}, "action": action, "idempotency_key": "k-1"}
+        status, found = site.send("POST", f"{path}/bulk-action", form)
+        assert (status, len(found["succeeded"])) == (200, 1)
+    assert site.send("POST", "budgets/bulk-action", bulk(action="CREDIT"))[1]["action"] == "CREDIT"
+
+
+def test_a_row_of_a_bulk_action_that_does_not_fit_into_64_bits_fails_alone(site: Site) -> None:
+    site.server.ledger.set_budget(f"{ACME}/agent:a", cycles.tokens(2**63 - 4))
+    site.server.ledger.set_budget(f"{ACME}/agent:b", cycles.tokens(1))
+    found = site.send("POST", "budgets/bulk-action", bulk(action="CREDIT"))[1]
+    assert [len(found[name]) for name in ("succeeded", "failed", "skipped")] == [2, 1, 0]
+    message = f"a number of {ACME}/agent:a would no longer fit into 64 bits; nothing was changed"
+    assert [(row["error_code"], row["message"]) for row in found["failed"]] == [("INVALID_TRANSITION", message)]
+    left = [site.server.ledger.balance(f"{ACME}{name}").allocated for name in ("", "/agent:a", "/agent:b")]
+    assert left == [cycles.tokens(14), cycles.tokens(2**63 - 4), cycles.tokens(5)]
 
 
 def test_a_bulk_action_fails_for_budgets_of_a_closed_tenant(site: Site) -> None:

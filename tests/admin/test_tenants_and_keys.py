@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 import cycles
+from cycles.embedded.webhook_events import timestamp
 from tests.admin.site import ACME, BOT, DAY_MS, SECOND, START, START_MS, Site, error
 
 CAPABILITIES: Final = [
@@ -203,6 +204,31 @@ def test_a_key_may_end_earlier_and_has_the_permissions_of_the_runtime_operations
         "created_at": "1970-01-01T00:00:00.000Z",
         "expires_at": "9999-12-31T23:59:59.000Z",
     }
+
+
+@pytest.mark.parametrize("days", [89, 91, 3650])
+def test_a_key_may_end_earlier_and_later_than_by_default(site: Site, days: int) -> None:
+    end = timestamp(START_MS + days * DAY_MS)
+    made = site.made("api-keys", tenant_id="acme", name="x", expires_at=end)
+    site.clock.advance(days * DAY_MS - 1)
+    assert made["expires_at"] == end
+    assert site.send("POST", "auth/validate", {"key_secret": made["key_secret"]})[1]["valid"] is True
+    site.clock.advance(1)
+    assert site.send("POST", "auth/validate", {"key_secret": made["key_secret"]})[1]["reason"] == "KEY_EXPIRED"
+
+
+def test_a_key_that_is_made_without_permissions_has_none(site: Site) -> None:
+    made = site.made("api-keys", tenant_id="acme", name="x", permissions=[])
+    key = made["key_secret"]
+    assert made["permissions"] == []
+    found = site.send("GET", "auth/introspect", key=key)[1]
+    assert (found["permissions"], set(found["capabilities"].values())) == ([], {False})
+    assert site.send("POST", "auth/validate", {"key_secret": key})[1]["permissions"] == []
+    assert site.send("GET", "budgets", key=key)[1]["error"] == "INSUFFICIENT_PERMISSIONS"
+    changed = site.send("PATCH", f"api-keys/{made['key_id']}", {"permissions": ["budgets:read"]})[1]
+    assert (changed["permissions"], site.send("GET", "budgets", key=key)[0]) == (["budgets:read"], 200)
+    assert site.send("PATCH", f"api-keys/{made['key_id']}", {"permissions": []})[1]["permissions"] == []
+    assert site.send("GET", "budgets", key=key)[0] == 403
 
 
 def test_a_check_of_a_key_says_why_it_does_not_work(site: Site) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import attrs
@@ -13,9 +15,12 @@ import httpx
 import pytest
 
 import cycles
+from cycles.embedded.dashboard.app import DashboardApp
 from cycles.embedded.dashboard.event_log import EventLog
 from cycles.embedded.dashboard.feed import MAX_MERGED, Feed
 from cycles.embedded.dashboard.redaction import Redactor
+from cycles.embedded.dashboard.routes import Dashboard, Stream as StreamRequest
+from tests.support.waiting import forever
 
 ACTION = ("llm.completion", "small-model")
 
@@ -265,6 +270,37 @@ def test_streams_end_immediately_when_the_listener_stops(server: cycles.Embedded
         again.wait_for_start()
         listener.stop()
         assert again.ends_within(60)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_stream_that_ends_no_longer_waits_for_its_client(fails: bool) -> None:
+    async def run() -> None:
+        waits, ended = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            waits.set()
+            try:
+                await forever()
+            finally:
+                ended.set()
+            return {}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await waits.wait()
+                app.close()
+                if fails:
+                    raise OSError("the connection is lost")
+
+        with cycles.EmbeddedServer() as server:
+            app = DashboardApp(Dashboard(server.ledger, server.faults, cycles.ManualClock(), None), "localhost")
+            with pytest.raises(OSError, match="lost") if fails else nullcontext():
+                await app.stream(StreamRequest(0), receive, send)
+            for _ in range(3):  # what is cancelled ends in the next rounds of the loop
+                await asyncio.sleep(0)
+            assert ended.is_set()
+
+    asyncio.run(run())
 
 
 def test_streams_end_when_the_server_is_closed(server: cycles.EmbeddedServer) -> None:

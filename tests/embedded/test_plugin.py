@@ -52,6 +52,20 @@ def test_each_test_gets_a_separate_server_and_client(
             assert [str(item.remaining) for item in cycles_client.balances()] == ["$3.00"]
             assert cycles_server.tenant == "acme"
 
+        @pytest.mark.cycles(budgets={})
+        def test_no_budgets(cycles_server):
+            assert cycles_server.ledger.scopes() == []
+
+        kept = []
+
+        def test_a_client_that_is_kept(cycles_client):
+            kept.append(cycles_client)
+            cycles_client.record(cycles.tokens(7), action=("k", "n"))
+
+        def test_the_client_of_an_earlier_test_is_closed():
+            with pytest.raises(cycles.CyclesError, match="is closed"):
+                kept[0].record(cycles.tokens(7), action=("k", "n"))
+
         @pytest.mark.cycles(tenant="mine", clock=cycles.ManualClock(5))
         class TestMany:
             def test_tenant_alone(self, cycles_server, cycles_client):
@@ -59,7 +73,7 @@ def test_each_test_gets_a_separate_server_and_client(
                 assert cycles_client.config.tenant == "mine"
         """,
     )
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=8)
 
 
 def test_a_test_that_leaks_budget_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

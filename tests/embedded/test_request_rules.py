@@ -176,6 +176,16 @@ def test_keys_that_are_rejected(members: dict[str, Any], now_ms: int, reason: st
     assert why(KEY, ApiKey(**{**own, **members}), now_ms=now_ms) == reason
 
 
+def test_a_wrong_secret_is_looked_up_as_the_newest_key_that_begins_with_it() -> None:
+    older, newer = (
+        ApiKey(secret=f"cyc_live_abcde-{n}", tenant="acme", status=s) for n, s in ((1, "REVOKED"), (2, "ACTIVE"))
+    )
+    assert why("cyc_live_abcde-3", older, newer) == "INVALID_KEY"
+    assert why("cyc_live_abcde-3", newer, older) == "KEY_REVOKED"
+    assert why("cyc_live_abcde-1", older, newer) == "KEY_REVOKED"
+    assert why("cyc_live_abcde-2", newer, older) is None
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
@@ -347,6 +357,8 @@ def test_the_keys_that_a_command_shows_and_the_signal_that_stops_it() -> None:
         assert list(found.items()) == [("b", "k"), ("c", "x"), ("a", server.api_key_for("a"))]
     with cycles.EmbeddedServer() as server:
         assert keys_by_tenant(server, {}) == {"default": server.api_key_for("default")}
+    with cycles.EmbeddedServer({"tenant:A": cycles.usd(1)}) as server:
+        assert keys_by_tenant(server, {"first": "A", "last": "A"}) == {"A": "last"}
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     for number in numbers:
@@ -354,4 +366,6 @@ def test_the_keys_that_a_command_shows_and_the_signal_that_stops_it() -> None:
             assert not stop.is_set()
             signal.raise_signal(number)
             assert stop.is_set()
+    with pytest.raises(ZeroDivisionError), stop_signal():
+        raise ZeroDivisionError
     assert [signal.getsignal(number) for number in numbers] == before

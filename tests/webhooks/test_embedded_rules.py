@@ -220,6 +220,25 @@ def test_the_audit_log_of_webhooks(server: cycles.EmbeddedServer, admin: Direct)
     }  # fmt: skip
 
 
+def test_the_audit_log_has_the_tenant_of_a_request_that_fails(server: cycles.EmbeddedServer, admin: Direct) -> None:
+    acme = of_tenant(server)
+    other = server.webhooks.subscribe(URL, ["budget.funded"], tenant="other").subscription_id
+    own = server.webhooks.subscribe(URL, ["budget.funded"], tenant="acme").subscription_id
+    failing: list[tuple[str, str, Any, str]] = [
+        ("GET", f"/v1/webhooks/{other}", None, "WEBHOOK_NOT_FOUND"),
+        ("PATCH", f"/v1/webhooks/{own}", {"url": "ftp://x"}, "WEBHOOK_URL_INVALID"),
+        ("PATCH", f"/v1/webhooks/{own}", {"status": "x"}, "INVALID_REQUEST"),
+        ("POST", "/v1/webhooks", {}, "INVALID_REQUEST"),
+        ("GET", "/v1/webhooks?tenant=acme", None, "INVALID_REQUEST"),
+    ]
+    for method, target, body, code in failing:
+        assert acme(method, target, body)[1]["error"] == code
+        assert Direct(server)(method, target, body)[0] == 401
+    rows = admin.ok("GET", "/v1/admin/audit/logs?limit=100")["logs"]
+    of_acme = [(row["operation"], row["error_code"]) for row in rows if row["tenant_id"] == "acme"]
+    assert of_acme == [(f"{method}:{target.partition('?')[0]}", code) for method, target, _, code in failing[::-1]]
+
+
 # --- one subscription -----------------------------------------------------------------------------------------------
 
 

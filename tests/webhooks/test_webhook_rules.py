@@ -196,6 +196,16 @@ def test_how_a_subscription_is_shown() -> None:
     assert updated(active, {"status": "PAUSED"}, "later").status == "PAUSED"
 
 
+def test_a_new_retry_policy_replaces_the_earlier_one() -> None:
+    first = {"max_retries": 0, "initial_delay_ms": 200, "backoff_multiplier": 3, "max_delay_ms": 5_000}
+    made = created({"url": URL, "event_types": ["budget.funded"], "retry_policy": first}, "acme", "now")
+    assert made.retry_policy == RetryPolicy(**first)
+    changed = updated(made, {"retry_policy": {"max_delay_ms": 9_000}}, "later")
+    assert changed.retry_policy == RetryPolicy(max_delay_ms=9_000)
+    assert updated(changed, {"name": "n"}, "later").retry_policy == RetryPolicy(max_delay_ms=9_000)
+    assert updated(changed, {"retry_policy": {}}, "later").retry_policy == RetryPolicy()
+
+
 BODY: dict[str, Any] = {"url": URL, "event_types": ["budget.funded"]}
 
 
