@@ -513,6 +513,64 @@ async def test_a_stream_is_closed_before_it_is_settled(begin: Any, work: Any, se
     assert ledger.spent() == 12
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()])
+async def test_a_stream_that_cannot_be_closed_is_settled(
+    begin: Any, work: Any, ledger: Ledger, error: BaseException
+) -> None:
+    class Events:
+        def __iter__(self) -> Iterator[str]:
+            return iter(["Hello", " you"])
+
+        def __aiter__(self) -> AsyncIterator[str]:
+            return aopened(["Hello", " you"])
+
+        def close(self) -> None:
+            raise error
+
+        async def aclose(self) -> None:
+            raise error
+
+    stream = begin(streamed(work), whole=Events())
+    await anext(stream)
+    with pytest.raises(type(error)):
+        await stream.aclose()
+    assert ledger.spent() == 12
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+REJECTED = {"error": "INVALID_REQUEST", "message": "no such commit", "request_id": "r1"}
+
+
+@pytest.mark.parametrize("how", ["breaks", "is left", "raises inside"])
+async def test_a_settlement_that_is_rejected_hides_no_reason_why_a_call_ended(
+    begin: Any, run: Any, work: Any, server: Any, how: str
+) -> None:
+    server.faults.status("commit", 400, body=REJECTED, times=None)
+    reason = ConnectionError("gone")
+    if how == "is left":
+        stream = begin(streamed(work), ["Hello", " you"])
+        await anext(stream)
+        await stream.aclose()
+        return
+    if how == "breaks":
+        with pytest.raises(ConnectionError) as raised:
+            async for _ in begin(streamed(work), ["Hello"], reason):
+                pass
+    else:
+        made = streamed(work)
+
+        def body(guard: Any) -> None:
+            made.see("Hello", guard)
+            raise reason
+
+        with pytest.raises(ConnectionError) as raised:
+            await run(made, body)
+    assert raised.value is reason
+    [note] = reason.__notes__
+    assert note.startswith("cycles: the guard could not be settled: ")
+    assert "no such commit" in note
+
+
 async def test_guarded_clients_report_to_each_step_of_a_stream_only(begin: Any, work: Any) -> None:
     seen: list[bool] = []
 

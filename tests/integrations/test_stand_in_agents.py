@@ -317,6 +317,7 @@ def test_agents_a_tool_is_charged_denied_and_unguarded(agents: Any, client: Any,
     with pytest.raises(cycles.BudgetExceededError) as raised:
         call(tool_budget=TOO_MUCH, on_denied="raise")
     assert isinstance(raised.value, AgentsException), "the runner passes these on"
+    assert vars(raised.value)["run_data"] is None, "as the runner finds it, which sets it"
     assert (len(ran), len(ledger.rows())) == (2, 1)
     with pytest.raises(cycles.InvalidRequestError, match="must take"):
         call(tool_budget=ONE, tool_actual=lambda: ONE)
@@ -537,6 +538,37 @@ def test_langchain_details_of_the_usage_are_read_of_every_message(langchain: Any
     assert [dict(each.context) for each in seen[-1].responses()] == [{"service_tier": "flex"}, {}]
 
 
+@pytest.mark.parametrize(
+    ("details", "counts", "tier"),
+    [
+        ({"cache_read": 5, "flex_cache_read": 3}, {"tokens_cached_input": 8}, "flex"),
+        ({"priority_cache_read": 3}, {"tokens_cached_input": 3}, "priority"),
+        ({"flex_cache_creation": 4}, {"tokens_cache_write": 4}, "flex"),
+        ({"cache_creation": 9, "priority_cache_creation": 4}, {"tokens_cache_write": 13}, "priority"),
+        (
+            {"cache_creation": 9, "ephemeral_1h_input_tokens": 4},
+            {"tokens_cache_write": 9, "tokens_cache_write_1h": 4},
+            None,
+        ),
+        (
+            {"cache_creation": 0, "ephemeral_1h_input_tokens": 4},
+            {"tokens_cache_write": 4, "tokens_cache_write_1h": 4},
+            None,
+        ),
+        ({"audio": 6, "cache_read": None}, {"tokens_input_audio": 6}, None),
+    ],
+)
+def test_langchain_counts_of_each_tier_are_added_up(
+    langchain: Any, client: Any, ledger: Ledger, details: dict[str, Any], counts: dict[str, int], tier: str | None
+) -> None:
+    seen: list[cycles.Usage] = []
+    middleware = Middleware(langchain, client, is_async=False, model_actual=noted(seen, ONE))
+    middleware.call("model", ModelRequest(), reported(input_token_details=details))
+    assert dict(seen[-1].counts) == {"tokens_input": 1_000, "tokens_output": 300, **counts}
+    [response] = seen[-1].responses()
+    assert dict(response.context) == ({} if tier is None else {"service_tier": tier})
+
+
 TEXT = "one two three four five six"
 STREAMED_PARTS: dict[str, Any] = {
     "token": TEXT,
@@ -622,9 +654,19 @@ def test_langchain_the_setting_of_the_limit_is_a_name(langchain: Any, client: An
 
 def test_langchain_names_of_models(langchain: Any, client: Any, ledger: Ledger) -> None:
     middleware = Middleware(langchain, client, is_async=False)
-    for model in (SimpleNamespace(_llm_type="kind"), SimpleNamespace(model="m", _llm_type="kind"), object()):
-        middleware.call("model", ModelRequest(model=model), reported())
-    assert [row.action.name for row in ledger.rows()] == ["kind", "m", "object"]
+    of_names: list[dict[str, Any]] = [
+        {"_llm_type": "kind"},
+        {"_llm_type": "kind", "model": "m"},
+        {"_llm_type": "kind", "model": "m", "model_name": "named"},
+        {"_llm_type": "kind", "model_id": "id"},
+        {"model_id": "id", "model": "m"},
+        {"model_name": "", "model": None, "model_id": 5, "_llm_type": "kind"},
+        {},
+    ]
+    for names in of_names:
+        middleware.call("model", ModelRequest(model=SimpleNamespace(**names)), reported())
+    expected = ["kind", "m", "named", "id", "m", "kind", "SimpleNamespace"]
+    assert [row.action.name for row in ledger.rows()] == expected
 
 
 # --- FastMCP ----------------------------------------------------------------------------------------------------------
@@ -717,6 +759,17 @@ def test_fastmcp_an_error_of_the_server_is_told_without_its_cause(
         tool_call(fastmcp, client, ToolResult())
     assert "secret" not in str(raised.value)
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("value", ["", 0, False, None, "a b", ["a"], "x" * 129])
+def test_fastmcp_a_verified_claim_that_is_no_name_is_an_error_and_not_left_out(
+    fastmcp: Any, client: Any, ledger: Ledger, token: Token, value: object
+) -> None:
+    token.claims = {"org": value, "sub": "user"}
+    for claims in ({"org": "workspace", "sub": "agent"}, {"org": "dimensions.org", "sub": "agent"}):
+        with pytest.raises(ToolError, match="cannot be identified"):
+            tool_call(fastmcp, client, ToolResult(), claims=claims)
+    assert ledger.rows() == []
 
 
 def test_fastmcp_claims_are_levels_and_the_option_overrides_them(

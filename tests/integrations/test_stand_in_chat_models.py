@@ -477,6 +477,43 @@ def test_a_stream_that_is_left_is_closed_and_costs_what_was_made(guarding: Guard
     assert 0 < guarding.spent() < 20_000
 
 
+@pytest.mark.parametrize("how", ["stream", "astream"])
+@pytest.mark.parametrize("error", [ConnectionResetError(), KeyboardInterrupt()])
+def test_a_stream_that_cannot_be_closed_is_settled(
+    guarding: Guarding, ledger: Ledger, how: str, error: BaseException
+) -> None:
+    class Failing(Model):
+        def _stream(self, messages: Any, stop: Any = None, **options: Any) -> Iterator[Any]:
+            try:
+                yield from map(generation, self.replies)
+            finally:
+                raise error
+
+        async def _astream(self, messages: Any, stop: Any = None, **options: Any) -> AsyncIterator[Any]:
+            try:
+                for each in self.replies:
+                    yield generation(each)
+            finally:
+                raise error
+
+        async def leave(self) -> None:
+            chunks: Any = self._astream([])
+            await anext(chunks)
+            with pytest.raises(type(error)):
+                await chunks.aclose()
+
+        def leave_blocking(self) -> None:
+            chunks: Any = self._stream([])
+            next(chunks)
+            with pytest.raises(type(error)):
+                chunks.close()
+
+    model = guarding(*[AIMessageChunk("one ")] * 9, cls=Failing)
+    asyncio.run(model.leave()) if how == "astream" else model.leave_blocking()
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+    assert 0 < guarding.spent() < 20_000
+
+
 @WAYS
 @pytest.mark.parametrize(
     ("members", "options", "sent"),

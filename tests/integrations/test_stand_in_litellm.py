@@ -403,6 +403,9 @@ def test_modules_that_have_imported_a_function_are_named(world: World, caplog: p
         ({"max_tokens": 20}, {"max_tokens": 20}),
         ({"max_completion_tokens": 90}, {"max_completion_tokens": 50}),
         ({"max_tokens": 90, "max_completion_tokens": 80}, {"max_tokens": 50, "max_completion_tokens": 50}),
+        ({"max_tokens": 90, "max_completion_tokens": None}, {"max_tokens": 50}),
+        ({"max_tokens": None, "max_completion_tokens": 20}, {"max_completion_tokens": 20}),
+        ({"max_tokens": None}, {"max_tokens": 50}),
     ],
 )
 def test_caps_lower_each_limit_that_is_set(world: World, given: Any, sent: Any) -> None:
