@@ -79,6 +79,7 @@ class Transport:
         self.protocol = protocol
         self.sent: list[bytes] = []
         self.aborted = 0
+        self.is_lost = False
         loop.transports.append(self)
 
     def get_extra_info(self, name: str) -> Any:
@@ -91,7 +92,7 @@ class Transport:
         self.sent.append(data)
         for delay_s, part in self.loop.responses.pop(0) if self.loop.responses else [(0.0, RESPONSE)]:
             if part is None:
-                self.loop.call_later(delay_s, self.protocol.connection_lost, OSError("reset"))
+                self.loop.call_later(delay_s, self.lose, OSError("reset"))
             elif part == b"":
                 self.loop.call_later(delay_s, self.protocol.eof_received)
             else:
@@ -99,7 +100,12 @@ class Transport:
 
     def abort(self) -> None:
         self.aborted += 1
-        self.loop.call_soon(self.protocol.connection_lost, None)
+        self.loop.call_soon(self.lose, None)
+
+    def lose(self, error: OSError | None) -> None:
+        if not self.is_lost:
+            self.is_lost = True
+            self.protocol.connection_lost(error)
 
 
 class Client:
@@ -227,7 +233,7 @@ def test_a_connection_that_its_server_ends_is_not_used_again(loop: Loop, end: st
     if end == "eof":
         first.protocol.eof_received()
     elif end == "lost":
-        first.protocol.connection_lost(None)
+        first.lose(None)
     elif end == "data":
         first.protocol.data_received(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert loop.run_until_complete(client.post(Limits(8.0)))[0] == b"{}"
@@ -328,6 +334,15 @@ def test_a_name_service_that_hangs_is_waited_for_as_long_as_a_connection(
     timeout = "can't connect to http://a.test (the name service has not resolved a.test in time)"
     assert answer == ((b"{}", 102.0, 102.0) if known else (FailureKind.CONNECT, timeout, False))
     assert loop.now_s == (102.0 if known else 108.0)
+
+
+@pytest.mark.parametrize("error", [None, OSError("reset")])
+def test_a_connection_that_was_lost_while_it_was_idle_can_be_closed(loop: Loop, error: OSError | None) -> None:
+    client = Client(loop)
+    loop.run_until_complete(client.post(Limits(8.0)))
+    loop.transports[0].lose(error)
+    loop.run_until_complete(client.connections.aclose())
+    assert loop.transports[0].is_lost
 
 
 def test_connections_that_were_never_used_can_be_closed(loop: Loop) -> None:

@@ -82,7 +82,7 @@ class World:
     def __init__(self) -> None:
         self.connections: list[Connection] = []
         self.begun: list[bytes] = []
-        self.now_s = 100.0
+        self.now_s, self.step_s = 100.0, 0.25
         self.waits: list[tuple[float, bool]] = []
         self.is_ready: list[bool] = []
 
@@ -95,8 +95,9 @@ class World:
         if timeout_s == 0.0:  # a look at an idle connection
             used = next(each for each in reversed(self.connections[: len(self.begun)]))
             return bool(used.idle_input)
+        assert timeout_s > 0, "a negative time is waited for ever"
         self.waits.append((timeout_s, writes))
-        self.now_s += 0.25
+        self.now_s += self.step_s
         return self.is_ready.pop(0) if self.is_ready else True
 
     def link(self, *connections: Connection) -> PostgresLink:
@@ -154,12 +155,12 @@ def test_each_step_waits_for_what_is_left_of_the_time(world: World) -> None:
 def test_a_statement_ends_in_time_and_its_connection_is_not_used_again(world: World, step: str, is_over: bool) -> None:
     connection = Connection(Result((b"1",)))
     setattr(connection, step, {"polls": ["reading"] * 9, "flushes": [1] * 9, "busy": 9}[step])
-    world.is_ready = [True] * 9 if is_over else [True, False]
+    world.is_ready, world.step_s = [True] * 9 if is_over else [True, False], 0.375
     link = world.link(connection, Connection(Result((b"2",))))
     with pytest.raises(LinkError) as caught:
         link.run("a")
     assert (str(caught.value), caught.value.sqlstate) == (LATE, None)
-    assert len(world.waits) == (4 if is_over else 2)
+    assert len(world.waits) == (3 if is_over else 2)
     assert connection.told[-1] == "finish"
     assert link.run("b") == [("2",)]
 
