@@ -306,6 +306,7 @@ def test_a_guarded_client_inside_of_a_call_reports_instead_of_its_message(guardi
     [
         (says(usage_metadata=used(1_000, 5, cache_read=500, cache_creation=300)), 20_000 + 5_000 + 37_500 + 5_000),
         (says(usage_metadata={**used(), "output_token_details": {"flex_reasoning": 2}}), EXACT // 2),
+        (says(usage_metadata={**used(), "input_token_details": None, "output_token_details": None}), EXACT),
         (says(response_metadata={"model_name": "served", "model": "m"}), 2 * EXACT),
         (says(response_metadata={"model": "served"}), 2 * EXACT),
         ((says(), {"model_name": "served"}), 2 * EXACT),
@@ -321,6 +322,7 @@ def test_a_guarded_client_inside_of_a_call_reports_instead_of_its_message(guardi
     ids=[
         "caches",
         "tier",
+        "no details",
         "name",
         "model",
         "information",
