@@ -36,6 +36,7 @@ CAUSES: list[BaseException] = [
     httpx.ConnectError("no", request=httpx.Request("GET", "http://localhost")),
     UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
     Unpicklable(5, request=lambda: None),
+    Unpicklable(6, request="can be dumped and not loaded"),
 ]
 
 

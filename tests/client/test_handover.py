@@ -236,6 +236,16 @@ def test_a_token_whose_members_are_wrong_is_rejected(client: cycles.Cycles, memb
     client.attach(token_of(members)).acquire().commit()
 
 
+@pytest.mark.parametrize("actual", [cycles.tokens(7), lambda usage: cycles.tokens(usage.tokens_input)])
+async def test_the_block_of_a_found_reservation_commits_actual(world: World, server: Any, actual: Any) -> None:
+    guard = await world.acquire(reserve(world, idempotency_key="job-7"))
+    found = await world.get(world.operations.find(idempotency_key="job-7"))
+    async with world.enter(world.client.attach(found, actual=actual)) as again:
+        again.usage.add(tokens_input=7)
+    assert (spent(server), held(server)) == (7, 0)
+    guard.detach()
+
+
 async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
     guard = await world.acquire(reserve(world, idempotency_key="job-7"))
     found = await world.get(world.operations.find(idempotency_key="job-7"))

@@ -215,6 +215,19 @@ async def test_a_tracer_that_raises_is_logged_and_breaks_no_guard(
     assert f"tracer failed in {failing}" in log.text
 
 
+@pytest.mark.parametrize("failing", ["begin", "sending", "refused"])
+async def test_a_tracer_that_raises_is_logged_and_changes_no_denial(
+    world: World, tracer: Recorder, failing: str, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tracer, failing, fail)
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    assert f"tracer failed in {failing}" in log.text
+
+
 async def test_a_trace_id_that_is_none_is_ignored(world: World, tracer: Recorder) -> None:
     tracer.trace_id = "0" * 32
     guard = await world.acquire(world.reserve())
