@@ -62,6 +62,31 @@ def test_all_members_of_an_event_are_readable() -> None:
     assert not event.is_test
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (0, cycles.Amount),
+        (2**63 - 1, cycles.Amount),
+        (-1, cycles.SignedAmount),
+        (-(2**63), cycles.SignedAmount),
+        (2**63, None),
+        (-(2**63) - 1, None),
+    ],
+)
+@pytest.mark.parametrize("unit", ["TOKENS", "USD_MICROCENTS"])
+def test_an_integer_of_64_bits_is_an_amount(value: int, kind: type | None, unit: str) -> None:
+    event = cycles.WebhookReceiver(SECRET).receive(**delivery(data={"unit": unit, "n": value}))
+    found = event.amount("n")
+    assert type(found) is (kind or type(None))
+    assert found == (kind and kind(unit, value))
+
+
+@pytest.mark.parametrize("unit", [None, "", 5, ...])
+def test_an_integer_without_a_unit_is_no_amount(unit: Any) -> None:
+    data = {"n": 1} if unit is ... else {"n": 1, "unit": unit}
+    assert cycles.WebhookReceiver(SECRET).receive(**delivery(data=data)).amount("n") is None
+
+
 def test_members_that_are_absent_or_null_are_none_and_data_is_empty() -> None:
     event = cycles.WebhookReceiver(SECRET).receive(**delivery(data=None, scope=None))
     assert (event.data, event.scope, event.actor, event.metadata, event.trace_id) == ({}, None, None, None, None)
@@ -241,6 +266,34 @@ def test_a_secret_that_anyone_could_sign_with_is_a_configuration_error(secrets: 
         cycles.verify_webhook(b"{}", "sha256=" + "0" * 64, secrets)
 
 
+def test_a_secret_may_contain_any_character() -> None:
+    secret = "one,two three;\u00e9"
+    body = b"{}"
+    cycles.verify_webhook(body, cycles.sign_webhook(body, secret), secret)
+    for part in ("one", "two three;\u00e9"):
+        with pytest.raises(cycles.WebhookSignatureError):
+            cycles.verify_webhook(body, cycles.sign_webhook(body, part), secret)
+
+
+def test_the_error_of_a_secret_that_cannot_be_encoded_does_not_show_it() -> None:
+    with pytest.raises(cycles.ConfigurationError) as caught:
+        cycles.WebhookReceiver(["whsec_hidden\ud800"])
+    assert caught.value.__suppress_context__  # the error before it has the secret
+    assert "hidden" not in str(caught.value)
+
+
+def test_headers_in_pairs_of_bytes_are_compared_too() -> None:
+    good = delivery()
+    signature = (b"x-cycles-signature", good["headers"]["X-Cycles-Signature"].encode())
+    receiver = cycles.WebhookReceiver(SECRET)
+    own = [(b"x-cycles-event-id", b"evt_1"), (b"X-Cycles-Event-Type", b"budget.exhausted")]
+    assert receiver.receive(body=good["body"], headers=[signature, *own]).id == "evt_1"
+    assert receiver.receive(body=good["body"], headers=dict([signature, *own])).id == "evt_1"  # type: ignore[arg-type]
+    for name, _ in own:
+        with pytest.raises(cycles.WebhookPayloadError):
+            receiver.receive(body=good["body"], headers=[signature, (name, b"other")])
+
+
 def test_wrong_arguments_are_named() -> None:
     receiver = cycles.WebhookReceiver(SECRET, max_age_ms=DEFAULT_MAX_AGE_MS)
     good = delivery()
@@ -254,6 +307,11 @@ def test_wrong_arguments_are_named() -> None:
     ):
         with pytest.raises(cycles.InvalidRequestError, match=name):
             receiver.receive(**call)
+    longest = 100 * 365 * 86_400_000
+    cycles.SeenEvents(ttl_ms=longest)
+    cycles.WebhookReceiver(SECRET, max_age_ms=longest, max_body_bytes=1)
+    with pytest.raises(cycles.ConfigurationError, match="max_age_ms"):
+        cycles.WebhookReceiver(SECRET, max_age_ms=longest + 1)
     for name in ("max_age_ms", "max_body_bytes"):
         for value in (0, -1, 1.5, True, "5", *([10**30] if name == "max_age_ms" else [])):
             wrong: dict[str, Any] = {name: value}
@@ -284,6 +342,11 @@ def test_the_age_of_an_event_is_limited_only_if_the_receiver_says_so() -> None:
                 receiver.receive(**event)
             assert caught.value.status == 400
             assert "2026-04-01T12:00:00+00:00" in str(caught.value)
+    # The clocks differ by 5 minutes at most, also if an event may be much older.
+    clock[0] = NOW - timedelta(milliseconds=300_001)
+    for max_age_ms in (1, DEFAULT_MAX_AGE_MS, 100 * 365 * 86_400_000):
+        with pytest.raises(cycles.WebhookReplayError, match="in the future"):
+            cycles.WebhookReceiver(SECRET, max_age_ms=max_age_ms, now=lambda: clock[0]).receive(**event)
     # The zone of the timestamp counts.
     clock[0] = NOW
     receiver.receive(**delivery(timestamp="2026-04-01T14:00:00+02:00"))
@@ -299,6 +362,25 @@ def test_an_event_is_a_duplicate_once_it_is_done() -> None:
     assert receiver.receive(**delivery()).is_duplicate
     assert not receiver.receive(**delivery(event_id="evt_2")).is_duplicate
     cycles.WebhookReceiver(SECRET).done(first)  # without a store there is nothing to mark
+
+
+def test_an_event_that_is_done_again_is_kept_from_then_on() -> None:
+    clock = [NOW]
+    seen = cycles.SeenEvents(ttl_ms=1000, now=lambda: clock[0])
+    receiver = cycles.WebhookReceiver(SECRET, seen=seen)
+    receiver.done(receiver.receive(**delivery()))
+    clock[0] += timedelta(milliseconds=600)
+    receiver.done(receiver.receive(**delivery()))
+    clock[0] += timedelta(milliseconds=600)
+    assert receiver.receive(**delivery()).is_duplicate
+
+
+def test_a_store_that_counts_as_empty_is_asked_too() -> None:
+    seen = cycles.SeenEvents()
+    receiver = cycles.WebhookReceiver(SECRET, seen=seen)
+    assert len(seen) == 0
+    receiver.done(receiver.receive(**delivery()))
+    assert ("evt_1" in seen, len(seen)) == (True, 1)
 
 
 def test_a_set_serves_as_the_store_of_seen_events() -> None:
