@@ -9,6 +9,8 @@ import logging
 import pickle
 import socket
 import ssl
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +29,13 @@ class Unpicklable(Exception):
         self.request = request
 
 
+class Recursive:
+    """An object whose own code fails while it is dumped."""
+
+    def __getstate__(self) -> object:
+        raise RecursionError("it has itself as a member")
+
+
 CAUSES: list[BaseException] = [
     OSError(5, "io"),
     ConnectionRefusedError(111, "refused"),
@@ -36,7 +45,9 @@ CAUSES: list[BaseException] = [
     httpx.ConnectError("no", request=httpx.Request("GET", "http://localhost")),
     UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
     Unpicklable(5, request=lambda: None),
-    Unpicklable(6, request="can be dumped and not loaded"),
+    Unpicklable(6, request="which can be dumped, and not be loaded"),
+    Unpicklable(7, request=threading.Lock()),
+    Unpicklable(8, request=Recursive()),
 ]
 
 
@@ -49,6 +60,46 @@ def test_a_transport_error_pickles_with_every_cause(kind: type[cycles.TransportE
         assert str(again) == "no usable response"
         assert str(cause) in str(again.cause)
         assert (again.trace_id, again.request_sent, again.retryable) == ("t", False, True)
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({}, "m"),
+        ({"code": "NOT_FOUND"}, "m [NOT_FOUND]"),
+        ({"reason_code": "BUDGET_FROZEN"}, "m [BUDGET_FROZEN]"),
+        ({"code": "NOT_FOUND", "reason_code": "OTHER"}, "m [NOT_FOUND]"),
+        ({"code": "m"}, "m"),
+        ({"code": "m", "reason_code": "OTHER", "status": 409}, "m [HTTP 409]"),
+        ({"hint": "do this", "status": 503}, "m; do this [HTTP 503]"),
+        ({"request_id": "r" * 200}, f"m [request {'r' * 128}]"),
+        ({"request_id": ""}, "m"),
+        ({"code": "C", "status": 409, "request_id": "r"}, "m [C, HTTP 409, request r]"),
+    ],
+    ids=ascii,
+)
+def test_the_text_of_an_error_response(members: dict[str, Any], text: str) -> None:
+    error = cycles.ProtocolError("m", **members)
+    assert [str(error), str(copy.copy(error)), str(pickle.loads(pickle.dumps(error)))] == [text] * 3
+    longer = cycles.ProtocolError("m" * 501, **members)
+    assert (str(longer)[:501].rstrip(" ;["), longer.message) == ("m" * 500, "m" * 501)
+    error.args = ("told otherwise", 5)
+    assert str(error) == "told otherwise 5"
+
+
+def test_the_details_of_an_error_are_those_of_its_response() -> None:
+    given = {"scope": "tenant:acme"}
+    error = cycles.ProtocolError("m", details=given)
+    given["scope"] = "changed"
+    assert (error.details, cycles.ProtocolError("m").details) == ({"scope": "tenant:acme"}, {})
+    cycles.ProtocolError("m").details["x"] = 1
+    assert cycles.ProtocolError("m").details == {}
+
+
+def test_a_quota_that_the_server_does_not_name_is_none() -> None:
+    assert cycles.ActionQuotaExceededError("m").quota is None
+    named = SimpleNamespace(quota_violation=5)
+    assert cycles.ActionQuotaExceededError("m", deny_detail=named).quota == 5
 
 
 def test_a_transport_error_is_retryable() -> None:
