@@ -68,8 +68,9 @@ def test_a_ledger_that_recovers_ends_as_the_program_does() -> None:
         assert not place.proxy.app.totals.is_stuck
 
 
-def test_a_ledger_that_denies_has_decided() -> None:
-    with proxied(cycles.usd_microcents(10)) as place:
+@pytest.mark.parametrize("budget", [cycles.usd_microcents(10), cycles.tokens(10**9)], ids=["too small", "other unit"])
+def test_a_ledger_that_denies_has_decided(budget: cycles.Amount) -> None:
+    with proxied(budget) as place:
         assert place.post().status_code == 402
         place.server.faults.refuse("reserve", times=4)
         assert place.post().status_code == 503

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
@@ -14,11 +15,12 @@ from cycles.proxy._agent_tree import MOST_PATHS, AgentTree
 from cycles.proxy._authority import Authority
 from cycles.proxy._bodies import read_body
 from cycles.proxy._caller_proxy import caller_proxy
+from cycles.proxy._environment import share_variables
 from cycles.proxy._prompts import warn_at
 from cycles.proxy._routes import ROUTES
-from cycles.proxy._settings import upstreams_of
+from cycles.proxy._settings import ProxySettings, upstreams_of
 from cycles.proxy._targets import RejectedError, check_caller, upstream_headers
-from tests.operators.proxying import CHAT_PATH, KEY, USED, proxied, upstreams
+from tests.operators.proxying import BOOK, CHAT_PATH, KEY, USED, proxied, upstreams
 from tests.operators.tunnels import opened
 from tests.support.stub import Stub, ok
 
@@ -193,6 +195,17 @@ def test_which_hosts_the_proxy_of_the_caller_serves(no_proxy: str, host: str, se
 
 
 # --- The rest -------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_any_characters_is_one_segment_and_one_password() -> None:
+    key = "a/b@c:d?e#f%20 g$h"
+    found = share_variables("http://127.0.0.1:1", key, {}, ProxySettings(upstreams={}, prices=BOOK, tunnel=True))
+    for variable in ("HTTPS_PROXY", "https_proxy"):
+        tunnel = urlsplit(found[variable])
+        assert (tunnel.hostname, tunnel.port, unquote(tunnel.password or "")) == ("127.0.0.1", 1, key)
+    for variable, behind in (("CYCLES_PROXY_URL", ""), ("OPENAI_BASE_URL", "/openai/v1"), ("GROQ_BASE_URL", "/groq")):
+        path = urlsplit(found[variable]).path
+        assert (unquote(path.split("/")[1]), path.partition(path.split("/")[1])[2]) == (key, behind)
 
 
 def test_the_authority_signs_for_hosts_of_providers_only_and_allows_for_clocks_that_differ() -> None:

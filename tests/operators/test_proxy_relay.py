@@ -55,6 +55,18 @@ def test_a_body_in_chunks_arrives_whole(path: str) -> None:
         assert stub.requests[0].body == text
 
 
+@pytest.mark.parametrize("in_chunks", [True, False])
+@pytest.mark.parametrize("body", [b'{"reason": "x"}', b""])
+def test_the_body_of_a_request_for_a_response_that_is_open_reaches_the_provider(body: bytes, in_chunks: bool) -> None:
+    queued = {"id": "resp_9", "object": "response", "status": "queued", "background": True, "output": []}
+    with relayed(ok(queued), ok({**queued, "status": "in_progress"})) as (place, stub):
+        asked = {"model": "m", "input": "x", "max_output_tokens": 9, "background": True}
+        assert place.post("/openai/v1/responses", json=asked).json()["status"] == "queued"
+        content = iter([body[:4], body[4:]]) if in_chunks else body
+        assert place.post("/openai/v1/responses/resp_9/cancel", content=content).json()["status"] == "in_progress"
+        assert (stub.requests[1].body, place.held > 0) == (body, True)
+
+
 @pytest.mark.parametrize("path", [FREE, "/openai/v1/responses/resp_9/cancel"])
 def test_a_request_without_a_body_says_no_length_of_one(path: str) -> None:
     with relayed(ok()) as (place, stub):

@@ -458,7 +458,7 @@ def make(of: Shares, limit: Any, name: Any = "a", parent: Any = None) -> Any:
 
 @pytest.mark.parametrize(
     ("asked", "amount"),
-    [("1USD", 10**8), ("100%", 1_000), ("0.1%", 1), ("33.3333%", 333), ("50%", 500), (" 1USD ", 10**8)],
+    [("1USD", 10**8), ("100%", 1_000), ("0.1%", 1), ("33.3333%", 333), ("50%", 500), (" 1USD ", 10**8), (" 20% ", 200)],
 )
 def test_the_limit_of_a_share(asked: str, amount: int) -> None:
     of = shares(cycles.usd_microcents(1_000))

@@ -114,6 +114,30 @@ def test_a_call_that_the_ledger_did_not_decide_has_failed() -> None:
         assert found["failed_by"] == {f"{reason}UNAUTHORIZED": 1, f"{reason}no response": 1}
 
 
+@pytest.mark.parametrize(
+    ("error", "is_final", "word"),
+    [
+        (cycles.ProtocolError("no", status=403, code="FORBIDDEN"), True, "FORBIDDEN"),
+        (cycles.ProtocolError("no", status=503, code="INTERNAL_ERROR", retryable=True), False, "INTERNAL_ERROR"),
+        (cycles.ProtocolError("no", status=418), True, "status 418"),
+        (cycles.TransportError("no"), False, "no response"),
+    ],
+    ids=["wrong key", "overloaded", "no code", "no response"],
+)
+def test_only_an_error_that_stays_is_not_to_be_sent_again(
+    error: cycles.CyclesError, is_final: bool, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def opened(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cycles.proxy._app.TASK", SimpleNamespace(open=opened))
+    with proxied() as place:
+        response = place.post()
+        found = response.status_code, response.headers.get("x-cycles-reason"), response.headers.get("x-should-retry")
+        assert found == ((503, "no_decision", "false") if is_final else (503, None, None))
+        assert document(place)["failed_by"] == {f"no decision of the budget server: {word}": 1}
+
+
 def test_a_program_chooses_no_unbounded_summary() -> None:
     totals = Totals()
     for number in range(MOST_DETAILS * 2):

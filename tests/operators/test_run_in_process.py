@@ -426,6 +426,30 @@ def test_the_command_of_a_share_that_is_not_found(
     assert any(line.startswith("cycles: share helper: 0 calls, $0.00 of $0.50 spent, 0 denied") for line in lines)
 
 
+def test_the_end_of_a_share_whose_run_has_ended(
+    runs: Runs, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise cycles.TransportError("has that run ended?")
+
+    def parent(environment: dict[str, str]) -> int:
+        with variables(environment):
+            runs.program = calls(0, status=6)
+            statuses.append(main(("run", "--share", "helper", "--budget", "0.5USD", "--", "x")))
+            monkeypatch.setattr("cycles.proxy._share_run.Child", missing)
+            statuses.append(main(("run", "--share", "helper", "--budget", "0.5USD", "--", "x")))
+        return 0
+
+    def missing(*_: object) -> Child:
+        raise CommandError("command not found: x", 127)
+
+    statuses: list[int] = []
+    monkeypatch.setattr("cycles.proxy._share_run.ask", ended)
+    ran = runs(parent, "--budget", "1USD", *upstreams(provider))
+    end = "cycles: has that run ended?"
+    assert (statuses, ran.err.splitlines()[:3]) == ([6, 127], [end, "cycles: command not found: x", end])
+
+
 def test_a_command_that_cannot_be_sealed_is_status_3(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> None:
         raise CannotSealError("no")

@@ -31,6 +31,7 @@ from cycles.testing import FakeProvider
 from tests.operators.proxying import BOOK, EXACT, USED, upstreams
 from tests.operators.test_run_ends import signals_blocked
 from tests.operators.tunnels import echo, listening
+from tests.support.held import Watch
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "posix_spawnp"), reason="commands are started with posix_spawn")
@@ -249,6 +250,7 @@ def test_the_end_of_a_command_is_seen_if_another_thread_took_its_signal(monkeypa
 
 
 def test_signals_stay_blocked_only_if_the_run_was_started() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGWINCH})  # the caller has blocked them
     kept = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     passed = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2}
     try:
@@ -259,9 +261,9 @@ def test_signals_stay_blocked_only_if_the_run_was_started() -> None:
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == kept
         with blocked_signals():
             pass
-        assert passed <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert passed | kept <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_command_that_ignores_the_stop_is_killed_and_the_run_does_not_wait_for_the_timer(
@@ -277,3 +279,27 @@ def test_a_command_that_ignores_the_stop_is_killed_and_the_run_does_not_wait_for
         child.stop()
         assert all(each.daemon for each in set(threading.enumerate()) - before), "10 s, in which a run could not end"
         assert child.wait() == 137
+
+
+def test_a_process_that_has_ended_gets_no_signal_whichever_thread_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be that of another process as soon as its end was taken, so both happen under one lock."""
+    watch, numbers, spawn = Watch(monkeypatch), list[int](), os.posix_spawnp
+
+    def spawned(*given: Any, **options: Any) -> int:
+        numbers.append(spawn(*given, **options))
+        return numbers[-1]
+
+    monkeypatch.setattr(os, "posix_spawnp", spawned)
+    watch.of(Child, "_lock", "_ended _pid")
+    with signals_blocked():
+        ended, discarded = (Child(["/bin/sh", "-c", script], {}) for script in ("exit 3", "kill -STOP $$"))
+        assert ended.wait() == 3
+        discarded.discard()
+    monkeypatch.setattr(os, "kill", lambda *given: pytest.fail(f"sent to another process: {given}"))
+    for child in (ended, discarded):
+        child.send(signal.SIGTERM)
+        child.discard()
+    for number in numbers:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(number, os.WNOHANG)
+    assert (watch.used, dict(watch.without)) == ({"_ended", "_pid"}, {})

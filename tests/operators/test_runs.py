@@ -138,6 +138,23 @@ def test_a_wrong_name_is_one_line(run: Cycles, name: str, says: str) -> None:
         assert says in ran.err
 
 
+@pytest.mark.parametrize(
+    ("unit", "says", "budget"),
+    [(None, "5USD", cycles.usd(1)), ("TOKENS", "50000TOKENS", cycles.tokens(9))],
+)
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_run_without_a_budget_does_not_keep_the_ledger_from_the_next_one(
+    unit: str | None, says: str, budget: cycles.Amount, measured: bool
+) -> None:
+    if measured:  # its ledger has a budget without a limit, which is no budget of a run
+        open_ledger(cycles.Config(), None, embedded=True, keep="mine", unit=unit, unlimited=True).close()
+    with pytest.raises(cycles.ConfigurationError, match=f"pass --budget {says}, or") as caught:
+        open_ledger(cycles.Config(), None, embedded=True, keep="mine", unit=unit)
+    with contextlib.closing(open_ledger(cycles.Config(), budget, embedded=True, keep="mine")) as ledger:
+        assert (ledger.left(), ledger.unit) == (budget, budget.unit)
+    assert caught.tb is not None, "what the error names is still in use"
+
+
 @processes
 def test_the_summary_has_the_total_of_all_runs() -> None:
     run_process("run", "--fake", "--keep", "job", "--budget", "1USD", *AGENT)

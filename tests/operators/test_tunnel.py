@@ -18,10 +18,13 @@ from cycles.proxy._caller_proxy import caller_proxy
 from cycles.proxy._connect import Connect
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._routes import covers_provider, is_provider, route_of_host
+from cycles.proxy._server import ProxyServer
+from cycles.proxy._settings import ProxySettings
 from cycles.proxy._totals import Totals
 from cycles.proxy._tunnel import Far, ForbiddenError, Near, Tunnels
-from tests.operators.proxying import EXACT, KEY, USED, Place, proxied
-from tests.operators.tunnels import authorization, echo, listening, opened, read_head, rest_of, send_connect
+from cycles.testing import FakeProvider
+from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
+from tests.operators.tunnels import PATIENCE_S, authorization, echo, listening, opened, read_head, rest_of, send_connect
 from tests.support.waiting import until
 
 REJECTED = "HTTP/1.1 403 Cycles rejected a connection to"
@@ -411,6 +414,25 @@ def test_connections_of_a_sealed_program_do_not_reach_this_machine() -> None:
             assert _status(place, f"0.0.0.0:{shared}")[0].startswith(REJECTED)
             with opened(place) as connection:
                 assert send_connect(connection, f"127.0.0.1:{shared}")[0].startswith("HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_proxy_that_others_reach_is_no_way_to_the_servers_of_its_machine(own: bool) -> None:
+    """Through one on loopback, only programs of this machine connect, which reach these servers anyway."""
+    with (
+        listening(echo) as port,
+        FakeProvider() as provider,
+        cycles.EmbeddedServer({"tenant:run": cycles.usd(1)}) as server,
+    ):
+        settings = ProxySettings(upstreams=upstreams(provider.url), prices=BOOK, key=KEY, tunnel=True)
+        proxy = ProxyServer(settings, server.client(tenant="run"))
+        try:
+            url = proxy.start("127.0.0.1" if own else "0.0.0.0", 0)
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=PATIENCE_S) as connection:
+                status = send_connect(connection, f"localhost:{port}")[0]
+        finally:
+            proxy.stop(0)
+        assert status.startswith("HTTP/1.1 200" if own else REJECTED)
 
 
 def test_of_the_addresses_of_a_name_those_of_this_machine_are_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
