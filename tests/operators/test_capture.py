@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -11,11 +12,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
 from cycles.proxy._agents import gemini_environment
 from cycles.proxy._authority import BUNDLES, Authority, TrustFiles
+from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._connect import METHOD
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
@@ -207,6 +210,73 @@ def test_the_callers_own_bundle_is_the_base(authority: Authority, tmp_path: Path
     assert not Path(files.variables["SSL_CERT_FILE"]).exists()
     with pytest.raises(cycles.ConfigurationError, match="SSL_CERT_FILE cannot be read"):
         TrustFiles(authority, {"SSL_CERT_FILE": str(tmp_path / "none")})
+
+
+def test_each_program_trusts_what_its_own_variable_names(authority: Authority, tmp_path: Path) -> None:
+    own, common, extra = tmp_path / "own.pem", tmp_path / "common.pem", tmp_path / "extra"
+    own.write_text("own")
+    common.write_text("common\n")
+    extra.mkdir()
+    for name in ("b", "a"):
+        (extra / name).write_text(name)
+    given = {"CURL_CA_BUNDLE": str(own), "SSL_CERT_FILE": str(common), "NODE_EXTRA_CA_CERTS": str(extra)}
+    files = TrustFiles(authority, given)
+    bases = {
+        name: Path(file).read_bytes().removesuffix(authority.certificate) for name, file in files.variables.items()
+    }
+    files.close()
+    named = {"CURL_CA_BUNDLE": b"own\n", "NODE_EXTRA_CA_CERTS": b"a\nb\n"}
+    assert bases == dict.fromkeys(BUNDLES, b"common\n") | named
+
+
+@pytest.mark.parametrize("failing", ["fdopen", "load_cert_chain"])
+def test_the_key_of_certificates_is_in_no_file_also_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    authority = Authority()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os if failing == "fdopen" else ssl.SSLContext, failing, fail)
+    with pytest.raises(OSError, match="no space"):
+        authority.context("api.openai.com")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert authority.context("api.openai.com") is authority.context("api.openai.com")
+
+
+@pytest.mark.parametrize(
+    ("port", "named", "url"),
+    [
+        (443, (), "https://api.openai.com/v1/chat/completions"),
+        (8443, (), "https://api.openai.com:8443/v1/chat/completions"),
+        (8443, ("groq",), "https://api.openai.com:8443/v1/chat/completions"),
+        (443, ("openai",), "http://named/v1/chat/completions"),
+        (8443, ("openai",), "http://named/v1/chat/completions"),
+    ],
+)
+def test_a_captured_request_is_sent_to_its_host_and_port_unless_the_user_names_an_upstream(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, port: int, named: tuple[str, ...], url: str
+) -> None:
+    sent: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(str(request.url))
+        return httpx.Response(400, json={})
+
+    client = UpstreamClient(transport=httpx.MockTransport(respond))
+    monkeypatch.setattr("cycles.proxy._server._upstream_client", lambda *_: client)
+    chosen = {"named": frozenset(named), "upstreams": {"openai": "http://named/v1"}}
+    settings: dict[str, Any] = {"tunnel": True, "captured_hosts": None, **chosen}
+    with (
+        proxied(authority=authority, **settings) as place,
+        _connected(place, "api.openai.com", _client_context(authority), port) as connection,
+    ):
+        connection.sendall(_request("api.openai.com", "/v1/chat/completions", CHAT))
+        assert b"400 Bad Request" in rest_of(connection)
+    assert sent == [url]
 
 
 def test_a_bundle_of_the_system_without_certificates_is_not_the_base(
