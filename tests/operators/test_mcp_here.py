@@ -245,6 +245,36 @@ def test_a_reservation_of_a_call_that_the_host_gave_up_is_released(
     assert seen == [(0, 40), (True, (0, 0)), (0, 0), (True, (0, 0))]
 
 
+def test_a_call_that_is_given_up_is_released_after_its_reservation(
+    mcp: Callable[..., Ran], configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release before it would find nothing, and the reservation would hold its amount until its ttl ends."""
+    steps: list[str] = []
+    reserve, release = Desk.reserve, Desk.release
+
+    async def given_up(server: Server) -> None:
+        with anyio.CancelScope() as scope:
+
+            def cancel_and_reserve(*arguments: Any) -> Any:
+                anyio.from_thread.run_sync(scope.cancel)
+                for _ in range(50):  # the loop may do what it would do before the reservation is made
+                    anyio.from_thread.run_sync(int)
+                result = reserve(*arguments)
+                steps.append("reserved")
+                return result
+
+            def note_and_release(*arguments: Any) -> Any:
+                steps.append("released")
+                return release(*arguments)
+
+            monkeypatch.setattr(Desk, "reserve", cancel_and_reserve)
+            monkeypatch.setattr(Desk, "release", note_and_release)
+            await server.tools["budget_reserve"](estimate="0.40USD", action=ACTION)
+
+    assert mcp(lambda server: anyio.run(given_up, server)).status == 0
+    assert (steps, charged(configured)) == (["reserved", "released"], (0, 0))
+
+
 class Host:
     """A host that sends requests when the command has printed where it listens, and then ends the command."""
 
