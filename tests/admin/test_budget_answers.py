@@ -89,9 +89,10 @@ def test_a_budget_is_made_changed_frozen_and_thawed(site: Site) -> None:
     assert site.send("GET", f"budgets/lookup?{place}") == (200, shown)
 
 
+@pytest.mark.parametrize("was_over", [True, False])
 @pytest.mark.parametrize(("limit", "is_over"), [(0, True), (1, True), (2, False), (3, False)])
-def test_a_budget_is_over_its_limit_while_it_owes_more(site: Site, limit: int, is_over: bool) -> None:
-    site.server.ledger.set_budget(ACME, cycles.tokens(10), debt=2, is_over_limit=True)
+def test_a_budget_is_over_its_limit_while_it_owes_more(site: Site, limit: int, is_over: bool, was_over: bool) -> None:
+    site.server.ledger.set_budget(ACME, cycles.tokens(10), debt=2, overdraft_limit=2, is_over_limit=was_over)
     changed = site.send("PATCH", f"budgets?{PLACE}", {"overdraft_limit": tokens(limit)})[1]
     assert (changed["is_over_limit"], changed["debt"], changed["remaining"]) == (is_over, tokens(2), tokens(8))
     assert site.send("GET", f"budgets/lookup?{PLACE}") == (200, changed)

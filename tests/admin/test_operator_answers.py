@@ -470,6 +470,8 @@ def test_a_counter_is_listed_and_reset_by_its_window(site: Site) -> None:
     assert site.send("POST", f"{counters}/reset", by_key)[1]["previous_used"] == 2
     assert site.audited()["metadata"] == {"previous_used": 2}
     by_class = {"tenant_id": "acme", "scope": ACME, "window": "per_day_tumbling", "risk_class": "side_effect"}
+    without_kind = {"tenant_id": "acme", "scope": ACME, "window": "per_run"}  # it names a quota of a risk class
+    assert site.send("POST", f"{counters}/reset", without_kind)[0] == 404
     assert site.send("POST", f"{counters}/reset", by_class)[1]["previous_used"] == 3
     for wrong in ({"run_id": "r3"}, {"scope": f"{ACME}2"}, {"action_kind": "a.c"}, {"tenant_id": "beta"}):
         status, found = site.send("POST", f"{counters}/reset", {**form, **wrong})

@@ -126,6 +126,28 @@ def test_a_tenant_that_is_closed_closes_what_it_owns_and_nothing_else(site: Site
     assert (keys[revoked]["revoked_reason"], keys[revoked]["revoked_at"]) == ("old", START)
 
 
+@pytest.mark.parametrize("known_by", ["record", "budget", "key", "operation"])
+def test_a_tenant_is_known_by_each_thing_that_it_has(site: Site, known_by: str) -> None:
+    match known_by:
+        case "record":
+            site.server.ledger.set_tenant("beta")
+        case "budget":
+            site.server.ledger.set_budget("tenant:Beta/agent:x", cycles.tokens(1))
+        case "key":
+            site.server.ledger.set_api_key("a-key-of-a-test", tenant="beta")
+        case _:
+            site.made("tenants", tenant_id="beta", name="beta")
+    tenants = site.send("GET", "tenants?sort_by=tenant_id&sort_dir=asc")[1]["tenants"]
+    assert [(row["tenant_id"], row["name"], row["status"]) for row in tenants] == [
+        ("acme", "Acme", "ACTIVE"), ("beta", "beta", "ACTIVE"),
+    ]  # fmt: skip
+    assert site.send("GET", "overview")[1]["tenant_counts"]["total"] == 2
+    assert site.send("POST", "api-keys", {"tenant_id": "beta", "name": "x"})[0] == 201
+    assert site.send("PATCH", "tenants/beta", {"status": "SUSPENDED"})[1]["status"] == "SUSPENDED"
+    counts = site.send("GET", "overview")[1]["tenant_counts"]
+    assert (counts["total"], counts["suspended"]) == (2, 1)
+
+
 def test_a_tenant_that_does_not_exist_is_not_changed(site: Site) -> None:
     missing = (404, error("TENANT_NOT_FOUND", "tenant not found: nobody"))
     assert site.send("PATCH", "tenants/nobody", {"name": "x", "status": "SUSPENDED"}) == missing

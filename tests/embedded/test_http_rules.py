@@ -297,7 +297,8 @@ def test_the_operations_of_the_next_protocol() -> None:
         assert (known.status, known.body, known.headers["ETag"]) == (304, b"", found.headers["ETag"])
         assert place("GET", target, if_none_match='"x"').status == 200
     for number in range(1, 4):
-        place.operator.set_action_kind(f"custom.{number}", replacement_kind="custom.new" if number == 1 else None)
+        for each in (old, place):
+            each.operator.set_action_kind(f"custom.{number}", replacement_kind="custom.new" if number == 1 else None)
         form = {**RESERVE, "idempotency_key": f"n{number}", "action": {"kind": f"custom.{number}", "name": "b"}}
         headers = place("POST", "/v1/decide", form).headers
         assert headers.get("X-Cycles-Deprecated-Kind") == ("custom.new" if number == 1 else None)

@@ -206,6 +206,18 @@ def test_a_missing_key_and_a_path_that_needs_none() -> None:
     assert (is_same_secret("a\ud800", "a\ud800"), is_same_secret("a", "b")) == (True, False)
 
 
+@pytest.mark.parametrize("admin", ["", " ", "\t"])
+@pytest.mark.parametrize("operation", ["list", "get", "release", "reserve"])
+def test_a_blank_admin_key_leaves_the_request_to_the_key_of_the_tenant(admin: str, operation: str) -> None:
+    tables = Tables()
+    tables.apply(ApiKey(secret=KEY, tenant="acme"))
+    headers = {"x-admin-api-key": admin, "x-cycles-api-key": KEY}
+    assert Authenticator(tables, "adm").authenticate(Route(operation), headers, 0).tenant == "acme"
+    headers["x-admin-api-key"] = "adm"
+    caller = Authenticator(tables, "adm").authenticate(Route(operation), headers, 0)
+    assert caller.tenant == ("acme" if operation == "reserve" else None)
+
+
 @pytest.mark.parametrize(
     ("given", "known", "code"),
     [("k", "k", None), ("x", "k", "UNAUTHORIZED"), ("k", None, "INTERNAL_ERROR"), ("k", " ", "INTERNAL_ERROR")],

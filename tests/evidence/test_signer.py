@@ -176,6 +176,25 @@ def test_the_issuer_of_an_envelope() -> None:
     assert issuer(None) == "http://localhost/v1"
 
 
+def test_the_same_decision_has_an_envelope_of_each_address() -> None:
+    signing, body = Signing(None), {"decision": "ALLOW"}
+    first, other, again = (
+        signing("POST", "/v1/decide", body, host=host)["cycles_evidence"] for host in ("x:1", "y:1", "x:1")
+    )
+    assert (first == again, first["evidence_id"] == other["evidence_id"]) == (True, False)
+    for reference, server_id in ((first, "http://x:1/v1"), (other, "http://y:1/v1")):
+        assert signing.envelope(reference["evidence_id"])["server_id"] == server_id
+        assert reference["cycles_evidence_url"] == f"{server_id}/evidence/{reference['evidence_id']}"
+
+
+def test_a_null_in_a_list_is_attested_and_one_of_a_member_is_not() -> None:
+    signing = Signing()
+    metadata = {"list": [None, 1, {"a": None, "b": [None]}], "none": None}
+    found = signing("POST", "/v1/decide", {"decision": "ALLOW"}, form={**DECIDE, "metadata": metadata})
+    payload = signing.envelope(found["cycles_evidence"]["evidence_id"])["payload"]["decide"]
+    assert payload["request"]["metadata"] == {"list": [None, 1, {"b": [None]}]}
+
+
 def test_only_the_newest_envelopes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert evidence.MAX_ENVELOPES == 10_000
     monkeypatch.setattr(evidence, "MAX_ENVELOPES", 2)
