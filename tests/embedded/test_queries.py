@@ -197,6 +197,9 @@ ROWS = [
 ]  # fmt: skip
 
 
+ORDERS = ("reservation_id", "tenant", "scope_path", "status", "reserved", "created_at_ms", "expires_at_ms")
+
+
 def listed(caller: Caller = ACME, /, **given: str) -> str:
     """Return the numbers of the rows of a page."""
     found = listing.reservations(ROWS, caller, given)
@@ -258,10 +261,10 @@ def test_the_tenant_of_a_list() -> None:
     "order",
     [
         {},
-        {"sort_by": "reserved"},
-        {"sort_by": "reserved", "sort_dir": "asc"},
         {"sort_dir": "asc"},
-        {"sort_by": "status"},
+        *({"sort_by": name} for name in ORDERS),
+        *({"sort_by": name, "sort_dir": "asc"} for name in ORDERS),
+        {"sort_by": "EXPIRES_AT_MS", "sort_dir": "DESC"},
     ],
 )
 def test_the_pages_of_a_list(order: dict[str, str], limit: int) -> None:
@@ -306,6 +309,30 @@ def test_which_cursors_an_order_accepts(parts: list[Any], fits: bool) -> None:
         assert message_of(listing.reservations, ROWS, ACME, {"cursor": query.seal("x", *parts)}) == WRONG_CURSOR
         return
     assert message_of(listing.reservations, ROWS, ACME, {**given, "cursor": cursor}) == WRONG_CURSOR
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        ({}, True),
+        ({"sort_by": "reserved", "sort_dir": "asc"}, True),
+        ({"sort_by": "reserved"}, False),  # the other member has its default, not that of the cursor
+        ({"sort_dir": "asc"}, False),
+        ({"sort_by": "status", "sort_dir": "asc"}, False),
+        ({"status": "RELEASED"}, False),
+        ({"idempotency_key": "k1"}, False),
+        ({"agent": "b"}, False),
+        ({"from": "1970-01-01T00:00:00Z"}, False),
+        ({"expires_to": "1970-01-02T00:00:00Z"}, False),
+    ],
+)
+def test_which_requests_a_cursor_continues(given: dict[str, str], fits: bool) -> None:
+    order = {"sort_by": "reserved", "sort_dir": "asc"}
+    cursor = listing.reservations(ROWS, ACME, {**order, "limit": "2"})["next_cursor"]
+    if fits:
+        assert listed(**given, cursor=cursor) == "31"
+    else:
+        assert message_of(listing.reservations, ROWS, ACME, {**given, "cursor": cursor}) == WRONG_CURSOR
 
 
 def test_a_cursor_of_an_unknown_order() -> None:
