@@ -63,6 +63,42 @@ async def test_callables_get_the_connection_and_may_be_coroutines(guarded: Any, 
     assert ledger.spent() == 3
 
 
+@pytest.mark.parametrize("option", ["estimate", "action", "subject"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_each_callable_may_be_a_coroutine_function(
+    guarded: Any, ledger: Ledger, option: str, is_async: bool
+) -> None:
+    values = {"estimate": cycles.tokens(9), "action": ("a", "b"), "subject": {"agent": "bot"}}
+
+    def value(connection: Any) -> Any:
+        return values[option]
+
+    async def later(connection: Any) -> Any:
+        return values[option]
+
+    dependency = guarded(**{**values, option: later if is_async else value}, actual=cycles.tokens(3))
+
+    async def ask(guard: Annotated[Guard, Depends(dependency)]) -> None:
+        return None
+
+    assert (await send_to(make_app(ask))).status == 200
+    [row] = ledger.rows()
+    assert (row.action.kind, row.action.name, row.subject.agent, row.reserved) == ("a", "b", "bot", cycles.tokens(9))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_the_action_is_the_route_and_not_the_address(guarded: Any, ledger: Ledger, method: str) -> None:
+    """An address has the ids of customers, and each is another name."""
+
+    async def ask(guard: Annotated[Guard, Depends(guarded(actual=cycles.tokens(7)))]) -> None:
+        return None
+
+    app = make_app(ask)
+    app.api_route("/chats/{chat}", methods=[method])(ask)
+    assert (await send_to(app, "/chats/5", method=method)).status == 200
+    assert [row.action.name for row in ledger.rows()] == [f"{method} /chats/{{chat}}"]
+
+
 async def test_an_estimate_of_none_guards_nothing(guarded: Any, ledger: Ledger) -> None:
     async def ask(guard: Annotated[Guard | None, Depends(guarded(lambda connection: None))]) -> bool:
         return guard is None

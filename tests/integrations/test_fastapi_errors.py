@@ -21,9 +21,15 @@ pytestmark = pytest.mark.anyio
 
 
 class Quota(cycles.ReservationDeniedError):
+    left_s = 89.9
+
     @property
     def quota(self) -> Any:
-        return SimpleNamespace(resets_at=datetime.now(UTC) + timedelta(seconds=89.9))
+        return SimpleNamespace(resets_at=datetime.now(UTC) + timedelta(seconds=self.left_s))
+
+
+class EndedQuota(Quota):
+    left_s = -5.0
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,14 @@ class Quota(cycles.ReservationDeniedError):
         (cycles.ToolNotAllowedError("no"), 403, "TOOL_NOT_ALLOWED", None),
         (cycles.ReservationDeniedError("no", code="ACTION_QUOTA_EXCEEDED"), 403, "ACTION_QUOTA_EXCEEDED", None),
         (Quota("no", code="ACTION_QUOTA_EXCEEDED"), 429, "ACTION_QUOTA_EXCEEDED", 90),
+        (EndedQuota("no", code="ACTION_QUOTA_EXCEEDED"), 429, "ACTION_QUOTA_EXCEEDED", 0),
+        (Quota("no", code="BUDGET_EXCEEDED", retry_after_ms=1500), 402, "BUDGET_EXCEEDED", 2),
+        (
+            cycles.ReservationDeniedError("no", code="ACTION_QUOTA_EXCEEDED", retry_after_ms=0),
+            429,
+            "ACTION_QUOTA_EXCEEDED",
+            0,
+        ),
         (cycles.RateLimitedError("no", code="LIMIT_EXCEEDED", retry_after_ms=1), 429, "LIMIT_EXCEEDED", 1),
         (cycles.ReservationNotActiveError("no"), 409, "RESERVATION_NOT_ACTIVE", None),
         (cycles.ReservationKeyReusedError("no", code="X"), 409, "IDEMPOTENCY_MISMATCH", None),
@@ -57,9 +71,34 @@ def test_each_error_has_its_status(error: Exception, status: int, code: str, ret
     assert "request_id" not in problem.members
 
 
-def test_close_codes_of_websockets() -> None:
-    assert close_code_of(cycles.RateLimitedError("no")) == 1013
-    assert close_code_of(cycles.BudgetExceededError("no", code="BUDGET_EXCEEDED")) == 1008
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (cycles.RateLimitedError("no"), 1013),
+        (Quota("no", code="ACTION_QUOTA_EXCEEDED"), 1013),
+        (cycles.TransportError("no"), 1013),
+        (cycles.BudgetExceededError("no", code="BUDGET_EXCEEDED"), 1008),
+        (cycles.ReservationNotActiveError("no"), 1008),
+        (cycles.InvalidRequestError("no"), 1011),
+    ],
+)
+def test_close_codes_of_websockets(error: Exception, code: int) -> None:
+    assert close_code_of(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retry_after"),
+    [
+        (Quota("no", code="ACTION_QUOTA_EXCEEDED"), "ACTION_QUOTA_EXCEEDED", 90),
+        (cycles.ReservationDeniedError("no", code="ACTION_QUOTA_EXCEEDED"), "ACTION_QUOTA_EXCEEDED", None),
+        (cycles.BudgetExceededError("no", code="BUDGET_EXCEEDED"), "BUDGET_EXCEEDED", None),
+        (cycles.ServerError("no"), "UNAVAILABLE", None),
+        (cycles.InvalidRequestError("no"), "INTERNAL_ERROR", None),
+    ],
+)
+def test_the_status_of_the_application_wins(error: Exception, code: str, retry_after: int | None) -> None:
+    problem = problem_of(error, {code: 418, "OTHER": 400})
+    assert (problem.status, problem.code, problem.retry_after_s) == (418, code, retry_after)
 
 
 async def test_the_lifespan_has_the_client_and_closes_it_last(server: cycles.EmbeddedServer, tmp_path: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -161,6 +163,65 @@ def test_the_first_ttl_of_a_lease_is_that_of_the_task(
     monkeypatch.setattr(_queues, "time", SimpleNamespace(time=lambda: began_s + 45))
     assert deliver(message, **options) == ("postponed" if is_busy else "done")
     assert message.asked_ttl_ms == (ttl_ms or 60_000)
+
+
+EXPIRED = {"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r1"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "read", "result"),
+    [
+        ("release", None, "done"),
+        ("release", (410, EXPIRED), "done"),
+        ("release", (503, None), "done"),
+        ("commit", None, "failed"),
+        ("commit", (503, None), "failed"),
+    ],
+    ids=["released", "expired", "released, not read", "committed", "committed, not read"],
+)
+def test_a_key_whose_reservation_has_ended_without_a_commit_is_followed_by_the_next_key(
+    client: cycles.Cycles,
+    deliver: Any,
+    ledger: Ledger,
+    server: cycles.EmbeddedServer,
+    ended: str,
+    read: Any,
+    result: str,
+) -> None:
+    """If the reservation of the key cannot be read, it is found in the list."""
+    message = Message()
+    first = client.reserve(cycles.tokens(7), action=("task.run", "<lambda>"), idempotency_key=message.key).acquire()
+    first.release() if ended == "release" else first.commit(cycles.tokens(3))
+    if read is not None:
+        server.faults.status("get", read[0], body=read[1], times=None)
+    assert deliver(message) == result
+    assert ledger.spent() == {"done": 7, "failed": 3}[result]
+    assert len(ledger.rows()) == {"done": 2, "failed": 1}[result]
+
+
+@pytest.mark.parametrize("denials", [12, 13, 5_000])
+def test_a_task_that_is_denied_very_often_is_postponed_by_an_hour(
+    client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, denials: int
+) -> None:
+    monkeypatch.setattr(_queues, "random", SimpleNamespace(random=lambda: 0.5))
+    message = Message(denials)
+    guard = TaskGuard(client, cycles.tokens(7), None, None, "retry", "raise", 10_000, 30.0, {"subject": POOR})
+    assert guard.decorate(lambda: "done", lambda: message)() == "postponed"
+    assert message.postponed == [(3_600.0, denials + 1)]
+
+
+def test_a_function_around_a_coroutine_function_is_no_coroutine_function(client: cycles.Cycles, ledger: Ledger) -> None:
+    async def work() -> str:
+        return "done"
+
+    @functools.wraps(work)
+    def blocking() -> str:
+        return asyncio.run(work())
+
+    guard = TaskGuard(client, cycles.tokens(7), None, None, "retry", "raise", 2, 30.0, {})
+    assert guard.decorate(blocking, lambda: None)() == "done"
+    assert asyncio.run(guard.decorate(work, lambda: None)()) == "done"
+    assert ledger.spent() == 14
 
 
 @pytest.mark.parametrize(("luck", "delay_s"), [(0.0, 0.75 * 3_000), (1.0, 3_600.0)])

@@ -17,7 +17,7 @@ import cycles
 from cycles._version import install_extra
 from cycles.integrations._cost import Cost
 from cycles.integrations._options import CallOptions, Common, estimate_of
-from cycles.integrations._shared import require, standard_message
+from cycles.integrations._shared import code_of, require, standard_message, withhold
 from cycles.integrations._work import Work
 from tests.integrations.conftest import Ledger
 from tests.support.waiting import set_by
@@ -82,6 +82,9 @@ def work(client: cycles.Cycles) -> Callable[..., Work]:
         ({"actual": cycles.tokens(9)}, "no usage", 9, {}),
         ({"call": ("q",), "actual": lambda q, result: cycles.tokens(len(q + result))}, "abc", 4, {}),
         ({"actual": lambda result: "wrong"}, "abc", 100, {"actual_source": "estimate"}),
+        ({"actual": lambda result: cycles.usd(1)}, "abc", 100, {"actual_source": "estimate"}),
+        ({"actual": lambda result: None}, "abc", 100, {"actual_source": "estimate"}),
+        ({"actual": lambda result: cycles.tokens(0)}, "abc", 0, {}),
     ],
 )
 async def test_a_call_costs_what_the_table_says(
@@ -383,7 +386,15 @@ async def test_a_stream_read_to_its_end_costs_its_usage(begin: Any, work: Any, l
 
 @pytest.mark.parametrize(
     ("options", "committed"),
-    [({}, 12), ({"price": price}, 40), ({"limit": 1}, 11), ({"price": lambda usage: 1 / 0}, 100)],
+    [
+        ({}, 12),
+        ({"price": price}, 40),
+        ({"limit": 1}, 11),
+        ({"limit": 0}, 10),
+        ({"price": lambda usage: 1 / 0}, 100),
+        ({"price": lambda usage: cycles.usd(1)}, 100),
+        ({"action": ("llm.completion", "n" * 300)}, 12),
+    ],
 )
 async def test_a_stream_left_early_costs_what_was_made(
     begin: Any, work: Any, ledger: Ledger, options: Any, committed: int
@@ -393,6 +404,13 @@ async def test_a_stream_left_early_costs_what_was_made(
     await stream.aclose()
     assert ledger.spent() == committed
     assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+async def test_each_piece_of_a_stream_that_is_left_is_a_token_at_least(begin: Any, work: Any, ledger: Ledger) -> None:
+    stream = begin(streamed(work), ["a", "b", "", "c", "d", "not read"])
+    assert [await anext(stream) for _ in range(5)] == ["a", "b", "", "c", "d"]
+    await stream.aclose()
+    assert ledger.spent() == 10 + 4
 
 
 async def test_a_stream_left_early_in_dollars_without_prices_costs_the_estimate(
@@ -677,6 +695,7 @@ def test_the_options_of_calls_are_those_of_reserve() -> None:
     ("given", "named"),
     [
         ({"tool_budget": {"shell": 5}}, r"tool_budget\['shell'\] must be an Amount"),
+        ({"tool_budget": {"ls": None, "shell": {}}}, r"tool_budget\['shell'\] must be an Amount"),
         ({"tool_budget": None}, "tool_budget must be an Amount .* or a mapping of them by tool name, got None"),
         ({"model_budget": None}, "model_budget must be an Amount .* or a callable, got None"),
         ({"model_budget": {"shell": cycles.tokens(5)}}, "model_budget must be"),
@@ -704,6 +723,24 @@ def test_the_estimate_of_a_call_is_that_of_its_tool() -> None:
     assert estimate_of("tool_budget", {"shell": lambda call: cycles.tokens(len(call))}, "shell", "ls") == cycles.tokens(
         2
     )
+    by_name = {"Shell": cycles.tokens(5), "shell": cycles.tokens(6), "ls": None, "": cycles.tokens(7)}
+    Common.of(None, {}, tool_budget=by_name)
+    found = [estimate_of("tool_budget", by_name, name) for name in ("Shell", "shell", "SHELL", "ls", "")]
+    assert found == [cycles.tokens(5), cycles.tokens(6), None, None, cycles.tokens(7)]
+
+
+@pytest.mark.parametrize("make", [lambda nothing: nothing, lambda nothing: lambda *call: nothing])
+async def test_a_call_with_an_estimate_of_zero_is_guarded(run: Any, ledger: Ledger, make: Any) -> None:
+    """Caps hold for it, and it is charged if it costs something."""
+    budget = make(cycles.tokens(0))
+    common = Common.of(ledger.client, {}, model_budget=budget, tool_budget=budget)
+    tool = Work.of_tool(common, "shell", "call", denied=lambda error, text: text)
+    model = Work.of_model(common, "small", "call", denied=lambda error, text: text)
+    assert tool is not None
+    assert model is not None
+    assert [await run(each, lambda guard: "done") for each in (tool, model)] == ["done", "done"]
+    assert [row.action.kind for row in ledger.rows()] == ["tool.call", "llm.completion"]
+    assert ledger.spent() == 0
 
 
 async def test_a_model_call_inside_a_paid_one_is_not_guarded_again(run: Any, work: Any, ledger: Ledger) -> None:
@@ -741,6 +778,34 @@ def test_a_code_that_a_server_invented_is_not_repeated() -> None:
     assert "(DENIED)" in standard_message(cycles.ReservationDeniedError("no", code="tenant:acme is broke"))
 
 
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ({"code": "A", "reason_code": "B"}, "A"),
+        ({"code": None, "reason_code": "B"}, "B"),
+        ({"code": "A"}, "A"),
+        ({"code": "A1_" + "X" * 61}, "A1_" + "X" * 61),
+        ({"code": "A1_" + "X" * 62}, "DENIED"),
+        ({"code": "1A"}, "DENIED"),
+        ({"code": "a"}, "DENIED"),
+        ({"code": 5}, "DENIED"),
+        ({}, "DENIED"),
+    ],
+)
+def test_the_code_of_a_denial_is_its_own_or_that_of_its_reason(names: dict[str, Any], code: str) -> None:
+    error = Exception("no")
+    vars(error).update(names)
+    assert code_of(error) == code
+
+
+def test_a_denial_that_passes_two_calls_keeps_its_own_text_once() -> None:
+    error = cycles.BudgetExceededError("tenant:acme has $0.98 left", code="BUDGET_EXCEEDED")
+    withhold(error)
+    withhold(error)
+    assert str(error) == standard_message(error)
+    assert error.__notes__ == ["cycles: tenant:acme has $0.98 left [BUDGET_EXCEEDED]"]
+
+
 def test_a_missing_library_is_an_error_with_the_line_that_installs_it() -> None:
     with pytest.raises(ImportError) as raised:
         require("no_such_library.part", "otel")
@@ -748,10 +813,13 @@ def test_a_missing_library_is_an_error_with_the_line_that_installs_it() -> None:
     assert str(raised.value) == message
 
 
-def test_an_import_error_inside_a_library_passes_unchanged(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_library.py").write_text("import something_else_entirely", "utf-8")
+@pytest.mark.parametrize("needed", ["something_else_entirely", "broken", "broken_library_part"])
+def test_an_import_error_inside_a_library_passes_unchanged(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, needed: str
+) -> None:
+    (tmp_path / "broken_library.py").write_text(f"import {needed}", "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="something_else_entirely") as raised:
+    with pytest.raises(ModuleNotFoundError, match=f"'{needed}'") as raised:
         require("broken_library", "otel")
     assert "pip install" not in str(raised.value)
 
@@ -798,6 +866,16 @@ def test_what_a_request_in_flight_has_used_is_in_the_usage_of_a_guard_that_ends(
         cost.bind(_Request())
         assert cost.paid("closed") == (cycles.tokens(14), {})
         assert guard.usage.tokens_input == 14
+
+
+@pytest.mark.parametrize("outcome", ["closed", "error"])
+def test_what_requests_of_a_stream_have_cost_so_far_says_how_the_stream_ended(
+    client: cycles.Cycles, outcome: Any
+) -> None:
+    cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price)
+    with client.reserve(cost.estimate, action=cost.action, actual=cycles.tokens(7)) as guard:
+        cost.bind(_Request())
+        assert cost.made(guard, outcome) == (cycles.tokens(7), {"outcome": outcome})
 
 
 def test_what_guarded_clients_have_sent_is_not_read_from_the_framework_too(client: cycles.Cycles) -> None:

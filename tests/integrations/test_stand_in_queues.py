@@ -392,6 +392,17 @@ def test_dramatiq_a_denied_message_is_postponed_in_milliseconds(dramatiq: Any, c
     assert sent.options == {"retries": 4, "cycles_denials": 2, "cycles_postponed": 2}
 
 
+@pytest.mark.parametrize(("denied_delay_s", "delay_ms"), [(1.4, 1_400), (0.4, 400), (90, 90_000)])
+def test_dramatiq_a_message_waits_to_the_millisecond(
+    dramatiq: Any, client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, denied_delay_s: float, delay_ms: int
+) -> None:
+    monkeypatch.setattr("cycles.integrations._queues.random", SimpleNamespace(random=lambda: 0.5))
+    CurrentMessage.message = message()
+    with pytest.raises(DramatiqRetry) as raised:
+        task_of(dramatiq, client, subject=POOR, denied_delay_s=denied_delay_s)()
+    assert raised.value.delay == delay_ms
+
+
 @pytest.mark.parametrize("options", [{"on_denied": "reject"}, {"max_denials": 0}])
 def test_dramatiq_a_message_that_stays_denied_fails_without_a_retry(
     dramatiq: Any, client: cycles.Cycles, options: Any
