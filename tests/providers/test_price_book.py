@@ -367,6 +367,13 @@ def test_a_name_with_latest_has_the_highest_price_of_what_it_may_be() -> None:
     assert most(0) == cycles.usd("0.5")  # also of a request, whose model the data may have under more names
 
 
+@pytest.mark.parametrize(
+    "url", [None, "https://openrouter.ai/api/v1", "https://api.openai.com/v1", "https://x.example"]
+)
+def test_a_name_with_latest_is_looked_up_where_it_is_listed_if_the_host_lists_no_such_model(url: str | None) -> None:
+    assert GENAI.priced(used("pixtral-latest"), Origin(provider="mistral", url=url)).amount == cycles.usd(2)
+
+
 @pytest.mark.parametrize("model", ["mine", "models/mine", "publishers/google/models/mine"])
 def test_an_alias_is_found_behind_the_path_of_a_model(model: str) -> None:
     book = cycles.PriceBook.genai(aliases={"mine": "gpt-4o"}, at=AT)
@@ -422,3 +429,16 @@ def test_the_dearest_of_several_image_models_is_reserved(models: tuple[str, str]
         tools = [{"type": "image_generation", "model": name} for name in names]
         costs.append(book.estimate("m", {"model": "m", "input": "x", "tools": tools}, max_output_tokens=0))
     assert costs[0] >= costs[1] > cycles.usd(0)  # its text is longer
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_each_hosted_image_reads_the_input_that_is_known(given: bool) -> None:
+    book = cycles.PriceBook({"m": ("0", "0"), "own": ("1", "0")})
+    tool = {"type": "image_generation", "model": "own"}
+    costs = []
+    for tokens in (1_000, 3_000):
+        body = {"model": "m", "input": "x" if given else "x" * tokens, "max_tool_calls": 2, "tools": [tool]}
+        costs.append(
+            book.estimate("m", body, max_output_tokens=0, tokens_input=tokens if given else None).amount,
+        )
+    assert costs[1] - costs[0] == 2 * 2_000 * 100

@@ -114,6 +114,14 @@ def test_the_older_form_of_prices_is_complete(tmp_path: Path) -> None:
     assert (priced.amount, priced.unpriced) == (cycles.usd(1), ("code_sessions",))
 
 
+def test_a_file_of_tools_alone_has_no_models_also_where_the_older_form_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    path.write_text('{"tools": {"code_sessions": "0.05"}}')
+    for book in (price_book(str(path)), cycles.PriceBook.genai(file=path)):
+        assert book.cost("gpt-4o", code_sessions=1) == cycles.usd("0.05")
+        assert book.cost("gpt-4o", tokens_input=1_000_000) == cycles.usd("2.50")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -108,6 +108,26 @@ def test_a_part_of_a_context_without_a_price_is_reported_beside_one_that_has_a_p
     assert (priced.amount.amount, priced.unpriced) == (200, ("inference_geo:us",))
 
 
+@pytest.mark.parametrize(
+    ("parts", "cost", "unpriced_parts"),
+    [
+        ([("service_tier", "flex"), ("speed", "fast")], 300, ()),
+        ([("speed", "fast"), ("service_tier", "flex")], 200, ()),
+        ([("speed", "fast"), ("service_tier", "standard")], 300, ()),
+        ([("speed", "slow"), ("service_tier", "fast")], 300, ("speed:slow",)),
+        ([("service_tier", "slow"), ("processing", "slow")], 100, ("service_tier:slow", "processing:slow")),
+    ],
+)
+def test_of_two_parts_of_a_context_the_last_one_with_a_price_counts(
+    parts: Any, cost: int, unpriced_parts: tuple[str, ...]
+) -> None:
+    book = cycles.PriceBook({"m": Price("1", "10", tiers={"flex": Price("2", "20"), "fast": Price("3", "30")})})
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_input": 1}, model="m", context=dict(parts))
+    priced = book.priced(usage)
+    assert (priced.amount.amount, priced.unpriced) == (cost, unpriced_parts)
+
+
 @pytest.mark.parametrize("tier", ["default", "standard", "auto"])
 def test_the_standard_tiers_have_the_standard_price(tier: str) -> None:
     price = Price("1", "10", tiers={tier: Price("2", "20")})
@@ -343,6 +363,13 @@ def test_a_count_without_a_rate_is_named_unless_it_is_part_of_one_with_a_rate() 
         "tokens_output",
         "web_searches",
     ]
+
+
+def test_a_count_whose_rate_is_0_is_free_and_not_named() -> None:
+    price = Price(0, 0, cached_input=0, output_audio=0, per_call={"web_searches": 0, "audio_ms": "0"})
+    counts = {"tokens_cached_input": 1, "tokens_output_audio": 1, "web_searches": 1, "audio_ms": 1}
+    assert unpriced(price, counts, ["tokens_input", "tokens_output"]) == []
+    assert unpriced(price, {"web_searches_preview": 1, "file_searches": 1}) == ["file_searches"]
 
 
 def test_a_prompt_without_a_request_counts_its_bytes_only() -> None:

@@ -95,6 +95,36 @@ def test_data_that_stays_in_a_region_costs_a_tenth_more() -> None:
     assert estimate >= cycles.usd_microcents((1000 * 500 + 100 * 2500) * 11 // 10)
 
 
+TIERS = ("service_tier:flex", "service_tier:priority", "processing:batch", "inference_geo:us")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "factors"),
+    [
+        ("aws", "anthropic.claude-sonnet-4-5-20250929-v1:0", ("0.5", "1.75", None, None)),
+        ("aws", "amazon.nova-pro-v1:0", ("0.5", "1.75", None, None)),
+        ("google", "claude-sonnet-4-5", ("0.5", "1.8", "0.5", None)),
+        ("google", "gemini-1.5-pro", ("0.5", "1.8", "0.5", None)),
+        ("anthropic", "claude-opus-4-6", (None, None, "0.5", "1.1")),
+        ("openrouter", "anthropic/claude-sonnet-4.5", (None, None, None, None)),
+    ],
+)
+def test_the_one_who_sells_a_model_sets_the_price_of_its_tiers(
+    provider: str, model: str, factors: tuple[str | None, ...]
+) -> None:
+    standard = BOOK.priced(seen(model), Origin(provider=provider)).amount.amount
+    costs, unpriced = list[int](), list[str]()
+    for part in TIERS:
+        kind, _, value = part.partition(":")
+        usage = Usage()
+        usage.see_response("r", {"tokens_input": 1000, "tokens_output": 100}, model=model, context={kind: value})
+        priced = BOOK.priced(usage, Origin(provider=provider))
+        costs.append(priced.amount.amount)
+        unpriced += priced.unpriced
+    assert costs == [standard * Decimal(factor or 1) for factor in factors]
+    assert unpriced == [part for part, factor in zip(TIERS, factors, strict=True) if factor is None]
+
+
 def test_a_count_is_reported_once_for_each_model(caplog: pytest.LogCaptureFixture) -> None:
     book = cycles.PriceBook.genai(at=AT)
     for _ in range(2):
@@ -586,3 +616,44 @@ def test_the_names_of_a_gateway_are_no_names_of_other_providers(
     data = Everything(provider, has_tags=has_tags)
     found = Catalogue(lambda: data, None, {}).find(model, {}, AT, None, None)
     assert (None if found is None else found.price.input) == rate
+
+
+class Listed(Everything):
+    """Price data with one entry, which its provider lists."""
+
+    def __init__(self, *variants: tuple[dict[str, str], bool | None, dict[str, Any]]) -> None:
+        super().__init__("openai")
+        self.info = entry(self.rates, *variants)
+        self.info.id, self.info.is_match, self.info.context_window = "m", lambda other: False, 5
+        self.info.prices = None
+        self.owner.models = [self.info]
+
+    def find_provider_model(self, name: str, owner: Any, *hints: Any) -> Any:
+        return self.owner, self.info
+
+
+FLEX, FAST = {"service_tier": "flex"}, {"speed": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("variants", "context", "rate", "missing"),
+    [
+        ([(FLEX, None)], FLEX, 3, ()),
+        ([(FLEX, True)], FLEX, 3, ()),
+        ([(FLEX, False)], FLEX, 1, ("service_tier:flex",)),
+        ([(FLEX, None)], FAST, 1, ("speed:fast",)),
+        ([(FLEX, None)], {"service_tier": "slow"}, 1, ("service_tier:slow",)),
+        ([(FLEX | FAST, None)], FLEX, 1, ("service_tier:flex",)),
+        ([(FLEX | FAST, None)], FLEX | {"speed": "slow"}, 1, ("service_tier:flex", "speed:slow")),
+        ([(FLEX | FAST, None)], FLEX | FAST, 3, ()),
+        ([(FAST, False), (FLEX, None)], FLEX, 3, ()),
+    ],
+)
+def test_a_variant_applies_if_all_of_its_conditions_do(
+    variants: list[Any], context: dict[str, str], rate: int, missing: tuple[str, ...]
+) -> None:
+    data = Listed(*[(when, is_now, {"input_mtok": Decimal(3)}) for when, is_now in variants])
+    found = Catalogue(lambda: data, None, {}).find("m", context, AT, None, None)
+    assert found is not None
+    assert found.price.input == rate
+    assert tuple(kind for kind in found.missing if ":" in kind) == missing

@@ -392,6 +392,42 @@ def test_the_limits_of_an_attempt_are_those_that_are_reserved_for_it(
     assert options == given
 
 
+@pytest.mark.parametrize(
+    ("body", "extra"),
+    [
+        ({"max_tokens": 500}, None),
+        ({"max_tokens": 500}, {"max_tokens": 400}),
+        ({}, {"max_tokens": 400}),
+        ({"max_tokens": 400}, {"max_completion_tokens": 400}),
+        ({}, None),
+    ],
+)
+def test_a_limit_that_no_longer_has_to_be_lowered_is_that_of_the_request_again(
+    world: World, body: dict[str, Any], extra: Any
+) -> None:
+    def set_caps(caps: dict[str, int]) -> None:
+        world.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps=caps)
+
+    set_caps({"max_tokens": 33})
+    world.upstream.before, world.upstream.outcomes = lambda: set_caps({}), [httpx.ReadError("x")]
+    world.send(options_of({"model": "m", "messages": [], **body}, extra=extra))
+    given = {**body, **(extra or {})}
+    lowered = dict.fromkeys(given or ["max_completion_tokens"], 33)
+    assert world.upstream.bodies == [{"model": "m", "messages": [], **limits} for limits in (lowered, given)]
+
+
+@pytest.mark.parametrize("options", [{}, {"lost_attempt": "prompt"}], ids=["bound", "prompt"])
+@pytest.mark.parametrize(("asked", "hides"), [({}, True), ({"stream_options": {"include_usage": True}}, False)])
+def test_the_usage_of_a_later_attempt_is_hidden_as_that_of_the_first(
+    world: World, asked: dict[str, Any], hides: bool, options: dict[str, Any]
+) -> None:
+    world.guard(**options)
+    world.upstream.outcomes = [httpx.ReadError("x")] * 2
+    read = world.send({**BODY, **asked}, stream=True)
+    assert (b"one" in read, b"prompt_tokens" in read) == (True, not hides)
+    assert [body["stream_options"] for body in world.upstream.bodies] == [{"include_usage": True}] * 3
+
+
 def test_the_body_of_a_request_may_be_in_its_extra_members(world: World) -> None:
     with pytest.raises(cycles.UnknownModelError, match="names no model"):
         world.send([])
