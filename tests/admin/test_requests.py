@@ -145,6 +145,15 @@ def test_a_failed_row_of_a_bulk_action_is_an_error_with_the_report() -> None:
     assert [row.id for row in raised.value.report.succeeded] == ["a"]
 
 
+def test_an_error_of_a_bulk_action_shows_three_rows_by_message_or_code() -> None:
+    failed = [{"id": "a", "error_code": "ONE"}, {"id": "b", "error_code": "TWO", "message": "why"}, *rows("c", "d")]
+    body = {"action": "CLOSE", "total_matched": 5, "succeeded": rows("e"), "failed": failed, "skipped": []}
+    with pytest.raises(cycles.BulkActionError) as raised:
+        Script(ok(body)).admin.change_tenants("CLOSE", search="x")
+    assert str(raised.value).startswith("4 of 5 rows are unchanged: a: ONE; b: why; c: None; see")
+    assert len(raised.value.report.failed) == 4
+
+
 def test_lists_are_lazy_and_read_every_page() -> None:
     script = Script(
         ok({"ledgers": [budget_body("tenant:acme")], "next_cursor": "c1"}),
