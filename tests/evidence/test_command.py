@@ -59,6 +59,7 @@ def test_every_option_is_used(files: tuple[str, str], capsys: pytest.CaptureFixt
         "evidence_id": sealed()["evidence_id"],
     }
     assert run(capsys, envelope, *options, "--server-id", "x")[0] == 1
+    assert run(capsys, envelope, *options, "--server-id", SERVER, "--server-id", "x")[0] == 0
     assert run(capsys, envelope, *options, "--signer", did())[0] == 1
     status, text = run(capsys, envelope, *options, "--evidence-id", "0" * 64)
     assert (status, json.loads(text)["rejected"]) == (2, "wrong_evidence_id")
@@ -70,6 +71,46 @@ def test_a_file_that_cannot_be_read_is_wrong_usage(files: tuple[str, str], capsy
             main(arguments)
         assert caught.value.code == 2
     assert "no-such-file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("with_keys", [True, False], ids=["keys", "none"])
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--signer", did()], "signer_authority_failed"),
+        (["--signer", ""], "signer_authority_failed"),
+        (["--server-id", "x"], "signer_authority_failed"),
+        (["--evidence-id", "0" * 64], "rejected: wrong_evidence_id"),
+        (["--evidence-id", ""], "rejected: wrong_evidence_id"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
+def test_what_is_expected_holds_with_and_without_keys(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], options: list[str], found: str, with_keys: bool
+) -> None:
+    envelope, keys = files
+    status, text = run(capsys, envelope, *options, *(["--keys", keys] if with_keys else []))
+    assert (status != 0, text.splitlines()[0]) == (True, found)
+
+
+def test_a_value_that_is_zero_or_false_is_printed_too(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(files[0]).write_text(json.dumps(sealed(issued_at_ms=0)))
+    lines = run(capsys, files[0], "--signer", did())[1].splitlines()
+    assert "  issued_at_ms: 0" in lines
+    assert "  signer_pin_matched: False" in lines
+    assert not [line for line in lines if line.startswith("  kid")]
+
+
+def test_without_cryptography_the_command_names_the_extra(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(SystemExit) as caught:
+        main(list(files[:1]))
+    assert caught.value.code == 2
+    assert "needs the package cryptography" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_a_program(files: tuple[str, str]) -> None:
@@ -84,6 +125,7 @@ def test_a_report_is_what_a_command_line_needs() -> None:
     assert report(b"")[1]["rejected"] == "json"
 
 
+decided: dict[str, Any] = {"payload": {"decide": {"request": {}, "response": {"decision": "ALLOW"}}}}
 RECEIVED: dict[str, Any] = {
     "decision": "ALLOW",
     "affected_scopes": ["tenant:acme"],
@@ -118,8 +160,33 @@ def test_an_envelope_attests_the_response_that_was_received() -> None:
         assert not verdict.attests(other)
 
 
+def test_an_envelope_that_is_not_authentic_attests_its_response_too() -> None:
+    verdict = cycles.verify_evidence({**sealed(**reserve()), "signature": "0" * 128}, keys=key_set())
+    assert (verdict.is_authentic, verdict.attests(RECEIVED)) == (False, True)
+    assert cycles.verify_evidence(sealed(**reserve())).attests(RECEIVED), "without keys"
+
+
+@pytest.mark.parametrize("nulls", [{"a": None}, {"a": [{"b": None}]}, {"a": {"b": None}, "c": [None]}, {}], ids=str)
+def test_nulls_at_any_depth_make_no_difference(nulls: dict[str, Any]) -> None:
+    def envelope(details: dict[str, Any]) -> dict[str, Any]:
+        error = {"error": "NOT_FOUND", "message": "m", "request_id": "r", "details": details}
+        content = {"endpoint": "POST /v1/decide", "http_status": 404, "response": error}
+        return sealed(artifact_type="error", payload={"error": content})
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(each) for name, each in value.items() if each is not None}
+        return [without(each) for each in value] if isinstance(value, list) else value
+
+    body = {"error": "NOT_FOUND", "message": "m", "request_id": "r"}
+    for attested in (nulls, without(nulls)):
+        for received in (nulls, without(nulls)):
+            assert attests(envelope(attested), {**body, "details": received, "trace_id": None})
+        assert not attests(envelope(attested), {**body, "details": {**nulls, "other": 1}})
+
+
 def test_what_is_no_envelope_attests_nothing_and_is_rejected() -> None:
-    for document in ({}, {**sealed(**reserve()), "trace_id": None}):
+    for document in ({}, {**sealed(**reserve()), "trace_id": None}, sealed(**reserve(), extra=1), sealed(**decided)):
         with pytest.raises(cycles.EvidenceRejectedError):
             attests(document, RECEIVED)
 

@@ -221,6 +221,8 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("reservation_id", error(reservation_id="r")),
     ("reservation_id", error("POST /v1/reservations/{reservation_id}/commit")),
     ("request", error("POST /v1/decide", request={**REQUEST, "ttl_ms": 1000})),
+    ("request", error("POST /v1/decide", request={})),
+    ("request", error("POST /v1/decide", request=None)),
     ("other", error(other=1)),
 ]
 

@@ -8,7 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -346,6 +346,28 @@ def test_trust_and_pins_are_compared_as_strings() -> None:
     for pin in ("", public_key().hex().upper(), did()):
         verdict = cycles.verify_evidence(sealed(), keys=key_set(), expected_signer=pin)
         assert (verdict.disposition, verdict.signer_pin_matched) == (AUTHORITY, False)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 333, 513, 777, 999])
+def test_a_datetime_is_the_millisecond_that_it_is_in(after: int) -> None:
+    at = ISSUED + after
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
+    late = moment + timedelta(microseconds=999)
+    envelope = sealed(issued_at_ms=at)
+    for window in ((moment, moment), (late, late), (moment.astimezone(timezone(timedelta(hours=5))), late)):
+        assert disposition(envelope, keys=key_set(), issued_between=window) == AUTHENTIC
+    assert disposition(envelope, issued_between=(late + timedelta(microseconds=1), None)) == AUTHORITY
+
+
+def test_a_mapping_may_have_a_whole_number_as_a_float() -> None:
+    assert disposition({**sealed(), "issued_at_ms": float(ISSUED)}, keys=key_set()) == AUTHENTIC
+
+
+@pytest.mark.parametrize("kid", ["a#b", "#", "a#", "\u00e9", " ", "k" * 300])
+def test_a_name_of_a_key_may_be_any_text(kid: str) -> None:
+    envelope = sealed(signer_did=did(kid))
+    assert disposition(envelope, keys=key_set(jwk(kid=kid), jwk(OTHER_SEED, kid="a"))) == AUTHENTIC
+    assert disposition(envelope, keys=key_set(jwk(kid="another"))) == AUTHORITY
 
 
 def test_issued_between_takes_datetimes_and_milliseconds_and_includes_both_ends() -> None:
