@@ -461,7 +461,7 @@ def test_what_the_operator_sets() -> None:
         with pytest.raises(cycles.InvalidRequestError, match=f"a number of {A} is out of range; use 0 to {2**63 - 1}"):
             place.operator.set_budget(A, cycles.tokens(50), **wrong)
     with pytest.raises(cycles.InvalidRequestError, match="unknown cap: 'a'; use max_tokens, max_steps_remaining"):
-        place.operator.set_budget(A, cycles.tokens(50), caps={"b": 1, "a": 1})
+        place.operator.set_budget(A, cycles.tokens(50), status="FROZEN", caps={"b": 1, "max_tokens": 1, "a": 1})
     place.operator.set_allocated(A, cycles.tokens(60))
     assert evolve(place.tables.budgets[(A, "TOKENS")], caps=None) == Budget(
         scope=A, unit="TOKENS", allocated=60, reserved=1
@@ -559,6 +559,17 @@ def test_the_forecasts_of_the_operator() -> None:
     assert found == [(A, 600), (B, 600)]
     place.operator.set_window(A, cycles.window(cycles.tokens(1), "minute"), "TOKENS")
     assert [each.scope for each in place.operator.forecasts()] == [B]  # the budget begins again before it is used up
+
+
+def test_a_commit_of_nothing_counts_for_the_pace_and_an_active_reservation_does_not() -> None:
+    place = Place()
+    for amount in (10, 0):
+        place.commit(place.reserve(10)["reservation_id"], amount)
+        place.clock.advance(60_000)
+    place.reserve(10)
+    assert place.operator.forecasts() == []
+    place.commit(place.reserve(10)["reservation_id"], 0)
+    assert [(each.scope, each.rate_per_hour) for each in place.operator.forecasts()] == [(A, 300), (B, 300)]
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def message_of(call: Any, *args: Any, **options: Any) -> str:
         ("a=1&a=2&a=3", {"a": "1,2,3"}),
         ("limit=1&limit=2", {"limit": "1"}),
         ("limit=&limit=2", {"limit": ""}),
+        ("a=&a=2&b=1&b=", {"a": ",2", "b": "1,"}),
         ("include_children=no&include_children=x", {"include_children": "no"}),
         ("a=%20x+y&b=%E2%9C%93", {"a": " x y", "b": "✓"}),
     ],
