@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import cycles
+from cycles._journal.stores.memory import MemoryStore
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.framework import MAX_HEAD_BYTES
 from cycles.embedded.serve import MAX_DRAINED_BYTES, MAX_PARSED_HEAD_BYTES
@@ -156,9 +157,12 @@ def test_one_client_serves_sync_and_async_code(server: EmbeddedServer) -> None:
         pytest.fail("the block must not run")
 
 
-def test_the_journal_is_off_unless_a_directory_is_given(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_the_journal_is_off_unless_a_directory_or_a_store_is_given(server: EmbeddedServer, tmp_path: Path) -> None:
     assert server.client().config.journal is False
     assert server.client(journal_dir=tmp_path).config.journal is True
+    assert server.client(journal_store=MemoryStore()).config.journal is True
+    assert server.client(journal_store=MemoryStore(), journal=False).config.journal is False
+    assert server.client(journal=True, journal_dir=tmp_path).config.journal is True
 
 
 def test_a_closed_server_accepts_no_requests(server: EmbeddedServer) -> None:

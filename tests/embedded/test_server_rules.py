@@ -86,6 +86,7 @@ def test_which_requests_are_logged(server: EmbeddedServer) -> None:
     replaced = responded(server, "POST", "/v1/decide", RESERVE)
     assert (replaced.status, replaced.body, replaced.headers["Content-Type"]) == (200, b"[1]", "x")
     assert [each.status for each in server.requests] == [200, None, 200, 200]
+    assert [(each.idempotency_key, each.json) for each in server.requests] == [("k", RESERVE)] * 4
     responded(server, "GET", "/v1/nope?x=1")
     last = server.requests[-1]
     assert (last.operation, last.method, last.target, last.body, last.status) == (None, "GET", "/v1/nope?x=1", b"", 404)
