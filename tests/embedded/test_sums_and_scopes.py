@@ -106,6 +106,10 @@ NO_BUDGET, NO_DEBT = "BUDGET_EXCEEDED", "OVERDRAFT_LIMIT_EXCEEDED"
         (AWO, 10, [budget(10), budget(4)], [(4, 0, 0, False), (4, 0, 0, True)]),
         (AWO, 10, [budget(2, limit=1), budget(4)], NO_DEBT),
         (AWO, 10, [budget(2, limit=2), budget(4)], [(2, 2, 0, False), (4, 0, 0, True)]),
+        # A budget that owes more than its limit takes part in a charge for which it needs no more debt.
+        (AWO, 10, [budget(6, limit=3, debt=4), budget(4)], [(4, 4, 0, False), (4, 0, 0, True)]),
+        (AWO, 10, [budget(4), budget(4, limit=3, debt=4)], [(4, 0, 0, True), (4, 4, 0, False)]),
+        (AWO, 10, [budget(3, limit=3, debt=4), budget(4)], NO_DEBT),
     ],
 )
 def test_the_charge_of_an_amount_that_is_not_reserved(
