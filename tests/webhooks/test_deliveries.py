@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
 from cycles.embedded import webhook_queue
@@ -130,6 +131,23 @@ def test_what_an_attempt_finds_is_noted_in_the_subscription_as_it_is_now() -> No
     assert place.queue.deliver() == 1
     assert place.subscription is not None
     assert (place.subscription.url, place.counts[2]) == ("https://other/x", delivery.completed_at)
+
+
+@pytest.mark.parametrize("status", ["PAUSED", "DISABLED", "ACTIVE"])
+def test_what_is_queued_is_tried_again_whatever_the_subscription_is_now(status: str) -> None:
+    place = Place(FAILED, FAILED, OK)
+    delivery = place.add()
+
+    def change() -> None:
+        assert place.subscription is not None
+        place.subscription = evolve(place.subscription, status=status, retry_policy=RetryPolicy(max_retries=0))
+
+    place.during = change  # the first attempt has begun with the policy of before
+    assert place.queue.deliver() == 1
+    assert (delivery.status, delivery.due_ms) == ("RETRYING", place.clock.now_ms() + 1_000)
+    place.clock.advance(1_000)
+    assert place.queue.deliver() == 1
+    assert (delivery.status, delivery.attempts, place.counts[:2]) == ("FAILED", 2, (status, 1))
 
 
 def test_a_subscription_that_is_deleted_gets_no_more_events() -> None:
