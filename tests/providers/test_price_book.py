@@ -388,6 +388,15 @@ def test_only_a_date_at_the_end_is_left_out_of_a_name(model: str, is_known: bool
     assert (model in cycles.PriceBook({"m": ("1", "1")})) is is_known
 
 
+@pytest.mark.parametrize("prefix", ["", "models/", "publishers/google/models/"])
+@pytest.mark.parametrize("model", ["m", "m-2024-08-06", "m@20250101"])
+def test_a_dated_name_is_found_behind_a_path_and_behind_an_alias(prefix: str, model: str) -> None:
+    book = cycles.PriceBook.genai({"m": ("1", "1")}, aliases={"mine": prefix + model}, at=AT)
+    plain = cycles.PriceBook({"m": ("1", "1")})
+    costs = [found.cost(prefix + model, tokens_input=1_000_000) for found in (plain, book)]
+    assert [*costs, book.cost("mine", tokens_input=1_000_000)] == [cycles.usd(1)] * 3
+
+
 def test_a_fallback_without_the_tier_of_a_response_is_reported() -> None:
     for fallback in ("gpt-4o-mini", cycles.Price("1", "1")):
         book = cycles.PriceBook.genai({"gpt-4o-mini": ("1", "1")}, fallback=fallback, at=AT)

@@ -85,6 +85,18 @@ def test_a_file_may_have_each_price_of_a_maker(tmp_path: Path) -> None:
     assert any(tier.above for price in read.values() for tier in price.tiers.values())
 
 
+def test_a_price_in_a_file_may_be_0_and_has_the_context_window_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "free.json"
+    prices = {"gpt-5": {"input": "1", "output": 0}, "own": {"input": 0, "output": "2"}}
+    path.write_text(json.dumps({"models": prices}))
+    book = cycles.PriceBook.genai(file=path)
+    assert [book.cost("own", tokens_input=1, tokens_output=n).amount for n in (0, 10)] == [0, 2_000]
+    document = [{"type": "input_file", "file_url": "https://x.example/a.pdf"}]
+    body = {"input": [{"role": "user", "content": document}]}
+    bounds = [book.estimate("gpt-5", content, max_output_tokens=0).amount for content in (body, "x" * 10**6)]
+    assert (book.look_up("gpt-5").window, bounds) == (400_000, [400_000 * 100] * 2)
+
+
 def test_an_empty_name_reads_no_file_also_if_the_variable_names_one(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -621,8 +621,8 @@ def test_the_names_of_a_gateway_are_no_names_of_other_providers(
 class Listed(Everything):
     """Price data with one entry, which its provider lists."""
 
-    def __init__(self, *variants: tuple[dict[str, str], bool | None, dict[str, Any]]) -> None:
-        super().__init__("openai")
+    def __init__(self, *variants: tuple[dict[str, str], bool | None, dict[str, Any]], provider: str = "openai") -> None:
+        super().__init__(provider)
         self.info = entry(self.rates, *variants)
         self.info.id, self.info.is_match, self.info.context_window = "m", lambda other: False, 5
         self.info.prices = None
@@ -657,3 +657,55 @@ def test_a_variant_applies_if_all_of_its_conditions_do(
     assert found is not None
     assert found.price.input == rate
     assert tuple(kind for kind in found.missing if ":" in kind) == missing
+
+
+def test_a_variant_of_the_entry_of_another_provider_does_not_apply() -> None:
+    data = Listed((FLEX, None, {"input_mtok": Decimal(3)}))
+    data.owner.models = []
+    found = Catalogue(lambda: data, None, {}).find("m", FLEX, AT, None, None)
+    assert found is not None
+    assert found.price.input == 1
+    assert [kind for kind in found.missing if ":" in kind] == ["service_tier:flex"]
+
+
+def test_each_name_of_one_entry_has_its_own_row() -> None:
+    data = Listed(provider="google")
+    catalogue = Catalogue(lambda: data, None, {})
+    names = ("gemini-2.0-x", "gemini-3-x", "gemini-2.0-x")
+    found = [catalogue.find(name, {}, AT, None, None) for name in names]
+    rates = [None if one is None else str(one.price.per_call["web_searches"]) for one in found]
+    assert rates == ["0.035", "0.014", "0.035"]
+
+
+class Named(Everything):
+    """Price data whose only provider lists some entries, none of which has the name that is looked up."""
+
+    def __init__(self, **rates: tuple[str, str]) -> None:
+        super().__init__("openai")
+        self.owner.models = [self.listed(name, *of) for name, of in rates.items()]
+
+    def listed(self, name: str, read: str, written: str) -> Any:
+        found = entry({"input_mtok": Decimal(read), "output_mtok": Decimal(written)})
+        found.id, found.is_match, found.prices, found.context_window = name, lambda other: False, None, 5
+        return found
+
+    def find_provider_model(self, name: str, owner: Any, *hints: Any) -> Any:
+        raise LookupError(name)
+
+
+@pytest.mark.parametrize(
+    ("rates", "dearest"),
+    [
+        ({"ma": ("1", "9"), "mb": ("5", "1"), "other": ("50", "50")}, ("1", "9")),
+        ({"ma": ("5", "1"), "mb": ("1", "9")}, ("1", "9")),
+        ({"ma": ("9", "1"), "mb": ("1", "5")}, ("9", "1")),
+        ({"mb": ("2", "2"), "ma": ("1", "2")}, ("2", "2")),
+    ],
+)
+def test_the_dearest_of_input_and_output_together_is_the_latest(
+    monkeypatch: pytest.MonkeyPatch, rates: dict[str, tuple[str, str]], dearest: tuple[str, str]
+) -> None:
+    data = Named(**rates)
+    monkeypatch.setattr("genai_prices.data_snapshot.get_snapshot", lambda: data)
+    price = cycles.PriceBook.genai(at=AT).price("m-latest")
+    assert (price.input, price.output) == tuple(map(Decimal, dearest))

@@ -379,6 +379,59 @@ def test_a_usage_event_that_does_not_come_is_not_waited_for_and_its_connection_e
             thread.join(PATIENCE_S)
 
 
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def test_a_response_whose_close_is_interrupted_is_closed_and_charged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrives, join = threading.Event(), threading.Thread.join
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        arrives.set()
+        if threading.current_thread() is threading.main_thread():
+            raise Interrupt
+        join(thread, timeout)
+
+    async def leave() -> None:
+        started = asyncio.Event()
+
+        async def wait() -> bytes:
+            started.set()
+            await asyncio.Event().wait()
+            return b""
+
+        body.pieces.append(wait)
+        chunks = response.aiter_bytes()
+        for _ in range(2):
+            await anext(chunks)
+        closing = asyncio.create_task(response.aclose())
+        await started.wait()
+        closing.cancel()
+        await closing
+
+    def late() -> bytes:
+        assert arrives.wait(PATIENCE_S)
+        return b""
+
+    call, body = world.call(), Body(TEXT, ENDS)
+    response = world.response(call, body)
+    if world.is_async:
+        with pytest.raises(asyncio.CancelledError):
+            world.runner.run(leave())
+    else:
+        body.pieces.append(late)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "join", interrupted)
+            with pytest.raises(Interrupt):
+                world.read(response, 2)
+    for thread in threading.enumerate():
+        if thread.name == "cycles-stream-usage":
+            join(thread, PATIENCE_S)
+    assert (body.closed, world.commits) == (1, [(prompt_of(call) + 1_000, LEFT)])
+
+
 @pytest.mark.parametrize("world", [False], indirect=True)
 def test_a_thread_waits_for_the_usage_before_and_after_it_ends_the_connection(
     world: World, monkeypatch: pytest.MonkeyPatch

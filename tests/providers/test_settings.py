@@ -457,3 +457,25 @@ class Ending:
 def test_the_sum_of_requests_that_a_call_pays(endings: list[Any], total: int | None, metadata: Any) -> None:
     found = sum_of(endings)
     assert found == (None if total is None else (cycles.tokens(total), metadata))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ttl_ms", 0),
+        ("timeout", 0),
+        ("grace_period_ms", -1),
+        ("observe", 0),
+        ("actual", 0),
+        *((name, "") for name in ("overage_policy", "on_observed", "on_unavailable", "settle", "lease_policy")),
+        *((name, "") for name in ("extra_headers", "idempotency_key")),
+    ],
+)
+def test_an_option_of_reserve_that_is_0_or_empty_is_checked(name: str, value: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=rf"^{name}:? must be"):
+        meter(**{name: value})
+
+
+def test_an_option_of_reserve_that_is_0_or_false_is_passed_on_and_none_is_the_default() -> None:
+    given = {"grace_period_ms": 0, "shadow": False, "observe": False}
+    assert meter(**given, ttl_ms=None, settle=None).options == given
