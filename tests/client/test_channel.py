@@ -22,6 +22,7 @@ from cycles._core.messages.requests import Call, CallOptions
 from cycles._core.protocol import EXTEND_RESERVATION, GET_BALANCES
 from cycles._drivers.channel import HEARTBEAT_CONNECTIONS, Channel, without_frames
 from cycles._drivers.reporting import Reporter
+from cycles._drivers.tracing import SafeTrace
 from cycles._flows.io import run
 from cycles._http import exchange
 from cycles._http.exchange import ExchangeError, FailureKind, Limits
@@ -45,7 +46,9 @@ class Connections:
         self.network.times.append(limits)
         script = self.network.script
         answer = script.pop(0) if len(script) > 1 else script[0]
-        answer()
+        made = answer()
+        if isinstance(made, Reply):
+            return made
         return Reply(200, (), json.dumps({**ANSWERS["balances"], **ANSWERS["extend"]}).encode(), 1.0, 2.0)
 
     def close(self) -> None:
@@ -85,10 +88,11 @@ class Network:
         self.used: list[Connections] = []
         self.times: list[Limits] = []
         self.succeeded = 0
+        self.reporter = Reporter()
 
     def channel(self, clients: tuple[Any, Any] = (None, None), **settings: Any) -> Channel:
         base = {"base_url": "http://a.test", "api_key": "k", "tenant": "acme", **settings}
-        return Channel(Config(**base), self.on_success, Reporter(), *clients)
+        return Channel(Config(**base), self.on_success, self.reporter, *clients)
 
     def on_success(self) -> None:
         self.succeeded += 1
@@ -143,9 +147,27 @@ def test_a_call_has_its_own_timeout_and_a_heartbeat_waits_no_longer_for_a_connec
     assert network.times == [Limits(*expected, math.inf)]
 
 
-def test_a_thread_ends_its_attempt_at_the_time_that_its_caller_has_left(network: Network) -> None:
-    run(network.channel().send(Call(GET_BALANCES), ends_at_s=123.0))
-    assert network.times == [Limits(5.0, 30.0, 123.0)]
+@pytest.mark.parametrize("is_traced", [False, True], ids=["plain", "traced"])
+@pytest.mark.parametrize("way", ["a key", "a callable", "another key after a 401", "closed on its way"])
+def test_a_thread_ends_its_attempts_at_the_time_that_its_caller_has_left(
+    network: Network, way: str, is_traced: bool
+) -> None:
+    keys = iter(["old", "new"])
+    channel = network.channel(api_key="k" if way in ("a key", "closed on its way") else lambda: next(keys))
+    if is_traced:
+        network.reporter.trace = SafeTrace(object())
+    attempts = 1
+    if way == "another key after a 401":
+        network.script, attempts = [lambda: Reply(401, (), b"{}", 1.0, 2.0), lambda: None], 2
+    elif way == "closed on its way":
+
+        def close_before_it_is_sent() -> None:
+            channel.close()
+            raise exchange.closed()
+
+        network.script, attempts = [close_before_it_is_sent, lambda: None], 2
+    assert isinstance(run(channel.send(Call(GET_BALANCES), ends_at_s=123.0)), Success)
+    assert network.times == [Limits(5.0, 30.0, 123.0)] * attempts
 
 
 def test_heartbeats_have_connections_that_no_call_uses(network: Network) -> None:

@@ -249,10 +249,16 @@ def test_a_file_that_is_used_again_is_made_to_last(
     assert calls == [False, True][:count]
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EEXIST], ids=["taken away", "in use"])
+@pytest.mark.parametrize("is_reused", [False, True], ids=["a new file", "a file that is used again"])
 @pytest.mark.parametrize("call", ["replace", "open"])
-def test_a_name_taken_away_once_is_written_again(journal: Journal, told: Told, call: str) -> None:
+def test_a_name_that_is_taken_away_or_in_use_once_is_written_again(
+    journal: Journal, told: Told, call: str, is_reused: bool, number: int
+) -> None:
     journal.save(a_record("earlier"))
-    with failing(call, errno.ENOENT, only_call=1):
+    if is_reused:
+        journal.delete(a_record("earlier"))
+    with failing(call, number, only_call=1):
         assert journal.save(a_record())
     assert file_name("rsv_1") in files(journal)
     assert not told
@@ -612,6 +618,21 @@ def test_new_directories_are_made_to_last_too(
     monkeypatch.setattr("cycles._journal.files.file_calls.sync_folder", synced.append)
     open_journal(tmp_path / "new", durability="disk").save(a_record())
     assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]
+
+
+@posix_only
+def test_the_name_of_a_rejected_record_is_made_to_last_in_its_own_folder(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(durability="disk")
+    journal.save(a_record())
+    synced: list[str] = []
+    for module in ("file_calls", "record_files"):
+        monkeypatch.setattr(f"cycles._journal.files.{module}.sync_folder", lambda path: synced.append(path.rstrip("/")))
+    journal.reject(a_record(), "no")
+    folder = journal.directory
+    assert synced == [folder, folder, f"{folder}/rejected"], "the record, the new folder, the rejected record"
+    assert [reason for _, reason in journal.rejected()] == ["no"]
 
 
 @posix_only

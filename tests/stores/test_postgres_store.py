@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -196,6 +197,16 @@ def test_a_table_is_made_unless_the_program_or_the_url_says_no(url: str, create:
         link.results[f"{LOOK} cycles_journal_j2"] = [NONE]
         assert each.list() == []
         assert ("create table" in link.statements) is is_made
+
+
+@pytest.mark.parametrize("own", ["create=true", "create=false"])
+def test_an_own_parameter_of_the_url_changes_no_other_one(own: str) -> None:
+    url = "postgresql://u:p%40ss@db:5433/d%20b?password=&application_name=a%26b&{}options=-c%20a%3D1"
+    PostgresStore(url.format(f"{own}&"))
+    (link,) = Link.made
+    given, wanted = urlsplit(link.conninfo.partition(" ")[0]), urlsplit(url.format(""))
+    assert given._replace(query="") == wanted._replace(query="")
+    assert parse_qsl(given.query, keep_blank_values=True) == parse_qsl(wanted.query, keep_blank_values=True)
 
 
 def test_a_put_of_new_records_is_one_statement_and_a_key_that_is_there_twice_needs_two() -> None:
