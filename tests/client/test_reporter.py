@@ -13,6 +13,7 @@ import pytest
 import cycles
 from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.messages.requests import Call, CallOptions
+from cycles._core.messages.used_fraction import ThresholdWatcher
 from cycles._core.protocol import GET_BALANCES
 from cycles._core.settlement.settlement import PendingSettlement
 from cycles._drivers.reporting import LONGEST_MESSAGE, Reporter, log_message, request_log
@@ -191,6 +192,23 @@ def test_a_tracer_sees_the_result_of_each_attempt(outcome: Outcome, expected: tu
     assert result_of(outcome) == AttemptResult(*expected)
 
 
+def test_of_two_equal_observers_or_watchers_each_is_removed_by_itself() -> None:
+    seen = list[object]()
+    reporter = Reporter()
+    remove_first, remove_second = reporter.add(seen.append), reporter.add(seen.append)
+    reporter.journal_problem("both")
+    remove_first()
+    remove_first()
+    reporter.journal_problem("one")
+    remove_second()
+    reporter.journal_problem("none")
+    assert [event.detail for event in seen] == ["both", "both", "one"]  # type: ignore[attr-defined]
+    watchers = [ThresholdWatcher((0.5,), seen.append, None) for _ in range(2)]
+    removers = [reporter.watch(watcher) for watcher in watchers]
+    removers[0]()
+    assert [*map(id, reporter.watchers)] == [id(watchers[1])]
+
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
@@ -202,6 +220,16 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 )  # fmt: skip
 def test_a_trace_id_of_a_tracer_is_used_if_it_is_one(trace_id: Any, is_one: bool) -> None:
     assert SafeTrace(SimpleNamespace(trace_id=trace_id)).trace_id == (trace_id if is_one else None)
+
+
+def test_a_trace_without_an_id_is_used_without_it() -> None:
+    reporter = Reporter()
+    reporter.trace = SafeTrace(SimpleNamespace(begin=lambda request: object()))
+    request: Any = SimpleNamespace(timeout=1.5, extra_headers={"x": "1"}, max_retries=3)
+    options = reporter.begin_trace(request, known=TRACE)
+    assert isinstance(options.trace, SafeTrace)
+    assert (options.trace_id, options.timeout_s, options.max_retries) == (TRACE, 1.5, 3)
+    assert options.headers == {"x": "1"}
 
 
 class Tracer:

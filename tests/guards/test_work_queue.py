@@ -16,6 +16,7 @@ import cycles
 from cycles._core.messages.requests import Call
 from cycles._core.protocol import CREATE_RESERVATION
 from cycles._core.settlement.record import Made, Record, file_name
+from cycles._drivers.live_guards import GuardEnds
 from cycles._drivers.work import loop_workers, queue as work_queue
 from cycles._drivers.work.loop_workers import LoopWorkers
 from cycles._drivers.work.queue import BUSY_S, SLOW_S, WORKERS, WorkQueue
@@ -587,11 +588,20 @@ def test_a_close_saves_what_no_worker_has_saved_and_ends_the_waits_for_it(machin
     assert (saved[2:], woken[2:]) == (["late"], ["late"])
 
 
-def test_a_flush_looks_again_while_a_pool_settles(machine: Machine) -> None:
-    machine.pools_settle = [True, True, False]
+@pytest.mark.parametrize("what", ["a pool settles", "a guard is ended"])
+def test_a_flush_looks_again_while_a_thread_settles(
+    machine: Machine, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if what == "a guard is ended":
+        states = machine.pools_settle
+        machine.pools_settle = []
+        monkeypatch.setattr(GuardEnds, "running", property(lambda _: bool(states and states.pop(0))))
+    else:
+        states = machine.pools_settle
+    states[:] = [True, True, False]
     machine.queue.flush(10.0)
     assert machine.waits == [0.02] * 2
-    machine.pools_settle = [True] * 1_000
+    states[:] = [True] * 1_000
     machine.queue.flush(0.05)
     assert machine.waits[2:] == pytest.approx([0.02, 0.02, 0.01])
 

@@ -307,6 +307,16 @@ def test_the_settings_of_a_url_make_a_client_without_retries(package: Made) -> N
     assert node.told[-2:] == ["close", "disconnect"]
 
 
+@pytest.mark.parametrize(("given", "replicas"), [("", 3), ("?replicas=0", 0), ("?replicas=1", 1), ("?replicas=4", 4)])
+def test_the_number_of_replicas_in_a_url_comes_first(package: Made, given: str, replicas: int) -> None:
+    store = RedisStore(f"redis://host/1{given}", replicas=3)
+    bound = store.bind("p", durability="process", timeout_s=1.0)
+    for each, (_, _, node) in zip((store, bound), package, strict=True):
+        node.results = [[b"1"]] if replicas == 0 else [[[b"1"], replicas]]
+        each.put([ITEM])
+        assert [told[1] for told in node.told if told[0] == "WAIT"] == ([replicas] if replicas else [])
+
+
 def test_a_given_client_is_bound_with_its_replicas_and_left_open() -> None:
     store = store_of(node := Node([[b"1"], 1]), replicas=1).bind("q", durability="process", timeout_s=1.0)
     store.put([ITEM])
