@@ -381,6 +381,14 @@ def test_the_key_comes_from_the_environment_too_and_needs_http(
     assert "--mcp-key needs --http PORT" in ran.err
 
 
+def test_an_empty_key_is_none(mcp: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    monkeypatch.setattr("cycles.cli.mcp._serve_http", lambda desk, server, port, key: keys.append(key))
+    assert [mcp(lambda server: None, "--http", "0", *more).status for more in ((), ("--mcp-key", ""))] == [0, 0]
+    assert [len(key) for key in keys] == [32, 32]
+    assert keys[0] != keys[1]
+
+
 def test_a_port_in_use_is_wrong_usage(mcp: Callable[..., Ran], configured: cycles.EmbeddedServer) -> None:
     port = os.environ["CYCLES_BASE_URL"].rpartition(":")[2]
     ran = mcp(lambda server: None, "--http", port)

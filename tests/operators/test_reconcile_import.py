@@ -132,6 +132,22 @@ def test_a_budget_that_has_less(reconcile: Reconcile, apis: AdminApis, ledger: L
     assert ledger.spent == 3 * DOLLAR
 
 
+@pytest.mark.parametrize("left", [4, 3], ids=["all fit", "one does not"])
+def test_every_row_is_compared_again_after_its_import(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger, left: int
+) -> None:
+    ledger.go_to(ago(1))
+    ledger.server.ledger.set_budget("tenant:acme", cycles.usd(left))
+    models = {"gpt-4o": 1, "gpt-5": 2, "o3": 1}
+    apis.bill = [Billed(day=ago(1), model=model, amount=str(cost)) for model, cost in models.items()]
+    ran = reconcile(*IMPORT)
+    assert ran.status == (0 if left == 4 else 4)
+    assert [row["ok"] for row in ran.document["rows"]].count(False) == 4 - left
+    assert sum(row["imported"] for row in ran.document["rows"]) == left * DOLLAR
+    assert [done["charged"] > 0 for done in ran.document["imports"]].count(True) >= 2
+    assert ledger.spent == left * DOLLAR
+
+
 def test_an_import_is_charged_to_the_subject(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
     ledger.go_to(ago(1))
     ledger.server.ledger.set_budget("tenant:acme/agent:planner", cycles.usd(5))

@@ -542,6 +542,34 @@ def test_an_address_of_the_callers_proxy_that_is_none(
     assert "HTTPS_PROXY is a socks5:// proxy, which is not supported" in runs(calls(0), "--budget", "1USD").err
 
 
+# --- without a limit
+
+
+@pytest.mark.parametrize("options", [(), ("--no-cycles-env",)], ids=["", "no-cycles-env"])
+def test_a_measured_command_has_no_limit_and_what_it_costs_is_kept(
+    runs: Runs, provider: FakeProvider, options: tuple[str, ...]
+) -> None:
+    provider.reply(usage=USED, times=3)
+    statuses: list[int] = []
+
+    def program(environment: dict[str, str]) -> int:
+        for model in ("gpt-4o", "gpt-4o", "nobody-knows-this"):
+            statuses.append(post(environment, {**CHAT, "model": model}).status_code)
+        return 9
+
+    runs.program = program
+    ran = runs.run("measure", "--json", *options, *upstreams(provider), "--", "codex", "exec")
+    found = json.loads(ran.err.splitlines()[-1])
+    assert (ran.status, statuses) == (9, [200, 200, 200])
+    assert (found["calls"], found["denied"], found["spent"]["amount"]) == (3, 0, 2 * GPT_4O)
+    assert runs.command[:2] == ["codex", "-c"], "its settings are those of a run"
+    assert {"HTTPS_PROXY", "OPENAI_BASE_URL"} <= runs.environment.keys()
+    assert ("CYCLES_BASE_URL" in runs.environment) is (options == ())
+    report = runs.run("report", "--json").document
+    assert (report["calls"], report["unpriced"], report["spent"]["amount"]) == (3, 1, 2 * GPT_4O)
+    assert kept_file("measure").exists()
+
+
 # --- coding agents
 
 

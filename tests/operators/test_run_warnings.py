@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import cycles
-from cycles.cli._warnings import MOST_KINDS, Lines
+from cycles.cli._warnings import MOST_KINDS, Lines, gathered_warnings
 from cycles.testing import FakeProvider
 from tests.operators.conftest import Cycles
 from tests.operators.kit import run_process
@@ -97,6 +98,32 @@ def test_a_gathered_line_is_that_of_its_group(log: Any, capsys: pytest.CaptureFi
             logger.warning("commit of $0.0%d failed", cents)
             timers[-1][1]()
         assert capsys.readouterr().err.splitlines() == [f"warning: commit of $0.0{cents} failed" for cents in (3, 5)]
+
+
+def test_no_timer_of_a_warning_keeps_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Timer] = []
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: started.append(timer))
+    handler = Lines()
+    with handler.gathering():
+        handler.handle(logging.makeLogRecord({"msg": "x", "levelno": logging.WARNING, "levelname": "WARNING"}))
+        assert [timer.daemon for timer in started] == [True]
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("has_lines", [True, False])
+def test_warnings_are_gathered_unless_each_is_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verbose: bool, has_lines: bool
+) -> None:
+    logger = logging.getLogger("cycles")
+    monkeypatch.setattr(logger, "handlers", [Lines()] if has_lines else [])
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: None)
+    with gathered_warnings(verbose=verbose):
+        for handler in logger.handlers:
+            handler.handle(logging.makeLogRecord({"msg": "x", "levelno": logging.WARNING, "levelname": "WARNING"}))
+        shown = capsys.readouterr().err
+    assert shown == ("warning: x\n" if verbose and has_lines else "")
+    assert capsys.readouterr().err == ("warning: x\n" if not verbose and has_lines else "")
 
 
 def test_the_kinds_of_warnings_are_bounded(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
