@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partialmethod
 from typing import Any
 
 import httpx
 import pytest
 
+import cycles
 from cycles.proxy._agent_tree import MOST_PATHS, OTHERS, AgentTree
 from cycles.testing import FakeProvider
 from tests.operators.kit import processes, run_process
@@ -75,6 +77,14 @@ def test_two_headers_are_rejected() -> None:
         headers = [("X-Cycles-Agent", "a"), ("X-Cycles-Agent", "b")]
         assert place.post(headers=headers).status_code == 400
         assert place.provider.requests == []
+
+
+def test_a_header_chooses_no_other_budget_than_that_of_the_configured_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cycles.EmbeddedServer, "client", partialmethod(cycles.EmbeddedServer.client, agent="fixed"))
+    with proxied() as place:
+        for path in ("planner", "team/searcher", None):
+            assert ask(place, path).status_code == 200
+        assert reserved(place) == [("fixed", "planner"), ("fixed", "team/searcher"), ("fixed", None)]
 
 
 def test_a_header_chooses_no_other_budget() -> None:

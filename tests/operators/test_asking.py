@@ -148,8 +148,9 @@ def test_a_second_amount_is_added_to_what_is_left_of_the_first() -> None:
     assert [question.estimate for question in user.questions] == [cycles.tokens(4), cycles.tokens(8)]
 
 
-def test_an_amount_below_the_call_is_a_no() -> None:
-    with proxied(cycles.usd_microcents(20 * BOUND), asking=Asking(0.001, User(cycles.usd_microcents(1)))) as place:
+@pytest.mark.parametrize("amount", [cycles.usd_microcents(1), cycles.tokens(10**9)], ids=["too low", "other unit"])
+def test_an_amount_that_does_not_pay_for_the_call_is_a_no(amount: cycles.Amount) -> None:
+    with proxied(cycles.usd_microcents(20 * BOUND), asking=Asking(0.001, User(amount))) as place:
         place.provider.reply(usage=USED)
         place.post(json=CALL)
         assert place.post(json=CALL).status_code == 402

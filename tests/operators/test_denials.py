@@ -60,6 +60,26 @@ def test_the_named_budget_of_the_run_passes_and_no_scope_is_to_be_funded() -> No
         assert place.post(json=CALL).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("lowest", "tokens"),
+    [(1_024, 1_024), (2_000, 2_000), (4_999, 4_999), (5_000, 5_000), (9_000, 5_000), (None, 5_000)],
+)
+@pytest.mark.parametrize("own", [None, "tenant:run"])
+def test_the_named_amount_is_that_of_the_lowest_output_limit(lowest: int | None, tokens: int, own: str | None) -> None:
+    with proxied(cycles.usd_microcents(900_000), min_output_tokens=lowest, own_scope=own) as place:
+        text = message(place)
+    named = cycles.Amount.parse(found(r"--budget (\S+USD)" if own else r"cycles fund tenant:run (\S+USD)", text))
+    missing = named.amount - (900_000 if own else 0)
+    assert 0 <= missing - (tokens * 1_000 - 900_000) < 200_000, text
+
+
+def test_a_budget_in_another_unit_is_not_named() -> None:
+    with proxied(cycles.usd_microcents(900_000)) as place:
+        before = message(place)
+        place.server.ledger.set_budget("tenant:run", cycles.tokens(1))
+        assert message(place) == before
+
+
 def test_the_named_limit_of_the_run_and_the_budget_of_the_server_both_have_to_be_raised() -> None:
     budget = cycles.usd_microcents(900_000)
     with proxied(budget, limit=budget) as place:

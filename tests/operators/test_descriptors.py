@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
@@ -93,6 +94,9 @@ def test_the_soft_limit_becomes_the_hard_one_and_a_started_process_gets_it_back(
         assert limit == min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _descriptors.MOST) > 200
         with restored_limit(start):
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= limit
+        with contextlib.suppress(ValueError), restored_limit(start):
+            raise ValueError("the process cannot be started")
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= limit
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

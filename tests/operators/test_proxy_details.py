@@ -15,9 +15,10 @@ from cycles.proxy._agent_tree import MOST_PATHS, AgentTree
 from cycles.proxy._authority import Authority
 from cycles.proxy._bodies import read_body
 from cycles.proxy._caller_proxy import caller_proxy
-from cycles.proxy._environment import share_variables
+from cycles.proxy._environment import past_the_proxy, share_variables
+from cycles.proxy._errors import reason_of
 from cycles.proxy._prompts import warn_at
-from cycles.proxy._routes import ROUTES
+from cycles.proxy._routes import ROUTES, UNROUTED
 from cycles.proxy._settings import ProxySettings, upstreams_of
 from cycles.proxy._targets import RejectedError, check_caller, upstream_headers
 from tests.operators.proxying import BOOK, CHAT_PATH, KEY, USED, proxied, upstreams
@@ -113,6 +114,20 @@ def test_the_code_of_a_denial_is_its_reason() -> None:
         response = place.post(json={**CHAT, "max_tokens": 5})
         assert (response.status_code, response.json()["error"]["code"]) == (402, "budget_exceeded")
         assert (response.headers["x-cycles-reason"], response.headers["x-should-retry"]) == ("budget_exceeded", "false")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (cycles.ReservationDeniedError("no", code="BUDGET_EXCEEDED", reason_code="BUDGET_FROZEN"), "budget_frozen"),
+        (cycles.ReservationDeniedError("no", code="BUDGET_EXCEEDED"), "budget_exceeded"),
+        (cycles.ReservationDeniedError("no", reason_code="RUN_LIMIT"), "run_limit"),
+        (cycles.ReservationDeniedError("no"), "denied"),
+        (cycles.TransportError("no"), "denied"),
+    ],
+)
+def test_the_reason_of_a_denial_is_that_of_the_decision_or_its_code(error: cycles.CyclesError, reason: str) -> None:
+    assert reason_of(error) == reason
 
 
 def test_an_upgrade_is_told_what_to_upgrade_to() -> None:
@@ -247,6 +262,23 @@ def test_each_route_is_that_of_its_variable_but_that_of_local_models(name: str, 
     assert (name in found["named"]) is (name != "ollama")
 
 
+@pytest.mark.parametrize("variable", UNROUTED)
+@pytest.mark.parametrize(
+    ("url", "passes"),
+    [
+        ("", False),
+        ("https://api.cohere.com/v1", False),
+        ("https://API.Cohere.COM", False),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com", False),
+        ("http://gateway.internal/cohere", True),
+        ("http://[::1", True),
+    ],
+)
+def test_an_address_that_neither_a_route_nor_the_tunnel_takes_is_named(variable: str, url: str, passes: bool) -> None:
+    other = {"MINE": "http://gateway.internal"}
+    assert past_the_proxy({variable: url, **other}) == ([variable] if passes else [])
+
+
 def test_a_threshold_of_a_budget_is_said_once_for_all_clients() -> None:
     said: list[str] = []
     with (
@@ -258,7 +290,12 @@ def test_a_threshold_of_a_budget_is_said_once_for_all_clients() -> None:
         for client in (one, two, one):
             with client.reserve(cycles.usd("0.3"), action=("llm.call", "m")) as guard:
                 guard.commit(cycles.usd("0.3"))
-    assert len(said) == 1, said
+        assert said == ["60% of tenant:acme is used, $0.40 of $1.00 is left"]
+        server.ledger.set_budget("tenant:acme", cycles.tokens(10))
+        for client in (two, one):
+            with client.reserve(cycles.tokens(4), action=("llm.call", "m")) as guard:
+                guard.commit(cycles.tokens(4))
+    assert said[1:] == ["80% of tenant:acme is used, 2 tokens of 10 tokens is left"]
 
 
 def test_a_known_agent_is_counted_by_name_behind_the_most() -> None:

@@ -280,6 +280,10 @@ def test_a_member_that_is_there_twice_is_sent_as_it_was_priced() -> None:
     once = read_body(b'{"model": "a" }', JSON, endpoint())
     assert once.changed(None) == b'{"model": "a" }'
     assert once.changed({"model": "\xe9"}) == '{"model": "é"}'.encode()
+    half = read_body(b'{"model": "\\ud800", "model": "\\ud83d\\ude00"}', JSON, endpoint())  # a program may cut a pair
+    assert half.changed(None) == '{"model": "😀"}'.encode()
+    cut = read_body(b'{"model": "a", "model": "\\ud800"}', JSON, endpoint())
+    assert json.loads(cut.changed(None).decode("utf-8", "surrogatepass")) == {"model": "\ud800"}
 
 
 def form(*parts: bytes, boundary: str = "B") -> bytes:
@@ -584,7 +588,9 @@ def test_the_budget_with_the_least_left_decides() -> None:
         ([payer("this run", 50, 49)], True, False, True),
         ([payer("this run", 0, 100)], False, True, True),
         ([payer("this run", 50, 50), payer("share a", 40, 0)], True, False, True),
+        ([payer("this run", 99, 1)], True, True, True),
         ([payer("this run", 100)], None, None, None),
+        ([payer("this run", 100), payer("share a", 101)], None, None, None),
     ],
 )
 def test_what_would_let_a_call_pass(payers: list[Payer], lower: Any, waits: Any, raises: Any) -> None:

@@ -17,7 +17,8 @@ import pytest
 import cycles
 from cycles.cli import main
 from cycles.embedded.serve import Listener
-from cycles.proxy._agents import for_agents
+from cycles.proxy._agents import for_agents, gemini_environment
+from cycles.proxy._around import part_of_run
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._kept import kept_file, opened
 from cycles.proxy._ledger import open_ledger
@@ -368,7 +369,9 @@ def test_a_run_inside_a_run_on_a_server_is_charged_once_and_warns_of_its_own_lim
     def parent(environment: dict[str, str]) -> int:
         with variables(environment):
             runs.program = calls(1)
-            return main(("run", "--budget", "0.005USD", "--warn-at", "50%", "--", "program"))
+            # The ledger of the calls that another run charges has no subjects, so that none is rejected.
+            subject = ("--subject", "tenant=acme", "--subject", "agent=bot")
+            return main(("run", "--budget", "0.005USD", "--warn-at", "50%", *subject, "--", "program"))
 
     ran = runs(parent, *upstreams(provider))
     assert ran.status == 0, ran.err
@@ -395,6 +398,55 @@ def test_a_share_of_the_run_around(runs: Runs, run_here: Cycles, provider: FakeP
     assert inner == [6]
     assert "share researcher: 1 call, $0.0035 of $0.50 spent, 0 denied" in ran.err
     assert runs.environment["CYCLES_PROXY_URL"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "options", [("--json",), ("--profile", "none", "--tenant", "acme", "--base-url", "http://h:1")]
+)
+def test_a_share_may_have_the_options_of_all_commands(
+    runs: Runs, provider: FakeProvider, options: tuple[str, ...]
+) -> None:
+    def parent(environment: dict[str, str]) -> int:
+        with variables(environment):
+            runs.program = calls(0, status=6)
+            return main(("run", "--share", "helper", "--budget", "0.5USD", *options, "--", "program"))
+
+    assert runs(parent, "--budget", "1USD", *upstreams(provider)).status == 6
+
+
+def test_a_part_of_a_run_is_in_its_unit(runs: Runs, provider: FakeProvider) -> None:
+    statuses: list[int] = []
+
+    def parent(environment: dict[str, str]) -> int:
+        with variables(environment):
+            for unit in ("TOKENS", "USD"):
+                runs.program = calls(0)
+                statuses.append(main(("run", "--embedded", "--budget", "50%", "--unit", unit, "--", "program")))
+        return 0
+
+    ran = runs(parent, "--budget", "1000TOKENS", *upstreams(provider))
+    assert statuses == [0, 2]
+    assert "0 calls, 0 of 500 tokens spent" in ran.err
+    assert "--unit USD is not the unit of --budget 500 tokens: a run has one unit" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("left", "part", "found"),
+    [(1_000, "33.3%", 333), (999, "0.1%", 0), (2**53 + 1, "100%", 2**53 + 1), (100, "29 %", 29), (3, "50%", 1)],
+)
+@pytest.mark.parametrize("unit", ["TOKENS", "USD_MICROCENTS"])
+def test_a_part_of_what_is_left_is_rounded_down_exactly(
+    monkeypatch: pytest.MonkeyPatch, left: int, part: str, found: int, unit: str
+) -> None:
+    asked: list[str] = []
+
+    def ask(url: str) -> dict[str, Any]:
+        asked.append(url)
+        return {"remaining": {"unit": unit, "amount": left}}
+
+    monkeypatch.setattr("cycles.proxy._around.ask", ask)
+    assert part_of_run(part, {"CYCLES_PROXY_URL": "http://h/key"}) == cycles.Amount(unit, found)
+    assert asked == ["http://h/key"]
 
 
 def test_a_denial_of_a_share_stops_the_command_of_the_run(runs: Runs, provider: FakeProvider) -> None:
@@ -615,6 +667,36 @@ def test_gemini_keeps_its_login_by_key(tmp_path: Path) -> None:
     for_agents(["node"], key, "u", captured=False, say=said.append)
     assert len(said) == 1
     assert "because others may write to" in said[0]
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_a_run_says_if_the_defaults_of_gemini_cannot_be_written(tmp_path: Path, what: str) -> None:
+    said: list[str] = []
+    directory = tmp_path / "agents"
+    if what == "directory":
+        directory.write_text("it is a file")
+    else:
+        (directory / "gemini-cli.json").mkdir(parents=True)
+    assert gemini_environment(["gemini"], {"GEMINI_API_KEY": "k"}, directory, said.append) == {}
+    assert len(said) == 1
+    assert f"the defaults of gemini-cli cannot be written to {directory}/gemini-cli.json: " in said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_option", "captures"),
+    [
+        ((), False, True),
+        (("--capture",), False, True),
+        (("--capture", "--no-agent-settings"), False, True),
+        (("--no-agent-settings",), False, False),
+        (("--no-tunnel",), True, False),
+        (("--no-tunnel", "--no-agent-settings"), False, False),
+    ],
+)
+def test_what_codex_gets(runs: Runs, options: tuple[str, ...], is_option: bool, captures: bool) -> None:
+    ran = runs.run("run", "--budget", "1USD", *options, "--", "codex", "exec")
+    assert ("-c" in runs.command, "CODEX_CA_CERTIFICATE" in runs.environment) == (is_option, captures)
+    assert ("shows the secret of this run" in ran.err) is is_option
 
 
 # --- the command as a process

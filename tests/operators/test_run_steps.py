@@ -144,6 +144,20 @@ def test_a_command_in_a_namespace_reaches_the_proxy_a_shared_port_and_the_ledger
     assert (place.said, place.closed) == ([], ["ledger", "files"])
 
 
+def test_a_connection_of_a_sealed_command_may_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no head like that of CONNECT, so the time for such a head is not its own."""
+    monkeypatch.setattr("cycles.proxy._tunnel.HEAD_S", 0)
+
+    def program(sealed: Sealed) -> int:
+        with socket.create_connection(("127.0.0.1", sealed.inside[1]), PATIENCE_S) as near:
+            for data in (b"a", b"b"):
+                near.sendall(data)
+                assert near.recv(1) == data
+        return 0
+
+    assert place.run(Sealed(program, "namespace")).status == 0
+
+
 def test_a_command_under_landlock_reaches_the_ledger_through_a_port_of_its_own(place: Place) -> None:
     def program(sealed: Sealed) -> int:
         address = urlsplit(sealed.environment["CYCLES_BASE_URL"])

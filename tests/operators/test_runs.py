@@ -155,6 +155,31 @@ def test_a_wrong_name_is_one_line(run: Cycles, name: str, says: str) -> None:
         assert says in ran.err
 
 
+@pytest.mark.parametrize("budget", [cycles.usd(5), cycles.tokens(50)])
+def test_the_window_of_a_kept_ledger_is_the_last_one_if_a_budget_names_none(budget: cycles.Amount) -> None:
+    """A run without a budget changes nothing. A changed window applies from the next edge."""
+    day, week = (cycles.window(budget, period, timezone="Europe/Berlin") for period in ("day", "week"))
+    found: list[tuple[str, str | None]] = []
+    for given, window in ((budget, day), (None, None), (budget, week), (budget, None), (None, None), (budget, day)):
+        unit = None if given is not None else budget.unit
+        open_ledger(cycles.Config(), given, embedded=True, keep="mine", unit=unit, window=window).close()
+        with cycles.EmbeddedServer(path=kept_file("mine")) as server:
+            kept = server.ledger.window("tenant:run", budget.unit)
+            assert kept is not None
+            found.append((kept.period, kept.next_period))
+    assert found == [("day", None), ("day", None), ("day", "week"), ("day", ""), ("day", ""), ("day", None)]
+
+
+def test_what_is_left_of_a_run_is_neither_spent_nor_held() -> None:
+    with contextlib.closing(open_ledger(cycles.Config(), cycles.usd(1), embedded=True, keep=None)) as ledger:
+        guard = ledger.client.reserve(cycles.usd("0.4"), action=("llm.call", "m")).acquire()
+        left = [ledger.left()]
+        guard.commit(cycles.usd("0.1"))
+        left.append(ledger.left())
+        ledger.client.reserve(cycles.usd("0.9"), action=("llm.call", "m")).acquire().commit(cycles.usd(2))
+        assert [*left, ledger.left()] == [cycles.usd("0.6"), cycles.usd("0.9"), cycles.usd(0)]
+
+
 @pytest.mark.parametrize(
     ("unit", "says", "budget"),
     [(None, "5USD", cycles.usd(1)), ("TOKENS", "50000TOKENS", cycles.tokens(9))],
