@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -168,6 +169,29 @@ def test_the_members_of_the_report() -> None:
     assert measured(calls, since_ms=NOON + 4_500).document()["calls"] == 1
     assert measured(calls, since_ms=calls[1].created_at_ms).document()["calls"] == 4
     assert Measured("TOKENS", []).document()["proposed"] is None
+
+
+@pytest.mark.parametrize(
+    ("units", "unit"),
+    [
+        (("TOKENS", "USD_MICROCENTS"), "USD_MICROCENTS"),
+        (("TOKENS",), "TOKENS"),
+        (("USD_MICROCENTS",), "USD_MICROCENTS"),
+        ((), "USD_MICROCENTS"),
+    ],
+)
+def test_the_unit_of_a_report_is_dollars_unless_all_calls_are_counted_in_tokens(
+    units: Sequence[str], unit: str
+) -> None:
+    rows = [attrs.evolve(call(number, 20, 10), unit=each) for number, each in enumerate(units)]
+    for named, expected in ((None, unit), ("TOKENS", "TOKENS"), ("USD_MICROCENTS", "USD_MICROCENTS")):
+        found = measured(rows, named)
+        assert (found.unit, list(found.calls)) == (expected, [row for row in rows if row.unit == expected])
+
+
+def test_calls_are_replayed_in_the_order_of_their_reservations() -> None:
+    rows = [call(number, 20, 10, at=0) for number in (3, 1, 2)]
+    assert [row.number for row in measured(rows).calls] == [1, 2, 3]
 
 
 def test_the_proposal_is_rounded_up_to_two_digits() -> None:

@@ -6,6 +6,7 @@ import base64
 import ipaddress
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -627,6 +628,20 @@ def test_the_summary_begins_with_the_dearest_model() -> None:
 )
 def test_how_long_a_run_took(seconds: float, text: str) -> None:
     assert Totals().line(seconds, None) == f"0 calls, $0.00 spent, 0 denied, {text}"
+
+
+@pytest.mark.parametrize(
+    ("window", "day"),
+    [("minute", ""), ("hour", ""), ("day", ""), ("week", " on 2026-11-29"), ("month", " on 2026-11-29")],
+)
+def test_a_forecast_has_its_day_if_its_window_has_several(window: str, day: str) -> None:
+    at = int(datetime(2026, 11, 28, 23, 30, tzinfo=UTC).timestamp() * 1000)
+    amounts = {"spent": cycles.usd(1).to_dict(), "budget": cycles.usd(5).to_dict()}
+    kept = {
+        **amounts,
+        "window": {"window": window, "timezone": "Europe/Berlin", "ends_at_ms": at, "exhausted_at_ms": at},
+    }
+    assert f"used up at 00:30{day} at this pace)" in Totals().line(1.0, cycles.usd(5), kept)
 
 
 def test_the_connections_that_were_rejected_of_one_host_add_up() -> None:

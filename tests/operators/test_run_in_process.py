@@ -253,6 +253,16 @@ def test_a_command_without_calls(runs: Runs, status: int, line: str) -> None:
     assert line in ran.err.splitlines()
 
 
+@pytest.mark.parametrize("status", [0, 7])
+def test_a_command_whose_calls_were_all_denied_is_not_said_to_have_made_none(runs: Runs, status: int) -> None:
+    ran = runs(calls(1, status), "--budget", "0.000001USD", "--fake")
+    assert (ran.status, "1 denied (budget_exceeded)" in ran.err, "reached the proxy" in ran.err) == (
+        status,
+        True,
+        False,
+    )
+
+
 def test_reservations_of_the_command_itself_are_counted(runs: Runs, provider: FakeProvider) -> None:
     def program(environment: dict[str, str]) -> int:
         names = {"base_url": "BASE_URL", "api_key": "API_KEY", "tenant": "TENANT"}
@@ -265,6 +275,46 @@ def test_reservations_of_the_command_itself_are_counted(runs: Runs, provider: Fa
 
     ran = runs(program, "--budget", "1USD", *upstreams(provider))
     assert "2 reservations came from the command itself: what it also guards was charged twice" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("most", "options", "count"),
+    [(10, (), 1), (3, (), 1), (2, (), None), (10, ("--no-cycles-env",), None)],
+    ids=["few", "one below the most", "the most", "without variables"],
+)
+def test_reservations_on_a_server_are_those_of_others_only_if_the_proxy_knows_its_own(
+    runs: Runs,
+    provider: FakeProvider,
+    configured: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    options: tuple[str, ...],
+    count: int | None,
+) -> None:
+    def program(environment: dict[str, str]) -> int:
+        for _ in range(2):
+            post(environment)
+        with configured.client(tenant="acme") as client:
+            client.reserve(cycles.usd("0.1"), action=("llm.completion", "m")).acquire().release()
+        return 0
+
+    monkeypatch.setattr("cycles.proxy._totals.MOST_IDS", most)
+    provider.reply(usage=USED, times=2)
+    ran = runs(program, *options, *upstreams(provider))
+    assert ran.status == 0, ran.err
+    assert ("1 more reservation was made for model calls on the server" in ran.err) is (count is not None)
+    assert "more reservations" not in ran.err
+
+
+def test_what_the_command_reads_of_its_ledger_is_no_reservation(runs: Runs, provider: FakeProvider) -> None:
+    def program(environment: dict[str, str]) -> int:
+        names = {"base_url": "BASE_URL", "api_key": "API_KEY", "tenant": "TENANT"}
+        given: Any = {name: environment[f"CYCLES_{variable}"] for name, variable in names.items()}
+        with cycles.Cycles(cycles.Config(**given, journal=False)) as client:
+            assert (list(client.reservations()), len(list(client.balances(subject={"tenant": "run"})))) == ([], 1)
+        return 0
+
+    assert "came from the command itself" not in runs(program, "--budget", "1USD", *upstreams(provider)).err
 
 
 def test_the_fake_provider(runs: Runs) -> None:

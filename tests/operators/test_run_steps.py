@@ -93,6 +93,7 @@ class Place:
     ledger: str
     client: cycles.Cycles
     shared: int
+    base_url: str | None = None
     said: list[str] = attrs.Factory(list)
     closed: list[str] = attrs.Factory(list)
 
@@ -102,6 +103,8 @@ class Place:
         )
         ledger, closing = RunLedger(self.client, None, None, "USD_MICROCENTS"), ExitStack()
         closing.callback(self.closed.append, "files")
+        if self.base_url is not None:
+            ledger.environment["CYCLES_BASE_URL"] = self.base_url
         run = Run(settings, ledger, closing=closing, say=self.said.append)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("cycles.proxy._sealing.SealedChild", sealed.seal)
@@ -180,6 +183,42 @@ def test_a_run_that_cannot_seal_leaves_nothing_open(place: Place, error: Excepti
     assert is_refused(sealed.ports[0]), "the proxy has stopped"
 
 
+@pytest.mark.parametrize(
+    ("url", "through", "target"),
+    [
+        ("http://ledger.example", "http://127.0.0.1", ("ledger.example", 80)),
+        ("http://ledger.example:7878/base", "http://127.0.0.1", ("ledger.example", 7878)),
+        ("https://localhost", "https://localhost", ("localhost", 443)),
+        ("https://127.0.0.1/x", "https://127.0.0.1", ("127.0.0.1", 443)),
+        ("https://[::1]:8443", "https://127.0.0.1", ("::1", 8443)),
+        ("http://localhost:1", "http://localhost", ("localhost", 1)),
+        ("https://ledger.example", None, None),
+        ("", None, None),
+    ],
+)
+def test_which_ledger_a_sealed_command_reaches_through_a_port(
+    monkeypatch: pytest.MonkeyPatch, place: Place, url: str, through: str | None, target: tuple[str, int] | None
+) -> None:
+    """Others, whose certificate names their host, are reached through the tunnel."""
+    relayed: list[tuple[str, int]] = []
+    addresses: list[str] = []
+
+    def program(sealed: Sealed) -> int:
+        addresses.append(sealed.environment["CYCLES_BASE_URL"].replace(f":{sealed.ports[-1]}", ""))
+        return 0
+
+    def relay(_: ProxyServer, sock: socket.socket, host: str, port: int) -> None:
+        sock.close()
+        relayed.append((host, port))
+
+    monkeypatch.setattr(ProxyServer, "relay", relay)
+    place.base_url = url
+    assert place.run(Sealed(program, "namespace")).status == 0
+    path = urlsplit(url).path
+    assert addresses == [url if through is None else f"{through}{path}"]
+    assert relayed == [("127.0.0.1", place.shared), *([] if target is None else [target])]
+
+
 # --- the end of a proxy ---------------------------------------------------------------------------------------------
 
 
@@ -217,6 +256,24 @@ def test_the_end_of_a_proxy_lets_a_running_call_finish_and_its_kept_total_has_it
     assert (found.status, found.document["calls"], found.document["estimated"]) == (0, 1, 0)
     assert found.document["kept"]["spent"]["amount"] == EXACT
     assert [(run.spent, run.in_use) for run in kept_runs()] == [(cycles.Amount("USD_MICROCENTS", EXACT), False)]
+
+
+def test_a_proxy_whose_ledger_decides_nothing_ends_with_0() -> None:
+    """Only the status of a command says that; programs of a proxy are not its own."""
+    stop = threading.Event()
+
+    def announce(url: str) -> None:
+        assert posted(urlsplit(url).port or 0, "/openai/v1") == 503
+        stop.set()
+
+    with (
+        FakeProvider() as provider,
+        cycles.Cycles(base_url="http://127.0.0.1:9", api_key="k", tenant="t", journal=False, max_retries=0) as client,
+    ):
+        settings = ProxySettings(upstreams=upstreams(provider.url), prices=BOOK)
+        found = Run(settings, RunLedger(client, None, None, "USD_MICROCENTS")).serve("127.0.0.1", 0, announce, stop)
+    assert (found.status, found.document["exit"], found.document["failed"]) == (0, 0, 1)
+    assert "no call could be sent, because the budget server decided none" in " ".join(found.lines)
 
 
 # --- the command as a process ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 import cycles
 from cycles.proxy import _sealing
 from cycles.proxy._child import CommandError
-from cycles.proxy._sealing import CannotSealError, SealedChild
+from cycles.proxy._sealing import CannotSealError, SealedChild, _map_all_users
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="only POSIX systems send sockets")
 
@@ -178,6 +178,30 @@ def test_the_run_says_whether_it_has_mapped_all_users(
         each.close()
     sealed.go()
     assert (place.received, pids) == ([{"mapped": mapped}, {"go": True}], [77])
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSPC])
+@pytest.mark.parametrize("failing", ["uid_map", "gid_map", None])
+def test_users_are_mapped_to_themselves_where_the_run_may(
+    monkeypatch: pytest.MonkeyPatch, number: int, failing: str | None
+) -> None:
+    written: dict[str, str] = {}
+
+    def write(path: Path, text: str) -> None:
+        if path.name == failing:
+            raise OSError(number, os.strerror(number))
+        written[str(path)] = text
+
+    maps = {"uid_map": "         0       1000          1\n         1     100000      65536\n", "gid_map": "0 5 7\n"}
+    monkeypatch.setattr(Path, "read_text", lambda path: maps[path.name])
+    monkeypatch.setattr(Path, "write_text", write)
+    if failing is not None and number == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space"):
+            _map_all_users(77)
+        return
+    assert _map_all_users(77) is (failing is None)
+    if failing is None:
+        assert written == {"/proc/77/uid_map": "0 0 1\n1 1 65536\n", "/proc/77/gid_map": "0 0 7\n"}
 
 
 def test_another_system_cannot_seal(monkeypatch: pytest.MonkeyPatch) -> None:

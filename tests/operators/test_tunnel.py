@@ -21,7 +21,7 @@ from cycles.proxy._routes import covers_provider, is_provider, route_of_host
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._totals import Totals
-from cycles.proxy._tunnel import Far, ForbiddenError, Near, Tunnels
+from cycles.proxy._tunnel import Far, ForbiddenError, Near, Tunnels, UnreachableError
 from cycles.testing import FakeProvider
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
 from tests.operators.tunnels import PATIENCE_S, authorization, echo, listening, opened, read_head, rest_of, send_connect
@@ -244,6 +244,127 @@ def test_a_target_that_is_connected_after_the_error_response_is_disconnected() -
         assert (program.is_read, target.is_read) == (True, False)
         near.connection_lost(None)
 
+    asyncio.run(main())
+
+
+def test_a_server_that_stops_leaves_no_connection_of_a_tunnel() -> None:
+    async def main() -> None:
+        program, target = _Connection(), _Connection()
+        near = Near(Tunnels(Totals(), keys=None), set(), {})
+        near.connection_made(program)
+        Far(near, None).connection_made(target)
+        near.shutdown()
+        assert (program.is_read, target.is_read) == (False, False)
+        near.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("proxy", "target", "connected"),
+    [
+        ("http://proxy.example:3128", "api.example", ("proxy.example", 3128, False, None)),
+        ("https://proxy.example", "api.example", ("proxy.example", 443, True, "proxy.example")),
+        ("https://proxy.example:8443", "api.example", ("proxy.example", 8443, True, "proxy.example")),
+        ("https://proxy.example", "localhost", ("localhost", 5432, None, None)),
+        ("https://proxy.example", "127.0.0.1", ("127.0.0.1", 5432, None, None)),
+        ("https://proxy.example", "::1", ("::1", 5432, None, None)),
+        ("https://proxy.example", "other.example", ("other.example", 5432, None, None)),
+    ],
+)
+def test_which_server_a_tunnel_connects_first(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, target: str, connected: tuple[Any, ...]
+) -> None:
+    """The certificate of a proxy with TLS names the proxy. Addresses of this machine are not those of the proxy."""
+    found: list[tuple[Any, ...]] = []
+
+    async def connect(_: Any, protocol: Any, host: str, port: int, **how: Any) -> None:
+        context = how.get("ssl")
+        found.append((host, port, None if "ssl" not in how else context is not None, how.get("server_hostname")))
+        far = protocol()
+        far.connection_made(_Connection())
+        far.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    async def main() -> None:
+        caller = caller_proxy({"HTTPS_PROXY": proxy, "NO_PROXY": "other.example"})
+        tunnels = Tunnels(Totals(), keys=None, caller=caller)
+        near = Near(tunnels, set(), {})
+        near.connection_made(_Connection())
+        await tunnels.connect(near, Connect(target, 5432, None))
+        near.connection_lost(None)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect)
+    asyncio.run(main())
+    assert found == [connected]
+
+
+@pytest.mark.parametrize(
+    ("head", "connects"),
+    [
+        (b"HTTP/1.1 200 Connection established\r\nVia: x", True),
+        (b"HTTP/1.0 200", True),
+        (b"HTTP/1.1 204 No Content", True),
+        (b"HTTP/1.1 407 Proxy Authentication Required", False),
+        (b"HTTP/1.1 302 Found", False),
+        (b"HTTP/1.1 502 200", False),
+        (b"HTTP/1.1", False),
+        (b"garbage", False),
+        (b"", False),
+    ],
+)
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_proxy_of_the_caller_has_connected_a_target_if_its_status_says_so(
+    head: bytes, connects: bool, waits: bool
+) -> None:
+    """Also if the program has left in the meantime, so that nothing waits for it any more."""
+
+    async def main() -> None:
+        program, target = _Connection(), _Connection()
+        near = Near(Tunnels(Totals(), keys=None), set(), {})
+        near.connection_made(program)
+        far = Far(near, b"CONNECT")
+        far.connection_made(target)
+        if not waits:
+            far.opened.cancel()
+        far.data_received(head[:9])
+        far.data_received(head[9:] + b"\r\n\r\n")
+        assert target.is_read is connects
+        if waits and connects:
+            assert far.opened.result() is None
+        elif waits:
+            with pytest.raises(UnreachableError, match="the proxy of the caller did not connect it: "):
+                far.opened.result()
+        near.connection_lost(None)
+
+    asyncio.run(main())
+
+
+def test_a_target_that_does_not_respond_is_said_and_left_if_the_program_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+
+    async def connect(_: Any, protocol: Any, host: str, port: int, **how: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(host)
+
+    async def main() -> None:
+        tunnels = Tunnels(Totals(), keys=None)
+        near = Near(tunnels, set(), {})
+        near.connection_made(_Connection())
+        near.data_received(b"CONNECT a.example:1 HTTP/1.1\r\n\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert left == []
+        near.connection_lost(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert left == ["a.example"]
+        monkeypatch.setattr("cycles.proxy._tunnel.CONNECT_S", 0)
+        with pytest.raises(UnreachableError, match=r"^b\.example:1 did not accept within 0 s$"):
+            await tunnels.connect(near, Connect("b.example", 1, None))
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect)
     asyncio.run(main())
 
 
