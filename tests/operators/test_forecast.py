@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,6 +143,22 @@ def test_the_summary_of_a_window_has_the_same_words() -> None:
     assert f"used up at {at:%H:%M} on {at:%Y-%m-%d} at this pace" in Totals().line(1, cycles.usd(5), month)
     line = Totals().line(1, cycles.usd(5), kept)
     assert f"$1.0000 of $5.00 spent today (until {end:%H:%M} UTC, used up at {at:%H:%M} at this pace)" in line, line
+
+
+def test_the_forecast_of_a_run_is_that_of_its_own_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of a share, nor that of a budget of the same ledger in another unit."""
+    found = [
+        Forecast("tenant:run/agent:a", "USD_MICROCENTS", 1, 10),
+        Forecast("tenant:run", "USD_MICROCENTS", 1, 20),
+        Forecast("tenant:run", "TOKENS", 1, 30),
+    ]
+    monkeypatch.setattr("cycles.embedded.operator.Operator.forecasts", lambda _: found)
+    for budget, at_ms in ((cycles.usd(5), 20), (cycles.tokens(5), 30)):
+        window = cycles.window(budget, "month")
+        with closing(open_ledger(cycles.Config(), budget, embedded=True, keep="both", window=window)) as ledger:
+            kept = ledger.kept_total()
+            assert kept is not None
+            assert kept["window"]["exhausted_at_ms"] == at_ms
 
 
 def test_a_kept_ledger_says_when_its_window_is_used_up() -> None:

@@ -76,6 +76,19 @@ def test_a_response_that_is_cancelled_or_deleted_is_charged_its_estimate(method:
         assert place.proxy.app.totals.estimated == 1
 
 
+def test_a_call_beside_an_open_response_is_counted_when_it_ends() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, polls=1)
+        response_id = begin(place)
+        place.provider.reply(usage=USED)
+        assert place.post().status_code == 200
+        assert place.proxy.app.totals.models == {"m": [1, EXACT]}
+        for status in ("in_progress", "completed"):
+            assert request(place, "GET", f"/{response_id}").json()["status"] == status
+        assert place.proxy.app.totals.models == {"m": [2, 2 * EXACT]}
+        assert place.commits == [(EXACT, {})] * 2
+
+
 def test_an_unknown_response_passes_untouched() -> None:
     with proxied() as place:
         place.provider.reply(usage=USED)

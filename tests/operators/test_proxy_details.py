@@ -254,6 +254,16 @@ def test_an_upstream_that_is_no_plain_address_is_an_error(url: str) -> None:
         upstreams_of({"openai": url}, {})
 
 
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_an_upstream_has_no_slash_at_its_end(end: str) -> None:
+    """A path follows it."""
+    given = {"openai": f"http://h:1/v1{end}", "groq": f"http://h:2{end}"}
+    environ = {"ANTHROPIC_BASE_URL": f"http://h:3{end}", "OPENROUTER_API_BASE": f"http://h:4/api/v1{end}"}
+    found = upstreams_of(given, {**environ, "OPENAI_BASE_URL": "http://other"})["upstreams"]
+    names = ("openai", "groq", "anthropic", "openrouter")
+    assert [found[name] for name in names] == ["http://h:1/v1", "http://h:2", "http://h:3", "http://h:4/api/v1"]
+
+
 @pytest.mark.parametrize(
     ("name", "variable"), [(name, variable) for name, route in ROUTES.items() for variable in route.variables]
 )

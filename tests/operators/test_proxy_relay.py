@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import cycles
+from cycles.proxy._clients import UpstreamClient
 from tests.operators.proxying import CHAT_PATH, KEY, Place, proxied, upstreams
 from tests.support.stub import Answer, Stub, ok, raw, reset
 from tests.support.waiting import until
@@ -40,6 +41,30 @@ def relayed(*script: Answer, **settings: Any) -> Iterator[tuple[Place, Stub]]:
     """Run the proxy before a provider that sends what the script says."""
     with Stub(*script) as stub, proxied(upstreams=upstreams(stub.url), **settings) as place:
         yield place, stub
+
+
+class Unclosable(httpx.AsyncByteStream):
+    """A body that breaks off, and whose connection cannot be closed then."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"model":'
+        raise httpx.ReadError("it is cut")
+
+    async def aclose(self) -> None:
+        raise httpx.CloseError("the connection is gone")
+
+
+def test_a_connection_that_cannot_be_closed_is_one_that_broke_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def respond(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=Unclosable())
+
+    client = UpstreamClient(transport=httpx.MockTransport(respond))
+    monkeypatch.setattr("cycles.proxy._server._upstream_client", lambda *_: client)
+    with proxied() as place:
+        response = place.post(json=CHAT)
+        assert (response.status_code, "broke off its response" in response.text) == (502, True)
+        [(_, metadata)] = place.commits
+        assert (metadata["outcome"], place.held, place.proxy.app.totals.calls) == ("error", 0, 1)
 
 
 def chunk(data: bytes) -> bytes:

@@ -80,6 +80,9 @@ def test_a_body_has_one_length() -> None:
         (f"/{KEY}/openai/v1", {"origin": "https://evil.com"}, 403),
         (f"/{KEY}/openai/v1", {"origin": "null"}, 403),
         (f"/{KEY}/openai/v1", {"origin": ""}, 403),
+        (f"/{KEY}/openai/v1", {"origin": "https://evil.com/localhost"}, 403),
+        (f"/{KEY}/openai/v1", {"origin": "https://localhost@evil.com"}, 403),
+        (f"/{KEY}/openai/v1", {"origin": "https://evil.com/http://127.0.0.1"}, 403),
         (f"/{KEY}/openai/v1", {"host": "evil.com"}, None),
     ],
 )

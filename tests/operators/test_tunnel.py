@@ -514,6 +514,8 @@ def test_a_socks_proxy_is_a_wrong_setting(name: str) -> None:
         ("com", True),
         ("amazonaws.com", True),
         ("*.azure.com", True),
+        (".OpenAI.com", True),
+        ("API.Anthropic.COM.", True),
         ("googleapis.com", True),
         ("internal.example", False),
         ("10.0.0.0/8", False),
