@@ -119,6 +119,24 @@ def test_waiting_is_named_only_if_calls_in_flight_hold_enough() -> None:
     assert of(4) == "raise the budget of this run to 25 tokens: --budget 25TOKENS"
 
 
+@pytest.mark.parametrize("own", [None, "tenant:run"])
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_wait_for_what_others_hold_is_named_and_what_they_have_spent_is_not_waited_for(
+    own: str | None, holds: bool
+) -> None:
+    with (
+        proxied(cycles.usd_microcents(6_000_000), own_scope=own, wait=0) as place,
+        place.server.client(tenant="run") as other,
+    ):
+        guard = other.reserve(cycles.usd_microcents(5_500_000), action=("llm.call", "m")).acquire()
+        if not holds:
+            guard.commit(cycles.usd_microcents(5_500_000))
+        assert ("pass a --wait above 0 s, until the calls that hold the budget end; or" in message(place)) is holds
+        if holds:
+            guard.release()
+            assert place.post(json=CALL).status_code == 200
+
+
 def test_every_budget_that_is_short_has_to_allow_a_remedy() -> None:
     payers = [Payer("this run", "tenant:run", 5, 5, 20), Payer("share a", "share a", 1, 0, 20)]
     text = str(remedies(payers, "TOKENS", least=10, bound=lambda limit: limit, lowest=10, wait=240.0))

@@ -11,10 +11,12 @@ import httpx
 import pytest
 
 import cycles
+from cycles.proxy._server import ProxyServer
+from cycles.proxy._settings import ProxySettings
 from cycles.proxy._totals import MOST_DETAILS, Totals
 from cycles.testing import FakeProvider
 from tests.operators.kit import environment, run_process
-from tests.operators.proxying import KEY, Place, proxied, upstreams
+from tests.operators.proxying import BOOK, KEY, Place, proxied, upstreams
 from tests.operators.running import summary
 
 AGENT = ("--", sys.executable, "examples/agent.py")
@@ -136,6 +138,32 @@ def test_only_an_error_that_stays_is_not_to_be_sent_again(
         found = response.status_code, response.headers.get("x-cycles-reason"), response.headers.get("x-should-retry")
         assert found == ((503, "no_decision", "false") if is_final else (503, None, None))
         assert document(place)["failed_by"] == {f"no decision of the budget server: {word}": 1}
+
+
+def test_only_a_denial_is_reported_as_one() -> None:
+    """`--on-denied stop` ends the command for it."""
+    denied: list[str] = []
+    with FakeProvider() as provider, cycles.EmbeddedServer({"tenant:run": cycles.usd_microcents(10)}) as server:
+        settings = ProxySettings(upstreams=upstreams(provider.url), prices=BOOK, key=KEY)
+        proxy = ProxyServer(settings, server.client(tenant="run"), on_denied=denied.append)
+        place = Place(provider, server, proxy, proxy.start("127.0.0.1", 0))
+        body = {"error": "UNAUTHORIZED", "message": "KEY_NOT_FOUND", "request_id": "r1"}
+        server.faults.status("reserve", 401, body=body, times=1)
+        try:
+            responses = [
+                place.post(),
+                place.post(content=b"{"),
+                place.post("/none/x"),
+                place.post(key="wrong"),
+                place.post("/openai/v1/unknown"),
+                place.post(),
+                place.post(json={"model": "unknown", "messages": []}),
+            ]
+        finally:
+            proxy.stop(5)
+    assert [response.status_code for response in responses] == [503, 400, 404, 401, 402, 402, 402]
+    messages = [response.json()["error"]["message"] for response in responses[-3:]]
+    assert denied == [message.partition(" (insufficient credits")[0] for message in messages]
 
 
 def test_a_program_chooses_no_unbounded_summary() -> None:
