@@ -108,6 +108,7 @@ def test_hosts_of_this_machine(host: str, loops: bool) -> None:
         ({}, "names another server"),
         ({"host": "evil.example"}, "names another server"),
         ({"host": "user@localhost"}, "names another server"),
+        ({"host": "@localhost"}, "names another server"),
         ({"host": "localhost/x"}, "names another server"),
         ({"host": "localhost:x"}, "names another server"),
         ({"host": "localhost:99999"}, "names another server"),

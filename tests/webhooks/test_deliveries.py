@@ -215,6 +215,34 @@ def test_a_closed_queue_sends_nothing() -> None:
     assert (place.queue.deliver(), delivery.status) == (0, "PENDING")
 
 
+def test_a_queue_that_is_closed_by_its_own_thread_closes_the_connections() -> None:
+    place, tried = Place(OK, clock=SystemClock()), threading.Event()
+
+    def close() -> None:  # for example code that a receiver in this process runs
+        try:
+            place.queue.close()
+        finally:
+            tried.set()
+
+    place.during = close
+    place.add()
+    assert tried.wait(PATIENCE_S)
+    assert (place.is_closed, place.queue.deliver()) == (True, 0)
+
+
+def test_a_deleted_subscription_does_not_delay_the_deliveries_of_others() -> None:
+    clock, found = cycles.ManualClock(), {name: Subscription(subscription_id=name, url="https://h/x") for name in "abc"}
+    queue = DeliveryQueue(clock, threading.RLock(), found.get, lambda before, after: None)
+    queue.__dict__["sender"] = Place(OK, OK)
+    for name in "acb":
+        queue.add(found[name], EVENT)
+    del found["a"]
+    assert queue.deliver() == 2
+    assert ["".join(each.status for each in queue.deliveries(name)) for name in "abc"] == [
+        "FAILED", "SUCCESS", "SUCCESS",
+    ]  # fmt: skip
+
+
 def test_the_headers_of_a_delivery() -> None:
     subscription = Subscription(url="https://h/x", headers={"X-Own": "1"}, secret="whsec_1")
     headers = dict(headers_of(subscription, Event({**MEMBERS, "request_id": "r"}, 5, "00", b"{}"), "t" * 32))

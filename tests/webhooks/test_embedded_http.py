@@ -129,7 +129,9 @@ def test_errors_over_http(server: cycles.EmbeddedServer, hook: Hook) -> None:
 
 
 def test_a_tenant_reaches_its_own_subscriptions_only(server: cycles.EmbeddedServer, hook: Hook) -> None:
-    acme, other = (Api(server, **{"X-Cycles-API-Key": server.api_key_for(name)}) for name in ("acme", "other"))
+    acme, other, capitals = (
+        Api(server, **{"X-Cycles-API-Key": server.api_key_for(name)}) for name in ("acme", "other", "ACME")
+    )
     status, created = acme("POST", "/v1/webhooks", {"url": hook.url, "event_types": ["budget.funded"]})
     one = f"/v1/webhooks/{created['subscription']['subscription_id']}"
     assert (status, created["subscription"]["tenant_id"]) == (201, "acme")
@@ -138,6 +140,7 @@ def test_a_tenant_reaches_its_own_subscriptions_only(server: cycles.EmbeddedServ
     assert other("GET", "/v1/webhooks")[1]["subscriptions"] == []
     for method, path in (("GET", one), ("DELETE", one), ("POST", f"{one}/test"), ("GET", f"{one}/deliveries")):
         assert other(method, path)[1]["error"] == "WEBHOOK_NOT_FOUND"
+        assert capitals(method, path)[1]["error"] == "WEBHOOK_NOT_FOUND"
     assert acme("POST", f"{one}/replay", {})[0] == 404  # an operation of the operator
     assert acme("POST", "/v1/webhooks", {"url": hook.url, "event_types": ["system.high_latency"]})[0] == 400
     assert Api(server)("GET", "/v1/webhooks")[0] == 401

@@ -256,7 +256,7 @@ def test_the_addresses_that_the_configuration_rejects(admin: Direct) -> None:
     one = f"{HOOKS}/{admin.ok('POST', HOOKS, BODY)['subscription']['subscription_id']}"
     changed = {"blocked_cidr_ranges": ["10.0.0.0/8"], "allow_http": False}
     assert (admin("PUT", config, changed), admin.ok("GET", config)) == ((200, changed), changed)
-    for url in ("http://hooks.test/", "https://10.1.1.1/", "https://[::1", "https://[x]/"):
+    for url in ("http://hooks.test/", "HTTP://hooks.test/", "https://10.1.1.1/", "https://[::1", "https://[x]/"):
         for method, path, body in (("PATCH", one, {"url": url}), ("POST", HOOKS, {**BODY, "url": url})):
             status, error = admin(method, path, body)
             assert (status, error["error"]) == (400, "WEBHOOK_URL_INVALID")
@@ -308,6 +308,20 @@ def test_which_events_are_sent_again(server: cycles.EmbeddedServer, clock: cycle
     assert [queued(max_events=200, to=each) for each in (now, "2023-11-14T22:13:21Z")] == [101, 102]
     seconds = [admin.ok("POST", one, {"max_events": most})["estimated_completion_seconds"] for most in (1, 19, 20, 102)]
     assert seconds == [1, 1, 2, 10]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_replay_sends_the_oldest_events_first(
+    server: cycles.EmbeddedServer, clock: cycles.ManualClock, most: int
+) -> None:
+    made = server.webhooks.subscribe(URL, ["custom.x"])
+    ids = []
+    for _ in range(3):
+        ids.append(server.webhooks.emit("custom.x", "acme"))
+        clock.advance(1)
+    server.webhooks.replay(made.subscription_id, max_events=most)
+    sent = [each.to_dict()["event_id"] for each in server.webhooks.deliveries(made.subscription_id)][::-1]
+    assert sent == ids + ids[:most]
 
 
 def test_several_subscriptions_are_changed_at_once(server: cycles.EmbeddedServer, admin: Direct) -> None:

@@ -194,6 +194,10 @@ def test_how_a_subscription_is_shown() -> None:
         RetryPolicy(max_retries=0),
     )
     assert updated(active, {"status": "PAUSED"}, "later").status == "PAUSED"
+    failing = evolve(active, consecutive_failures=2)
+    assert updated(failing, {"name": "n"}, "later").consecutive_failures == 2
+    assert updated(failing, {"status": "PAUSED"}, "later").consecutive_failures == 2
+    assert updated(failing, {"status": "ACTIVE"}, "later").consecutive_failures == 0
 
 
 def test_a_new_retry_policy_replaces_the_earlier_one() -> None:
