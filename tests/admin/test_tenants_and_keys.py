@@ -276,6 +276,10 @@ def test_a_check_of_a_key_says_why_it_does_not_work(site: Site) -> None:
     assert "scope_filter" not in checked()
     site.send("PATCH", "tenants/acme", {"status": "SUSPENDED"})
     assert (checked()["valid"], checked()["reason"]) == (False, "TENANT_SUSPENDED")
+    for status in ("CLOSED", "ODD"):
+        site.server.ledger.set_tenant("acme", status=status)
+        assert (checked()["valid"], checked()["reason"]) == (False, f"TENANT_{status}")
+    site.server.ledger.set_tenant("acme", status="SUSPENDED")
     site.send("DELETE", f"api-keys/{made['key_id']}")
     assert (checked()["valid"], checked()["reason"]) == (False, "KEY_REVOKED")
 

@@ -68,6 +68,8 @@ def test_a_control_says_what_it_did(controls: Controls, form: dict[str, Any], me
         ({"do": "fund", "scope": ACME, "amount": "1", "unit": "EUR"}, f"'1EUR' names no unit; use USD, {UNITS}"),
         ({"do": "fund", "scope": ACME, "amount": "1", "unit": 5}, "unit must be a string, got 5"),
         ({"do": "freeze", "scope": BOT, "unit": 7}, "unit must be a string, got 7"),
+        ({"do": "freeze", "scope": BOT, "unit": ""}, "unit must be a string, got ''"),
+        ({"do": "unfreeze", "scope": BOT, "unit": 0}, "unit must be a string, got 0"),
         ({"do": "freeze", "scope": BOT, "unit": LONG}, f"unknown unit: {CUT}; use {UNITS}"),
         ({"do": "freeze", "scope": "tenant:nobody"}, "no budget for tenant:nobody; use set to create one"),
         ({"do": "freeze", "scope": BOT, "unit": "TOKENS"}, f"no budget for {BOT} in TOKENS; use set to create one"),

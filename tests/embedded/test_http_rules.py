@@ -408,6 +408,7 @@ POLICIES = "overage_policy: must be one of REJECT, ALLOW_IF_AVAILABLE, ALLOW_WIT
         ("decide", {"subject": []}, "subject: must be an object"),
         ("decide", {"action": {"kind": " ", "name": "b"}}, "action.kind: must not be blank"),
         ("decide", {"action": {"kind": "a", "name": "\t "}}, "action.name: must not be blank"),
+        ("decide", {"action": {"kind": "\x00\x1f", "name": "b"}}, "action.kind: must not be blank"),
         ("decide", {"action": {"kind": "k" * 65, "name": "b"}}, "action.kind: must have 0 to 64 characters"),
         ("decide", {"action": {"kind": "a", "name": "b" * 257}}, "action.name: must have 0 to 256 characters"),
         ("decide", {"action": {"kind": "a", "name": "b", "tags": "x"}}, f"action.tags: {TAGS}"),

@@ -143,11 +143,15 @@ def write_other_database(path: Path) -> None:
     file.close()
 
 
-def write_other_version(path: Path) -> None:
+def write_other_version(path: Path, version: int = 99) -> None:
     opened(path, cycles.ManualClock()).close()
     with sqlite3.connect(path) as file:
-        file.execute("PRAGMA user_version = 99")
+        file.execute(f"PRAGMA user_version = {version}")
     file.close()
+
+
+def write_earlier_version(path: Path) -> None:
+    write_other_version(path, 0)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +160,7 @@ def write_other_version(path: Path) -> None:
         (write_text, "cannot open the ledger"),
         (write_other_database, "not a ledger of the embedded server"),
         (write_other_version, r"has layout 99 of another version"),
+        (write_earlier_version, r"has layout 0 of another version"),
     ],
 )
 def test_a_file_that_is_not_a_ledger_stays_unchanged(
