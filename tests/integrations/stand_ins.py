@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import openai
 import pytest
 
 import cycles.integrations
+from cycles.testing import FakeProvider
+
+PAID = 30 * 100 + 2 * 1_000
+"""Microcents of one request of `real_client`, at 1 and 10 dollars for a million tokens."""
 
 
 def module(name: str, **members: Any) -> ModuleType:
@@ -44,3 +50,21 @@ def noted(seen: list[Any], answer: Any) -> Callable[[Any], Any]:
         return answer
 
     return callback
+
+
+@contextmanager
+def real_client() -> Iterator[openai.OpenAI]:
+    """Make a client of an SDK, whose provider reports other counts than a stand-in of a framework."""
+    with FakeProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as llm:
+        provider.reply(model="m", usage={"tokens_input": 30, "tokens_output": 2}, times=9)
+        yield llm
+
+
+def ask(llm: openai.OpenAI) -> None:
+    """Send one request, as a model of a framework does with the client that it holds."""
+    llm.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+
+
+def named(base: type, package: str, name: str) -> Any:
+    """Return a subclass with the name of a class of a framework, whose client is known."""
+    return type(base)(name, (base,), {"__module__": f"{package}.models"})

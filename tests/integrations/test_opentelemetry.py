@@ -7,6 +7,7 @@ import contextvars
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +90,52 @@ async def test_the_guard_span_says_what_was_reserved_and_charged(committed: Any,
     reserve = dict(telemetry.span("cycles.reserve").attributes)
     assert reserve.pop("cycles.request_id")
     assert reserve == {"cycles.operation": "reserve", "http.response.status_code": 200, "cycles.decision": "ALLOW"}
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [
+        (cycles.tokens(0), {"cycles.state": "committed", "cycles.actual": 0, "cycles.charged": 0}),
+        (cycles.tokens(100), {"cycles.state": "committed", "cycles.actual": 100, "cycles.charged": 100}),
+        (None, {"cycles.state": "released"}),
+    ],
+    ids=["nothing", "everything", "released"],
+)
+async def test_the_guard_span_says_how_the_guard_ended(
+    world: World, started: Any, telemetry: Telemetry, amount: cycles.Amount | None, said: dict[str, Any]
+) -> None:
+    started()
+    guard = await world.acquire(world.reserve())
+    await world.get(guard.release() if amount is None else guard.commit(amount))
+    names = ("cycles.state", "cycles.actual", "cycles.charged")
+    attributes = telemetry.span("cycles.guard").attributes
+    assert {name: attributes[name] for name in names if name in attributes} == said
+
+
+def test_each_unit_has_one_counter_which_is_made_once(client: cycles.Cycles, telemetry: Telemetry) -> None:
+    """An SDK logs a warning for a second one of the same name."""
+    made: list[str] = []
+    make = telemetry.meters.get_meter("cycles")
+
+    class Meter:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(make, name)
+
+        def create_counter(self, name: str, *given: Any, **options: Any) -> Any:
+            made.append(name)
+            return make.create_counter(name, *given, **options)
+
+    meters: Any = SimpleNamespace(get_meter=lambda *_, **__: Meter())
+    instrument(client, tracer_provider=telemetry.provider, meter_provider=meters)
+    for estimate in (cycles.tokens(5), cycles.usd(1), cycles.tokens(6), cycles.usd(2)):
+        client.reserve(estimate, action=ACTION).acquire().commit(estimate)
+    amounts = sorted(name for name in made if name.startswith(("cycles.reserved.", "cycles.charged.")))
+    assert amounts == [
+        "cycles.charged.tokens",
+        "cycles.charged.usd_microcents",
+        "cycles.reserved.tokens",
+        "cycles.reserved.usd_microcents",
+    ]
 
 
 async def test_a_denial_is_an_error_of_both_spans_and_a_failing_block_of_none(

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 import cycles
 from tests.integrations.conftest import Ledger
-from tests.integrations.stand_ins import imported_with, module
+from tests.integrations.stand_ins import PAID, ask, imported_with, module, named, real_client
 
 PRICE = cycles.Price("1", "10", cached_input="0.1", per_call={"web_searches": "0.01"})
 BOOK = cycles.PriceBook({"m": PRICE, "served": cycles.Price("2", "20")})
@@ -304,6 +304,28 @@ def test_caps_lower_the_limit_and_remove_tools_on_a_copy(adk: Any, client: Any, 
     assert configs[0].tools == [Tool(function_declarations=[good]), hosted, Tool()]
     assert [config.tools for config in configs[1:]] == [None, None]
     assert request == before
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_client_of_a_known_model_reports_what_a_call_costs(
+    adk: Any, client: Any, ledger: Ledger, spent: Any, streamed: bool
+) -> None:
+    class Asking(Model):
+        api_client: Any = None
+
+        async def generate_content_async(
+            self, llm_request: LlmRequest, stream: bool = False
+        ) -> AsyncGenerator[LlmResponse, None]:
+            ask(self.api_client)
+            yield says()
+
+    agent = Agent(adk, client)
+    with real_client() as llm:
+        agent.original = named(Asking, "google.adk", "Gemini")(api_client=llm)
+        agent.model = adk.guard(agent.original, client, model_budget=ONE, model_actual=BOOK)
+        assert agent.run(streamed=streamed) == [says()]
+        assert vars(agent.original)["api_client"] is llm
+    assert (spent(), len(ledger.rows())) == (PAID, 1)
 
 
 def test_a_guarded_model_is_a_copy_of_the_same_class(adk: Any, client: Any) -> None:

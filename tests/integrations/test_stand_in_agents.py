@@ -19,7 +19,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 
 import cycles
 from tests.integrations.conftest import Ledger
-from tests.integrations.stand_ins import imported_with, module, noted
+from tests.integrations.stand_ins import PAID, ask, imported_with, module, named, noted, real_client
 
 BOOK = cycles.PriceBook({"m": cycles.Price("1", "10")})
 OTHER = cycles.PriceBook({"other": cycles.Price("1", "10")})
@@ -180,6 +180,27 @@ def test_agents_a_call_is_charged_what_it_reports(agents: Any, client: Any, ledg
 
 
 @STREAMED
+def test_agents_the_client_of_a_known_model_reports_what_a_call_costs(
+    agents: Any, client: Any, ledger: Ledger, streamed: bool
+) -> None:
+    class Asking(AgentsModel):
+        async def get_response(self, *given: Any, **more: Any) -> Any:
+            ask(vars(self)["_client"])
+            return await super().get_response(*given, **more)
+
+        async def stream_response(self, *given: Any, **more: Any) -> AsyncIterator[Any]:
+            ask(vars(self)["_client"])
+            yield completed()
+
+    model = named(Asking, "agents", "OpenAIResponsesModel")(answered())
+    with real_client() as llm:
+        vars(model)["_client"] = llm
+        Agent(agents, client, model).run(streamed=streamed)
+        assert vars(model)["_client"] is llm
+    assert (spent(ledger), len(ledger.rows())) == (PAID, 1)
+
+
+@STREAMED
 def test_agents_a_call_that_is_not_guarded_passes(agents: Any, client: Any, ledger: Ledger, streamed: bool) -> None:
     model = AgentsModel(completed()) if streamed else AgentsModel(answered())
     assert Agent(agents, client, model, model_budget=lambda call: None).run(streamed=streamed)
@@ -226,6 +247,28 @@ def test_agents_a_stream_that_fails_or_breaks_off(agents: Any, client: Any, ledg
     with pytest.raises(ConnectionError):
         Agent(agents, client, AgentsModel(delta, ConnectionError())).run(streamed=True)
     assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize(
+    ("event", "is_text"),
+    [
+        ({"type": "response.output_text.delta", "delta": "x" * 3_000}, True),
+        ({"type": "response.function_call_arguments.delta", "delta": "x" * 3_000}, True),
+        ({"type": "response.audio.transcript.delta", "delta": "x" * 3_000}, True),
+        ({"type": "response.audio.delta", "delta": "x" * 3_000}, False),
+        ({"type": "response.output_audio.delta", "delta": "x" * 3_000}, False),
+        ({"type": "response.other.delta", "delta": {"text": "x" * 3_000}}, False),
+    ],
+    ids=["text", "arguments", "transcript", "audio", "output audio", "no string"],
+)
+def test_agents_the_text_of_a_stream_that_breaks_off_is_counted_and_its_audio_is_not(
+    agents: Any, client: Any, ledger: Ledger, event: dict[str, Any], is_text: bool
+) -> None:
+    words = SimpleNamespace(type="response.output_text.delta", delta="one")
+    with pytest.raises(ConnectionError):
+        Agent(agents, client, AgentsModel(words, SimpleNamespace(**event), ConnectionError())).run(streamed=True)
+    assert (spent(ledger) > 1_000 * 1_000) == is_text
+    assert spent(ledger) > 1_000
 
 
 def test_agents_a_response_without_usage_costs_its_estimate(agents: Any, client: Any, ledger: Ledger) -> None:
@@ -323,6 +366,46 @@ def test_agents_a_tool_is_charged_denied_and_unguarded(agents: Any, client: Any,
         call(tool_budget=ONE, tool_actual=lambda: ONE)
     with pytest.raises(cycles.InvalidRequestError, match="needs a function"):
         agents.guard_tool(client, tool_budget=ONE)("no tool")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_agents_callables_of_a_tool_get_each_argument(agents: Any, client: Any, ledger: Ledger, is_async: bool) -> None:
+    """Also those that have names only, in the order of the function, with the defaults."""
+    seen: list[Any] = []
+
+    def work(n: int, *more: int, unit: str, by: str = "day") -> int:
+        return n
+
+    async def work_async(n: int, *more: int, unit: str, by: str = "day") -> int:
+        return n
+
+    def actual(*call: Any) -> cycles.Amount:
+        seen.append(call)
+        return cycles.usd("0.5")
+
+    def budget(*call: Any) -> cycles.Amount:
+        seen.append(call)
+        return ONE
+
+    guarded = agents.guard_tool(client, tool_budget=budget, tool_actual=actual)
+    result = guarded(work_async if is_async else work)(7, 8, by="hour", unit="cents")
+    assert (asyncio.run(result) if is_async else result) == 7
+    assert seen == [(7, 8, "cents", "hour"), (7, 8, "cents", "hour", 7)]
+    assert spent(ledger) == cycles.usd("0.5").amount
+
+
+def test_agents_a_guarded_tool_is_a_copy(agents: Any, client: Any, ledger: Ledger) -> None:
+    async def invoke(context: Any, arguments: str) -> str:
+        return arguments
+
+    tool = FunctionTool("tool", invoke)
+    guarded = agents.guard_tool(client, tool_budget=ONE)(tool)
+    assert tool.on_invoke_tool is invoke
+    assert (type(guarded), guarded.name, guarded is tool) == (FunctionTool, "tool", False)
+    assert asyncio.run(tool.on_invoke_tool("context", "free")) == "free"
+    assert ledger.rows() == []
+    assert asyncio.run(guarded.on_invoke_tool("context", "paid")) == "paid"
+    assert [row.action.name for row in ledger.rows()] == ["tool"]
 
 
 # --- LangChain --------------------------------------------------------------------------------------------------------
@@ -475,6 +558,29 @@ def test_langchain_a_denied_model_call_is_a_message_or_raises(
     )
     with pytest.raises(cycles.BudgetExceededError):
         Middleware(langchain, client, is_async=is_async, model_budget=TOO_MUCH).call("model", ModelRequest(), None)
+
+
+@IS_ASYNC
+def test_langchain_the_client_of_a_known_model_reports_what_a_call_costs(
+    langchain: Any, client: Any, ledger: Ledger, is_async: bool
+) -> None:
+    middleware = Middleware(langchain, client, is_async=is_async)
+    with real_client() as llm:
+        model = named(SimpleNamespace, "langchain_openai", "BaseChatOpenAI")(root_client=llm, model="m")
+
+        def handler(request: Any) -> Any:
+            ask(request.model.root_client)
+            return reported()
+
+        async def later(request: Any) -> Any:
+            return handler(request)
+
+        if is_async:
+            asyncio.run(middleware.made.awrap_model_call(ModelRequest(model=model), later))
+        else:
+            middleware.made.wrap_model_call(ModelRequest(model=model), handler)
+        assert model.root_client is llm
+    assert (spent(ledger), len(ledger.rows())) == (PAID, 1)
 
 
 @IS_ASYNC

@@ -358,8 +358,9 @@ def test_the_counts_of_several_whole_messages_are_those_of_the_last(guarding: Gu
         ({"prompt_tokens": 10, "completion_tokens": -5}, 1_000 + ONE_WORD),
         ({"prompt_tokens": 10, "completion_tokens": "5"}, 1_000 + ONE_WORD),
         ({"prompt_tokens": 20}, 2_000 + ONE_WORD),
+        ({"prompt_tokens": 10, "completion_tokens": 0}, 1_000),
     ],
-    ids=["counts", "negative", "no-number", "half"],
+    ids=["counts", "negative", "no-number", "half", "zero"],
 )
 def test_older_models_report_their_counts_beside_their_messages(guarding: Guarding, usage: Any, cost: int) -> None:
     guarding(AIMessage("one"), members={"output": {"token_usage": usage}}).call("invoke")
@@ -639,7 +640,7 @@ def test_pickles_and_deep_copies_are_guarded_and_keep_settings_of_the_copy(
 ) -> None:
     original = Native(replies=[says()], max_tokens=100)
     assert original.connection is original.connection
-    model = langchain.guard(original, prices=BOOK).model_copy(update={"max_tokens": 7})
+    model = langchain.guard(original, client=None, prices=BOOK).model_copy(update={"max_tokens": 7})
     assert model.connection is original.connection
     made: list[Any] = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
     assert [each.max_tokens for each in made] == [7, 7]

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -440,6 +441,17 @@ def test_the_book_bounds_and_prices_a_call(world: World) -> None:
             world.install(**options)
 
 
+def test_the_book_bounds_calls_of_each_provider_and_endpoint(world: World) -> None:
+    world.install(model_budget="book")
+    for model in ("openai/m", "groq/m", "gemini/m", "openai/m"):
+        world.call(model=model, max_tokens=500)
+        world.call("embedding", model=model, max_tokens=500)
+    rows = world.ledger.rows()
+    assert [row.action.kind for row in rows] == ["llm.completion", "llm.embedding"] * 4
+    assert all(row.reserved.amount >= 500 * 1_000 for row in rows[::2]), rows
+    assert all(row.reserved.amount < 500 * 1_000 for row in rows[1::2]), "embeddings have no output"
+
+
 @pytest.mark.parametrize(
     ("counts", "amount"),
     [
@@ -598,6 +610,21 @@ def test_the_tier_of_a_response_selects_its_price(world: World, where: str) -> N
     world.library.outcomes = [whole(usage=usage_of(**tier)) if where == "usage" else whole(**tier)]
     world.call()
     assert world.spent == 2 * EXACT
+
+
+def test_the_time_of_a_price_has_a_zone(world: World) -> None:
+    """Some prices differ by the hour of UTC."""
+    origins: list[Any] = []
+
+    class Noting(cycles.PriceBook):
+        def priced(self, usage: Any, origin: Any = None) -> Any:
+            origins.append(origin)
+            return super().priced(usage, origin)
+
+    world.install(model_actual=Noting({"m": cycles.Price("1", "10")}))
+    world.call()
+    assert world.spent == EXACT
+    assert {(each.model, each.provider, each.at.utcoffset()) for each in origins} == {("m", "openai", timedelta(0))}
 
 
 @WAYS

@@ -16,7 +16,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
-from tests.integrations.stand_ins import imported_with, module
+from tests.integrations.stand_ins import PAID, ask, imported_with, module, named, real_client
 
 PRICE = cycles.Price("1", "10", cached_input="0.1", cache_write="1.25", cache_write_1h="2")
 BOOK = cycles.PriceBook({"m": PRICE, "served": cycles.Price("2", "20")})
@@ -326,6 +326,24 @@ def test_a_stream_whose_block_fails_costs_what_its_response_has_so_far(
     assert EXACT < ledger.spent("USD_MICROCENTS") < ONE.amount
 
 
+@pytest.mark.parametrize(("error", "is_paid"), [(asyncio.CancelledError(), True), (ConnectionError(), False)])
+def test_a_stream_that_is_cancelled_while_it_opens_costs_its_prompt(
+    pydantic_ai: Any, client: Any, ledger: Ledger, spent: Any, error: BaseException, is_paid: bool
+) -> None:
+    """The provider may have begun its response; a connection that failed has none."""
+
+    class Opening(Model):
+        @asynccontextmanager
+        async def request_stream(self, *given: Any) -> AsyncGenerator[Any]:
+            raise error
+            yield
+
+    with pytest.raises(type(error)):
+        Agent(pydantic_ai, client, Opening()).run("stream")
+    assert (0 < spent() < 10_000) == is_paid
+    assert [row.status for row in ledger.rows()] == ["COMMITTED" if is_paid else "RELEASED"]
+
+
 def test_a_stream_that_fails_while_it_closes_costs_what_it_reported(
     pydantic_ai: Any, client: Any, ledger: Ledger, spent: Any
 ) -> None:
@@ -404,6 +422,33 @@ def test_caps_lower_the_limit_and_remove_tools(pydantic_ai: Any, client: Any, le
     assert settings == {"max_tokens": 90, "tool_choice": "required", "own": 1}, "those of the caller stay"
 
 
+@WAYS
+def test_the_client_of_a_known_model_reports_what_a_request_costs(
+    pydantic_ai: Any, client: Any, ledger: Ledger, spent: Any, how: str
+) -> None:
+    class Asking(Model):
+        def __init__(self, llm: Any) -> None:
+            super().__init__(says())
+            self._provider = named(SimpleNamespace, "pydantic_ai", "Provider")(_client=llm)
+
+        async def request(self, *given: Any) -> Any:
+            ask(vars(self._provider)["_client"])
+            return await super().request(*given)
+
+        async def compact_messages(self, context: Any, *, instructions: Any = None) -> Any:
+            ask(vars(self._provider)["_client"])
+            return await super().compact_messages(context, instructions=instructions)
+
+        def request_stream(self, *given: Any) -> Any:
+            ask(vars(self._provider)["_client"])
+            return super().request_stream(*given)
+
+    with real_client() as llm:
+        agent = Agent(pydantic_ai, client, named(Asking, "pydantic_ai", "Model")(llm))
+        assert agent.run(how) == says()
+    assert (spent(), len(ledger.rows())) == (PAID, 1)
+
+
 def test_what_is_no_model_is_rejected(pydantic_ai: Any, client: Any) -> None:
     assert pydantic_ai.GuardedModel("m", client, model_budget=ONE).model_name == "m"
     with pytest.raises(cycles.InvalidRequestError, match="must be a Model of Pydantic AI or its name, got 5"):
@@ -452,6 +497,8 @@ def test_a_tool_call_is_charged_denied_and_passes(pydantic_ai: Any, client: Any,
 def test_the_capability_guards_models_of_agents(pydantic_ai: Any, client: Any, spent: Any) -> None:
     tools_only = pydantic_ai.CyclesCapability(client, tool_budget=ONE)
     assert tools_only.get_wrapper_model(Model()) is None
+    free = pydantic_ai.CyclesCapability(client, model_budget=cycles.usd(0))
+    assert isinstance(free.get_wrapper_model(Model()), pydantic_ai.GuardedModel), "it is paid if it costs something"
     both = pydantic_ai.CyclesCapability(client, model_budget=ONE, model_actual=BOOK)
     assert both.get_ordering().wraps == ["batches"]
     guarded = both.get_wrapper_model(Model(says()))

@@ -106,6 +106,39 @@ def test_the_subject_holds_where_the_body_begins_its_iteration() -> None:
     assert answered(SubjectMiddleware(app, agent_of), "a1")[1] == [b'{"agent": "a1"}']
 
 
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_the_subject_holds_where_the_body_is_closed(read: int) -> None:
+    """Also if the client has left before the first part."""
+    closed: list[bytes] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"one", b"two"])
+
+        def close(self) -> None:
+            closed.append(seen())
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Body()
+
+    body: Any = SubjectMiddleware(app, agent_of)({"HTTP_X_AGENT": "a1"}, lambda *_: None)
+    assert [next(body) for _ in range(read)] == [b"one", b"two"][:read]
+    body.close()
+    assert closed == [b'{"agent": "a1"}']
+    assert cycles.current_subject() is None
+
+
+@pytest.mark.parametrize("body", [[b"part"], (b"part",), [], ()])
+@pytest.mark.parametrize("agent", ["a1", None])
+def test_a_body_whose_length_servers_compute_stays_the_same_object(body: Any, agent: str | None) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return body  # type: ignore[no-any-return]
+
+    environ: dict[str, Any] = {} if agent is None else {"HTTP_X_AGENT": agent}
+    assert SubjectMiddleware(app, agent_of, required=False)(environ, lambda *_: None) is body
+
+
 def test_an_exception_of_the_view_leaves_no_subject() -> None:
     def fails(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise LookupError(seen().decode())
