@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import pytest
@@ -350,9 +351,29 @@ async def test_statuses_can_be_changed(guarded: Any) -> None:
 
     app = make_app(ask, handler=ProblemDetails({"BUDGET_EXCEEDED": 418}))
     assert (await send_to(app)).status == 418
-    for wrong in ({"BUDGET_EXCEEDED": 200}, {1: 402}, [402]):
-        with pytest.raises(cycles.InvalidRequestError):
-            ProblemDetails(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_right"),
+    [
+        ({"BUDGET_EXCEEDED": 200}, False),
+        ({"BUDGET_EXCEEDED": 402, "RUN_LIMIT": 200}, False),
+        ({"RUN_LIMIT": 399}, False),
+        ({"RUN_LIMIT": 400}, True),
+        ({"RUN_LIMIT": 599}, True),
+        ({"RUN_LIMIT": 600}, False),
+        ({"RUN_LIMIT": True}, False),
+        ({"RUN_LIMIT": "402"}, False),
+        ({"BUDGET_EXCEEDED": 402, 1: 402}, False),
+        ([402], False),
+        ([], False),
+        ({}, True),
+        (None, True),
+    ],
+)
+def test_each_status_is_an_error_of_http(statuses: Any, is_right: bool) -> None:
+    with nullcontext() if is_right else pytest.raises(cycles.InvalidRequestError, match="statuses must"):
+        ProblemDetails(statuses)
 
 
 def test_without_the_library_the_import_says_what_to_install() -> None:

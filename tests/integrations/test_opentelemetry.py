@@ -114,27 +114,27 @@ async def test_the_guard_span_says_how_the_guard_ended(
 
 def test_each_unit_has_one_counter_which_is_made_once(client: cycles.Cycles, telemetry: Telemetry) -> None:
     """An SDK logs a warning for a second one of the same name."""
-    made: list[str] = []
+    made: list[tuple[str, str]] = []
     make = telemetry.meters.get_meter("cycles")
 
     class Meter:
         def __getattr__(self, name: str) -> Any:
             return getattr(make, name)
 
-        def create_counter(self, name: str, *given: Any, **options: Any) -> Any:
-            made.append(name)
-            return make.create_counter(name, *given, **options)
+        def create_counter(self, name: str, unit: str = "", description: str = "") -> Any:
+            made.append((name, unit))
+            return make.create_counter(name, unit, description)
 
     meters: Any = SimpleNamespace(get_meter=lambda *_, **__: Meter())
     instrument(client, tracer_provider=telemetry.provider, meter_provider=meters)
     for estimate in (cycles.tokens(5), cycles.usd(1), cycles.tokens(6), cycles.usd(2)):
         client.reserve(estimate, action=ACTION).acquire().commit(estimate)
-    amounts = sorted(name for name in made if name.startswith(("cycles.reserved.", "cycles.charged.")))
+    amounts = sorted(each for each in made if each[0].startswith(("cycles.reserved.", "cycles.charged.")))
     assert amounts == [
-        "cycles.charged.tokens",
-        "cycles.charged.usd_microcents",
-        "cycles.reserved.tokens",
-        "cycles.reserved.usd_microcents",
+        ("cycles.charged.tokens", "{token}"),
+        ("cycles.charged.usd_microcents", "{usd_microcent}"),
+        ("cycles.reserved.tokens", "{token}"),
+        ("cycles.reserved.usd_microcents", "{usd_microcent}"),
     ]
 
 

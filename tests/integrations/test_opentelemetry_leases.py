@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ pytest.importorskip("opentelemetry.trace")
 
 from opentelemetry import trace
 
+from cycles.integrations._otel_events import LiveSpans
 from cycles.integrations.opentelemetry import instrument
 from tests.integrations.telemetry import (
     ACTION,
@@ -291,3 +293,19 @@ async def test_the_events_of_a_guard_of_a_pool_are_on_its_own_span(
         await world.get(other.commit(cycles.tokens(7)))
     noted = {span.attributes["cycles.state"]: [e.name for e in span.events] for span in telemetry.spans("cycles.guard")}
     assert noted == {"released": ["GuardNotCommitted"], "pooled": [], "committed": []}
+
+
+def test_an_event_before_its_guard_is_known_is_noted_on_the_span_of_that_guard_only() -> None:
+    """Guards of a pool share a reservation; each trace has its own id."""
+    live = LiveSpans()
+    spans: list[Any] = [SimpleNamespace(seen=[]) for _ in range(3)]
+    for span in spans:
+        span.add_event = lambda name, attributes, seen=span.seen: seen.append(name)
+    traces = ["first" * 2, "second" * 2]
+    for name, trace_id in (("LeaseLost", traces[0]), ("GuardNotCommitted", traces[1]), ("Denied", traces[0])):
+        event: Any = type(name, (SimpleNamespace,), {})(reservation_id="r1", trace_id=trace_id, detail="why")
+        live.note(event)
+    for span, trace_id in zip(spans, [*traces, "third"], strict=True):
+        guard: Any = SimpleNamespace(trace_id=trace_id)
+        live.add("r1", guard, span)
+    assert [span.seen for span in spans] == [["LeaseLost"], ["GuardNotCommitted"], []]
