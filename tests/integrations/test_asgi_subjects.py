@@ -92,6 +92,25 @@ def test_sources_add_up_and_the_callable_wins(options: dict[str, Any], subject: 
     assert subject_of({**HEADERS, **CLAIMS}, **options) == subject
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"agent": ""}, 400),
+        ({"agent": 0}, 400),
+        ({"dimensions": {"team": ""}}, 400),
+        ({"dimensions": {"": "x"}}, 400),
+        ({"dimensions": {"team": None}, "agent": "a"}, {"agent": "a"}),
+        ({"dimensions": None, "agent": "a"}, {"agent": "a"}),
+        ({"dimensions": {}, "agent": None}, {}),
+        ({"dimensions": "text"}, 400),
+        (["agent"], 400),
+        ({}, {}),
+    ],
+)
+def test_a_value_of_the_callable_that_is_no_name_is_400_and_none_is_left_out(given: Any, found: Any) -> None:
+    assert subject_of(subject=lambda scope: given) == found
+
+
 @pytest.mark.parametrize("value", ["", 0, False, "a b"])
 def test_a_verified_claim_that_is_no_name_is_400_and_not_left_out(value: object) -> None:
     scope = {**HEADERS, "state": {"claims": {"sub": value}}}

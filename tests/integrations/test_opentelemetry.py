@@ -512,6 +512,8 @@ async def test_stopping_ends_it_and_a_second_one_is_rejected(world: World, start
     ("options", "error"),
     [
         ({"spans": "yes"}, cycles.InvalidRequestError),
+        ({"metrics": 1}, cycles.InvalidRequestError),
+        ({"genai": None}, cycles.InvalidRequestError),
         ({"attributes": 5}, cycles.InvalidRequestError),
         ({"tracer_provider": 5}, cycles.InvalidRequestError),
         ({"meter_provider": "m"}, cycles.InvalidRequestError),

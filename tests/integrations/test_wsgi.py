@@ -183,9 +183,12 @@ def test_without_a_usable_subject_the_application_does_not_run(found: Any) -> No
     assert app.steps == []
 
 
-def test_an_unusable_subject_is_rejected_also_if_none_is_required() -> None:
+@pytest.mark.parametrize(
+    "found", [{"agent": "a b"}, {"agent": ""}, {"agent": 0, "app": "a"}, {"dimensions": {"t": ""}}]
+)
+def test_an_unusable_subject_is_rejected_also_if_none_is_required(found: Any) -> None:
     app = Recorded()
-    assert answered(SubjectMiddleware(app, lambda _: {"agent": "a b"}, required=False))[0] == "400 Bad Request"
+    assert answered(SubjectMiddleware(app, lambda _: found, required=False))[0] == "400 Bad Request"
     assert app.steps == []
 
 

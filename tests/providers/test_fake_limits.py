@@ -261,4 +261,8 @@ def test_the_fake_models_of_the_command_line_use_up_a_budget(
         image = http.post(f"{provider.url}/v1/images/generations", json={"model": "m"}).json()
         assert image["usage"]["output_tokens"] == 2  # the words of its text
         assert "Done (3)." in http.post(f"{provider.url}/v1/chat/completions", json={}).text
+        book = cycles.PriceBook({"gpt-4o": cycles.Price("1", "10")})
+        last = provider.bill(book)
+        assert "Done (4)." in http.post(f"{provider.url}/v1/chat/completions", json={}).text
+        assert provider.bill(book) == last, "a program may send requests for days"
         assert provider.requests == []

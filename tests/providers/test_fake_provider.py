@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -114,9 +115,10 @@ def test_errors_have_the_providers_shape(provider: FakeProvider, http: httpx.Cli
 
 
 def test_a_connection_that_breaks(provider: FakeProvider, http: httpx.Client) -> None:
-    provider.reply(drop_after=0).reply(drop_after=2)
-    with pytest.raises(httpx.RemoteProtocolError):
-        http.post(f"{provider.openai_url}/chat/completions", json={})
+    provider.reply(drop_after=0).reply(drop_after=0, status=503).reply(drop_after=2)
+    for _ in range(2):
+        with pytest.raises(httpx.RemoteProtocolError):
+            http.post(f"{provider.openai_url}/chat/completions", json={})
     received: list[str] = []
     with (
         pytest.raises(httpx.RemoteProtocolError),
@@ -189,7 +191,10 @@ def test_headers_of_your_own_replace_the_usual_ones(
     assert response.headers["x-request-id"] == "r1"
 
 
-@pytest.mark.parametrize(("fields", "kind"), [({"stream": "true"}, "text/event-stream"), ({}, "application/json")])
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [({"stream": "true"}, "text/event-stream"), ({"stream": "false"}, "application/json"), ({}, "application/json")],
+)
 def test_a_form_with_a_file_may_be_streamed(provider: FakeProvider, http: httpx.Client, fields: Any, kind: str) -> None:
     url = f"{provider.openai_url}/audio/transcriptions"
     response = http.post(url, data={"model": "m", **fields}, files={"file": ("a.wav", b"RIFF")})
@@ -254,6 +259,9 @@ def test_a_compressed_body(provider: FakeProvider, http: httpx.Client, stream: b
     response = http.post(f"{provider.openai_url}/chat/completions", json={"stream": stream})
     assert response.headers["content-encoding"] == "gzip"
     assert "two" in response.text
+    provider.reply(text="one two", gzip=True)
+    with http.stream("POST", f"{provider.openai_url}/chat/completions", json={"stream": stream}) as raw:
+        assert b"two" in gzip.decompress(b"".join(raw.iter_raw())), "the compressed stream has its end"
 
 
 def test_received_requests_can_be_read_and_cleared(provider: FakeProvider, http: httpx.Client) -> None:
