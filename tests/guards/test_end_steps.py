@@ -513,7 +513,9 @@ CASES: dict[str, tuple[Case, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_steps_of_an_end(name: str) -> None:
     case, steps = CASES[name]
-    assert case.run().story == " ".join(steps.split())
+    io = case.run()
+    assert io.story == " ".join(steps.split())
+    assert io.with_other_options() == []
 
 
 @pytest.mark.parametrize(

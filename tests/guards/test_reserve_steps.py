@@ -68,7 +68,7 @@ def detail(status: str, **changes: Any) -> Outcome:
 
 def cleaning(io: ScriptedIo) -> Coroutine[Any, Any, Any]:
     async def clean_up() -> str:
-        return type(await clean_up_create(io.io, create_call(request_of(), "key-1"))).__name__
+        return type(await clean_up_create(io.io, create_call(request_of(), "key-1", io.give()))).__name__
 
     return clean_up()
 
@@ -589,7 +589,9 @@ CASES: dict[str, tuple[Case, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_steps_of_a_reserve(name: str) -> None:
     case, steps = CASES[name]
-    assert case.run().story == " ".join(steps.split())
+    io = case.run()
+    assert io.story == " ".join(steps.split())
+    assert io.with_other_options() == []
 
 
 TRACE = "trace_id='tttttttttttttttttttttttttttttttt'"
@@ -665,6 +667,13 @@ def keys(io: ScriptedIo) -> list[str]:
 def test_only_a_repetition_has_the_key_of_the_request_before(name: str, requests: int, different: int) -> None:
     found = keys(CASES[name][0].run())
     assert (len(found), len(set(found))) == (requests, different)
+
+
+@pytest.mark.parametrize("name", [name for name, (case, _) in CASES.items() if "idempotency_key" in case.request])
+def test_each_reserve_with_a_key_of_the_caller_has_that_key(name: str) -> None:
+    io = CASES[name][0].run()
+    reserves = [call.body for call in io.calls if call.operation == "createReservation" and call.body is not None]
+    assert {body["idempotency_key"] for body in reserves} == {"mine"}
 
 
 def test_each_cleanup_of_a_create_releases_under_the_same_key() -> None:

@@ -400,7 +400,9 @@ CASES: dict[str, tuple[Case, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_steps_of_a_heartbeat(name: str) -> None:
     case, steps = CASES[name]
-    assert case.run().story == " ".join(steps.split())
+    io = case.run()
+    assert io.story == " ".join(steps.split())
+    assert io.with_other_options() == []
 
 
 R1 = "reservation_id='r1', request_id=None, trace_id='tttttttttttttttttttttttttttttttt'"

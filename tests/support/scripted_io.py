@@ -21,10 +21,10 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import Settlement
 from cycles._core.subjects import Action, Subject
-from cycles._flows.guard_state import GuardState
+from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import Clock, Io, Settings, Settle, run
+from cycles._flows.io import CleanUp, Clock, Io, Settings, Settle, run
 from cycles._flows.reports import event_of
 from cycles._flows.signal import Signal
 
@@ -95,6 +95,8 @@ class ScriptedIo:
         self.records: list[Record] = []
         self.unfinished: frozenset[str] = frozenset()
         self.begun: list[str] = []
+        self.given: list[CallOptions] = []
+        """The options of its guards."""
         self.on_clock: Callable[[], object] | None = None
         """Called once, when a flow looks at the clock: a signal handler in the middle of it."""
         self.folds: dict[str, str] = {}
@@ -204,7 +206,20 @@ class ScriptedIo:
         return self.takes or not isinstance(work, Settle)
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
-        return CallOptions("t" * 32, trace=Trace(self) if self.is_traced else None)
+        return self.give(Trace(self) if self.is_traced else None)
+
+    def give(self, trace: Trace | None = None) -> CallOptions:
+        self.given.append(CallOptions("t" * 32, trace=trace))
+        return self.given[-1]
+
+    def with_other_options(self) -> list[str]:
+        """Return the requests, also those of the background, whose options are not those of a guard."""
+        requests = [(short(call), call.options) for call in self.calls]
+        requests += [
+            (f"clean up {short(work.call)}", work.call.options) for work in self.work if isinstance(work, CleanUp)
+        ]
+        requests += [("release later", work.options) for work in self.work if isinstance(work, Release)]
+        return [name for name, options in requests if not any(options is each for each in self.given)]
 
     async def approve(self, request: ReserveRequest) -> None:
         if not request.is_approved:  # else there is nothing to ask
@@ -238,8 +253,7 @@ class ScriptedIo:
         response = allowed(remaining_ttl_ms=remaining_ms) if is_held else None
         if observed or request.shadow:
             response = success(decision="DENY", reason_code="BUDGET_EXCEEDED", affected_scopes=[SCOPE])
-        its = CallOptions("t" * 32, trace=Trace(self))
-        guard = GuardState(request, "key-1", its, self.clock_ms, response, observed=observed)
+        guard = GuardState(request, "key-1", self.give(Trace(self)), self.clock_ms, response, observed=observed)
         guard.commit_key = "key-2"
         if response is not None and "reservation_id" in response.body:
             begin_heartbeat(self.io, guard, "r1", response)
