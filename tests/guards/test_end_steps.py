@@ -501,6 +501,24 @@ CASES: dict[str, tuple[Case, str]] = {
         [pending] queue Settle unsaved now > end trace > return None
         """,
     ),
+    "ended later, only observed": (
+        Case(later(spend=7), guard={"observed": True}),
+        """
+        [observed] end trace > return None
+        """,
+    ),
+    "ended later, only observed, without an amount": (
+        Case(later(), guard={"observed": True}),
+        """
+        [observed] end trace > return None
+        """,
+    ),
+    "ended later, after an error": (
+        Case(later(ValueError())),
+        """
+        [released] end ahead > end heartbeat > queue Release now > end trace > return None
+        """,
+    ),
     "at the estimate": (
         Case(estimated),
         """
@@ -615,6 +633,20 @@ def test_each_request_of_a_release_has_its_key_and_its_reason(name: str) -> None
     bodies = [call.body or {} for call in [*io.calls, *map(release_call_of, io.work)]]
     assert {body["reason"] for body in bodies} == {"over"}
     assert len({body["idempotency_key"] for body in bodies}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ended later", "guard_exited_without_commit"),
+        ("ended later, dropped", "guard_dropped"),
+        ("ended later, after an error", "block_raised:ValueError"),
+        ("a release in the background", "over"),
+    ],
+)
+def test_a_release_in_the_background_says_why(name: str, reason: str) -> None:
+    (work,) = CASES[name][0].run().work
+    assert (release_call_of(work).body or {})["reason"] == reason
 
 
 def test_the_warning_of_a_block_without_an_amount_names_the_line_of_the_caller() -> None:

@@ -9,12 +9,12 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.messages.outcome import Outcome
-from cycles._core.results import ReservationCreateResponse
+from cycles._core.messages.outcome import Outcome, Success
+from cycles._core.results import ReservationCreateResponse, ReservationDetail
 from cycles._core.settlement.record import Record, file_name
 from cycles._flows.io import CleanUp, run
 from cycles._flows.reserve import clean_up_create, create_call, open_lease
-from cycles._flows.transfer import attach, deserialize, serialize
+from cycles._flows.transfer import attach, deserialize, found, serialize
 from tests.support.scripted_io import (
     LOST,
     SCOPE,
@@ -55,7 +55,7 @@ def denied(**changes: Any) -> Outcome:
     return success(**{"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "expires_at_ms": 1, **changes})
 
 
-def detail(status: str, **changes: Any) -> Outcome:
+def detail(status: str, **changes: Any) -> Success:
     body: dict[str, Any] = {
         "reservation_id": "r1",
         "status": status,
@@ -665,8 +665,8 @@ def keys(io: ScriptedIo) -> list[str]:
     ],
 )
 def test_only_a_repetition_has_the_key_of_the_request_before(name: str, requests: int, different: int) -> None:
-    found = keys(CASES[name][0].run())
-    assert (len(found), len(set(found))) == (requests, different)
+    sent = keys(CASES[name][0].run())
+    assert (len(sent), len(set(sent))) == (requests, different)
 
 
 @pytest.mark.parametrize("name", [name for name, (case, _) in CASES.items() if "idempotency_key" in case.request])
@@ -731,3 +731,21 @@ def test_the_commit_key_of_a_guard_is_made_before_its_reserve() -> None:
     mine = run(open_lease(ScriptedIo([allowed()]).io, request_of(**MINE), lambda guard: None))
     assert mine.key == "mine"
     assert mine.commit_key not in (None, "mine")
+
+
+def test_an_attached_guard_continues_the_trace_of_the_token() -> None:
+    serialized = evolve(deserialize(serialize(ScriptedIo().guard()), None, None), trace_id="a" * 32)
+    io = ScriptedIo([extended()])
+    run(attach(io.io, serialized, io.take))
+    assert io.known_trace_id == "a" * 32
+
+
+def test_a_found_reservation_is_attached_with_its_scopes_and_its_end() -> None:
+    row = ReservationDetail.read(detail("ACTIVE").body)
+    io = ScriptedIo([extended()])
+    guard = run(attach(io.io, found(row, None, "cancel"), io.take))
+    created = guard.created
+    assert created is not None
+    assert (created.scope_path, created.affected_scopes, created.expires_at_ms) == (SCOPE, [SCOPE], 2)
+    assert (created.reserved, guard.estimate, guard.key) == (cycles.tokens(100), cycles.tokens(100), "mine")
+    assert (guard.request.lease_policy, guard.request.ttl_ms) == ("cancel", 60_000)

@@ -125,13 +125,14 @@ def test_a_silent_server_is_a_transport_error_with_a_cause(call: Caller) -> None
     assert caught.value.trace_id
 
 
-@pytest.mark.parametrize("echo", ["message", "details", "code"])
+@pytest.mark.parametrize("echo", ["message", "details", "code", "ids"])
 def test_a_key_that_the_server_echoes_is_redacted(call: Caller, caplog: pytest.LogCaptureFixture, echo: str) -> None:
     caplog.set_level(logging.DEBUG)
     bodies = {
         "message": refusal("UNAUTHORIZED", message=f"key {KEY} is unknown"),
         "details": refusal("UNAUTHORIZED", details={"given": [{KEY: f"<{KEY}>"}]}),
         "code": refusal(f"NO_{KEY}"),
+        "ids": refusal("UNAUTHORIZED", request_id=f"of {KEY}", trace_id=f"of {KEY}"),
     }
     error = refused(call, "create", 401, bodies[echo])
     everything = [str(error), repr(error), repr(error.args), repr(error.__dict__), repr(error.details), caplog.text]

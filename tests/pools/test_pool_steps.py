@@ -2279,3 +2279,37 @@ def test_a_guard_gets_the_outcome_of_its_excess(name: str) -> None:
     pool.run_threads()
     assert (guard.state, guard.settlement.charged) == ("committed", T(25) if is_settled else None)
     assert (other.state, other.settlement and other.settlement.charged) == ("committed", T(80))
+
+
+def test_the_records_of_a_pool_have_the_metadata_and_the_metrics_of_their_callers() -> None:
+    pool = ScriptedPool([chunk(), chunk(), LOST], metadata={"run": 1}, settlement_metadata={"of": "settings"})
+    guard, other = pool.reserve(10), pool.reserve(80)
+    guard.usage.add(tokens_input=3)
+    pool.commit(guard, 25, metrics=cycles.Metrics(tokens_output=4, custom={"pages": 5}), metadata={"mine": 2})
+    excess = pool.io.records[-1].body
+    assert excess["metrics"] == {"tokens_output": 4, "custom": {"pages": 5}}
+    assert excess["metadata"] == {"mine": 2, "of": "settings", "pool_excess_of": "r1"}
+    pool.commit(other, 80, metadata={"mine": 2})
+    pool.run_threads()
+    whole = pool.io.records[-1]
+    assert (whole.body["metadata"]["run"], whole.body["metadata"]["pool"]) == (1, "pool-1")
+    assert whole.event_fallback_body is not None
+    assert whole.event_fallback_body["metadata"]["run"] == 1
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    ("raised", "errors"),
+    [(None, 0), (ValueError(), 1), (GeneratorExit(), 1), (Dropped("dropped"), 0), (KeyboardInterrupt(), 1)],
+    ids=["normal", "error", "closed", "dropped", "interrupted"],
+)
+def test_a_pool_counts_the_blocks_that_raised(raised: BaseException | None, errors: int, is_stream: bool) -> None:
+    pool = ScriptedPool([chunk()])
+    for _ in range(2):
+        guard = pool.reserve(10)
+        guard.is_stream = is_stream
+        guard.spend(T(7))
+        run(end_block(pool.io.io, guard, raised))
+    # A stream that its consumer closes early has ended normally.
+    expected = 0 if is_stream and isinstance(raised, GeneratorExit) else 2 * errors
+    assert pool.chunk_of(guard).sums.totals[4:6] == (2, expected)

@@ -97,6 +97,8 @@ class ScriptedIo:
         self.begun: list[str] = []
         self.given: list[CallOptions] = []
         """The options of its guards."""
+        self.known_trace_id: str | None = None
+        """The trace id that the last guard continues; its options have another one, which every story has."""
         self.on_clock: Callable[[], object] | None = None
         """Called once, when a flow looks at the clock: a signal handler in the middle of it."""
         self.folds: dict[str, str] = {}
@@ -206,6 +208,7 @@ class ScriptedIo:
         return self.takes or not isinstance(work, Settle)
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
+        self.known_trace_id = known
         return self.give(Trace(self) if self.is_traced else None)
 
     def give(self, trace: Trace | None = None) -> CallOptions:
