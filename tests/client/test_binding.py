@@ -38,6 +38,18 @@ def ask(given: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         (lambda prompt, **others: sorted(others), ("p",), {"seed": 7}, ["n", "rest", "seed", "temperature"]),
         (lambda *args, **kwargs: (args, kwargs), ("p",), {"seed": 7}, (("p",), {"seed": 7})),
         (lambda options: options, ("p",), {"seed": 7, "top": 1}, {"seed": 7, "top": 1}),
+        (
+            lambda options, **others: (options, sorted(others)),
+            ("p",),
+            {"seed": 7},
+            ({"seed": 7}, ["n", "prompt", "rest", "seed", "temperature"]),
+        ),
+        (
+            lambda seed, **others: (seed, sorted(others)),
+            ("p",),
+            {"seed": 7, "top": 1},
+            (7, ["n", "prompt", "rest", "temperature", "top"]),
+        ),
         (lambda options: options, (), {"prompt": "p", "n": 2, "seed": 7}, {"seed": 7}),
         (lambda: 5, ("p",), {}, 5),
         (lambda n, /, prompt: (n, prompt), ("p",), {}, (1, "p")),

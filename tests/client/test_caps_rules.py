@@ -58,6 +58,8 @@ def shell() -> None: ...
         [search, shell],
         [{"name": "search", "input_schema": {}}, {"name": "shell"}],
         [{"type": "function", "function": {"name": "search"}}, {"type": "function", "function": {"name": "shell"}}],
+        [{"name": "search", "function": {"name": "shell"}}, {"name": "shell", "function": {"name": "search"}}],
+        [{"name": "search", "function": shell}, {"name": "shell", "function": {"description": "search"}}],
     ],
 )
 def test_tool_descriptions_of_model_sdks_are_filtered_by_their_names(tools: list[Any]) -> None:

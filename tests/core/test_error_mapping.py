@@ -8,7 +8,8 @@ import pytest
 
 import cycles
 from cycles._core.messages.errors import error_of
-from cycles._core.messages.outcome import RejectedResponse
+from cycles._core.messages.outcome import Ambiguous, RejectedResponse, Unreachable
+from cycles._core.values.result_base import HttpResponse
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,19 @@ def test_an_error_has_the_evidence_of_its_response_if_that_is_complete(evidence:
     error = error_of(RejectedResponse(409, "BUDGET_EXCEEDED", "m", evidence=evidence), "createReservation")
     assert isinstance(error, cycles.ProtocolError)
     assert (None if error.evidence is None else error.evidence.evidence_id) == expected
+
+
+@pytest.mark.parametrize("operation", ["createReservation", "commitReservation"])
+def test_an_error_has_the_ids_and_the_response_of_its_attempt(operation: str) -> None:
+    http = HttpResponse(409, (), 0.1)
+    rejected = error_of(RejectedResponse(409, "BUDGET_EXCEEDED", "words", "req-1", "trace-1", http=http), operation)
+    assert isinstance(rejected, cycles.ProtocolError)
+    assert (rejected.status, rejected.request_id, rejected.trace_id) == (409, "req-1", "trace-1")
+    ambiguous = error_of(Ambiguous(200, "words", "req-1", "trace-1", http=http), operation)
+    assert isinstance(ambiguous, cycles.AmbiguousResponseError)
+    assert (ambiguous.status, ambiguous.request_id, ambiguous.trace_id) == (200, "req-1", "trace-1")
+    assert (rejected.http, ambiguous.http) == (http, http)
+    cause = OSError("down")
+    lost = error_of(Unreachable("words", cause, sent=False, trace_id="trace-1"), operation)
+    assert isinstance(lost, cycles.TransportError)
+    assert (lost.trace_id, lost.cause, lost.request_sent) == ("trace-1", cause, False)

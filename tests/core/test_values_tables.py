@@ -15,6 +15,7 @@ from cycles._core.messages.error_hints import HINT_OF, hint_for
 from cycles._core.messages.outcome import RejectedResponse, parse_retry_after
 from cycles._core.messages.paging import Cursors
 from cycles._core.messages.used_fraction import Used, levels_of, used_of
+from cycles._core.subjects import Action, Subject
 from cycles._core.values.action_kinds import PolicyKeys, window_end, window_key
 from cycles._core.values.headers import checked_headers, merged_headers
 from cycles._core.values.result_base import HttpResponse, ResponseHeaders
@@ -298,3 +299,13 @@ def test_the_units_that_a_budget_has(units: Any, hint: str | None) -> None:
 )
 def test_a_pause_of_a_response(text: str | None, milliseconds: int | None) -> None:
     assert parse_retry_after(text) == milliseconds
+
+
+def test_what_is_sent_can_be_changed_without_changing_the_subject_or_the_action() -> None:
+    subject = Subject(tenant="acme", dimensions={"team": "a"})
+    action = Action("kind", "name", ["a"], PolicyKeys(custom={"table": "a"}))
+    subject.to_dict()["dimensions"]["team"] = "b"
+    action.to_dict()["tags"].append("b")
+    action.to_dict()["policy_keys"]["custom"]["table"] = "b"
+    assert subject.to_dict() == {"tenant": "acme", "dimensions": {"team": "a"}}
+    assert (action.to_dict()["tags"], action.to_dict()["policy_keys"]) == (["a"], {"custom": {"table": "a"}})

@@ -20,7 +20,7 @@ from cycles._flows.commit import ahead_record, commit, record_of, settle_record,
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.reserve import open_lease
-from cycles._flows.settle import event_record, settle_later, settle_queued
+from cycles._flows.settle import attempt, conclude, event_record, settle_later, settle_queued
 from cycles._flows.transfer import deserialize, serialize
 from tests.support.scripted_io import (
     LOST,
@@ -892,3 +892,15 @@ def test_spend_is_written_ahead_under_the_key_of_the_later_commit(
     commit_key = record_of(io.io, guard, T(3), None, {}).body["idempotency_key"]
     assert {first.body["idempotency_key"], second.body["idempotency_key"]} == {commit_key}
     assert (second.body["metadata"], second.sent, second.body["actual"]) == (marks, sent, tokens(2))
+
+
+@pytest.mark.parametrize("is_recovered", [True, False])
+@pytest.mark.parametrize("responses", [[committed(101)], [TOO_MUCH, committed(100)]], ids=["whole", "estimate"])
+def test_a_report_says_whether_another_process_has_made_the_amount(
+    is_recovered: bool, responses: list[Outcome]
+) -> None:
+    io = ScriptedIo(responses)
+    record = record_of(io.io, io.guard(100), T(101), None, {})
+    latest, result = run(attempt(io.io, record, None))
+    conclude(io.io, latest, result, None, recovered=is_recovered)
+    assert [each.recovered for each in io.of("Settled")] == [is_recovered]

@@ -2313,3 +2313,14 @@ def test_a_pool_counts_the_blocks_that_raised(raised: BaseException | None, erro
     # A stream that its consumer closes early has ended normally.
     expected = 0 if is_stream and isinstance(raised, GeneratorExit) else 2 * errors
     assert pool.chunk_of(guard).sums.totals[4:6] == (2, expected)
+
+
+def test_the_commit_of_a_chunk_counts_the_guards_that_were_released() -> None:
+    pool = ScriptedPool([chunk(), LOST])
+    guards = [pool.reserve(10) for _ in range(3)]
+    pool.release(guards[0])
+    run(end_block(pool.io.io, guards[1], ValueError()))
+    pool.commit(guards[2], 7)
+    pool.flush()
+    custom = pool.io.records[-1].body["metrics"]["custom"]
+    assert (custom["pool_calls"], custom["pool_released"], custom["pool_errors"]) == (1, 2, 0)
