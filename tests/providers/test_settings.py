@@ -432,6 +432,12 @@ def test_a_block_that_is_left_in_another_context_raises_nothing() -> None:
     assert isinstance(contextvars.copy_context().run(next, running), Payer)
     running.close()  # type: ignore[attr-defined]
     assert current_payer() is None
+    running, other = steps(), Payer()
+    contextvars.copy_context().run(next, running)
+    with paid_by(other):
+        running.close()  # type: ignore[attr-defined]
+        assert current_payer() is other
+    assert current_payer() is None
 
 
 class Ending:

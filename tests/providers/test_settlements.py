@@ -209,6 +209,22 @@ def test_a_call_without_a_limit_gets_the_one_for_which_its_guard_can_pay(
     world.run(scenario())
 
 
+def test_a_lost_call_that_a_guard_pays_costs_the_bound_that_was_left_for_it(world: World) -> None:
+    world.server.ledger.set_budget("tenant:acme", dollars(10**7))
+
+    async def scenario() -> None:
+        async with world.guard(16_384) as guard:
+            call = world.call(None, within="enclosing")
+            call.limits(await world.caller.open(call))
+            call.attempts = 1
+            await world.caller.end(call, None, TimeoutError())
+            assert guard.spent == dollars(16_384)
+            await settle(guard)
+
+    world.run(scenario())
+    assert (world.tokens, world.charged) == ([16_384], [16_384])
+
+
 def test_a_call_has_the_caps_of_the_guard_that_pays(world: World) -> None:
     world.server.ledger.set_budget("tenant:acme", dollars(1_000), caps={"max_tokens": 3})
 
