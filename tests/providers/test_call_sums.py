@@ -523,6 +523,26 @@ def test_each_lost_attempt_is_charged_beside_a_reported_cost(ledger: Ledger) -> 
     assert commit == (123_000 + 2 * prompt(call), {"price_source": "reported", "attempts": 3, **ESTIMATED})
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "body", "content"),
+    [
+        ("cohere", "/v2/chat", CHAT, {"usage": {"billed_units": {"input_tokens": 1000, "output_tokens": 100}}}),
+        ("openai", "/chat/completions", CHAT, {"usage": {"prompt_tokens": 1000, "completion_tokens": 100}}),
+        ("bedrock", "/model/m/converse", {"model": "m"}, {"usage": {"inputTokens": 1000, "outputTokens": 100}}),
+    ],
+)
+@pytest.mark.parametrize("lost", [1, 2])
+def test_each_lost_attempt_is_charged_beside_the_response(
+    ledger: Ledger, name: str, path: str, body: Any, content: Any, lost: int
+) -> None:
+    call = ledger.sent(name, path, body, lost_attempt="prompt")
+    for _ in range(lost):
+        call.retried(None, TimeoutError())
+        call.attempts += 1
+    commit = ended(ledger, call, json.dumps({"model": "m", **content}).encode())
+    assert commit == (EXACT + lost * prompt(call), {"attempts": lost + 1, **ESTIMATED})
+
+
 # --- calls of frameworks that pay
 
 

@@ -430,6 +430,18 @@ def test_an_absent_rate_of_all_input_or_output_is_supplied(
     assert (rules.get(absent), rate) == (expected[0], Decimal(expected[1]))
 
 
+@pytest.mark.parametrize("usd", ["0", "0.5"])
+def test_a_price_of_a_call_in_the_makers_list_wins_over_the_table_also_if_it_is_0(usd: str) -> None:
+    of_maker = cycles.Price("3", "4", per_call={"web_searches": usd})
+    price, rules = complete(cycles.Price("1", "2"), (), "gpt-5", "openai", of_maker, {})
+    assert (price.per_call["web_searches"], rules["web_searches"]) == (Decimal(usd), "maker")
+    own = cycles.Price("1", "2", per_call={"web_searches": usd})
+    price, rules = complete(own, (), "gpt-5", "openai", None, {"web_searches": Decimal(9)})
+    assert price.per_call["web_searches"] == 9
+    price, rules = complete(own, (), "gpt-5", "openai", None, {})
+    assert (price.per_call["web_searches"], "web_searches" in rules) == (Decimal(usd), False)
+
+
 def test_a_factor_multiplies_each_rate_of_tokens_exactly_and_no_price_of_calls() -> None:
     price = cycles.Price("1.1", "10", cached_input="0.3", per_call={"web_searches": "0.5"}, above={9: ("2", "20")})
     changed = times(price, Decimal("1.75"))
