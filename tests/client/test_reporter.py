@@ -18,7 +18,7 @@ from cycles._core.protocol import GET_BALANCES
 from cycles._core.settlement.settlement import PendingSettlement
 from cycles._drivers.reporting import LONGEST_MESSAGE, Reporter, log_message, request_log
 from cycles._drivers.tracing import AttemptResult, SafeTrace, result_of
-from cycles.events import HeartbeatDelayed
+from cycles.events import ActionKindDeprecated, HeartbeatDelayed
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,22 @@ def test_each_observer_is_removed_by_itself_and_one_that_fails_stops_no_other(
     assert ([event.detail for event in first], [event.detail for event in last]) == (["one"], ["one", "two"])  # type: ignore[attr-defined]
     assert [event.quarantined for event in last] == [False, False]  # type: ignore[attr-defined]
     assert "observer failed" not in caplog.text
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.CRITICAL], ids=["logged", "not logged"])
+def test_a_deprecated_kind_is_a_warning_of_python_once_for_each_kind(
+    caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    reporter, seen = Reporter(), list[Any]()
+    reporter.add(seen.append)
+    caplog.set_level(level, "cycles")
+    for kind in ("llm.old", "tool.old"):
+        event = ActionKindDeprecated(kind=kind, replacement="llm.new")
+        with pytest.warns(DeprecationWarning, match=f"action kind {kind} is deprecated: use llm.new"):
+            reporter.emit(event)
+        reporter.emit(event)  # a warning would be an error here
+    assert [event.kind for event in seen] == ["llm.old", "tool.old"]
+    assert len(caplog.records) == (2 if level == logging.DEBUG else 0)
 
 
 @pytest.mark.parametrize(("kind", "is_quarantined"), [("quarantined", True), ("unreadable", False)])
@@ -295,3 +311,24 @@ def test_an_attempt_ends_for_its_tracer_as_it_ended(fails: str, error: BaseExcep
     assert raised == [error] * (error is not None)
     assert tracer.ends == ([] if fails == "enter" else [error])
     assert len(tracer.results) == (fails == "")
+
+
+@pytest.mark.parametrize("fails", ["", "enter", "exit", "both"])
+def test_an_attempt_that_no_tracer_has_begun_is_not_ended_by_it(fails: str) -> None:
+    told = list[str]()
+
+    class Manager:
+        def __enter__(self) -> Any:
+            told.append("enter")
+            if fails in ("enter", "both"):
+                raise ValueError
+            return SimpleNamespace(headers={}, received=lambda result: told.append("received"))
+
+        def __exit__(self, *_: object) -> None:
+            told.append("exit")
+            if fails in ("exit", "both"):
+                raise ValueError
+
+    with SafeTrace(SimpleNamespace(sending=lambda operation: Manager())).sending(Call(GET_BALANCES)) as (_, received):
+        received(success())
+    assert told == (["enter"] if fails in ("enter", "both") else ["enter", "received", "exit"])

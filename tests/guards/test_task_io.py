@@ -365,6 +365,18 @@ async def test_a_close_waits_for_the_workers_of_the_loop(client: Client, runs: b
     await client.tasks.drain(PATIENCE_S)
 
 
+@pytest.mark.parametrize("timeout_s", [0.0, 0.001])
+async def test_a_close_leaves_workers_that_need_longer_than_its_time(
+    client: Client, timeout_s: float, monkeypatch: Any
+) -> None:
+    worker = asyncio.ensure_future(asyncio.Event().wait())
+    monkeypatch.setattr(client.tasks, "_workers", SimpleNamespace(running={worker}))
+    async with asyncio.timeout(PATIENCE_S):
+        await client.tasks.drain(timeout_s)
+    assert not worker.done()
+    worker.cancel()
+
+
 # The cancellation of a block whose lease is lost
 
 

@@ -496,6 +496,22 @@ def test_pending_settlements_are_listed_by_their_age(machine: Machine) -> None:
     assert listed == [("old", 7_000, "old failed"), ("middle", 3, "middle failed"), ("young", 0, "young failed")]
 
 
+def test_what_other_threads_settle_is_listed_once_by_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(NoJournal())
+    machine = Machine(monkeypatch, records)
+    for name, age_ms in (("young", 1), ("old", 9), ("listed", 5)):
+        records.put(evolve(settle(name).record, recorded_at_ms=WALL_MS - age_ms))
+    machine.hand_over("listed", now=False)
+    listed = machine.queue.pending()
+    assert [each.reservation_id for each in listed] == ["listed"]
+    others = machine.queue.in_other_threads(listed)
+    assert [(each.reservation_id, each.age_ms, each.last_outcome) for each in others] == [
+        ("old", 9, None),
+        ("young", 1, None),
+    ]
+    assert [each.reservation_id for each in machine.queue.in_other_threads([])] == ["old", "listed", "young"]
+
+
 def test_a_closed_queue_tries_nothing(machine: Machine) -> None:
     machine.hand_over("a")
     machine.queue.close()

@@ -370,11 +370,16 @@ def test_a_file_that_cannot_be_read_says_that_it_stays(journal: Journal, told: T
 
 
 @pytest.mark.parametrize(("other", "kept"), [("key-1", 0), ("another", 1)])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"event_fallback_body": None}, {"commit_body": None, "mode": "event"}],
+    ids=["with its event", "without an event", "an event"],
+)
 def test_an_old_file_of_a_reservation_that_has_its_own_goes_or_is_quarantined(
-    journal: Journal, told: Told, other: str, kept: int
+    journal: Journal, told: Told, changes: dict[str, Any], other: str, kept: int
 ) -> None:
-    journal.save(a_record())
-    put(journal, "old.json", encode(a_record(key=other)))
+    journal.save(a_record(**changes))
+    put(journal, "old.json", encode(a_record(key=other, **changes)))
     assert journal.load(Entry("old.json")) is None
     assert file_name("rsv_1") in files(journal)
     assert (len(files(journal)), told.kinds, journal.quarantined) == (1 + kept, ["quarantined"] * kept, kept)

@@ -363,6 +363,33 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now_s
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["hangs", "ends in time"])
+def test_a_close_does_what_is_left_unless_the_file_system_hangs(ends: bool) -> None:
+    """The closing thread would hang at the next record, too."""
+    files, begun, main, done_here = Files(), threading.Event(), threading.current_thread(), list[Record]()
+    files.gate.clear()
+
+    def put(record: Record) -> PutResult:
+        begun.set()
+        if threading.current_thread() is main:
+            done_here.append(record)
+            return FAILED
+        return files.put(record)
+
+    journal_writer, loop = JournalWriter(put, files.finish), asyncio.new_event_loop()
+    for number in range(2):
+        journal_writer.add(Job(put, record(number), loop.create_future()))
+    journal_writer.wake()
+    assert begun.wait(60)
+    if ends:
+        files.gate.set()
+    journal_writer.close(60 if ends else 0.001)
+    assert (done_here, files.log) == ([], ["save rsv-0", "save rsv-1"] if ends else [])
+    files.gate.set()
+    files.wait_for("save rsv-0", "save rsv-1")
+    loop.close()
+
+
 def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STUCK_S", 0.02)
     now_s = virtual_time(monkeypatch)
