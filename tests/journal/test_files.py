@@ -429,6 +429,24 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path, call: 
     assert (list(tmp_path.iterdir()), open_files(tmp_path)) == ([], [])
 
 
+@pytest.mark.skipif(not is_supported(), reason="files are used again under file locks")
+def test_only_so_many_files_are_open_whether_their_records_are_pending_or_settled(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles._journal.files.record_files.MOST_SPARES", 3)
+    names = [f"rsv_{number}" for number in range(6)]
+    for name in names:
+        journal.save(a_record(name))
+    assert len(open_files(journal.directory)) == 3
+    for name in names:
+        journal.delete(a_record(name))
+    assert len(open_files(journal.directory)) == len(all_files(journal)) == 3
+    for name in names:
+        journal.save(a_record(name))
+    assert len(open_files(journal.directory)) == 3
+    assert len(settle_all(journal)) == 6
+
+
 def test_rejected_records_leave_no_file_open(journal: Journal) -> None:
     for number in range(3):
         journal.reject(a_record(f"rsv_{number}"), "no budget")

@@ -127,6 +127,32 @@ def test_a_file_that_lies_under_the_name_of_another_record_makes_way(journal: Jo
     assert not told
 
 
+@pytest.mark.parametrize("lost", ["the file that was found", "the file that has its name", "both"])
+def test_a_file_that_another_process_settles_while_it_is_renamed_is_left_to_it(
+    journal: Journal, told: Told, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    old, own = put(journal, "old.json", encode(a_record())), Path(journal.directory) / file_name("rsv_1")
+    if lost != "the file that was found":
+        put(journal, own.name, encode(a_record()))
+    link, gone = os.link, {"the file that was found": [old], "the file that has its name": [own], "both": [old, own]}
+
+    def settled_before(source: Any, target: Any) -> None:
+        if lost == "the file that was found":
+            old.unlink()
+        try:
+            link(source, target)
+        except FileExistsError:
+            for path in gone[lost]:
+                path.unlink()
+            raise
+
+    monkeypatch.setattr(os, "link", settled_before)
+    found = journal.load(Entry("old.json"))
+    assert found == (a_record() if lost == "the file that has its name" else None)
+    assert files(journal) == ({own.name} if found else set())
+    assert not told
+
+
 def test_two_files_under_each_others_names_are_neither_lost_nor_mixed_up(journal: Journal) -> None:
     put(journal, file_name("rsv_1"), encode(a_record("rsv_2", "key-2")))
     put(journal, file_name("rsv_2"), encode(a_record("rsv_1", "key-1")))
