@@ -244,6 +244,43 @@ def test_a_local_limit_is_watched_as_a_budget() -> None:
     assert (event.remaining, event.allocated) == (cycles.SignedAmount("TOKENS", 50), cycles.tokens(100))
 
 
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_an_approval_knows_the_latest_of_each_budget_without_a_watcher(
+    monkeypatch: pytest.MonkeyPatch, is_watched: bool
+) -> None:
+    monkeypatch.setattr("cycles._flows.approval.Approvals", lambda approve, above, known: known)
+    watched, spent = Watched(approve=lambda request: True), [0]
+    known: Any = watched.limits.approvals
+    if is_watched:
+        watched.watch(0.5)
+    watched.limits.add(lambda: Used("run", "TOKENS", 100, 100 - spent[0]))
+    watched.limits.add(lambda: Used("run", "USD_MICROCENTS", 100, 90))
+    spent[0] = 10
+    watched.limits.see_sources()
+    of_run = {(each.unit, each.remaining) for each in known()}
+    assert of_run == {("TOKENS", 90), ("USD_MICROCENTS", 90)}
+    spent[0] = 60
+    watched.see(300)
+    watched.see(400, unit="USD_MICROCENTS")
+    found = {(each.scope, each.unit, each.remaining) for each in known()}
+    assert found == {
+        ("run", "TOKENS", 40),
+        ("run", "USD_MICROCENTS", 90),
+        (SCOPE, "TOKENS", 700),
+        (SCOPE, "USD_MICROCENTS", 600),
+    }
+
+
+@pytest.mark.parametrize(("used", "unit"), [(1_000, "TOKENS"), (1_200, "TOKENS"), (1_001, "RISK_POINTS")])
+def test_a_budget_in_overdraft_is_shown_with_what_it_lacks(used: int, unit: str) -> None:
+    watched = Watched()
+    watched.watch(1.0)
+    watched.see(used, unit=unit)
+    (event,) = watched.observed
+    assert (event.remaining, event.allocated) == (cycles.SignedAmount(unit, 1_000 - used), cycles.Amount(unit, 1_000))
+    assert (event.unit, event.threshold, event.fraction) == (unit, 1.0, used / 1_000)
+
+
 def test_only_a_client_with_an_approval_has_one() -> None:
     assert Watched().limits.approvals is None
     assert Watched(approve=lambda request: True).limits.approvals is not None
