@@ -589,6 +589,23 @@ def test_the_proxy_stops_when_running_calls_have_finished() -> None:
         assert place.commits == [(EXACT, {})]
 
 
+def test_a_proxy_that_does_not_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(sock: socket.socket, *_: object) -> None:
+        sock.close()
+        raise OSError("no memory")
+
+    monkeypatch.setattr("cycles.proxy._server.START_S", 0.01)
+    monkeypatch.setattr("cycles.proxy._server.Listener", fail)
+    before = set(threading.enumerate())
+    with cycles.EmbeddedServer({"tenant:run": cycles.usd(1)}) as server:
+        proxy = ProxyServer(ProxySettings(upstreams={}, prices=BOOK), server.client(tenant="run"))
+        with pytest.raises(
+            cycles.ConfigurationError, match=r"the proxy did not start within 0\.01 s on 127\.0\.0\.1:0"
+        ):
+            proxy.start("127.0.0.1", 0)
+        assert [each.name for each in set(threading.enumerate()) - before if each.name == "cycles-proxy"] == []
+
+
 def test_a_port_in_use_is_a_configuration_error() -> None:
     with proxied() as place, place.server.client(tenant="run") as client:
         port = int(place.url.rpartition(":")[2])

@@ -533,6 +533,14 @@ def test_a_part_of_nothing() -> None:
         make(shares(None), "20%")
 
 
+def test_the_share_with_the_highest_cost_is_first_and_then_the_one_with_the_first_name() -> None:
+    of = shares()
+    for name, spent in (("b", 5), ("a", 5), ("d", 9), ("c", 0)):
+        make(of, "1USD", name).spent = spent
+    assert list(of.document()) == ["d", "a", "b", "c"]
+    assert [line.partition(":")[0] for line in of.lines()] == [f"share {name}" for name in "dabc"]
+
+
 def test_a_share_of_a_share_counts_for_both() -> None:
     of = shares(cycles.usd(1))
     parent: Any = make(of, "50%", "p")
