@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from cycles._http import blocking as module, connection_pool
 from cycles._http.blocking import BlockingConnections
 from cycles._http.connection_pool import KEEPALIVE_S, readable
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Limits
+from tests.support.stub import Stub
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BEGAN_S = 100.0
@@ -237,3 +239,36 @@ def test_a_look_for_the_end_of_an_idle_connection_does_not_wait(
     is_readable = readable(7)
     assert is_readable() is has_data
     assert looks == ([(7, select.POLLIN), 0] if has_poll else [([7], [], [], 0)])
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
+def test_a_plain_socket_that_was_readable_and_then_is_not_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may drop what it has reported, for example bytes with a wrong checksum."""
+    polls, asked = [], threading.Event()
+    made = select.poll
+
+    class Poll:
+        def __init__(self) -> None:
+            self._poll = made()
+            self.register = self._poll.register
+
+        def poll(self, timeout_ms: float) -> Any:
+            polls.append(timeout_ms)
+            if len(polls) == 1:
+                return [(0, select.POLLIN)]
+            asked.set()
+            return self._poll.poll(timeout_ms)
+
+    def answer(sock: socket.socket, ended: threading.Event) -> bool:
+        assert asked.wait(60)
+        sock.sendall(RESPONSE)
+        return False
+
+    monkeypatch.setattr(select, "poll", Poll)
+    with Stub(answer) as stub:
+        connections = BlockingConnections(Endpoint(stub.url), connect_timeout_s=60, max_connections=1)
+        try:
+            assert connections.send(Prepared("POST", "/v1/x", [], b"{}"), Limits(60.0)).body == b"{}"
+        finally:
+            connections.close()
+    assert len(polls) >= 2

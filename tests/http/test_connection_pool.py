@@ -238,3 +238,17 @@ def test_a_closed_pool_wakes_its_callers_and_keeps_no_connection() -> None:
     assert (waiting[0], pool.waiting) == (deque(), 0)
     pool.put(held)
     assert pool.take(Held(pool))
+
+
+def test_a_slot_that_a_caller_got_after_the_pool_was_closed_is_returned() -> None:
+    """Another thread had chosen the caller before the pool was closed, and gives it the slot after that."""
+    pool: ConnectionPool[Any] = ConnectionPool(1)
+    held, waiter = Held(pool), Waiting()
+    assert pool.take(held)
+    pool.join(waiter)
+    pool.close()
+    waiter.put(held.pop())
+    assert next(iter(waiter)) is None
+    pool.leave(waiter)
+    assert list(waiter) == []
+    assert pool.take(Held(pool))

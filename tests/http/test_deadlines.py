@@ -193,3 +193,15 @@ def test_a_cancelled_deadline_that_is_over_counts_no_longer() -> None:
     tried.added[3].cancel()
     tried.loop.pass_time(10.0)
     assert tried.called == [(0, 1.0), (2, 9.0)]
+
+
+@pytest.mark.parametrize(
+    "at_s", [(1, 9, 5), (1, 5, 9, 5, 9, 7), (5, 9, 1), (9, 5, 1), (1, 9, 5, 5, 3), (0, 2, 1)], ids=str
+)
+def test_deadlines_in_any_order_are_called_at_their_times(at_s: tuple[int, ...]) -> None:
+    tried = Tried()
+    for seconds in at_s:
+        tried.add(float(seconds))
+    tried.loop.pass_time(20.0)
+    assert sorted(tried.called) == [(number, float(seconds)) for number, seconds in enumerate(at_s)]
+    assert tried.loop.timers == []

@@ -189,3 +189,25 @@ def test_a_name_that_is_none_is_an_error_of_the_name_service(names: Names) -> No
     names.outcome = UnicodeError("label too long")
     with pytest.raises(OSError, match=r"^not a host name: label too long$"):
         Resolver("server.test", 81).addresses(0.0)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [UnicodeError("label too long"), socket.gaierror(socket.EAI_NONAME, "unknown")],
+    ids=["no-name", "unknown"],
+)
+def test_a_lookup_that_fails_wakes_its_callers_and_the_next_one_makes_another(names: Names, outcome: Exception) -> None:
+    names.outcome = outcome
+    resolver = Resolver("server.test", 81)
+    for count in (1, 2):
+        woken: list[int] = []
+        lookup = resolver.start()
+        assert isinstance(lookup, Lookup)
+        assert resolver.start() is lookup
+        lookup.when_done(partial(woken.append, 1))
+        assert (len(names.threads), woken) == (1, [])
+        names.run()
+        assert woken == [1]
+        assert len([call for call in names.calls if not call[3]]) == count
+        with pytest.raises(OSError, match=r"label too long|unknown"):
+            resolver.result(lookup)

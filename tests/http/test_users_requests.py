@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gzip
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -140,6 +142,37 @@ def test_a_hook_that_reads_the_response_leaves_it_to_the_sdk(library: Any, is_as
     with Stub(ok(b"hello")) as stub:
         reply = exchange(library, is_async, stub.url, event_hooks={"response": [hook(read, is_async)]})
     assert reply.body == b"hello"
+
+
+@LIBRARIES
+@BOTH
+@pytest.mark.parametrize(
+    ("coding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)], ids=["gzip", "deflate"]
+)
+@pytest.mark.parametrize("is_read", [False, True], ids=["sdk", "hook"])
+def test_a_coded_response_is_decoded_once_whoever_reads_it(
+    library: Any, is_async: bool, coding: str, encode: Callable[[bytes], bytes], is_read: bool
+) -> None:
+    def read(response: Any) -> Any:
+        return response.aread() if is_async else response.read()
+
+    hooks = {"response": [hook(read, is_async)]} if is_read else {}
+    with Stub(ok(encode(b"hello"), headers=[("Content-Encoding", coding)])) as stub:
+        assert exchange(library, is_async, stub.url, event_hooks=hooks).body == b"hello"
+
+
+@LIBRARIES
+@BOTH
+def test_only_one_coding_is_accepted(library: Any, is_async: bool) -> None:
+    seen: list[list[bytes]] = []
+
+    def respond(request: Any) -> Any:
+        seen.append([value for name, value in request.headers.raw if name.lower() == b"accept-encoding"])
+        return library.Response(200, content=b"{}")
+
+    for headers in ({}, {"Accept-Encoding": "gzip"}):
+        exchange(library, is_async, "http://server.test", headers=headers, transport=library.MockTransport(respond))
+    assert seen == [[b"identity"]] * 2
 
 
 @LIBRARIES
