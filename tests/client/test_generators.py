@@ -221,3 +221,31 @@ async def test_a_generator_whose_reader_is_cancelled_settles(client: cycles.Cycl
 def test_a_denied_generator_does_not_run(client: cycles.Cycles) -> None:
     with pytest.raises(cycles.BudgetExceededError):
         next(client.guarded(cycles.tokens(10**9), action=ACTION)(words)())
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("ends", ["close", "throw"])
+def test_a_block_in_nested_generators_is_settled_before_their_close_returns(
+    client: cycles.Cycles, server: Any, levels: int, ends: str
+) -> None:
+    """The close of the outermost generator closes those inside: no other thread has to settle the guard."""
+    guards: list[cycles.Guard] = []
+
+    def steps(level: int) -> Iterator[int]:
+        if level > 1:
+            yield from steps(level - 1)
+            return
+        with client.reserve(cycles.tokens(50), action=ACTION) as guard:
+            guards.append(guard)
+            guard.spend(cycles.tokens(7))
+            yield 1
+
+    outermost: Any = steps(levels)
+    assert next(outermost) == 1
+    if ends == "close":
+        outermost.close()
+    else:
+        with pytest.raises(GeneratorExit):
+            outermost.throw(GeneratorExit)
+    [guard] = guards
+    assert (guard.state, spent(server), held(server)) == ("committed", 7, 0)

@@ -347,3 +347,12 @@ async def test_budgets_of_several_units_are_apart(world: World, server: Any) -> 
         pass
     assert (spent(server, "CREDITS"), spent(server)) == (2, 0)
     assert len(BUDGETS) == len(await world.all(world.operations.balances()))
+
+
+async def test_a_settlement_that_lists_no_balances_has_none(world: World, server: Any) -> None:
+    guard = await world.acquire(world.reserve())
+    assert guard.balances
+    body = {"status": "COMMITTED", "charged": cycles.tokens(5).to_dict(), "balances": []}
+    server.faults.status("commit", 200, body=body)
+    await world.get(guard.commit(cycles.tokens(5)))
+    assert guard.balances == []

@@ -265,3 +265,40 @@ def test_a_list_ends_where_the_server_says_that_nothing_follows(more: dict[str, 
     ):
         assert list(client.reservations()) == []
     assert [params.get("cursor") for params in asked] == [None, "c1"][:pages]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "options", "sent"),
+    [
+        ("decide", "decide", {"metadata": {}}, {"metadata": {}}),
+        ("preview", "reserve", {"metadata": {}}, {"metadata": {}}),
+        ("preview", "reserve", {"grace_period_ms": 0}, {"grace_period_ms": 0}),
+        ("preview", "reserve", {"ttl_ms": 1000}, {"ttl_ms": 1000}),
+        ("preview", "reserve", {}, {}),
+        ("record", "event", {"metadata": {}}, {"metadata": {}}),
+        ("record", "event", {"metrics": {"latency_ms": 0}}, {"metrics": {"latency_ms": 0}}),
+        ("commit", "commit", {"metadata": {}}, {"metadata": {}}),
+        ("commit", "commit", {"metrics": {"latency_ms": 0}}, {"metrics": {"latency_ms": 0}}),
+        ("commit", "commit", {}, {}),
+        ("release", "release", {"reason": "x"}, {"reason": "x"}),
+        ("release", "release", {}, {}),
+    ],
+)
+async def test_options_that_count_as_false_are_sent_and_absent_ones_are_not(
+    world: World, server: Any, operation: str, name: str, options: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    reservation_id = await reserved(world) if operation in ("commit", "release") else ""
+    operations = world.operations
+    calls: dict[str, Any] = {
+        "decide": lambda: operations.decide(SMALL, action=ACTION, **options),
+        "preview": lambda: operations.preview(SMALL, action=ACTION, **options),
+        "record": lambda: operations.record(SMALL, action=ACTION, **options),
+        "commit": lambda: operations.commit_reservation(reservation_id, cycles.tokens(0), **options),
+        "release": lambda: operations.release_reservation(reservation_id, **options),
+    }
+    await world.get(calls[operation]())
+    body = dict(server.requests.of(name)[-1].json)
+    always = ("idempotency_key", "subject", "action", "estimate", "actual", "dry_run")
+    assert {member: value for member, value in body.items() if member not in always} == sent
+    if operation == "commit":
+        assert body["actual"] == cycles.tokens(0).to_dict()

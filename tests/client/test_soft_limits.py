@@ -284,3 +284,12 @@ def test_a_budget_in_overdraft_is_shown_with_what_it_lacks(used: int, unit: str)
 def test_only_a_client_with_an_approval_has_one() -> None:
     assert Watched().limits.approvals is None
     assert Watched(approve=lambda request: True).limits.approvals is not None
+
+
+@pytest.mark.parametrize(("scopes", "count"), [(None, 1), ([], 0), ((), 0), ([SCOPE], 1), (iter([SCOPE.upper()]), 1)])
+def test_a_list_of_no_scopes_watches_none(server: cycles.EmbeddedServer, scopes: Any, count: int) -> None:
+    with server.client() as client:
+        seen: list[BudgetThreshold] = []
+        client.on_threshold(0.5, seen.append, scopes=scopes)
+        spend(client, 60)
+        assert len(seen) == count

@@ -217,3 +217,33 @@ def test_the_part_that_lost_its_lease_is_among_the_settlements(
 def test_a_series_takes_no_idempotency_key(client: cycles.Cycles) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="own key"):
         client.lease_series(cycles.tokens(1), action=ACTION, idempotency_key="k")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_series_that_is_begun_again_has_no_part_of_the_first_time(client: cycles.Cycles, is_async: bool) -> None:
+    series = client.lease_series(cycles.tokens(100), action=ACTION)
+
+    def run() -> Any:
+        with series as parts:
+            assert (parts.guard, parts.settlements, parts.spent) == (None, [], None)
+            parts.next().spend(cycles.tokens(3))
+        return parts
+
+    async def main() -> Any:
+        async with series as parts:
+            assert (parts.guard, parts.settlements, parts.spent) == (None, [], None)
+            (await parts.next()).spend(cycles.tokens(3))
+        return parts
+
+    first, second = [asyncio.run(main()) if is_async else run() for _ in range(2)]
+    assert first is not second
+    for parts in (first, second):
+        assert [each.actual for each in parts.settlements] == [cycles.tokens(3)]
+
+
+def test_a_series_that_is_read_after_its_part_was_committed_counts_it_once(client: cycles.Cycles) -> None:
+    with client.lease_series(cycles.tokens(100), action=ACTION) as series:
+        guard = series.next()
+        guard.spend(cycles.tokens(3))
+        guard.commit()
+        assert (len(series.settlements), series.spent) == (1, cycles.tokens(3))

@@ -425,3 +425,36 @@ async def test_the_current_guard_is_that_of_the_pool(world: World) -> None:
         assert guard is not None
         guard.spend(T(1))
     assert cycles.current_guard() is None
+
+
+async def test_what_is_free_is_the_sum_of_all_open_chunks(world: World, shop: Shop) -> None:
+    pool = pool_of(world, chunk=T(100))
+    guards = [await world.acquire(pool.reserve(T(estimate))) for estimate in (70, 80)]
+    assert (pool.stats().chunks, pool.stats().free, pool.stats().live) == (2, T(50), T(150))
+    for guard in guards:
+        await world.get(guard.release())
+    assert (pool.stats().free, pool.stats().live) == (T(200), T(0))
+    await close(world, pool)
+    assert (pool.stats().free, pool.stats().held) == (T(0), T(0))
+
+
+async def test_a_pool_may_be_closed_again_also_after_its_client(world: World, shop: Shop) -> None:
+    pool = pool_of(world)
+    await world.get((await world.acquire(pool.reserve(T(10)))).commit(T(7)))
+    for _ in range(2):
+        await close(world, pool)
+    await world.client.aclose()
+    await close(world, pool)
+    assert pool.stats().spent == T(7)
+    assert shop.money() == (7, 0)
+    assert len(shop.bodies("commit")) == 1
+
+
+async def test_chunks_have_the_dimensions_of_their_pool_and_not_of_the_block_that_made_it(
+    world: World, shop: Shop
+) -> None:
+    with cycles.run("r1"):
+        pool = pool_of(world, subject={"dimensions": {"team": "red"}})
+    await world.get((await world.acquire(pool.reserve(T(10)))).commit(T(7)))
+    assert [body["subject"]["dimensions"] for body in shop.bodies("reserve")] == [{"team": "red"}]
+    await close(world, pool)
