@@ -270,8 +270,9 @@ def _counting(gate: Any, count: int) -> threading.Event:
     return full
 
 
-def test_a_no_applies_to_all_that_wait(server: cycles.EmbeddedServer) -> None:
-    queue = Queue(False)
+@pytest.mark.parametrize("reply", [False, "perhaps", cycles.tokens(9)])
+def test_a_no_and_a_failure_apply_to_all_that_wait(server: cycles.EmbeddedServer, reply: Any) -> None:
+    queue = Queue(reply)
     assert _compete(server, queue, 4) == ["denied"] * 4
     assert queue.waiting == [(3, 3_00000000)]
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from cycles._core.values.json_values import clean_json, clean_object, salvage_json
+from cycles._core.values.json_values import MAX_DEPTH, clean_json, clean_object, salvage_json
 from cycles._errors import InvalidRequestError
 
 
@@ -116,3 +116,22 @@ json_values = st.recursive(
 def test_every_json_value_passes_unchanged(value: Any) -> None:
     assert clean_json(value, "metadata") == value
     assert salvage_json(value) == (value, [])
+
+
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: (value,), lambda value: {"in": value}])
+def test_levels_of_each_kind_are_counted(wrap: Any) -> None:
+    value: Any = 1
+    for _ in range(MAX_DEPTH):
+        value = wrap(value)
+    clean_json(value, "metadata")
+    with pytest.raises(InvalidRequestError, match="is nested too deeply: it has more than 32 levels"):
+        clean_json(wrap(value), "metadata")
+
+
+def test_a_list_that_contains_itself_is_rejected_and_never_sent() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(InvalidRequestError, match="contains itself"):
+        clean_json(loop, "metadata")
+    _, omitted = salvage_json({"a": 1, "loop": loop})
+    assert [name.startswith("metadata.loop[0]") for name in omitted] == [True]

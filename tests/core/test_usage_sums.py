@@ -145,3 +145,11 @@ def test_a_count_that_was_set_below_that_of_its_response_is_no_response_of_its_o
     usage.see_response("r", {"tokens_input": 5, "tokens_output": 2})
     usage.tokens_input = 3
     assert [dict(one.counts) for one in usage.responses()] == [{"tokens_input": 5, "tokens_output": 2}]
+
+
+def test_a_whole_that_is_reported_after_its_part_lowers_the_sum_of_the_part() -> None:
+    usage = cycles.Usage()
+    usage.see_response("r", {"tokens_cached_input": 8})
+    usage.see_response("r", {"tokens_input": 5})
+    usage.see_response("other", {"tokens_input": 2, "tokens_cached_input": 1})
+    assert usage.counts == {"tokens_input": 7, "tokens_cached_input": 6}

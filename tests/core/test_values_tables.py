@@ -14,9 +14,12 @@ from cycles._core.lease import fallback
 from cycles._core.messages.error_hints import HINT_OF, hint_for
 from cycles._core.messages.outcome import RejectedResponse, parse_retry_after
 from cycles._core.messages.paging import Cursors
+from cycles._core.messages.requests import check_key
 from cycles._core.messages.used_fraction import Used, levels_of, used_of
+from cycles._core.results import DecisionResponse
 from cycles._core.subjects import Action, Subject
 from cycles._core.values.action_kinds import PolicyKeys, window_end, window_key
+from cycles._core.values.counts import clip_parts
 from cycles._core.values.headers import checked_headers, merged_headers
 from cycles._core.values.result_base import HttpResponse, ResponseHeaders
 
@@ -309,3 +312,40 @@ def test_what_is_sent_can_be_changed_without_changing_the_subject_or_the_action(
     action.to_dict()["policy_keys"]["custom"]["table"] = "b"
     assert subject.to_dict() == {"tenant": "acme", "dimensions": {"team": "a"}}
     assert (action.to_dict()["tags"], action.to_dict()["policy_keys"]) == (["a"], {"custom": {"table": "a"}})
+
+
+@pytest.mark.parametrize("number", [0, 9, 10, 31, 127])
+def test_a_key_has_no_control_characters(number: int) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="must not contain control characters"):
+        check_key(f"job{chr(number)}7")
+    assert check_key("job 7~\x80") == "job 7~\x80"
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ({}, None),
+        ({"reason_code": "A"}, "A"),
+        ({"deny_detail": {"reason_code": "B"}}, "B"),
+        ({"reason_code": "A", "deny_detail": {"reason_code": "B"}}, "A"),
+        ({"reason_code": "A", "deny_detail": {"suggested_fix": "wait"}}, "A"),
+        ({"deny_detail": {"suggested_fix": "wait"}}, None),
+    ],
+)
+def test_the_reason_of_a_denial(members: dict[str, Any], code: str | None) -> None:
+    assert DecisionResponse.read({"decision": "DENY", **members}).denial_code == code
+
+
+@pytest.mark.parametrize(
+    ("reported", "clipped"),
+    [
+        ({"tokens_input": 0, "tokens_cached_input": 5}, (0, 0)),
+        ({"tokens_input": 4, "tokens_cached_input": 5}, (4, 4)),
+        ({"tokens_input": 5, "tokens_cached_input": 5}, (5, 5)),
+    ],
+)
+def test_a_part_is_never_larger_than_its_whole(reported: dict[str, int], clipped: tuple[int, int]) -> None:
+    counts = {**reported, "tokens_cached_input_audio": 9}
+    clip_parts(counts)
+    assert (counts["tokens_input"], counts["tokens_cached_input"]) == clipped
+    assert counts["tokens_cached_input_audio"] == clipped[1]

@@ -749,3 +749,10 @@ def test_a_found_reservation_is_attached_with_its_scopes_and_its_end() -> None:
     assert (created.scope_path, created.affected_scopes, created.expires_at_ms) == (SCOPE, [SCOPE], 2)
     assert (created.reserved, guard.estimate, guard.key) == (cycles.tokens(100), cycles.tokens(100), "mine")
     assert (guard.request.lease_policy, guard.request.ttl_ms) == ("cancel", 60_000)
+
+
+@pytest.mark.parametrize("amount", [0, 1])
+def test_the_error_of_a_replay_names_the_amount_also_if_it_is_zero(amount: int) -> None:
+    io = ScriptedIo([allowed(remaining_ttl_ms=0), detail("COMMITTED", committed=tokens(amount))])
+    with pytest.raises(cycles.ReservationNotActiveError, match=f"reservation r1 committed {amount} token"):
+        run(open_lease(io.io, request_of(**MINE), io.take))

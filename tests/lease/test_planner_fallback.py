@@ -158,3 +158,19 @@ def test_the_expiry_follows_the_responses() -> None:
     lease, _ = opened(60_000, expires=1_060_000)
     lease, _ = lease.granted(answer(60_000, 49_000.0, expires=1_109_000))
     assert (lease.expires_at_ms, lease.extensions) == (1_109_000, 1)
+
+
+@pytest.mark.parametrize("remaining", [None, 60_000])
+def test_a_response_without_an_expiry_keeps_the_one_before(remaining: int | None) -> None:
+    lease, _ = falling_back((0, 1_060_000))
+    lease, _ = lease.granted(answer(remaining, 10_000.0, expires=None))
+    assert (lease.expires_at_ms, lease.granted_ms) == (1_060_000, 60_000)
+    lease, _ = lease.granted(answer(None, 30_000.0, expires=1_090_000))
+    assert (lease.expires_at_ms, lease.granted_ms) == (1_090_000, 90_000)
+
+
+@pytest.mark.parametrize(("after_ms", "due_ms"), [(20_000, 140_000), (30_000, 140_000), (30_001, None)])
+def test_a_requested_pause_up_to_the_usual_one_is_kept_at_the_end_of_a_lease(after_ms: int, due_ms: int | None) -> None:
+    lease, _ = falling_back((0, 1_060_000))
+    _, step = lease.failed(throttled(after_ms), 110_000.0)  # 10 s before the guessed end, with a delay of 30 s
+    assert (None if not isinstance(step, ExtendAttempt) else step.due_ms) == due_ms

@@ -40,6 +40,7 @@ from tests.support.scripted_io import (
     committed,
     recorded,
     rejected,
+    short,
     success,
     tokens,
 )
@@ -2282,19 +2283,21 @@ def test_a_guard_gets_the_outcome_of_its_excess(name: str) -> None:
 
 
 def test_the_records_of_a_pool_have_the_metadata_and_the_metrics_of_their_callers() -> None:
-    pool = ScriptedPool([chunk(), chunk(), LOST], metadata={"run": 1}, settlement_metadata={"of": "settings"})
+    policy = "ALLOW_WITH_OVERDRAFT"
+    options: dict[str, Any] = {"metadata": {"run": 1}, "settlement_metadata": {"of": "settings"}}
+    pool = ScriptedPool([chunk(), chunk(), LOST], overage_policy=policy, **options)
     guard, other = pool.reserve(10), pool.reserve(80)
     guard.usage.add(tokens_input=3)
     pool.commit(guard, 25, metrics=cycles.Metrics(tokens_output=4, custom={"pages": 5}), metadata={"mine": 2})
     excess = pool.io.records[-1].body
-    assert excess["metrics"] == {"tokens_output": 4, "custom": {"pages": 5}}
+    assert (excess["metrics"], excess["overage_policy"]) == ({"tokens_output": 4, "custom": {"pages": 5}}, policy)
     assert excess["metadata"] == {"mine": 2, "of": "settings", "pool_excess_of": "r1"}
     pool.commit(other, 80, metadata={"mine": 2})
     pool.run_threads()
     whole = pool.io.records[-1]
     assert (whole.body["metadata"]["run"], whole.body["metadata"]["pool"]) == (1, "pool-1")
     assert whole.event_fallback_body is not None
-    assert whole.event_fallback_body["metadata"]["run"] == 1
+    assert (whole.event_fallback_body["metadata"]["run"], whole.event_fallback_body["overage_policy"]) == (1, policy)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
@@ -2324,3 +2327,42 @@ def test_the_commit_of_a_chunk_counts_the_guards_that_were_released() -> None:
     pool.flush()
     custom = pool.io.records[-1].body["metrics"]["custom"]
     assert (custom["pool_calls"], custom["pool_released"], custom["pool_errors"]) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(("retry_after_ms", "lasts_ms"), [(None, 1_000), (0, 1_000), (1, 1_000), (1_500, 1_500)])
+def test_a_denial_is_repeated_without_a_request_for_a_second_or_as_long_as_the_server_says(
+    retry_after_ms: int | None, lasts_ms: int
+) -> None:
+    pool = ScriptedPool([rejected(429, "LIMIT_EXCEEDED", retry_after_ms=retry_after_ms), chunk()])
+    attempts(10, 10, pause_ms=lasts_ms - 1)(pool)
+    assert [short(call) for call in pool.io.calls] == ["reserve"]
+    pool.io.clock_ms -= lasts_ms - 2
+    pool.reserve(10)
+    assert [short(call) for call in pool.io.calls] == ["reserve", "reserve"]
+
+
+@pytest.mark.parametrize("dimensions", [{}, {"team": "a"}])
+def test_a_chunk_has_the_dimensions_of_its_pool_and_not_of_a_guard(dimensions: dict[str, str]) -> None:
+    pool = ScriptedPool([chunk()], dimensions=dimensions)
+    pool.reserve(10, agent="bot", dimensions={"job": "7"})
+    (call,) = pool.io.calls
+    assert call.body is not None
+    subject = {"tenant": "acme", "agent": "bot"}
+    assert call.body["subject"] == (subject | {"dimensions": dimensions} if dimensions else subject)
+
+
+@pytest.mark.parametrize(
+    ("state", "age_ms", "is_extended"),
+    [("open", 240_000, True), ("open", 600_000, True), ("draining", 239_999, True), ("draining", 240_000, False)],
+)
+def test_the_lease_of_a_chunk_that_admits_guards_is_renewed_at_any_age(
+    state: str, age_ms: int, is_extended: bool
+) -> None:
+    pool = ScriptedPool([chunk()])
+    guard = pool.reserve(10)
+    if state == "draining":
+        with pool.pool.lock:
+            pool.pool.drain(pool.chunk_of(guard))
+    pool.io.clock_ms += age_ms
+    assert pool.beat(guard) is is_extended
+    assert pool.chunk_of(guard).state == (state if is_extended else "sealed")
