@@ -46,6 +46,7 @@ class Flow:
         self.record: Record | None = record()
         self.latest: Record | None = None
         self.rest: Record | None = None
+        self.rests: list[tuple[Record, object]] = []
         self.taken = False
         self.journaled = True
         self.now_s = 500.0
@@ -63,6 +64,7 @@ class Flow:
         return record, self.result
 
     async def rest_of(self, io: Any, record: Record, guard: Any) -> Record | None:
+        self.rests.append((record, guard))
         return self.rest
 
     async def clean_up(self, io: Any, call: Call) -> Any:
@@ -179,19 +181,25 @@ def test_an_interrupted_attempt_continues_with_what_was_saved_last(flow: Flow, i
     assert sent["record"].may_have_arrived is is_latest
 
 
+@pytest.mark.parametrize(
+    "work", [FOUND, settle(), settle(guard=SimpleNamespace(own_heartbeat=None))], ids=["found", "no guard", "a guard"]
+)
 @pytest.mark.parametrize(("has_rest", "result"), [(False, SETTLED), (True, SETTLED), (True, Taken())])
 def test_what_another_client_has_claimed_is_left_to_it_but_for_the_rest(
-    flow: Flow, has_rest: bool, result: Any
+    flow: Flow, work: Any, has_rest: bool, result: Any
 ) -> None:
     flow.taken, flow.result = True, result
     flow.rest = record(recorded_at_ms=9) if has_rest else None
-    step = flow.run(item(settle()))
+    step = flow.run(item(work))
     assert [sent["record"].recorded_at_ms for sent in flow.attempts] == [9] * has_rest
+    own = None if isinstance(work, Found) else work.guard
+    assert flow.rests == [(record(), own)], "its log stays until the rest is saved"
+    assert [sent["guard"] for sent in flow.attempts] == [own] * has_rest
     is_left = not has_rest or isinstance(result, Taken)
     assert step == (None if is_left else Done(settled=True))
     [concluded] = flow.concluded
     assert concluded["result"] == (Taken() if is_left else SETTLED)
-    assert concluded["recovered"] is is_left
+    assert concluded["recovered"] is (is_left or isinstance(work, Found))
     assert flow.finished == ([] if is_left else [SETTLED])
 
 
