@@ -844,12 +844,17 @@ class _Request:
         usage.see_response(self, {"tokens_input": 7})
 
 
+def count_for(cost: Cost, guard: Any) -> None:
+    """Let the requests of a cost count in the usage of a guard."""
+    cost._used = guard.usage
+
+
 def test_the_cost_that_is_written_ahead_ends_no_request_in_flight(client: cycles.Cycles) -> None:
     """Each addition to the usage of a guard asks what is to be written ahead. 7 of 14 tokens were charged."""
     first, second = _Request(), _Request()
     cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price)
     with client.reserve(cost.estimate, action=cost.action, actual=cost.known()) as guard:
-        cost._used = guard.usage
+        count_for(cost, guard)
         cost.bind(first)
         cost.bind(second)
         first.paid()
@@ -861,7 +866,7 @@ def test_the_cost_that_is_written_ahead_ends_no_request_in_flight(client: cycles
 def test_what_a_request_in_flight_has_used_is_in_the_usage_of_a_guard_that_ends(client: cycles.Cycles) -> None:
     cost = Cost(estimate=cycles.tokens(20), action=("llm.completion", "x"), price=price)
     with client.reserve(cost.estimate, action=cost.action, actual=cycles.tokens(14)) as guard:
-        cost._used = guard.usage
+        count_for(cost, guard)
         cost.bind(_Request())
         cost.bind(_Request())
         assert cost.paid("closed") == (cycles.tokens(14), {})
