@@ -107,6 +107,25 @@ def test_a_sum_is_put_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> N
     assert [each.checkpoint for each in (chunk, same, begun, unsaved)] == [6, 0, 0, 0]
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_is_spent_while_a_sum_is_put_is_put_at_the_next_look(monkeypatch: pytest.MonkeyPatch, saved: bool) -> None:
+    chunk, put = Chunk("a"), list[object]()
+    store = Store(monkeypatch, Pool(chunk))
+
+    def spend_meanwhile(record: Any) -> bool:
+        put.append(record)
+        if len(put) == 1:
+            chunk.spent = 6  # another thread commits a guard
+            return saved
+        return True
+
+    store.checkpoint = spend_meanwhile  # type: ignore[method-assign]
+    store.checkpoints.start()
+    for _ in range(3):
+        store.tick()
+    assert put == [("a", 5, 7), ("a", 6, 7)]
+
+
 def test_a_chunk_whose_end_has_begun_since_the_look_is_not_put(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Chunk("a"), Chunk("b")
     store = Store(monkeypatch, Pool(first, second))
