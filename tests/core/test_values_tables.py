@@ -12,16 +12,18 @@ import cycles
 from cycles import _errors as errors
 from cycles._core.lease import fallback
 from cycles._core.messages.error_hints import HINT_OF, hint_for
+from cycles._core.messages.errors import denial
 from cycles._core.messages.outcome import RejectedResponse, parse_retry_after
 from cycles._core.messages.paging import Cursors
 from cycles._core.messages.requests import check_key
 from cycles._core.messages.used_fraction import Used, levels_of, used_of
-from cycles._core.results import DecisionResponse
-from cycles._core.subjects import Action, Subject
+from cycles._core.results import DecisionResponse, ReservationCreateResponse
+from cycles._core.subjects import Action, Subject, as_action, as_subject
 from cycles._core.values.action_kinds import PolicyKeys, window_end, window_key
 from cycles._core.values.counts import clip_parts
 from cycles._core.values.headers import checked_headers, merged_headers
 from cycles._core.values.result_base import HttpResponse, ResponseHeaders
+from cycles._flows.signal import Signal
 
 # --- headers --------------------------------------------------------------------------------------------------------
 
@@ -349,3 +351,49 @@ def test_a_part_is_never_larger_than_its_whole(reported: dict[str, int], clipped
     clip_parts(counts)
     assert (counts["tokens_input"], counts["tokens_cached_input"]) == clipped
     assert counts["tokens_cached_input_audio"] == clipped[1]
+
+
+@pytest.mark.parametrize("action", ["ab", ["a"], ("a",), ("a", "b", "c"), None])
+def test_what_is_no_pair_is_no_action(action: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=r"action must be a cycles\.Action or a \(kind, name\) pair"):
+        as_action(action)
+    assert as_action(("a", "b")) == Action("a", "b")
+
+
+@pytest.mark.parametrize("level", ["Tenant", "AGENT", "team", "Dimensions"])
+def test_levels_of_a_subject_are_written_as_the_protocol_has_them(level: str) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=rf"subject\.{level} is not a level of a subject"):
+        as_subject({"tenant": "acme", level: "a"})
+
+
+def test_policy_keys_of_a_newer_server_are_read_without_the_new_ones() -> None:
+    assert PolicyKeys.read({"host": "a.example", "newer": 1}) == PolicyKeys(host="a.example")
+    assert PolicyKeys.read({"host": "https://a.example"}) is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(-2, "-2 tokens"), (-1, "-1 token"), (0, "0 tokens"), (1, "1 token"), (2, "2 tokens")]
+)
+def test_one_below_zero_is_written_as_one(amount: int, text: str) -> None:
+    assert str(cycles.SignedAmount("TOKENS", amount)) == text
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_decision_to_deny_says_what_the_server_suggests(is_known: bool) -> None:
+    detail = {"reason_code": "BUDGET_EXCEEDED" if is_known else "BRAND_NEW", "suggested_fix": "ask the owner"}
+    error = denial(ReservationCreateResponse.read({"decision": "DENY", "deny_detail": detail}), context="requested 1")
+    assert error.hint is not None
+    assert error.hint.startswith("requested 1")
+    assert error.hint.endswith("; the server suggests: ask the owner")
+
+
+def test_who_no_longer_waits_for_a_signal_takes_no_other_with_it() -> None:
+    called: list[int] = []
+    signal = Signal()
+    first, second = (lambda: called.append(1)), (lambda: called.append(2))
+    signal.on_set(first)
+    signal.on_set(second)
+    signal.drop(first)
+    signal.drop(first)
+    signal.set()
+    assert called == [2]

@@ -140,6 +140,16 @@ def test_a_key_that_the_server_echoes_is_redacted(call: Caller, caplog: pytest.L
     assert KEY not in repr(pickle.dumps(error))
 
 
+def test_a_key_in_the_detail_of_a_decision_to_deny_is_redacted(call: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    detail = {"suggested_fix": f"replace {KEY}", "blocked_by_scope": f"tenant:{KEY}"}
+    body = json.dumps({"decision": "DENY", "deny_detail": detail, "affected_scopes": ["tenant:acme"]}).encode()
+    with Stub() as stub:
+        decided = call("decide", stub, ok(body))
+    assert decided.deny_detail.suggested_fix.startswith("replace ")
+    assert KEY not in f"{decided} {decided!r} {decided.deny_detail.to_dict()} {caplog.text}"
+
+
 @pytest.mark.parametrize(
     ("keys", "message", "shown"),
     [

@@ -2284,7 +2284,7 @@ def test_a_guard_gets_the_outcome_of_its_excess(name: str) -> None:
 
 def test_the_records_of_a_pool_have_the_metadata_and_the_metrics_of_their_callers() -> None:
     policy = "ALLOW_WITH_OVERDRAFT"
-    options: dict[str, Any] = {"metadata": {"run": 1}, "settlement_metadata": {"of": "settings"}}
+    options: dict[str, Any] = {"metadata": {"run": 1, "pool_calls": 9}, "settlement_metadata": {"of": "settings"}}
     pool = ScriptedPool([chunk(), chunk(), LOST], overage_policy=policy, **options)
     guard, other = pool.reserve(10), pool.reserve(80)
     guard.usage.add(tokens_input=3)
@@ -2295,7 +2295,8 @@ def test_the_records_of_a_pool_have_the_metadata_and_the_metrics_of_their_caller
     pool.commit(other, 80, metadata={"mine": 2})
     pool.run_threads()
     whole = pool.io.records[-1]
-    assert (whole.body["metadata"]["run"], whole.body["metadata"]["pool"]) == (1, "pool-1")
+    of_chunk = whole.body["metadata"]
+    assert (of_chunk["run"], of_chunk["pool"], of_chunk["pool_calls"]) == (1, "pool-1", 2)
     assert whole.event_fallback_body is not None
     assert (whole.event_fallback_body["metadata"]["run"], whole.event_fallback_body["overage_policy"]) == (1, policy)
 
