@@ -662,6 +662,19 @@ def test_a_flush_waits_for_what_another_thread_sends(
     assert machine.waits == waits
 
 
+@pytest.mark.parametrize(("name", "awaits", "waits"), [("a", True, 0), ("b", True, 500), ("b", False, 0)])
+def test_a_close_waits_for_callers_but_not_for_what_is_queued_already(
+    monkeypatch: pytest.MonkeyPatch, name: str, awaits: bool, waits: int
+) -> None:
+    records = Records(NoJournal())
+    records.put(settle(name).record)
+    machine = Machine(monkeypatch, records)
+    machine.steps[key("a")] = [Later("rejected", outage=False, rejected=True)]
+    machine.hand_over("a")
+    assert machine.queue.flush(10.0, await_callers=awaits).pending == 1
+    assert len(machine.waits) == pytest.approx(waits, abs=2 * (waits > 0))
+
+
 # What earlier processes left
 
 
