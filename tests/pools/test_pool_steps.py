@@ -2367,3 +2367,13 @@ def test_the_lease_of_a_chunk_that_admits_guards_is_renewed_at_any_age(
     pool.io.clock_ms += age_ms
     assert pool.beat(guard) is is_extended
     assert pool.chunk_of(guard).state == (state if is_extended else "sealed")
+
+
+def test_a_denied_chunk_that_no_guard_waits_for_denies_no_later_guard() -> None:
+    pool = ScriptedPool([chunk(), LIMITED, chunk()])
+    pool.reserve(50)
+    pool.run_threads()  # the chunk ahead of need is denied
+    pool.reserve(40)
+    guard = pool.reserve(20)
+    assert pool.io.responses == []
+    assert (guard.state, pool.chunk_of(guard).number) == ("active", 3)
