@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -354,8 +355,8 @@ def test_a_read_of_a_task_waits_without_blocking_its_event_loop(monkeypatch: pyt
     async def sleep(seconds: float) -> None:
         slept.append("task")
 
-    monkeypatch.setattr("cycles.admin._channel.time.sleep", lambda seconds: slept.append("thread"))
-    monkeypatch.setattr("cycles.admin._channel.asyncio.sleep", sleep)
+    monkeypatch.setattr("cycles.admin._channel.time", SimpleNamespace(sleep=lambda seconds: slept.append("thread")))
+    monkeypatch.setattr("cycles.admin._channel.asyncio", SimpleNamespace(sleep=sleep))
     assert asyncio.run(Script(UNAVAILABLE, ok(TENANT)).admin.aio.tenant("acme")).name == "Acme"
     assert Script(UNAVAILABLE, ok(TENANT)).admin.tenant("acme").name == "Acme"
     assert slept == ["task", "thread"]
