@@ -505,9 +505,9 @@ def test_a_reader_that_leaves_is_no_error(
         def fileno(self) -> int:
             return descriptor
 
-    with (tmp_path / "out").open("w") as file:
+    with (tmp_path / "out").open("w") as file, monkeypatch.context() as own:
         descriptor = file.fileno()
-        monkeypatch.setattr(sys, "stdout", Left())
+        own.setattr(sys, "stdout", Left())
         statuses = [module.main(arguments) for arguments in (["list"], ["export"], ["show", "rsv-pending"])]
         assert os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev  # what is left to print is discarded
     assert statuses == [0, 0, 0]
