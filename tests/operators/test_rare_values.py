@@ -97,8 +97,8 @@ class Full(io.StringIO):
 def test_output_that_cannot_be_written_at_the_end(
     run_here: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
-    with (tmp_path / "out").open("w") as file:
-        monkeypatch.setattr(sys, "stdout", Full(file.fileno(), OSError(number, os.strerror(number))))
+    with (tmp_path / "out").open("w") as file, monkeypatch.context() as own:
+        own.setattr(sys, "stdout", Full(file.fileno(), OSError(number, os.strerror(number))))
         ran = run_here("docs")
     assert (ran.status, "the output cannot be written" in ran.err) == (status, status == 1)
 
