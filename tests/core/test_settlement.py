@@ -200,6 +200,18 @@ def test_the_event_of_a_record_is_the_same_whether_its_excess_was_rejected_befor
     assert event.actual == ACTUAL
 
 
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("reservation_id", ["r1", None])
+def test_the_event_of_a_request_in_flight_is_marked_as_an_upper_bound(reservation_id: str | None, sent: bool) -> None:
+    commit = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 5}, "metadata": {"task": "t"}}
+    create = {"subject": {"tenant": "acme"}, "action": {"kind": "a", "name": "b"}}
+    metadata = event_body(commit, create, reservation_id, sent=sent)["metadata"]
+    reason = "process_ended" if sent else None if reservation_id is None else "commit_after_reservation_expired"
+    assert metadata.pop("recovery_reason", None) == reason
+    assert metadata.pop("recovered_reservation_id", None) == reservation_id
+    assert metadata == {"task": "t"}
+
+
 # Bodies with optional parts
 
 

@@ -320,6 +320,17 @@ def test_a_release() -> None:
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
+def test_an_extension_is_replayed_until_its_lease_ends() -> None:
+    place = Place()
+    rid = place.reserve(ttl_ms=1_000)["reservation_id"]
+    request = {"idempotency_key": "once", "extend_by_ms": 500}
+    made = place.ledger.extend("acme", rid, request)
+    place.clock.advance(1_200)  # its lease would have ended without it
+    again = place.ledger.extend("acme", rid, request)
+    assert (again["expires_at_ms"], again["remaining_ttl_ms"]) == (made["expires_at_ms"], 300)
+    assert (place.row(rid).expires_at_ms, place.row(rid).extensions) == (NOW + 1_500, 1)
+
+
 def test_an_extension_counts_from_the_expiry() -> None:
     place = Place()
     place.operator.set_tenant("acme", max_reservation_extensions=2)

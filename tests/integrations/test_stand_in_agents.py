@@ -867,6 +867,11 @@ def test_fastmcp_an_error_of_the_server_is_told_without_its_cause(
     assert raised.value.__suppress_context__
 
 
+def test_fastmcp_a_tool_whose_own_call_failed_is_not_tried_again(fastmcp: Any, client: Any) -> None:
+    with pytest.raises(ToolError, match="could not be settled"):
+        tool_call(fastmcp, client, cycles.TransportError("a call of the tool"))
+
+
 @pytest.mark.parametrize("value", ["", 0, False, None, "a b", ["a"], "x" * 129])
 def test_fastmcp_a_verified_claim_that_is_no_name_is_an_error_and_not_left_out(
     fastmcp: Any, client: Any, ledger: Ledger, token: Token, value: object

@@ -193,6 +193,11 @@ def attempts(*estimates: int, wait_s: float | None = None, pause_ms: float = 0) 
     return act
 
 
+def after_approval(pool: ScriptedPool) -> None:
+    pool.io.approval_ms = 6_000
+    attempts(100, wait_s=5)(pool)
+
+
 def limit(pool: ScriptedPool) -> None:
     guard = pool.reserve(30)
     pool.attempt(lambda: pool.reserve(21))
@@ -1025,6 +1030,16 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "a denied chunk, and wait": (
         Case(attempts(100, wait_s=5), TOO_MUCH, chunk(), chunk()),
+        """
+        approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
+        without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s >
+        start a thread > wait for ever > A CHUNK OPENS > start a thread > A CHUNK OPENS > trace of active
+        guard opens > active > look: held 200, spent 0, live 100, free 100, awaited 0, 2 of 2 chunks, 0
+        direct, 3 denied
+        """,
+    ),
+    "a denied chunk, and wait after an approval that took longer": (
+        Case(after_approval, TOO_MUCH, chunk(), chunk()),
         """
         approve > start a thread > wait for ever > ensure journal > send reserve > report Denied > trace
         without a guard: BudgetExceededError > report PoolDenied > wait 0.25 s > wait 0.5 s > wait 1 s >

@@ -86,6 +86,7 @@ class ScriptedIo:
         self.acts: dict[str, Callable[[], object]] = {}
         self.settings = Settings("http://x", 5.0, script.get("max_retries", 1), "kept in rejected/")
         self.clock_ms = float(NOW_MS)
+        self.approval_ms = 0  # how long a person needs
         self.watched: GuardState | None = None
         self._state: str | None = "active"
         self.steps: list[str] = []
@@ -227,6 +228,7 @@ class ScriptedIo:
     async def approve(self, request: ReserveRequest) -> None:
         if not request.is_approved:  # else there is nothing to ask
             self.note("approve")
+            self.clock_ms += self.approval_ms
 
     def is_enabled_for(self, level: int) -> bool:
         return True
