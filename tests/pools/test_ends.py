@@ -428,7 +428,7 @@ async def test_the_current_guard_is_that_of_the_pool(world: World) -> None:
 
 
 async def test_what_is_free_is_the_sum_of_all_open_chunks(world: World, shop: Shop) -> None:
-    pool = pool_of(world, chunk=T(100))
+    pool = pool_of(world, 200, chunk=T(100))  # no third one is opened ahead
     guards = [await world.acquire(pool.reserve(T(estimate))) for estimate in (70, 80)]
     assert (pool.stats().chunks, pool.stats().free, pool.stats().live) == (2, T(50), T(150))
     for guard in guards:
