@@ -201,13 +201,14 @@ async def test_errors_and_events_have_the_trace_id_of_the_tracer_and_can_be_pick
     assert type(pickle.loads(pickle.dumps(events[0])).trace_id) is str
 
 
+def fail(*_: Any) -> None:
+    raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("failing", ["begin", "sending", "opened", "ended", "entered", "left"])
 async def test_a_tracer_that_raises_is_logged_and_breaks_no_guard(
     world: World, tracer: Recorder, failing: str, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
     monkeypatch.setattr(tracer, failing, fail)
     async with world.enter(world.reserve(actual=cycles.tokens(7))) as guard:
         assert len(guard.trace_id) == 32
@@ -219,9 +220,6 @@ async def test_a_tracer_that_raises_is_logged_and_breaks_no_guard(
 async def test_a_tracer_that_raises_is_logged_and_changes_no_denial(
     world: World, tracer: Recorder, failing: str, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
     monkeypatch.setattr(tracer, failing, fail)
     with pytest.raises(cycles.BudgetExceededError):
         await world.acquire(world.reserve(cycles.tokens(10_000_000)))

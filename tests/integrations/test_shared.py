@@ -508,16 +508,20 @@ async def test_a_stream_into_which_its_reader_throws_costs_what_was_made(
     assert ledger.metadata() == [{"outcome": outcome, "actual_source": "estimate"}]
 
 
+class Greeting:
+    """A stream of two pieces, for both kinds of code."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["Hello", " you"])
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return aopened(["Hello", " you"])
+
+
 async def test_a_stream_is_closed_before_it_is_settled(begin: Any, work: Any, server: Any, ledger: Ledger) -> None:
     held: list[int] = []
 
-    class Events:
-        def __iter__(self) -> Iterator[str]:
-            return iter(["Hello", " you"])
-
-        def __aiter__(self) -> AsyncIterator[str]:
-            return aopened(["Hello", " you"])
-
+    class Events(Greeting):
         def close(self) -> None:
             held.append(server.ledger.balance("tenant:acme", unit="TOKENS").reserved.amount)
 
@@ -535,13 +539,7 @@ async def test_a_stream_is_closed_before_it_is_settled(begin: Any, work: Any, se
 async def test_a_stream_that_cannot_be_closed_is_settled(
     begin: Any, work: Any, ledger: Ledger, error: BaseException
 ) -> None:
-    class Events:
-        def __iter__(self) -> Iterator[str]:
-            return iter(["Hello", " you"])
-
-        def __aiter__(self) -> AsyncIterator[str]:
-            return aopened(["Hello", " you"])
-
+    class Events(Greeting):
         def close(self) -> None:
             raise error
 
