@@ -48,7 +48,10 @@ class Script:
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step if isinstance(step, httpx.Response) else step(request)
+        if not isinstance(step, httpx.Response):
+            return step(request)
+        # A client binds a response to itself, and tests share some of them.
+        return httpx.Response(step.status_code, headers=step.headers, content=step.content)
 
     @property
     def calls(self) -> list[str]:
