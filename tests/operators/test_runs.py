@@ -103,7 +103,7 @@ def test_delete_removes_the_file_and_what_is_beside_it(run: Cycles) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_no_run_opens_a_ledger_that_is_being_deleted(run: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_opens_a_ledger_that_is_being_deleted(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep its ledger in a file that no other run finds."""
     path, remove, tried = keep("job", cycles.usd(5)), Path.unlink, list[str]()
     monkeypatch.setattr("cycles.embedded.store.LOCK_WAIT_S", 0.01)
@@ -116,7 +116,7 @@ def test_no_run_opens_a_ledger_that_is_being_deleted(run: Cycles, monkeypatch: p
         remove(file, **options)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    assert run("runs", "delete", "job", "--yes").status == 0
+    assert run_here("runs", "delete", "job", "--yes").status == 0
     assert tried == [f"another run has {path} open: wait for its end, or pass another --keep"]
 
 
