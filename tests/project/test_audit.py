@@ -52,6 +52,9 @@ def test_a_secret_and_a_vulnerability_fail_the_audit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, ["a.py:1: Private Key"], Advisories([], 1, 0)) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("a.py:1: Private Key\n")
+    assert "if none of them is a secret, list them as harmless: " in told.err
     assert run(monkeypatch, [], Advisories(["x 1: PYSEC-1, fixed in 2"], 1, 0)) == 1
     assert run(monkeypatch, ["a.py:1: Private Key"], ReleaseError("no network")) == 1
     assert "PYSEC-1" in capsys.readouterr().out
