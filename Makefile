@@ -31,8 +31,7 @@ TOOL_TESTS := tests/client/test_option_errors.py tests/client/test_reprs.py test
   tests/project/test_import_rules.py tests/project/test_messages.py tests/project/test_packaging.py \
   tests/project/test_pages.py tests/project/test_protocol_pages.py tests/project/test_requirements.py \
   tests/project/test_size.py tests/project/test_structure.py tests/project/test_worker_reports.py \
-  tests/simulation/test_hub.py tests/simulation/test_planted_rules.py tests/simulation/test_pool_faults.py \
-  tests/simulation/test_seeds.py tests/structure/test_warm.py tests/test_docs.py tests/website
+  tests/simulation tests/structure/test_warm.py tests/test_docs.py tests/website
 LEFT_OUT = $(if $(TOOL_TESTS),-p no:schemathesis $(TOOL_TESTS:%=--ignore=%))
 
 .DEFAULT_GOAL := help
@@ -79,7 +78,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a set-up the first time)
 	@$(PY) examples/demo.py
 
-test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`
+test: $(STAMP)  ## run the tests of the package; those of tools and texts, and the simulation, only run in `make check`
 	$(if $(TOOL_TESTS),SHORT_TESTS=1) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(LEFT_OUT)
 
 test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed CHANGED=commits)

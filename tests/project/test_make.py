@@ -1,4 +1,4 @@
-"""`make test` leaves out the tests of tools and texts and shortens others, and `make check` does neither."""
+"""`make test` leaves out the simulation and tests of tools, and shortens others; `make check` does neither."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ignored(target: str) -> list[str]:
 
 def test_make_test_leaves_out_tests_of_tools_that_exist() -> None:
     left_out = ignored("test")
-    assert {"tests/website", "tests/mutation"} <= set(left_out)
+    assert {"tests/website", "tests/mutation", "tests/simulation"} <= set(left_out)
     assert [path for path in left_out if not (ROOT / path).exists()] == []
 
 
