@@ -31,9 +31,11 @@ ADMIN_KEY = "operator-key"
 NAMES = ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY", "REDIS")
 LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in NAMES}
 OVER_ADMIN_API = "over its admin API"
-# In the short form, one place has both the socket and the file; most other tests are in process.
-LOCAL_PLACES = ["over a socket with SQLite"] if IS_SHORT else ["in process", "over a socket", "with SQLite"]
-LOCAL_PLACES.append(OVER_ADMIN_API)
+# In the short form, one place has both the socket and the file: most other tests are in process, and `tests/admin` has
+# the admin operations.
+LOCAL_PLACES = (
+    ["over a socket with SQLite"] if IS_SHORT else ["in process", "over a socket", "with SQLite", OVER_ADMIN_API]
+)
 PLACES = (
     ["live"] if os.environ.get("CYCLES_CONTRACT_ONLY_LIVE") else [*LOCAL_PLACES, *(["live"] if LIVE["URL"] else [])]
 )

@@ -76,7 +76,7 @@ def test_the_sums_of_a_scope_with_more_than_200_reservations_equal_those_of_the_
     http: httpx.Client, server: cycles.EmbeddedServer, clock: cycles.ManualClock
 ) -> None:
     clock.advance(-clock.now_ms() % 1_200_000)  # a step begins, so that a period is a number of whole steps
-    spend(server, clock, 700, 3 * MINUTE_MS)
+    spend(server, clock, 420, 4 * MINUTE_MS)
     for scope in ("tenant:acme", BOT):
         everything = summary(http, scope=scope, period="all")["spent"]
         balance = server.ledger.balance(scope, "USD_MICROCENTS")

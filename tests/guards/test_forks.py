@@ -13,6 +13,7 @@ import pytest
 import cycles
 from cycles._drivers.jitter import jitter
 from tests.http.conftest import ANSWERS
+from tests.support.short import some
 from tests.support.stub import Stub, ok
 from tests.support.waiting import PATIENCE_S
 
@@ -65,7 +66,7 @@ print("done")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("percent", [1, 15, 30, 45, 60, 75, 90, 99])
+@pytest.mark.parametrize("percent", some([1, 15, 30, 45, 60, 75, 90, 99], 2))
 def test_a_fork_while_another_thread_makes_the_first_call_hangs_no_child(percent: int) -> None:
     with Stub(ok(ANSWERS["decide"])) as stub:
         ran = subprocess.run(
