@@ -36,7 +36,7 @@ def open_journal(config: Config, report: Callable[[JournalIssue], None], later: 
     given = config.journal_store
     folder = config.journal_dir or default_root()
     if isinstance(given, str) and urlsplit(given).scheme == "file":
-        folder, given = directory(given), None
+        folder, given = Path(unquote(urlsplit(given).path)), None
     # The local journal is made in any case: it takes what a shared store does not take during an outage.
     local = Journal(
         folder,
@@ -69,11 +69,6 @@ def bound(store: JournalStore, owner: str, durability: Durability, timeout_s: fl
     if not isinstance(store, BindableStore):
         return store
     return store.bind(owner, durability=durability, timeout_s=timeout_s)
-
-
-def directory(place: str) -> Path:
-    """Return the path of a directory, also if it is given as a ``file:`` URL."""
-    return Path(unquote(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
 
 
 def open_store(url: str) -> JournalStore:

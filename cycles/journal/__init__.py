@@ -57,7 +57,8 @@ def directory_of(journal_dir: str | os.PathLike[str] | None = None) -> Path:
     try:
         return (Path(given) if given else default_root()).expanduser()
     except RuntimeError as error:
-        raise ConfigurationError(f"no home directory is known for {given or '~'}; set CYCLES_JOURNAL_DIR") from error
+        advice = "write the whole path of the directory" if given else "set CYCLES_JOURNAL_DIR"
+        raise ConfigurationError(f"no home directory is known for {given or '~'}; {advice}") from error
 
 
 def inspect(journal_dir: str | os.PathLike[str] | None = None) -> list[InspectedRecord]:

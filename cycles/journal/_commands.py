@@ -19,7 +19,6 @@ import cycles
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, partition
 from cycles._core.settlement.rules import MAY_BE_CHARGED
-from cycles._journal.open import directory
 from cycles._journal.operators import by_hand
 from cycles._journal.operators.inspect import InspectedRecord, select
 from cycles._journal.operators.inspect_store import (
@@ -31,7 +30,7 @@ from cycles._journal.operators.inspect_store import (
     same_place,
     view_of,
 )
-from cycles.journal._places import records_of, require_store, root_of, store_of
+from cycles.journal._places import directory, records_of, require_store, root_of, store_of
 from cycles.journal._table import print_records
 from cycles.journal._terminal import Terminal, say
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import cycles
 from cycles._config import without_password
 from cycles._core.settlement.record import partition
-from cycles._journal.open import directory
 from cycles._journal.operators.inspect import InspectedRecord
 from cycles._journal.operators.inspect_store import StoreView, is_url, view_of
 from cycles.journal import directory_of, inspect
 from cycles.journal._terminal import say
+
+
+def directory(place: str) -> Path:
+    """Return the path of a directory, also if it is given as a ``file:`` URL.
+
+    Raises:
+        ConfigurationError: It has no name, or would be in the home directory of a user who has none.
+    """
+    path = unquote(urlsplit(place).path) if place.startswith("file:") else place
+    if not path:  # a shell variable that is not set
+        raise cycles.ConfigurationError(f"{place[:20]!r} names no directory; write its path, or . for this one")
+    return directory_of(path)
 
 
 def root_of(config: cycles.Config) -> Path:

@@ -110,9 +110,13 @@ def test_the_directory_of_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cycles.journal.directory_of() == default
 
 
-@pytest.mark.parametrize("given", ["~no-such-user/journal", None], ids=["named", "default"])
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [("~no-such-user/journal", "write the whole path of the directory"), (None, "set CYCLES_JOURNAL_DIR")],
+    ids=["named", "default"],
+)
 def test_the_directory_of_a_user_without_a_home_is_a_wrong_setting(
-    run_here: Cycles, monkeypatch: pytest.MonkeyPatch, given: str | None
+    run_here: Cycles, monkeypatch: pytest.MonkeyPatch, given: str | None, remedy: str
 ) -> None:
     def no_home(*_: Any) -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -122,12 +126,12 @@ def test_the_directory_of_a_user_without_a_home_is_a_wrong_setting(
         monkeypatch.delenv("CYCLES_JOURNAL_DIR", raising=False)
     else:
         monkeypatch.setenv("CYCLES_JOURNAL_DIR", given)
-    with pytest.raises(cycles.ConfigurationError, match=r"no home directory is known for ~.*; set CYCLES_JOURNAL_DIR"):
+    with pytest.raises(cycles.ConfigurationError, match=f"no home directory is known for ~.*; {remedy}$"):
         cycles.journal.inspect(given)
     assert [run_here(*command).status for command in (("pending",), ("journal", "list"))] == [2, 2]
     found = {check["name"]: check for check in run_here("doctor", "--json").document["checks"]}
     assert {name: found[name]["status"] for name in ("journal", "pending")} == {"journal": "fail", "pending": "fail"}
-    assert [found[name]["remedy"] for name in ("journal", "pending")] == ["set CYCLES_JOURNAL_DIR"] * 2
+    assert [found[name]["remedy"] for name in ("journal", "pending")] == [remedy] * 2
 
 
 @pytest.mark.parametrize(

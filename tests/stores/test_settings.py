@@ -11,10 +11,11 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import partition
-from cycles._journal.open import directory, open_store
+from cycles._journal.open import open_store
 from cycles._journal.operators.inspect_store import view_of
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
+from cycles.journal._places import directory
 from tests.stores.kit import ACTION, records, shared
 from tests.support.inside import runtime_of
 
