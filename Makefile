@@ -81,9 +81,9 @@ demo: $(DEMO)  ## watch agents spend budgets until a call is denied (20 s, and a
 test: $(STAMP)  ## run the tests of the package; those of tools and texts, and the simulation, only run in `make check`
 	$(if $(TOOL_TESTS),SHORT_TESTS=1) $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(LEFT_OUT)
 
-test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed CHANGED=commits)
+test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed CHANGED=commits SHORT_TESTS=1: those of make test)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'
-	TZ=America/New_York $(PY) -m tests.mutation.random_order $(ORDER) $(if $(CHANGED),--changed $(CHANGED))
+	TZ=America/New_York $(PY) -m tests.mutation.random_order $(ORDER) $(if $(CHANGED),--changed $(CHANGED)) $(if $(SHORT_TESTS),--pytest $(LEFT_OUT))
 
 simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=n for one with its trace, MINUTES=m)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(FIRST),--first $(FIRST)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -43,6 +43,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-random", description=__doc__)
     parser.add_argument("seed", nargs="?", type=int, help="of the order; by default a random one")
     parser.add_argument("--changed", type=int, help="trace only files that the last commits changed, which is quicker")
+    parser.add_argument(
+        "--pytest", nargs=argparse.REMAINDER, default=[], help="further arguments of pytest, at the end"
+    )
     options = parser.parse_args()
     seed, changed = options.seed, options.changed
     if seed is None:
@@ -51,7 +54,7 @@ def main() -> int:
     print(f"the order of the tests has the seed {seed}: make test-random ORDER={seed}", flush=True)
     files = changed_sources(changed) if changed else ()
     path, workers = coverage_map.path_of_this_state(changed), min(2 * (os.cpu_count() or 1), 8)
-    code = coverage_map.measure(path, workers, [], ["-p", "tests.mutation.random_order"], files)
+    code = coverage_map.measure(path, workers, [], ["-p", "tests.mutation.random_order", *options.pytest], files)
     if code:
         print(f"the tests failed in this order: make test-random ORDER={seed}")
     return code
