@@ -44,6 +44,7 @@ UPSTREAMS = {
         ),
         ("/gemini/upload/v1beta/files", "files", "https://g.example/x/upload/v1beta/files"),
         ("/anthropic/messages", "/v1/messages", "https://a.example/v1/messages"),
+        ("/anthropic/%6Dessages", "/v1/messages", "https://a.example/v1/%6Dessages"),
         ("/anthropic/messages/batches", "/v1/messages/batches", "https://a.example/v1/messages/batches"),
         ("/anthropic/api/telemetry", "/api/telemetry", "https://a.example/api/telemetry"),
         ("/groq/openai/v1/chat/completions", "/chat/completions", "https://api.groq.com/openai/v1/chat/completions"),

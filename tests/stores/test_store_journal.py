@@ -335,6 +335,18 @@ def test_a_file_of_an_amount_that_another_client_has_is_removed_or_kept_as_rejec
     assert [reason for _, reason in one.local.rejected()] == [MAY_BE_CHARGED] * (amount == 6)
 
 
+def test_a_file_of_an_amount_is_kept_as_rejected_if_a_newer_worker_has_its_record(
+    client: Callable[..., Client], store: Noted
+) -> None:
+    """Whether the record in the store has the same amount cannot be read."""
+    one = client()
+    one.local.save(a_record())
+    store.put([Put(KEY, b'{"v": 99}', due_ms=60_000)])
+    one.journal.pending()
+    assert one.local.rejected() == [(a_record(), MAY_BE_CHARGED)]
+    assert (one.files, [each.record for each in MemoryStore.list(store)]) == ([], [b'{"v": 99}'])
+
+
 @pytest.mark.parametrize(
     ("amount", "excess", "is_same"), [(2, 3, True), (5, None, True), (2, None, False), (5, 3, False)]
 )
