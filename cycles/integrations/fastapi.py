@@ -133,7 +133,7 @@ class ProblemDetails:
         """Return the response. Nothing else of the error is sent: server messages name scopes and amounts."""
         if request.scope["type"] == "websocket":
             await getattr(request, "close")(close_code_of(error))  # noqa: B009 - it is a WebSocket here
-            return Response()
+            return None  # type: ignore[return-value] # Starlette would send a response after the close
         problem = problem_of(error, self._statuses)
         return Response(problem.body, problem.status, problem.headers)
 

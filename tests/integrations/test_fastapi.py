@@ -328,6 +328,32 @@ async def test_a_denied_websocket_is_closed_with_a_code(guarded: Any, options: A
 
 
 @pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (cycles.BudgetExceededError("no", code="BUDGET_EXCEEDED"), 1008),
+        (cycles.TransportError("no"), 1013),
+        (cycles.InvalidRequestError("no"), 1011),
+    ],
+)
+async def test_an_error_in_a_websocket_closes_it_with_the_code_of_its_kind(
+    error: cycles.CyclesError, code: int
+) -> None:
+    app = FastAPI()
+    app.add_exception_handler(cycles.CyclesError, ProblemDetails({"UNAVAILABLE": 400}))
+
+    @app.websocket("/ws")
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        raise error
+
+    sent = await connect(app, "/ws")
+    assert [(message["type"], message.get("code")) for message in sent] == [
+        ("websocket.accept", None),
+        ("websocket.close", code),
+    ]
+
+
+@pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"estimate": 5}, cycles.InvalidRequestError),
