@@ -57,6 +57,22 @@ def test_a_message_that_was_not_sent_does_not_count(fails_at: str | None) -> Non
     }[fails_at]
 
 
+def test_the_start_and_the_end_of_the_server_reach_the_application() -> None:
+    """They have no headers, and no subject is required of them."""
+    seen: list[Any] = []
+
+    async def app(*given: Any) -> None:
+        seen.append(given)
+
+    async def main() -> None:
+        made: Any = SubjectMiddleware(app, required=["agent"])
+        await made(scope, "receive", "send")
+
+    scope: dict[str, Any] = {"type": "lifespan"}
+    asyncio.run(main())
+    assert seen == [({"type": "lifespan"}, "receive", "send")]
+
+
 HEADERS = {"headers": [(b"x-agent", b"from-header"), (b"X-Flow", b"flow")]}
 NAMES = {"X-Agent": "agent", "x-flow": "workflow"}
 CLAIMS = {"state": {"claims": {"sub": "from-claim", "team": "t"}}}

@@ -118,6 +118,19 @@ async def test_the_lifespan_has_the_client_and_closes_it_last(server: cycles.Emb
         client.decide(cycles.tokens(1), action=("a", "b"))
 
 
+@pytest.mark.parametrize("is_default", [False, True])
+async def test_a_lifespan_without_inner_has_the_client_and_closes_it(
+    server: cycles.EmbeddedServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, is_default: bool
+) -> None:
+    client = server.client(tenant="acme", journal_dir=tmp_path)
+    monkeypatch.setattr("cycles.get_default_client", lambda: client)
+    async with lifespan(None if is_default else client)(FastAPI()) as state:
+        assert state == {"cycles": client}
+        client.decide(cycles.tokens(1), action=("a", "b"))
+    with pytest.raises(cycles.CyclesError, match="closed"):
+        client.decide(cycles.tokens(1), action=("a", "b"))
+
+
 async def test_the_lifespan_closes_the_client_if_inner_fails(server: cycles.EmbeddedServer, tmp_path: Any) -> None:
     client = server.client(tenant="acme", journal_dir=tmp_path)
 
