@@ -224,6 +224,19 @@ def test_a_function_around_a_coroutine_function_is_no_coroutine_function(client:
     assert ledger.spent() == 14
 
 
+@pytest.mark.parametrize("message", [None, Message()])
+def test_a_task_without_an_estimate_runs_unguarded(
+    client: cycles.Cycles, ledger: Ledger, message: Message | None
+) -> None:
+    async def work(number: int) -> int:
+        return number
+
+    guard = TaskGuard(client, lambda number: None, None, None, "retry", "raise", 2, 30.0, {"subject": POOR})
+    assert guard.decorate(lambda number: number, lambda: message)(3) == 3
+    assert asyncio.run(guard.decorate(work, lambda: message)(4)) == 4
+    assert ledger.rows() == []
+
+
 @pytest.mark.parametrize(("luck", "delay_s"), [(0.0, 0.75 * 3_000), (1.0, 3_600.0)])
 def test_a_task_is_postponed_by_an_hour_at_most(
     client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, luck: float, delay_s: float
