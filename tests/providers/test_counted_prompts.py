@@ -195,6 +195,17 @@ def test_a_text_of_a_thousand_characters_is_counted_once(length: int) -> None:
     assert left - counter.characters == (length if length < 1_000 else 0)
 
 
+def test_the_counts_that_a_tokenizer_keeps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept as long as the process runs, and each prompt has other words."""
+    monkeypatch.setattr("cycles._usage.openai_tokens._MOST_KEPT", 3)
+    counter = counted()
+    kept = []
+    for number in range(10):
+        assert counter.text(f"{number}a " * 400) == 800
+        kept.append((len(counter.encoding.pieces), len(counter.encoding.texts)))
+    assert kept == [(1, 1), (2, 2), (3, 3)] * 3 + [(1, 1)]
+
+
 def test_a_long_text_that_was_not_counted_to_the_end_is_counted_again() -> None:
     encoding = counted().encoding
     text = "one " * 250 + "xyz"

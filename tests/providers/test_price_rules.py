@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import weakref
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -578,6 +579,21 @@ def test_a_model_whose_entry_has_no_rate_has_a_price_only_by_a_row(
     found = Catalogue(lambda: data, None, {}).find(model, {}, AT, None, None)
     tokens = None if found is None else {name: by for name, by in found.rules.items() if name.startswith("tokens_")}
     assert tokens == rules
+
+
+def test_the_prices_that_a_book_keeps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller of the proxy chooses the names of models."""
+    monkeypatch.setattr("cycles._usage.catalogue._MOST_COMPLETED", 3)
+    made: list[weakref.ref[object]] = []
+    catalogue = Catalogue(lambda: data, None, {})
+    data = Everything("openai", rates={"input_mtok": Decimal(1), "output_mtok": Decimal(2)})
+    for number in range(10):
+        found = catalogue.find(f"m{number}", {}, AT, None, None)
+        assert found is not None
+        assert catalogue.find(f"m{number}", {}, AT, None, None) is found
+        made.append(weakref.ref(found))
+    del found
+    assert sum(each() is not None for each in made) <= 3
 
 
 class Resold(Everything):
