@@ -271,6 +271,8 @@ def test_what_an_endpoint_makes_decides_its_most_tokens() -> None:
     )
     assert none == 7 + 3 * 6_240
     assert two - one == one - none > 1_000
+    drawing = shape_of({"tools": [{"type": "image_generation"}], "max_tool_calls": 2}, output_tokens=5)
+    assert most_tokens(content, drawing, "gpt-4o", tokens_input=7) == 7 + 5 + 2 * (7 + 6_240), "each reads the prompt"
     transcript = shape_of({}, kind="transcription", output_tokens=5, files=Files(1, 751))
     assert most_tokens(content, transcript, "m", tokens_input=7) == 7 + 2 * 20 + 5
     guarded = shape_of({"guardrailConfig": {"a": "x" * 1_001}}, output_tokens=1_000)

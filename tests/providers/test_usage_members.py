@@ -191,7 +191,11 @@ GUARDED = {
 
 
 def traced(**units: int) -> dict[str, Any]:
-    return {"guardrail": {"inputAssessment": {"g1": {"invocationMetrics": {"usage": units}}}}}
+    return {"guardrail": {"inputAssessment": {"g1": measured(**units)}}}
+
+
+def measured(**units: int) -> dict[str, Any]:
+    return {"invocationMetrics": {"usage": units}}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +232,16 @@ def traced(**units: int) -> dict[str, Any]:
             {"tokens_input": 17, "tokens_cache_write": 7, "tokens_cache_write_1h": 4},
         ),
         (
+            {
+                "usage": {
+                    "inputTokens": 10,
+                    "cacheWriteInputTokens": 7,
+                    "cacheDetails": [{"ttl": "1h", "inputTokens": 5}, {"ttl": "5m", "inputTokens": 4}],
+                }
+            },
+            {"tokens_input": 19, "tokens_cache_write": 9, "tokens_cache_write_1h": 5},
+        ),
+        (
             {"usage": {"inputTokens": 10, "outputTokens": 5, "cacheDetails": [{"ttl": "5m", "inputTokens": 3}]}},
             {"tokens_input": 13, "tokens_output": 5, "tokens_cache_write": 3},
         ),
@@ -251,6 +265,20 @@ def traced(**units: int) -> dict[str, Any]:
         ({"amazon-bedrock-trace": traced(automatedReasoningPolicyUnits=1)}, {"guardrail_units": 2}),
         ({"trace": traced(automatedReasoningPolicyUnits=15)}, {"guardrail_units": 17}),
         ({"trace": traced(wordPolicyUnits=9, sensitiveInformationPolicyFreeUnits=9)}, {}),
+        (
+            {
+                "trace": {
+                    "guardrail": {
+                        "inputAssessment": {"g1": measured(contentPolicyUnits=1)},
+                        "outputAssessments": {
+                            "g1": [measured(topicPolicyUnits=2), measured(contextualGroundingPolicyUnits=4)],
+                            "g2": [[measured(contentPolicyUnits=8)]],
+                        },
+                    }
+                }
+            },
+            {"guardrail_units": 15, "guardrail_information_units": 4},
+        ),
         ({"message": "no usage"}, {}),
     ],
 )
