@@ -20,7 +20,7 @@ from cycles._flows.pool.chunks import settle_now
 from cycles._journal.files.chunk_cells import ChunkLog, recover_chunks
 from cycles._journal.files.locked_file import LockedFile
 from cycles._journal.files.record_files import RecordFiles
-from cycles._journal.files.spend import Slot, read_entries, recover_spend
+from cycles._journal.files.spend import Layout, Slot, read_entries, recover_spend
 from tests.support.deadlines import no_thread
 from tests.support.inside import runtime_of, state_of
 from tests.support.points import run_at
@@ -179,10 +179,14 @@ def at_each_write(look: Callable[[], object]) -> Iterator[None]:
             yield
 
 
+@pytest.mark.parametrize("slots", [1, 256])
 @pytest.mark.parametrize("name", IN_SEALED_CHUNK)
 def test_a_kill_between_two_writes_charges_once_what_outlives_its_chunk(
-    client: cycles.Cycles, shop: Shop, tmp_path: Path, name: str
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, slots: int
 ) -> None:
+    """With one slot in a file, each guard has its own file."""
+    monkeypatch.setattr("cycles._journal.files.spend._LAYOUTS", (Layout(slots, 1_024),))
+    client = shop.client()
     call, after = IN_SEALED_CHUNK[name]
     shop.faults.status("event", 503, times=None)
     pool = pool_of(client)
