@@ -117,6 +117,21 @@ def test_only_budgets_of_the_configured_subject_fail(
     assert "idle" not in detail
 
 
+@pytest.mark.parametrize("problem", ["no budget", "rejected"])
+def test_budgets_that_are_missing_or_cannot_be_read_fail(
+    run_here: Cycles, configured: cycles.EmbeddedServer, problem: str
+) -> None:
+    if problem == "rejected":
+        configured.faults.status("balances", 403, times=None)
+    else:
+        with configured.client(tenant="acme", journal=False) as client:
+            for balance in client.balances():
+                configured.ledger.delete_budget(balance.scope_path, unit=balance.remaining.unit)
+    status, outcome, detail = budget_check(run_here)
+    assert (status, outcome) == (1, "fail")
+    assert ("the subject has no budget" in detail) == (problem == "no budget")
+
+
 def test_a_subject_with_budgets_below_it_only(run: Cycles, configured: cycles.EmbeddedServer) -> None:
     ledger = configured.ledger
     with configured.client(tenant="acme", journal=False) as client:
