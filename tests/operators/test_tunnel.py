@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import os
@@ -496,6 +497,25 @@ def test_hosts_that_the_caller_excludes_are_connected_directly() -> None:
     assert caller is not None
     excluded = ("db.internal.example", "10.1.2.3", "a.corp.example", "near.example")
     assert [caller.serves(host) for host in (*excluded, "far.example", "11.1.2.3")] == [False] * 4 + [True] * 2
+
+
+def test_lower_case_names_of_the_variables_win() -> None:
+    caller = caller_proxy(
+        {"HTTPS_PROXY": "one.example", "https_proxy": "two.example", "NO_PROXY": "a.example", "no_proxy": "b.example"}
+    )
+    assert caller is not None
+    assert (caller.host, caller.bypassed) == ("two.example", ("b.example",))
+
+
+@pytest.mark.parametrize(
+    ("written", "credentials"),
+    [("a%40b:c%3Ad", b"a@b:c:d"), ("%C3%BC", "ü:".encode()), (":c", b":c")],
+)
+def test_credentials_of_the_proxy_are_sent_decoded(written: str, credentials: bytes) -> None:
+    caller = caller_proxy({"HTTPS_PROXY": f"http://{written}@proxy.example"})
+    assert caller is not None
+    assert caller.credentials is not None
+    assert base64.b64decode(caller.credentials.removeprefix("Basic ")) == credentials
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "HTTP_PROXY"])
