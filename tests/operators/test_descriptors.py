@@ -85,6 +85,20 @@ def test_programs_and_providers_fit_into_the_limit(limit: int, fake: bool) -> No
         assert both + _descriptors.OTHERS <= limit
 
 
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_limit_that_the_system_rejects_stays_what_it_was(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The number of connections follows from the limit that is returned."""
+
+    def setrlimit(*_: object) -> None:
+        raise error("the kernel has a lower one")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4_096))
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    assert raise_limit() == 256
+
+
 def test_the_soft_limit_becomes_the_hard_one_and_a_started_process_gets_it_back() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
