@@ -162,6 +162,8 @@ def test_a_step_of_another_model_is_counted_beside_the_message(kind: str) -> Non
     used = anthropic(message(iterations=[step, {**step, "type": "message"}]))
     assert [(one.model, one.counts["tokens_output"]) for one in used.responses()] == [("m", 100), ("other", 3)]
     assert BOOK.cost(used) == cycles.usd_microcents(200_000 + 7 * 10_000 + 3 * 100_000)
+    fast = anthropic(message(iterations=[step], speed="fast"))
+    assert [dict(one.context) for one in fast.responses()] == [{"speed": "fast"}] * 2
 
 
 @pytest.mark.parametrize(
