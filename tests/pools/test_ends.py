@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from tests.recovery.kit import records_in, rejected_in
+from tests.support.inside import state_of
 
 from .conftest import ACTION, Shop, T, World, close, named, seal
 
@@ -347,6 +348,29 @@ async def test_the_commit_has_sums_and_the_event_has_the_rest(world: World, shop
     assert [event.metrics.tokens_output for event in settled] == [0, 1, 2]
     (opened,), (done,) = named(events, "ChunkOpened"), named(events, "ChunkSettled")
     assert (opened.amount, done.spent, done.guards) == (T(100), T(21), 3)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize(
+    ("given", "metadata"),
+    [
+        ({}, {"team": "t"}),
+        ({"action": ("k", "n")}, {"team": "t"}),
+        ({"subject": {"agent": "a"}}, {"team": "t"}),
+        ({"lease_policy": "cancel"}, {"team": "t"}),
+        ({"action": ("k", "n"), "metadata": {"job": 1}}, {"job": 1}),
+    ],
+    ids=["nothing", "action", "subject", "lease policy", "metadata"],
+)
+async def test_a_guard_has_the_metadata_of_its_pool_unless_it_has_its_own(
+    world: World, shop: Shop, given: dict[str, Any], metadata: dict[str, Any], outside: bool
+) -> None:
+    pool = pool_of(world, metadata={"team": "t"})
+    # An estimate that no chunk has space for is reserved directly, by a request that has the metadata.
+    guard = await world.acquire(pool.reserve(T(150 if outside else 10), **given))
+    assert state_of(guard).request.metadata == metadata
+    await world.get(guard.commit(T(7)))
+    await close(world, pool)
 
 
 @pytest.mark.parametrize("given", ["metrics", "metadata"])
