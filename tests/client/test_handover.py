@@ -58,6 +58,7 @@ async def test_what_was_settled_meanwhile_cannot_be_attached(world: World) -> No
 async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server: Any) -> None:
     async with world.enter(reserve(world)) as guard:
         token = guard.detach()
+        assert state_of(guard).heartbeat.ended  # here too, nobody extends the lease any more
     assert (spent(server), held(server)) == (0, 100)
     attached = await world.acquire(world.client.attach(token, actual=cycles.tokens(2)))
     await world.get(attached.commit(cycles.tokens(2)))

@@ -28,6 +28,7 @@ class Network:
         self.now_s = BEGAN_S
         self.sockets: list[Socket] = []
         self.connects: list[Any] = []  # seconds that it takes, or what it raises
+        self.handshakes: list[Any] = []  # of TLS
         self.writes: list[Any] = []  # how many bytes are taken, or what is raised
         self.reads: list[Any] = []
         self.is_readable = False
@@ -127,6 +128,25 @@ def test_addresses_that_do_not_respond_have_equal_shares_of_the_time(
     assert [sock.timeouts for sock in network.sockets] == [pytest.approx([share]) for share in shares]
     assert [sock.closed for sock in network.sockets] == [1] * 3
     assert [sock.address[0] for sock in network.sockets] == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+
+
+def test_a_tls_handshake_has_what_its_connect_has_left_of_the_share_of_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Network(monkeypatch, 3)
+    network.connects, network.handshakes = [1.0, 2.0, 0.5], [99.0, OSError("no TLS"), 0.5]
+    endpoint = Endpoint("https://10.0.0.1")
+
+    def wrap_socket(sock: Socket, server_hostname: str) -> Any:
+        assert server_hostname == "10.0.0.1"
+        return network.step(network.handshakes, sock, sock.timeouts[-1])
+
+    monkeypatch.setattr(endpoint, "tls", SimpleNamespace(wrap_socket=wrap_socket))
+    connections = BlockingConnections(endpoint, connect_timeout_s=9.0, max_connections=1)
+    body, sent, _ = network.post(connections, Limits(60.0))
+    assert (body, sent) == (b"{}", BEGAN_S + 3.0 + 2.0 + 1.0)
+    assert [sock.timeouts[:2] for sock in network.sockets] == [[3.0, 2.0], [3.0, 1.0], [4.0, 3.5]]
+    assert [sock.closed for sock in network.sockets] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("error", [OSError("refused"), ValueError("a null byte")])

@@ -871,6 +871,22 @@ def test_what_a_request_in_flight_has_used_is_in_the_usage_of_a_guard_that_ends(
         assert guard.usage.tokens_input == 14
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("four", 2), ("четыре", 4), ("四个", 2), ("\N{GRINNING FACE}", 2), ("\ud83d", 1)]
+)
+def test_text_without_a_usage_counts_by_its_bytes(client: cycles.Cycles, text: str, tokens: int) -> None:
+    """A character of Chinese or Cyrillic text has two or three bytes, and about as many tokens as three Latin ones."""
+
+    def by_output(usage: cycles.Usage) -> cycles.Amount:
+        return cycles.tokens(usage.tokens_output)
+
+    action = ("llm.completion", "x")
+    cost = Cost(estimate=cycles.tokens(20), action=action, price=by_output, strings=lambda event: [event])
+    with client.reserve(cost.estimate, action=action, actual=cycles.tokens(0)) as guard:
+        cost.see(text, guard)
+        assert cost.made(guard, "closed")[0] == cycles.tokens(tokens)
+
+
 @pytest.mark.parametrize("outcome", ["closed", "error"])
 def test_what_requests_of_a_stream_have_cost_so_far_says_how_the_stream_ended(
     client: cycles.Cycles, outcome: Any

@@ -105,6 +105,18 @@ def test_what_has_no_price_is_in_the_metadata(desk: Desk) -> None:
     assert desk.commits == [(EXACT, flex), (EXACT, {"price_source": "fallback"})]
 
 
+@pytest.mark.parametrize("models", [("m", "unknown"), ("unknown", "m")])
+def test_a_cost_is_marked_if_one_of_its_responses_has_the_fallback_price(
+    monkeypatch: pytest.MonkeyPatch, models: tuple[str, str]
+) -> None:
+    book, used = cycles.PriceBook({"m": cycles.Price("2", "8")}), cycles.Usage()
+    monkeypatch.setattr(book, "_fallback", cycles.Price("1", "1"))
+    for number, model in enumerate(models):
+        used.see_response(number, {"tokens_input": 1_000_000}, model=model)
+    priced = book.priced(used)
+    assert (priced.fallback, priced.amount) == (True, cycles.usd("3"))
+
+
 def test_a_reservation_says_which_provider_and_project_pay(desk: Desk) -> None:
     """The names join the reservation with the provider's bill; what the user passes as metadata is kept."""
     llm = OpenAI(desk, metadata={"team": "search"})
