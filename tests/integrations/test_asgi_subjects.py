@@ -159,6 +159,18 @@ def test_each_required_level_must_be_there() -> None:
         assert subject_of(HEADERS, headers=NAMES, required=["agent", missing, "workflow"]) == 400
 
 
+def test_a_required_level_may_come_from_the_headers_the_claims_or_the_callable() -> None:
+    async def later() -> dict[str, str]:
+        return {"workspace": "w"}
+
+    scope, sources = HEADERS | CLAIMS, {"headers": NAMES, "claims": {"sub": "toolset"}}
+    required = ["agent", "toolset", "workspace"]
+    found = {"agent": "from-header", "workflow": "flow", "toolset": "from-claim", "workspace": "w"}
+    assert subject_of(scope, **sources, subject=lambda scope: {"workspace": "w"}, required=required) == found
+    assert subject_of(scope, **sources, subject=lambda scope: later(), required=required) == found
+    assert subject_of(scope, **sources, subject=lambda scope: {"agent": "a"}, required=required) == 400
+
+
 def test_a_response_that_ends_in_the_middle_of_its_body_was_left() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start"})

@@ -193,6 +193,8 @@ class _Connection(asyncio.Transport):
     """A connection of a tunnel that nothing reads."""
 
     is_read = True
+    may_end = False
+    ends = 0
 
     def pause_reading(self) -> None:
         self.is_read = False
@@ -203,7 +205,10 @@ class _Connection(asyncio.Transport):
     def write(self, data: Any) -> None: ...
 
     def can_write_eof(self) -> bool:
-        return False
+        return self.may_end
+
+    def write_eof(self) -> None:
+        self.ends += 1
 
     def close(self) -> None: ...
 
@@ -230,6 +235,30 @@ def test_each_side_of_a_tunnel_is_read_only_as_fast_as_the_other_side_reads() ->
         assert (program.is_read, target.is_read) == (False, True)
         far.resume_writing()
         assert (program.is_read, target.is_read) == (True, True)
+        near.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("may_end", [True, False])
+@pytest.mark.parametrize("first", ["program", "target"])
+def test_a_tunnel_is_open_until_both_directions_have_ended(first: str, may_end: bool) -> None:
+    """A side that returns False from `eof_received` is closed by asyncio, and the other one with it."""
+
+    async def main() -> None:
+        connections = {"program": _Connection(), "target": _Connection()}
+        for connection in connections.values():
+            connection.may_end = may_end
+        near = Near(Tunnels(Totals(), keys=None), set(), {})
+        near.connection_made(connections["program"])
+        far = Far(near, None)
+        far.connection_made(connections["target"])
+        sides: dict[str, Any] = {"program": near, "target": far}
+        assert sides.pop(first).eof_received() is True
+        assert connections.pop(first).ends == 0
+        [(_, other)], [(_, ended)] = sides.items(), connections.items()
+        assert ended.ends == may_end  # it is told of the end, if its kind of connection can be
+        assert other.eof_received() is False
         near.connection_lost(None)
 
     asyncio.run(main())
