@@ -167,6 +167,14 @@ async def test_the_options_of_a_view_are_those_of_each_of_its_operations(place: 
     assert "overage_policy" not in content
 
 
+@pytest.mark.parametrize("name", OF_POLICY)
+async def test_the_overage_policy_of_a_call_wins_over_that_of_its_view(place: Place, name: str) -> None:
+    view = place.client().with_options(overage_policy="ALLOW_WITH_OVERDRAFT")
+    sent = await call(place.use(view), name, {**own(name, required_only=True), "overage_policy": "REJECT"})
+    assert sent.body is not None
+    assert sent.body["overage_policy"] == "REJECT"
+
+
 @pytest.mark.parametrize("giver", ["client", "view"])
 @pytest.mark.parametrize("name", WRITES)
 async def test_max_retries_counts_for_each_write(place: Place, name: str, giver: str) -> None:
