@@ -875,7 +875,7 @@ def test_what_a_request_in_flight_has_used_is_in_the_usage_of_a_guard_that_ends(
     ("text", "tokens"), [("four", 2), ("четыре", 4), ("四个", 2), ("\N{GRINNING FACE}", 2), ("\ud83d", 1)]
 )
 def test_text_without_a_usage_counts_by_its_bytes(client: cycles.Cycles, text: str, tokens: int) -> None:
-    """A character of Chinese or Cyrillic text has two or three bytes, and about as many tokens as three Latin ones."""
+    """In any script, three bytes count as one token."""
 
     def by_output(usage: cycles.Usage) -> cycles.Amount:
         return cycles.tokens(usage.tokens_output)
