@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from cycles._version import install_extra
 from cycles.integrations._cost import Cost
 from cycles.integrations._options import CallOptions, Common, estimate_of
 from cycles.integrations._shared import code_of, require, standard_message, withhold
+from cycles.integrations._stepping import finished, result_of
 from cycles.integrations._work import Work
 from tests.integrations.conftest import Ledger
 from tests.support.waiting import set_by
@@ -226,6 +228,62 @@ async def test_an_interrupted_call_that_has_reported_its_cost_pays_that(
     with pytest.raises(KeyboardInterrupt):
         await run(work(charges_lost=True), body)
     assert ledger.spent() == committed
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [(asyncio.CancelledError(), "closed"), (GeneratorExit(), "closed"), (ConnectionError("gone"), "error")],
+)
+async def test_a_call_that_streams_inside_and_does_not_end_says_how_it_was_left(
+    run: Any, work: Any, ledger: Ledger, raised: BaseException, outcome: str
+) -> None:
+    made = streamed(work)
+
+    def body(guard: Any) -> None:
+        made.see("Hello", guard)
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await run(made, body)
+    assert ledger.spent() == 10 + 2
+    assert ledger.metadata() == [{"outcome": outcome, "actual_source": "estimate"}]
+
+
+@pytest.mark.parametrize(("streams", "committed"), [(True, 10), (False, 0)])
+async def test_a_call_that_is_left_before_the_first_text_of_its_stream_costs_its_prompt(
+    run: Any, work: Any, ledger: Ledger, streams: bool, committed: int
+) -> None:
+    made = streamed(work)
+
+    def body(guard: Any) -> None:
+        made.streams = streams
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await run(made, body)
+    assert ledger.spent() == committed
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("raised", [None, KeyboardInterrupt(), ConnectionError("gone")])
+async def test_a_call_that_commits_its_guard_itself_is_not_settled_again(
+    work: Any, ledger: Ledger, raised: BaseException | None, blocks: bool
+) -> None:
+    made = streamed(work, charges_lost=True)
+
+    async def body(guard: Any) -> str:
+        if not isinstance(raised, KeyboardInterrupt):
+            made.see("Hello", guard)
+        await result_of(guard.commit(cycles.tokens(5)))
+        if raised is not None:
+            raise raised
+        return "done"
+
+    with contextlib.nullcontext() if raised is None else pytest.raises(type(raised)):
+        result = made.run(lambda guard: finished(body(guard))) if blocks else await made.arun(body)
+        assert result == "done"
+    assert getattr(raised, "__notes__", []) == []
+    assert ledger.spent() == 5
 
 
 async def test_a_failed_result_is_released_and_returned(run: Any, work: Any, ledger: Ledger) -> None:
@@ -506,6 +564,20 @@ async def test_a_stream_into_which_its_reader_throws_costs_what_was_made(
     assert caught.value is raised
     assert ledger.spent() == 12
     assert ledger.metadata() == [{"outcome": outcome, "actual_source": "estimate"}]
+
+
+def test_a_stream_that_breaks_after_its_guard_was_committed_is_not_settled_again(work: Any, ledger: Ledger) -> None:
+    reason = ConnectionError("gone")
+
+    def events(guard: Any) -> Iterator[str]:
+        yield "Hello"
+        guard.commit(cycles.tokens(5))
+        raise reason
+
+    with pytest.raises(ConnectionError):
+        list(streamed(work).stream(events))
+    assert getattr(reason, "__notes__", []) == []
+    assert ledger.spent() == 5
 
 
 class Greeting:
