@@ -219,4 +219,4 @@ def _request(raw: bytes) -> tuple[str, str]:
         raise ShareError(400, f"name {name!r:.80} is not 1 to 64 characters of a-z, 0-9, _, . and -")
     if not isinstance(asked, str):
         raise ShareError(400, f"limit {asked!r:.80} is not an amount; write it like 1USD or 20%")
-    return name, asked.strip()
+    return name, re.sub(r"\s+%$", "%", asked.strip())

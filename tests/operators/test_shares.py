@@ -401,6 +401,13 @@ def test_the_summary_has_a_line_for_each_share(provider: FakeProvider) -> None:
     assert ran.err.count("share helper: 1 call, $0.0035 of $0.20 spent, 0 denied") == 2
 
 
+def test_a_percentage_may_be_written_with_a_space_as_an_amount_may() -> None:
+    with proxied(limit=cycles.usd(2)) as place:
+        made = _share(_root(place), limit=" 20 % ").json()
+        assert httpx.get(f"{made['proxy_url']}/shares").json()["remaining"]["amount"] == cycles.usd("0.40").amount
+        assert _share(_root(place), limit="20%").json() == made
+
+
 def test_the_limits_of_shares_of_one_name_add_up_in_the_ledger_of_the_run() -> None:
     """Those of other parents have the same scope there; the proxy keeps the limit of each of them."""
     ledger = open_ledger(cycles.Config(), cycles.usd(5), embedded=True, keep=None)
