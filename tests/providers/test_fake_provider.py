@@ -206,13 +206,19 @@ def test_a_form_with_a_file_may_be_streamed(provider: FakeProvider, http: httpx.
 def test_a_background_response_is_retrieved_over_http_as_a_whole_or_as_a_stream(
     provider: FakeProvider, http: httpx.Client
 ) -> None:
-    provider.reply(text="one two", polls=2)
     url = f"{provider.openai_url}/responses"
+    http.post(url, json={"model": "m", "input": "x", "background": True})
+    provider.reply(text="one two", polls=2)
     begun = http.post(url, json={"model": "m", "input": "x", "background": True}).json()["id"]
     assert http.get(f"{url}/{begun}").json()["status"] == "in_progress"
     streamed = http.get(f"{url}/{begun}", params={"stream": "true"})
     assert streamed.headers["content-type"] == "text/event-stream"
-    assert events(streamed)[-1]["response"]["status"] == "completed"
+    found = [event["response"] for event in events(streamed) if "response" in event]
+    assert [(each["id"], each["status"]) for each in found] == [
+        (begun, "queued"),
+        (begun, "in_progress"),
+        (begun, "completed"),
+    ]
     assert http.get(f"{url}/{begun}", params={"include": "x"}).headers["content-type"] == "application/json"
     assert http.delete(f"{url}/{begun}").json()["deleted"] is True
     assert http.get(f"{url}/{begun}").status_code == 404
