@@ -373,13 +373,15 @@ def test_a_process_that_finds_a_claim_imports_what_its_owner_has_claimed() -> No
         ledger.close()
 
 
-def test_an_import_whose_reservation_expired_is_made_again() -> None:
+@pytest.mark.parametrize("expired", [1, 2, 3])
+def test_an_import_whose_reservation_expired_is_made_again(expired: int) -> None:
     ledger = Ledger(days=3)
     ledger.go_to(ago(1))
     day = ago(1).isoformat()
     try:
-        _import_until(ledger, day, DOLLAR, "reserved")
-        ledger.clock.advance(3_600_000)
+        for _ in range(expired):
+            _import_until(ledger, day, DOLLAR, "reserved")
+            ledger.clock.advance(3_600_000)
         _import_until(ledger, day, DOLLAR, "whole")
         assert ledger.spent == DOLLAR
     finally:
@@ -399,6 +401,8 @@ def test_an_import_whose_reservation_expires_after_the_ledger_was_read_is_not_co
         ledger.clock.advance(3_600_000)
         [done] = Importer(ledger.client, "openai").run(row)
         assert (done.status, done.charged, row.difference, ledger.spent) == ("denied", 0, DOLLAR, 0)
+        [again] = Importer(ledger.client, "openai").run(row)
+        assert (again.status, again.charged, row.difference, ledger.spent) == ("imported", DOLLAR, 0, DOLLAR)
     finally:
         ledger.close()
 
