@@ -20,7 +20,7 @@ def commands(*arguments: str) -> str:
 
 
 def ignored(*arguments: str, runs: str = "-m pytest") -> list[str]:
-    (line,) = [line for line in commands(*arguments).splitlines() if runs in line]
+    (*_, line) = [line for line in commands(*arguments).splitlines() if runs in line]  # after those of a set-up
     return [word.removeprefix("--ignore=") for word in line.split() if word.startswith("--ignore=")]
 
 
