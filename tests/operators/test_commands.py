@@ -321,7 +321,7 @@ def test_an_amount_that_is_not_confirmed_is_in_the_journal(
         (["dev", "--port", "70000"], "70000"),
         (["dev", "--db", str(ROOT / "README.md"), "--port", "0"], "README.md"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value).replace(f"{ROOT}/", "") if isinstance(value, list) else "",
 )
 def test_wrong_usage_exits_2_and_says_what_to_type(
     run: Cycles, configured: cycles.EmbeddedServer, arguments: list[str], message: str
