@@ -118,6 +118,13 @@ def test_a_429_has_the_delay_that_the_server_requested() -> None:
     assert owed.retry_after_ms == 3000
 
 
+@pytest.mark.parametrize("status", [401, 403, 500, 502, 503])
+def test_only_a_429_has_such_a_delay_because_a_proxy_may_demand_hours(status: int) -> None:
+    owed = classify_settlement(COMMIT, refusal(status, None, conformant=False, retry_after_ms=3_600_000), NOW)
+    assert isinstance(owed, Unresolved)
+    assert owed.retry_after_ms is None
+
+
 def resent(record: Record, outcome: Outcome) -> Record:
     step = classify_settlement(record, outcome, NOW)
     assert isinstance(step, Resend)

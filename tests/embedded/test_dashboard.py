@@ -258,6 +258,13 @@ def test_the_redactor_leaves_everything_else_alone() -> None:
     assert json.loads(Redactor(["test"]).encode("the latest test")) == "the latest ***"
 
 
+@pytest.mark.parametrize("key", ['quoted"key', "back\\slash", "new\nline"])
+def test_a_key_is_replaced_also_if_json_writes_it_in_another_way(key: str) -> None:
+    assert json.loads(Redactor([key]).encode({"message": f"the key {key} is unknown"})) == {
+        "message": "the key *** is unknown"
+    }
+
+
 # --- controls ---------------------------------------------------------------------------------------------------------
 
 

@@ -744,6 +744,14 @@ REPORTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("decision", "denies"), [("ALLOW", False), ("ALLOW_WITH_CAPS", False), ("DENY", True), ("A_NEW_ONE", True)]
+)
+def test_what_would_have_been_denied_without_observe_mode(decision: str, denies: bool) -> None:
+    event = cycles.events.Observed(estimate=T(100), actual=T(42), action="work", decision=decision)
+    assert event.would_deny is denies
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_what_the_reports_of_a_commit_say(name: str) -> None:
     assert [repr(event) for event in CASES[name][0].run().events] == REPORTS[name]

@@ -528,6 +528,12 @@ def test_hosts_that_the_caller_excludes_are_connected_directly() -> None:
     assert [caller.serves(host) for host in (*excluded, "far.example", "11.1.2.3")] == [False] * 4 + [True] * 2
 
 
+def test_an_excluded_network_may_be_written_with_the_address_of_a_host() -> None:
+    caller = caller_proxy({"ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "10.1.2.3/8"})
+    assert caller is not None
+    assert [caller.serves(host) for host in ("10.9.9.9", "11.1.2.3")] == [False, True]
+
+
 def test_lower_case_names_of_the_variables_win() -> None:
     caller = caller_proxy(
         {"HTTPS_PROXY": "one.example", "https_proxy": "two.example", "NO_PROXY": "a.example", "no_proxy": "b.example"}

@@ -37,10 +37,10 @@ def ended(ledger: Ledger, call: Call, content: bytes, outcome: Any = None) -> tu
     return ledger.commits[-1]
 
 
-def like(call: Call, **members: Any) -> Call:
+def like(call: Call, path: str | None = None, **members: Any) -> Call:
     """Send one more request of the client that has sent this one."""
     body = {**call.request.body, **members}
-    made = Call(call.meter, call.endpoint, call.request.path, body, stream=call.request.stream, url="")
+    made = Call(call.meter, call.endpoint, path or call.request.path, body, stream=call.request.stream, url="")
     made.reserved = made.estimate()
     made.limits(open_call(made))
     made.attempts = 1
@@ -714,3 +714,16 @@ def test_an_image_after_a_known_conversation_is_bounded_for_its_model(ledger: Le
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     again = like(first, messages=[*messages, {"role": "user", "content": [image]}])
     assert 1000 * 100 + 500 * 1000 < again.reserved.amount < 2_000_000
+
+
+def test_a_count_of_another_model_in_the_path_bounds_nothing(ledger: Ledger) -> None:
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": "x" * 5_000}]}],
+        "generationConfig": {"maxOutputTokens": 5},
+    }
+    book = cycles.PriceBook(dict.fromkeys(("m", "other"), cycles.Price("1", "10")))
+    first = ledger.sent("google", "/models/m:generateContent", body, prices=book)
+    usage = {"promptTokenCount": 1000, "candidatesTokenCount": 5}
+    ended(ledger, first, json.dumps({"modelVersion": "m", "usageMetadata": usage, "candidates": []}).encode())
+    assert like(first).reserved.amount == 1000 * 100 + 5 * 1000
+    assert like(first, "/models/other:generateContent").reserved == first.reserved
