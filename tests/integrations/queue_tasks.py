@@ -50,7 +50,12 @@ if KIND == "celery":
 
     app = Celery("queue_tasks", broker=REDIS, backend=REDIS)
     app.conf.update(
-        broker_transport_options={"visibility_timeout": 2, "unacked_restore_limit": 10},
+        broker_transport_options={
+            "visibility_timeout": 2,
+            "unacked_restore_limit": 10,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,  # by default a worker looks every 100 s
+        },
         worker_prefetch_multiplier=1,
         broker_connection_retry_on_startup=True,
     )

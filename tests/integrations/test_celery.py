@@ -31,7 +31,9 @@ class Tasks:
         self.client = client
         self.app = Celery("tests", broker="memory://", backend="cache+memory://")
         self.id = uuid.uuid4().hex  # brokers and results in memory belong to the process
-        self.app.conf.update(task_acks_late=True, task_default_queue=self.id)
+        self.app.conf.update(
+            task_acks_late=True, task_default_queue=self.id, broker_transport_options={"polling_interval": 0.01}
+        )
 
     def task(self, function: Any, *, task_options: Any = None, **options: Any) -> Any:
         function.__name__ = "work"
