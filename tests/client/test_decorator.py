@@ -239,6 +239,53 @@ async def test_inspect_still_sees_what_is_decorated(client: cycles.Cycles) -> No
     assert inspect.isasyncgenfunction(later_chunks)
 
 
+class Later:
+    """An object that is called like a coroutine function."""
+
+    async def __call__(self, text: str) -> str:
+        return text
+
+
+class Chunks:
+    """An object that is called like a generator function."""
+
+    def __call__(self, text: str) -> Iterator[str]:
+        yield from text
+
+
+class LaterChunks:
+    """An object that is called like an asynchronous generator function."""
+
+    async def __call__(self, text: str) -> AsyncIterator[str]:
+        for letter in text:
+            yield letter
+
+
+@pytest.mark.parametrize(
+    ("what", "is_kind"),
+    [
+        (Later(), inspect.iscoroutinefunction),
+        (Chunks(), inspect.isgeneratorfunction),
+        (LaterChunks(), inspect.isasyncgenfunction),
+    ],
+    ids=["coroutine", "generator", "async generator"],
+)
+async def test_an_object_is_of_the_kind_of_its_call_method(
+    client: cycles.Cycles, server: Any, what: Any, is_kind: Any
+) -> None:
+    guarded = client.guarded(cycles.tokens(5), action=ACTION)(what)
+    assert is_kind(guarded)
+    result = guarded("ab")
+    assert server.requests.of("reserve") == []  # like a function of this kind, it has not begun
+    if is_kind is inspect.iscoroutinefunction:
+        assert await result == "ab"
+    elif is_kind is inspect.isgeneratorfunction:
+        assert list(result) == ["a", "b"]
+    else:
+        assert [letter async for letter in result] == ["a", "b"]
+    assert (spent(server), held(server)) == (5, 0)
+
+
 @pytest.mark.parametrize(
     ("what", "says"),
     [
