@@ -29,7 +29,15 @@ def load_everything() -> None:
         if not module.name.startswith(unneeded):
             importlib.import_module(module.name)
     # What is imported late elsewhere: a child that becomes another user may not be able to read the files then.
-    for late in ("cycles_client.protocol", "platform", "platformdirs", "platformdirs.unix", "uuid", "pwd"):
+    for late in (
+        "cycles_client.checks",
+        "cycles_client.protocol",
+        "platform",
+        "platformdirs",
+        "platformdirs.unix",
+        "uuid",
+        "pwd",
+    ):
         importlib.import_module(late)
     "localhost".encode("idna")
     assert threading.active_count() == 1
