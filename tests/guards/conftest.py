@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles.embedded.http import Request
 from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
-from cycles.embedded.serve import Listener
+from tests.support.doors import Door, door as door
 from tests.support.fixtures import events as events, world as world
 from tests.support.waiting import Arrivals, hold_responses, until
 from tests.support.worlds import ACTION as ACTION, World as World
@@ -22,36 +23,24 @@ TENANT = "acme"
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000)]
 
 
-class Door:
-    """One socket for all tests, since opening and closing it takes longer than a test; behind it, their own ledgers."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.server: cycles.EmbeddedServer | None = None
-        self.on_arrival: dict[str, Callable[[], object]] = {}
-        self.former_keys: set[str] = set()
-
-    def handle(self, request: Any) -> Any:
-        # A guard that an earlier test dropped may be collected now; its request must not take a fault of this test.
-        if self.server is None or request.headers.get("x-cycles-api-key") in self.former_keys:
-            return None, None
-        if self.on_arrival and (hook := self.on_arrival.pop(str(find(request.method, request.path).operation), None)):
-            hook()
-        return self.server.handle(request)
-
-
 class Shop:
     """One server behind the door, what it has seen, and clients of it."""
 
     def __init__(self, door: Door, server: cycles.EmbeddedServer, folder: Path, stack: contextlib.ExitStack) -> None:
         self.url = door.url
-        self.on_arrival = door.on_arrival
+        self.on_arrival: dict[str, Callable[[], object]] = {}
         self.server = server
         self.ledger = server.ledger
         self.faults = server.faults
         self.arrivals = Arrivals(server)
         self._folder = folder
         self._stack = stack
+
+    def handle(self, request: Request) -> Any:
+        """What the door calls for a request: with the hook for its operation, once."""
+        if self.on_arrival and (hook := self.on_arrival.pop(str(find(request.method, request.path).operation), None)):
+            hook()
+        return self.server.handle(request)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         key = self.server.api_key_for(TENANT)
@@ -94,23 +83,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def door() -> Iterator[Door]:
-    door = Door()
-    with Listener(door, "127.0.0.1", 0) as url:
-        door.url = url
-        yield door
-
-
 @pytest.fixture
 def shop(door: Door, tmp_path: Path) -> Iterator[Shop]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(cycles.EmbeddedServer(budgets={f"tenant:{TENANT}": BUDGETS}))
-        door.server = server
-        key = server.api_key_for(TENANT)
-        yield Shop(door, server, tmp_path, stack)
-        door.on_arrival.clear()
-    door.former_keys.add(key)
+        shop = Shop(door, server, tmp_path, stack)
+        stack.enter_context(door.serves(shop, server.api_key_for(TENANT)))
+        yield shop
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ import cycles
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import SECTOR, Totals, encode
 from cycles._flows.pool import chunks as pool_chunks
-from tests.recovery.kit import PATIENCE_S, Setup, journal_files, records_in
+from tests.recovery.kit import PATIENCE_S, Setup, journal_files, opened, records_in
+from tests.support.doors import Door, door as door
 from tests.support.inside import runtime_of
 from tests.support.waiting import until
 
@@ -34,22 +35,10 @@ TENANT = "acme"
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs file locks and signals")
 
 
-@pytest.fixture(scope="module")
-def url_of() -> Iterator[Any]:
-    from tests.recovery.kit import Door
-
-    door = Door()
-    with door.open() as url:
-        yield door, url
-
-
 @pytest.fixture
-def setup(url_of: Any, tmp_path: Path) -> Iterator[Setup]:
-    door, url = url_of
-    made = Setup(url, None, tmp_path)  # type: ignore[arg-type]
-    door.ledger = made.server
-    yield made
-    made.server.close()
+def setup(door: Door, tmp_path: Path) -> Iterator[Setup]:
+    with opened(door, Setup(door.url, None, tmp_path)) as made:  # type: ignore[arg-type]
+        yield made
 
 
 @contextlib.contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import cycles
-from tests.recovery.kit import Children, Door, Setup
+from tests.recovery.kit import Children, Setup, opened
+from tests.support.doors import Door, door as door
 
 
 @pytest.fixture(scope="session")
@@ -18,28 +20,16 @@ def children() -> Iterator[Children]:
     children.close()
 
 
-@pytest.fixture(scope="session")
-def door() -> Iterator[tuple[Door, str]]:
-    door = Door()
-    with door.open() as url:
-        yield door, url
-
-
 @pytest.fixture
 def make_world(
-    door: tuple[Door, str], children: Children, tmp_path: Path
+    door: Door, children: Children, tmp_path: Path
 ) -> Iterator[Callable[[cycles.ManualClock | None], Setup]]:
-    entrance, url = door
+    with contextlib.ExitStack() as stack:
 
-    def make(clock: cycles.ManualClock | None) -> Setup:
-        world = Setup(url, children, tmp_path, clock)
-        entrance.ledger = world.server
-        return world
+        def make(clock: cycles.ManualClock | None) -> Setup:
+            return stack.enter_context(opened(door, Setup(door.url, children, tmp_path, clock)))
 
-    yield make
-    if entrance.ledger is not None:
-        entrance.ledger.close()
-        entrance.ledger = None
+        yield make
 
 
 @pytest.fixture

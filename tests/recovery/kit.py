@@ -20,7 +20,7 @@ from cycles._drivers.work.work import Step, Work, attempt
 from cycles._flows.io import Settle, run
 from cycles.embedded.http import Request, Response
 from cycles.embedded.routes import find
-from cycles.embedded.serve import Listener
+from tests.support.doors import Door
 from tests.support.inside import runtime_of
 
 ROOT = Path(__file__).parents[2]
@@ -185,21 +185,6 @@ def _ended(code: int, said: str) -> Ended:
     return Ended(code == -signal.SIGKILL, code, json.loads(said) if said else None)
 
 
-class Door:
-    """One socket for all tests, since opening and closing it takes longer than a test; behind it, their own ledgers."""
-
-    def __init__(self) -> None:
-        self.ledger: Ledger | None = None
-
-    def handle(self, request: Request) -> Any:
-        return (None, None) if self.ledger is None else self.ledger.handle(request)
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[str]:
-        with Listener(self, "127.0.0.1", 0) as url:
-            yield url
-
-
 class Setup:
     """One server, one journal, any number of processes one after the other or at the same time."""
 
@@ -276,3 +261,10 @@ def attempt_once(client: cycles.Cycles, record: Record, item: Item[Work] | None 
     """Try a record of the queue in this thread, again if its item is passed. Return its item, and the step."""
     runtime, item = runtime_of(client), item or Item("record", Settle(record, None, "pending"), 0.0)
     return item, run(attempt(runtime.blocking, runtime.records, item))
+
+
+@contextlib.contextmanager
+def opened(door: Door, made: Setup) -> Iterator[Setup]:
+    """Let the door pass requests to the server of this set-up, and close that server at the end."""
+    with contextlib.closing(made.server), door.serves(made.server, made.server.api_key_for(TENANT)):
+        yield made
