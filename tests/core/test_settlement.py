@@ -75,6 +75,7 @@ APPLIED = success(status="APPLIED", event_id="e1")
         (UNKNOWN, refusal(410, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(400, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(500, "RESERVATION_EXPIRED"), Unresolved),
+        (COMMIT, refusal(429, "RESERVATION_EXPIRED"), Unresolved),
         (COMMIT, refusal(409, "BUDGET_EXCEEDED"), Rejected),
         (COMMIT, refusal(409, "RESERVATION_FINALIZED"), Rejected),
         (COMMIT, refusal(404, "NOT_FOUND"), Resend),
