@@ -635,8 +635,8 @@ def test_the_admin_key_reaches_no_proxy_and_no_cycles_server(
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, "127.0.0.1")
-        assert reconcile().status == 0
+            monkeypatch.setenv(name, "127.0.0.1")  # the server of Cycles, and not the admin API by its other name
+        assert reconcile(upstream=apis.url.replace("127.0.0.1", "localhost")).status == 0
         assert proxy.requests == []
     sent = [value for request in ledger.server.requests for value in request.headers.values()]
     assert not any(KEY in value for value in sent)

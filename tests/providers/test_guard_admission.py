@@ -19,7 +19,7 @@ from cycles._flows.heartbeat import lose_lease
 from cycles.providers._admission import Need, highest_limit, units_of_budgets
 from cycles.providers._queue import Admissions
 from cycles.providers._settle import TASK, end_call, open_call
-from tests.providers.admissions import TOKEN, Line, dollars
+from tests.providers.admissions import PATIENCE_S, TOKEN, Line, dollars
 from tests.support.inside import runtime_of, state_of
 from tests.support.short import fewer
 from tests.support.waiting import until
@@ -300,6 +300,26 @@ def test_the_end_of_a_call_wakes_one_that_waits_without_time_passing(make: Make)
         running = call
         assert call.tokens == 9 - number
     assert line.time.now_s == 1_000.0
+
+
+def test_a_settlement_in_the_background_wakes_them_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    with contextlib.closing(Line("sync", monkeypatch, 10)) as line:
+        handle = line.server.handle
+
+        def hold(request: Any) -> Any:
+            if request.path.endswith("/commit"):
+                assert go_on.wait(PATIENCE_S)
+            return handle(request)
+
+        monkeypatch.setattr(line.server, "handle", hold)
+        running = line.open(10, settle="background")
+        waiting = line.waiting(9)
+        line.end(running, 1)
+        line.time.wait_for(1)  # if it was woken too early, it waits again now
+        go_on.set()
+        assert waiting.tokens == 9
+        assert line.time.now_s == 1_000.0
 
 
 def test_calls_wait_oldest_first(make: Make) -> None:

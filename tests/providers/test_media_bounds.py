@@ -284,6 +284,7 @@ MEDIA: list[tuple[bytes, str, Medium]] = [
     (pdf(12), "", Medium("document", pages=12)),
     (pdf(12, packed=True), "", Medium("document", pages=12)),
     (pdf(2) + pdf(3, packed=True), "", Medium("document", pages=5)),
+    (pdf(2) + pdf(3, packed=True).replace(b"stream\nx", b"stream\n\0"), "", Medium("document")),  # encrypted
     (b"x" + pdf(1), "", Medium("document")),
     (b"%PDF /Type/Page>> /Type /Page>> /Type /Pages", "", Medium("document", pages=2)),
     (bytes(1), "audio/wav", Medium("audio", seconds=1)),
