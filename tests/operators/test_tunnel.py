@@ -13,16 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 import cycles
 from cycles.proxy._caller_proxy import caller_proxy
-from cycles.proxy._connect import Connect
+from cycles.proxy._connect import ESTABLISHED, Connect
 from cycles.proxy._hosts import normalized_host
 from cycles.proxy._routes import covers_provider, is_provider, route_of_host
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._totals import Totals
-from cycles.proxy._tunnel import Far, ForbiddenError, Near, Tunnels, UnreachableError
+from cycles.proxy._tunnel import Far, FirstBytes, ForbiddenError, Near, Tunnels, UnreachableError
 from cycles.testing import FakeProvider
 from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
 from tests.operators.tunnels import PATIENCE_S, authorization, echo, listening, opened, read_head, rest_of, send_connect
@@ -195,6 +197,8 @@ class _Connection(asyncio.Transport):
     is_read = True
     may_end = False
     ends = 0
+    written = b""
+    protocol: Any = None
 
     def pause_reading(self) -> None:
         self.is_read = False
@@ -202,7 +206,11 @@ class _Connection(asyncio.Transport):
     def resume_reading(self) -> None:
         self.is_read = True
 
-    def write(self, data: Any) -> None: ...
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
 
     def can_write_eof(self) -> bool:
         return self.may_end
@@ -236,6 +244,62 @@ def test_each_side_of_a_tunnel_is_read_only_as_fast_as_the_other_side_reads() ->
         far.resume_writing()
         assert (program.is_read, target.is_read) == (True, True)
         near.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_a_tunnel_is_the_same_wherever_the_first_bytes_of_the_program_are_cut(
+    monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    sent = b"CONNECT target.internal:5432 HTTP/1.1\r\n\r\nearly"
+    targets: list[_Connection] = []
+
+    async def connect(_: Any, protocol: Any, host: str, port: int, **how: Any) -> None:
+        assert (host, port) == ("target.internal", 5432)
+        targets.append(_Connection())
+        protocol().connection_made(targets[-1])
+
+    async def main() -> None:
+        config = uvicorn.Config(lambda: None, log_config=None)
+        config.load()
+        for cut in range(1, len(sent)):
+            program = _Connection()
+            tunnels = Tunnels(Totals(), keys=None)
+            program.protocol = FirstBytes(tunnels, config=config, server_state=ServerState(), app_state={})
+            program.protocol.connection_made(program)
+            program.protocol.data_received(sent[:cut])
+            if is_slow:
+                await _others()
+            program.protocol.data_received(sent[cut:])
+            await _others()
+            assert (program.written, targets.pop().written) == (ESTABLISHED, b"early"), cut
+            program.protocol.connection_lost(None)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect)
+    asyncio.run(main())
+
+
+async def _others() -> None:
+    """Let the tasks of the loop run until they wait."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_tunnel_is_the_same_wherever_the_answer_of_the_proxy_of_the_caller_is_cut() -> None:
+    received = b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n220 ready"
+
+    async def main() -> None:
+        for cut in range(1, len(received)):
+            program, proxy = _Connection(), _Connection()
+            near = Near(Tunnels(Totals(), keys=None), set(), {})
+            near.connection_made(program)
+            far = Far(near, b"CONNECT target.internal:5432 HTTP/1.1\r\n\r\n")
+            far.connection_made(proxy)
+            far.data_received(received[:cut])
+            far.data_received(received[cut:])
+            assert (program.written, far.opened.done()) == (ESTABLISHED + b"220 ready", True), cut
+            near.connection_lost(None)
 
     asyncio.run(main())
 
