@@ -54,6 +54,7 @@ class Shop:
     def client(self, **changes: Any) -> cycles.Cycles:
         client = cycles.Cycles(**self.settings(**changes))
         self._stack.callback(client.close)
+        client.pending()  # waits until it has read the journal: later it would send what other clients of the test save
         return client
 
     def sent(self, operation: str) -> list[ReceivedRequest]:

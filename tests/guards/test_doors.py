@@ -1,15 +1,21 @@
-"""The socket that tests share: a late request of one test never reaches the server of another one."""
+"""What tests of guards share: no late request of one test, or of another client, takes what a test has prepared."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from cycles._drivers.work.queue import WorkQueue
+from cycles._journal.records import Records
 from cycles.embedded.http import Request
 from tests.support.doors import Door
+from tests.support.waiting import PATIENCE_S
+
+from .conftest import Shop
 
 REFUSED = (None, None)
 
@@ -71,3 +77,29 @@ def test_every_key_that_a_server_was_sent_belongs_to_its_test() -> None:
     with door.serves(Server("second"), "new"):
         assert [send(door, key) for key in ("its own", "another")] == [REFUSED, REFUSED]
         assert [send(door, "new"), send(door, None)] == ["second", "second"]
+
+
+def test_a_client_has_read_the_journal_before_other_clients_save_in_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would send what it finds there, as what an earlier process has left."""
+    awaited = threading.Event()
+    read: list[Any] = []
+    left_by_others, pending = Records.left_by_others, WorkQueue.pending
+
+    def slow(records: Records, now_ms: int) -> Any:
+        assert awaited.wait(PATIENCE_S)
+        read.append(left_by_others(records, now_ms))
+        return read[-1]
+
+    def wait(queue: WorkQueue, *given: Any) -> Any:
+        awaited.set()
+        return pending(queue, *given)
+
+    monkeypatch.setattr(Records, "left_by_others", slow)
+    monkeypatch.setattr(WorkQueue, "pending", wait)
+    try:
+        shop.client()
+        assert read == [[]]
+    finally:
+        awaited.set()
