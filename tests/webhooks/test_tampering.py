@@ -11,7 +11,8 @@ from hypothesis import given, strategies as st
 import cycles
 from tests.support.short import some
 
-SECRETS = st.text(min_size=1).filter(lambda text: text.isprintable())
+# Drawn as printable, not filtered: one of two texts has a character that is not, and Hypothesis then may find too few.
+SECRETS = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1)
 BODY = json.dumps(
     {
         "event_id": "evt_1",
