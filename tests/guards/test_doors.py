@@ -31,7 +31,7 @@ class Server:
 
 
 class Key(str):
-    """A key. The next test begins when it is looked up for the given time."""
+    """An API key. The next test begins while this one is looked up: 1 is the first look-up, 0 is none."""
 
     begin_next: Callable[[], None]
     lookups: int
