@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from cryptography import x509
@@ -131,37 +132,30 @@ def _usage(**usages: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: usages.get(name, False) for name in names})
 
 
-class TrustFiles:
-    """The files with which a program trusts an authority: certificates only. They are deleted when it is closed.
+def trust_variables(authority: Authority, environ: Mapping[str, str], closing: ExitStack) -> dict[str, str]:
+    """Return variables that name files with which a program trusts an authority. The files have certificates only.
+
+    Args:
+        authority: Its certificate is appended, in each file, to what the program trusts already.
+        environ: The variables of the caller.
+        closing: Deletes the files when it is closed, also after an error.
 
     Raises:
         ConfigurationError: if a bundle of the caller cannot be read, or a file cannot be written.
     """
-
-    def __init__(self, authority: Authority, environ: Mapping[str, str]) -> None:
-        self.variables: dict[str, str] = {}
-        certificate = authority.certificate
-        bases = {name: _base(name, environ) for name in BUNDLES}
-        own = environ.get(_EXTRA)
-        contents = {_EXTRA: (_read(_EXTRA, Path(own)) if own else b"") + certificate}
-        contents |= {name: base + certificate for name, base in bases.items()}
-        try:
-            self._directory = Path(tempfile.mkdtemp(prefix="cycles-run-"))
-            self._write(contents)
-        except OSError as error:
-            raise ConfigurationError(f"--capture cannot write certificates: {error}; check TMPDIR") from error
-
-    def _write(self, contents: Mapping[str, bytes]) -> None:
-        files: dict[bytes, Path] = {}
-        for name, content in contents.items():
-            if content not in files:
-                files[content] = self._directory / f"ca-{len(files)}.pem"
-                files[content].write_bytes(content)
-            self.variables[name] = str(files[content])
-
-    def close(self) -> None:
-        """Delete the files."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+    own = environ.get(_EXTRA)
+    contents = {_EXTRA: _read(_EXTRA, Path(own)) if own else b""} | {name: _base(name, environ) for name in BUNDLES}
+    files: dict[bytes, str] = {}
+    try:
+        folder = closing.enter_context(TemporaryDirectory(prefix="cycles-run-", ignore_cleanup_errors=True))
+        for base in contents.values():
+            if base not in files:
+                path = Path(folder, f"ca-{len(files)}.pem")
+                path.write_bytes(base + authority.certificate)
+                files[base] = str(path)
+    except OSError as error:
+        raise ConfigurationError(f"--capture cannot write certificates: {error}; check TMPDIR") from error
+    return {name: files[base] for name, base in contents.items()}
 
 
 def _base(name: str, environ: Mapping[str, str]) -> bytes:

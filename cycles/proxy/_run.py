@@ -15,7 +15,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, frozen
 
-from cycles._errors import ConfigurationError
 from cycles.embedded.serve import bound
 from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
@@ -120,28 +119,30 @@ class Run:
         """
         key = secrets.token_urlsafe(18)
         settings = evolve(self._settings, key=key)
-        authority, trusted = self._authority(settings, environ)
-        url = self._start(settings, "127.0.0.1", 0, authority)
-        environment = command_environment(environ, url, key, self._ledger.environment, settings) | trusted
-        if not cycles_env:
-            environment = {name: value for name, value in environment.items() if not name.startswith("CYCLES_")}
-        if self._agent_settings:
-            hosts = settings.captured_hosts
-            captured = hosts is None or CODEX_HOST in hosts
-            address = with_key(url, key)
-            command, environment = for_agents(command, environment, address, captured=captured, say=self._say)
-        for name in past_the_proxy(environ):
-            self._say(f"{name} is set: calls to that address do not pass the proxy")
-        notes: list[str] = []
-        sys.stdout.flush()
-        try:
-            with restored_limit(self._files):
-                self._child = self._sealed(command, environment) if settings.sealed else Child(command, environment)
-            status = self._child.wait()
-        except CommandError as error:
-            status = error.status
-            notes.append(str(error))
-        return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
+        with self._closing:
+            self._closing.callback(self._ledger.close)
+            authority, trusted = self._authority(settings, environ)
+            url = self._start(settings, "127.0.0.1", 0, authority)
+            environment = command_environment(environ, url, key, self._ledger.environment, settings) | trusted
+            if not cycles_env:
+                environment = {name: value for name, value in environment.items() if not name.startswith("CYCLES_")}
+            if self._agent_settings:
+                hosts = settings.captured_hosts
+                captured = hosts is None or CODEX_HOST in hosts
+                address = with_key(url, key)
+                command, environment = for_agents(command, environment, address, captured=captured, say=self._say)
+            for name in past_the_proxy(environ):
+                self._say(f"{name} is set: calls to that address do not pass the proxy")
+            notes: list[str] = []
+            sys.stdout.flush()
+            try:
+                with restored_limit(self._files):
+                    self._child = self._sealed(command, environment) if settings.sealed else Child(command, environment)
+                status = self._child.wait()
+            except CommandError as error:
+                status = error.status
+                notes.append(str(error))
+            return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
 
     def _sealed(self, command: Sequence[str], environment: Mapping[str, str]) -> Child:
         """Start a command that reaches the proxy, the ledger and the shared ports only.
@@ -151,7 +152,7 @@ class Run:
             ConfigurationError: if a shared port is not possible.
             CommandError: if the command cannot be started.
         """
-        from cycles.proxy._sealing import CannotSealError, SealedChild
+        from cycles.proxy._sealing import SealedChild
 
         assert self._server is not None
         targets: dict[int, tuple[str, int]] = {port: (_LOOPBACK, port) for port in self._settings.shared_ports}
@@ -162,13 +163,7 @@ class Run:
             if relayed is not None:
                 port = outside.getsockname()[1]
                 changed["CYCLES_BASE_URL"], targets[port] = relayed[0].replace(_PORT, str(port)), relayed[1]
-            try:
-                sealed = SealedChild(command, changed, [self._port, *targets])
-            except (CannotSealError, ConfigurationError):
-                self._server.stop(0)
-                self._ledger.close()
-                self._closing.close()
-                raise
+            sealed = SealedChild(command, changed, [self._port, *targets])
             self._server.app.totals.sealed = sealed.mode
             if sealed.mode == "landlock":
                 self._say("under Landlock the command cannot reach its own servers by TCP")
@@ -186,12 +181,10 @@ class Run:
         """Return the certificate authority of the run, and the variables with which the command trusts it."""
         if settings.captured_hosts == frozenset():
             return None, {}
-        from cycles.proxy._authority import Authority, TrustFiles
+        from cycles.proxy._authority import Authority, trust_variables
 
         authority = Authority()
-        files = TrustFiles(authority, environ)
-        self._closing.callback(files.close)
-        return authority, files.variables
+        return authority, trust_variables(authority, environ, self._closing)
 
     def variables(self, url: str, key: str | None, *, with_proxy_url: bool = False) -> dict[str, str]:
         """Return the variables that point programs to this proxy."""
@@ -206,9 +199,11 @@ class Run:
         Raises:
             ConfigurationError: if the proxy cannot listen.
         """
-        announce(self._start(self._settings, host, port))
-        stop.wait()
-        return self._ended(0, [], seconds=DRAIN_S)
+        with self._closing:
+            self._closing.callback(self._ledger.close)
+            announce(self._start(self._settings, host, port))
+            stop.wait()
+            return self._ended(0, [], seconds=DRAIN_S)
 
     def _start(self, settings: ProxySettings, host: str, port: int, authority: Authority | None = None) -> str:
         ledger = self._ledger
@@ -228,6 +223,7 @@ class Run:
         )
         self._started = time.monotonic()
         url = self._server.start(host, port)
+        self._closing.callback(self._server.stop, 0)
         self._port = int(url.rpartition(":")[2])
         return url
 
@@ -260,8 +256,6 @@ class Run:
         known = cycles_env and totals.calls and totals.knows_all
         other = self._ledger.note_of_others(totals.reservations if known else None)
         kept = self._ledger.kept_total()
-        self._ledger.close()
-        self._closing.close()
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
         if kept is not None:

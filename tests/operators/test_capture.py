@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 import cycles
 from cycles.proxy._agents import gemini_environment
-from cycles.proxy._authority import BUNDLES, Authority, TrustFiles
+from cycles.proxy._authority import BUNDLES, Authority, trust_variables
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._connect import METHOD
 from cycles.testing import FakeProvider
@@ -200,16 +201,37 @@ def test_the_authority_is_limited_to_hosts_of_routes(authority: Authority) -> No
 def test_the_callers_own_bundle_is_the_base(authority: Authority, tmp_path: Path) -> None:
     own = tmp_path / "own.pem"
     own.write_text("own roots")
-    files = TrustFiles(authority, {"REQUESTS_CA_BUNDLE": str(own)})
-    requests = Path(files.variables["REQUESTS_CA_BUNDLE"]).read_text()
-    assert requests == "own roots\n" + authority.certificate.decode()
-    assert Path(files.variables["NODE_EXTRA_CA_CERTS"]).read_bytes() == authority.certificate
-    assert len(Path(files.variables["SSL_CERT_FILE"]).read_bytes()) > len(authority.certificate)
-    assert set(files.variables) == {*BUNDLES, "NODE_EXTRA_CA_CERTS"}
-    files.close()
-    assert not Path(files.variables["SSL_CERT_FILE"]).exists()
+    with ExitStack() as closing:
+        files = trust_variables(authority, {"REQUESTS_CA_BUNDLE": str(own)}, closing)
+        requests = Path(files["REQUESTS_CA_BUNDLE"]).read_text()
+        assert requests == "own roots\n" + authority.certificate.decode()
+        assert Path(files["NODE_EXTRA_CA_CERTS"]).read_bytes() == authority.certificate
+        assert len(Path(files["SSL_CERT_FILE"]).read_bytes()) > len(authority.certificate)
+        assert set(files) == {*BUNDLES, "NODE_EXTRA_CA_CERTS"}
+    assert not Path(files["SSL_CERT_FILE"]).parent.exists()
     with pytest.raises(cycles.ConfigurationError, match="SSL_CERT_FILE cannot be read"):
-        TrustFiles(authority, {"SSL_CERT_FILE": str(tmp_path / "none")})
+        trust_variables(authority, {"SSL_CERT_FILE": str(tmp_path / "none")}, ExitStack())
+
+
+def test_a_full_disk_leaves_no_certificates(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Path.write_bytes, list[Path]()
+
+    def fill(path: Path, content: bytes) -> int:
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("no space")
+        return write(path, content)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with (
+        pytest.raises(cycles.ConfigurationError, match="cannot write certificates: no space"),
+        ExitStack() as closing,
+    ):
+        trust_variables(authority, {}, closing)
+    assert (len(written), list(tmp_path.iterdir())) == (2, [])
 
 
 def test_each_program_trusts_what_its_own_variable_names(authority: Authority, tmp_path: Path) -> None:
@@ -220,11 +242,9 @@ def test_each_program_trusts_what_its_own_variable_names(authority: Authority, t
     for name in ("b", "a"):
         (extra / name).write_text(name)
     given = {"CURL_CA_BUNDLE": str(own), "SSL_CERT_FILE": str(common), "NODE_EXTRA_CA_CERTS": str(extra)}
-    files = TrustFiles(authority, given)
-    bases = {
-        name: Path(file).read_bytes().removesuffix(authority.certificate) for name, file in files.variables.items()
-    }
-    files.close()
+    with ExitStack() as closing:
+        files = trust_variables(authority, given, closing)
+        bases = {name: Path(file).read_bytes().removesuffix(authority.certificate) for name, file in files.items()}
     named = {"CURL_CA_BUNDLE": b"own\n", "NODE_EXTRA_CA_CERTS": b"a\nb\n"}
     assert bases == dict.fromkeys(BUNDLES, b"common\n") | named
 
@@ -286,9 +306,8 @@ def test_a_bundle_of_the_system_without_certificates_is_not_the_base(
     empty.write_text("# no certificates\n")
     roots.write_bytes(authority.certificate.rstrip(b"\n"))
     monkeypatch.setattr("cycles.proxy._authority._root_files", lambda: [tmp_path / "none", empty, roots])
-    files = TrustFiles(authority, {})
-    bundle = Path(files.variables["SSL_CERT_FILE"]).read_bytes()
-    files.close()
+    with ExitStack() as closing:
+        bundle = Path(trust_variables(authority, {}, closing)["SSL_CERT_FILE"]).read_bytes()
     assert bundle == authority.certificate * 2
 
 

@@ -183,6 +183,16 @@ def test_a_run_that_cannot_seal_leaves_nothing_open(place: Place, error: Excepti
     assert is_refused(sealed.ports[0]), "the proxy has stopped"
 
 
+def test_a_run_whose_proxy_cannot_start_leaves_no_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise cycles.ConfigurationError("no port")
+
+    monkeypatch.setattr("cycles.proxy._run.ProxyServer.start", fail)
+    with pytest.raises(cycles.ConfigurationError, match="no port"):
+        place.run(Sealed(lambda _: 0, "namespace"))
+    assert place.closed == ["ledger", "files"]
+
+
 @pytest.mark.parametrize(
     ("url", "through", "target"),
     [
@@ -251,7 +261,7 @@ def test_the_end_of_a_proxy_lets_a_running_call_finish_and_its_kept_total_has_it
         settings = ProxySettings(upstreams=upstreams(provider.url), prices=BOOK)
         found = Run(settings, ledger).serve("127.0.0.1", 0, announce, stop)
         until(lambda: statuses)
-    assert drained == [30], "so long may a running call take"
+    assert drained[0] == 30, "so long may a running call take"
     assert statuses == [200]
     assert (found.status, found.document["calls"], found.document["estimated"]) == (0, 1, 0)
     assert found.document["kept"]["spent"]["amount"] == EXACT
