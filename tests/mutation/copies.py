@@ -20,6 +20,7 @@ from tests.mutation.plugin import FAILED_FILE
 ROOT: Final = Path(__file__).parents[2]
 _REMOVALS: Final = 100  # attempts, 0.1 s apart
 HANGS_S: Final = 20  # after which one test has failed: the quick ones of a line take less than 5 s
+MORE_CASES: Final = 10  # how much longer all cases of the tests may take: one that hangs ends earlier
 _INTERNAL_ERROR: Final = 3  # exit codes of pytest
 _NO_TESTS: Final = (4, 5)
 
@@ -121,8 +122,12 @@ class Copy:
             return None
         if failed.exists():
             return failed.read_text("utf-8")
+        are_missing = code in _NO_TESTS and "Error" not in text
+        functions = list(dict.fromkeys(test.partition("[")[0] for test in tests))
+        if are_missing and is_changed and functions != tests:  # ids of cases show a value that the fault has changed
+            return self._run(functions, MORE_CASES * limit_s, is_changed=True)
         # A fault may end pytest itself, with an interrupt of its thread. Without a fault, the tests cannot run here.
-        if (code == _INTERNAL_ERROR and not is_changed) or (code in _NO_TESTS and "Error" not in text):
+        if are_missing or (code == _INTERNAL_ERROR and not is_changed):
             raise RuntimeError(f"pytest cannot run these tests: {text[-2000:]}")
         return f"pytest exit code {code}"
 

@@ -319,6 +319,24 @@ def test_a_fault_that_only_another_case_finds(project: Path) -> None:
     assert f"found by {cases[1]}" in ran.stdout, ran
 
 
+@pytest.mark.parametrize(
+    ("expected", "said"), [("7", "found by tests/test_price.py::test_price[8]"), ("few", "survived")]
+)
+def test_a_fault_that_changes_the_ids_of_cases_is_found_by_their_assertions_only(
+    project: Path, expected: str, said: str
+) -> None:
+    test = "import pytest\nfrom cycles._core.price import price\n\nfew = price(11)\n\n\n"
+    test += "@pytest.mark.parametrize('value', [few])\n"
+    (project / "tests" / "test_price.py").write_text(f"{test}def test_price(value):\n    assert value == {expected}\n")
+    commit(project)
+    seconds = [15.0]  # so that a busy machine has a minute to start pytest
+    known = CoverageMap(["tests/test_price.py::test_price[7]"], seconds, {"cycles/_core/price.py": {"3": [0]}})
+    known.save(project.parent / "map.json.gz")
+    ran = mutate(project, "--sample", "1", "--first", str(number_of("return 7", "return 8")))
+    assert said in ran.stdout, ran
+    assert is_untouched(project)
+
+
 def test_the_tests_of_a_line_are_of_all_files() -> None:
     quick = [f"tests/test_a.py::test_{number}" for number in range(2 * MOST_TESTS)]
     tests = [*quick, "tests/test_b.py::test_slow", "tests/test_c.py::test_slow"]
