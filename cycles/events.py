@@ -328,7 +328,7 @@ class JournalProblem(Event):
 class SettlementsLeftPending(Event):
     """The client was closed with settlements pending. `directory` is their journal, None if they are in memory only.
 
-    `total` is their sum, one amount for each unit.
+    `total` is their sum, one amount for each unit. `settled` is that of the `FlushReport` of the close.
     """
 
     settled: int

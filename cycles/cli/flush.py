@@ -18,7 +18,7 @@ from cycles.journal import _commands, _places, inspect
 @frame.command("flush")
 @click.option("--timeout", type=Seconds(0, 86_400), default=10.0, show_default=True, help="Seconds to wait.")
 def command(cli: Cli, timeout: float) -> int:
-    """Settle what is pending for the configured server and principal; exits 4 if something is left.
+    """Settle what is pending for the configured server and principal; exits 4 if something is left or quarantined.
 
     It exits 4 too if the journal could not be read to the end in time, because then more may be left.
 

@@ -322,8 +322,8 @@ FAULTS: Final = (
     Fault(
         "a flush does not cut short the attempt in progress",
         "cycles/_drivers/work/queue.py",
-        "        io = self._until(end)\n        settled,",
-        "        io = self._io\n        settled,",
+        "        io = self._until(end)\n        self.ends",
+        "        io = self._io\n        self.ends",
     ),
     Fault(
         "a create is sent four times",

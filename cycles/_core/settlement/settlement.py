@@ -204,9 +204,9 @@ class FlushReport:
     """The counts of one flush.
 
     Attributes:
-        settled: Settled during the call.
+        settled: Settled by this or in the background, since the client's last flush or start. Of a pool: by this flush.
         pending: Still pending, of those that are known.
-        quarantined: Records that were moved to quarantine.
+        quarantined: Records that were moved to quarantine since the client's last flush or start.
         scan_finished: False if the journal could not be read to the end in time: an earlier process may have left more.
     """
 

@@ -103,6 +103,7 @@ class WorkQueue:
         self._scan_finished = False  # all that an earlier process left is known
         self._sent: set[str] = set()  # found, of requests whose cost is unknown, and not tried yet
         self._may_reserve = False
+        self._counts = (0, 0)  # how many were settled and quarantined until the end of the flush before
         self._settled = 0
         self._pools_settle = pools_settle
         self.ends: Final = GuardEnds()
@@ -484,12 +485,13 @@ class WorkQueue:
         """Retry everything with growing pauses, in this thread too, until `timeout_s` has passed.
 
         It ends early when nothing is left that may still change: what the server rejected is tried once.
-        With `await_callers` it waits for the settlements that are in progress in other threads.
+        With `await_callers` it waits for the settlements that are in progress in other threads. Its counts begin where
+        those of the last flush ended, because a client settles in the background as soon as it starts. Flushes at the
+        same time share them.
         """
         end = time.monotonic() + timeout_s
         # The requests of this thread end with the flush; those of other threads have their own times.
         io = self._until(end)
-        settled, quarantined = self._settled, self._records.journal.quarantined
         self.ends.run(end)
         self._wait_for_scan(max(0.0, end - time.monotonic()))
         with self._lock:
@@ -512,8 +514,9 @@ class WorkQueue:
         if self._records.shared is not None:
             self._records.shared.settle_finished()
         with self._lock:
-            quarantined = self._records.journal.quarantined - quarantined
-            return FlushReport(self._settled - settled, len(self.unsettled()), quarantined, self._scan_finished)
+            before, self._counts = self._counts, (self._settled, self._records.journal.quarantined)
+            settled, quarantined = self._counts[0] - before[0], self._counts[1] - before[1]
+            return FlushReport(settled, len(self.unsettled()), quarantined, self._scan_finished)
 
     def _worth_waiting(self, end: float) -> bool:
         """Return whether anything may still change until `end`."""
