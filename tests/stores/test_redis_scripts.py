@@ -24,7 +24,7 @@ from cycles._journal.stores.check import check_store
 from cycles._journal.stores.redis import RedisStore
 from cycles._journal.stores.store import POISON_TAKES, Put
 from tests.stores.servers import program
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.skipif(program("redis-server") is None, reason="make test-stores installs redis-server")
 
@@ -48,7 +48,7 @@ class Client:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
+        self._socket.settimeout(PATIENCE_S)
         self._socket.connect(str(path))
         self._file = self._socket.makefile("rb")
         self._lock = threading.Lock()
@@ -81,6 +81,12 @@ class Client:
         self._socket.close()
 
 
+def accepts(path: Path) -> bool:
+    """Return whether a server accepts connections at this path."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @pytest.fixture(scope="module")
 def path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:  # short: the path of a socket has 107 bytes
@@ -88,7 +94,7 @@ def path() -> Iterator[Path]:
         words = [str(program("redis-server")), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         try:
-            until(path.exists)
+            until(lambda: accepts(path))  # the path exists before the server accepts
             yield path
         finally:
             process.kill()
