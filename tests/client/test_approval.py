@@ -443,7 +443,7 @@ def test_heartbeats_of_running_guards_continue_while_approve_runs() -> None:
             return True
 
         with server.client(approve=review, approve_above=0.5) as client:
-            guard = client.reserve(cycles.usd(50), action=ACTION, ttl_ms=3_500).acquire()
+            guard = client.reserve(cycles.usd(50), action=ACTION, ttl_ms=5_000).acquire()
             spend(client, 1)
             assert guard.state == "active"
             guard.commit(cycles.usd(50))

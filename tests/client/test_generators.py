@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import cycles
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, World, held, spent
 
@@ -215,6 +216,7 @@ async def test_a_generator_whose_reader_is_cancelled_settles(client: cycles.Cycl
             async for _ in slow():
                 pass
     assert scope.cancelled_caught
+    await client.aio.flush(PATIENCE_S)
     assert (spent(server), held(server)) == (3, 0)
 
 

@@ -168,7 +168,7 @@ def test_an_interrupt_while_a_request_is_sent_has_no_key_in_its_frames(monkeypat
         raise KeyboardInterrupt
 
     with Stub() as stub:
-        client = client_of(stub.url)
+        client = client_of(stub.url, timeout=20.0)
         monkeypatch.setattr("cycles._http.http11.Http11.feed", interrupt)
         with pytest.raises(KeyboardInterrupt) as caught:
             client.decide(cycles.usd(1), action=("a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -139,7 +140,7 @@ async def test_the_age_of_an_event_counts_from_its_first_request(slow: World, sh
     shop.faults.drop_response("event")
     before = len(shop.sent("event"))
     await slow.get(slow.operations.flush(timeout=0.5))
-    assert len(shop.sent("event")) == before + 1
+    await asyncio.to_thread(shop.until, lambda: len(shop.sent("event")) == before + 1)
     clocks.set(0, 13.0)
     await flush(slow)
     assert guard.state == "committed"
@@ -155,6 +156,7 @@ async def test_the_commit_of_a_chunk_may_have_been_sent_by_another_client_of_its
     guard = await slow.acquire(pool.reserve(T(10)))
     await slow.get(guard.commit(T(7)))
     pool.flush(0.1)
+    await asyncio.to_thread(shop.until, slow.client.pending)  # the commit was tried
     outage.undo()
     clocks.set(2, 2.0)
     shop.faults.status("commit", 404, body={"error": "NOT_FOUND", "message": "no such reservation", "request_id": "r"})
@@ -182,11 +184,13 @@ async def test_a_lost_response_makes_a_commit_no_younger_that_may_have_been_sent
     guard = await slow.acquire(pool.reserve(T(10)))
     await slow.get(guard.commit(T(7)))
     pool.flush(0.1)
+    await asyncio.to_thread(shop.until, slow.client.pending)  # the commit was tried
     outage.undo()
     clocks.set(28, 28.0)
     shop.faults.drop_response("commit")
     await slow.get(slow.operations.flush(timeout=0.5))
-    assert (len(shop.sent("commit")), rejected(shop)) == (1, [])
+    await asyncio.to_thread(shop.until, lambda: len(shop.sent("commit")) == 1)
+    assert rejected(shop) == []
     clocks.set(30, 30.0)
     await flush(slow)
     assert (len(shop.sent("commit")), rejected(shop)) == (1, ["may_be_charged"])

@@ -99,8 +99,8 @@ async def test_settled_does_not_wait_for_a_commit_that_fails_after_the_close(sho
 def test_a_flush_tries_again_what_the_server_rejected_during_an_earlier_one(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = shop.client(max_retries=0)
     refuse_threads_of_schedulers(monkeypatch)
+    client = shop.client(max_retries=0, retry_initial_delay=0.3, retry_max_delay=0.3)
     shop.faults.status("commit", 401, times=2)
     guard = client.reserve(T(100), action=ACTION).acquire()
     assert guard.commit(T(7)).status == "pending"
@@ -317,20 +317,20 @@ def test_a_cancelled_caller_waits_only_until_its_amount_is_settled(shop: Shop, m
 
 
 def test_a_flush_ends_its_own_request_in_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0, max_retries=0, flush_timeout=0.0)
     refuse_threads_of_schedulers(monkeypatch)
+    go_on, client = shop.hold(monkeypatch), shop.client(timeout=3_600.0, max_retries=0, flush_timeout=0.0)
     shop.faults.status("commit", 503)
     guard = client.reserve(T(100), action=ACTION).acquire()
     assert guard.commit(T(7)).status == "pending"
     shop.faults.delay("commit", 1.0)
     reports: list[cycles.FlushReport] = []
-    flushing = threading.Thread(target=lambda: reports.append(client.flush(0.05)), daemon=True)
+    flushing = threading.Thread(target=lambda: reports.append(client.flush(1.0)), daemon=True)
     flushing.start()
     flushing.join(PATIENCE_S)
     go_on.set()
     flushing.join(PATIENCE_S)
     assert [report.pending for report in reports] == [1]
-    assert len(shop.sent("commit")) == 2
+    shop.until(lambda: len(shop.sent("commit")) == 2)
 
 
 def test_a_request_that_succeeds_starts_the_timer_that_could_not_start(

@@ -63,7 +63,7 @@ async def test_in_the_block(client: cycles.Cycles, shop: Shop, times: int, spend
     task = asyncio.create_task(work())
     await set_by(task, inside)
     await cancel(task, times)
-    shop.until(lambda: shop.money() == money and (shop.sent("commit") or shop.sent("release")))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == money and (shop.sent("commit") or shop.sent("release")))
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
@@ -125,7 +125,7 @@ async def test_in_the_middle_of_a_release(client: cycles.Cycles, shop: Shop, tim
     task = asyncio.create_task(work())
     await arrives(shop, "release")
     await cancel(task, times)
-    shop.until(lambda: shop.money() == (0, 0) and shop.sent("release"))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0) and shop.sent("release"))
     assert len({request.idempotency_key for request in shop.sent("release")}) == 1
 
 
@@ -230,7 +230,7 @@ async def test_with_the_reserve_in_flight(client: cycles.Cycles, shop: Shop, tim
     await arrives(shop, "reserve")
     assert shop.money() == (0, 100)
     await cancel(task, times)
-    shop.until(lambda: shop.money() == (0, 0) and shop.sent("release"))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0) and shop.sent("release"))
     assert shop.bodies("release")[0]["reason"] == "caller_went_away"
 
 
@@ -282,7 +282,7 @@ async def test_a_scope_that_keeps_cancelling(client: cycles.Cycles, shop: Shop, 
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     await canceller
-    shop.until(lambda: shop.money() == (7 if at in ("spent", "commit") else 0, 0))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (7 if at in ("spent", "commit") else 0, 0))
 
 
 @pytest.mark.parametrize("limit", [anyio.move_on_after, anyio.fail_after])
@@ -292,7 +292,7 @@ async def test_limits_of_anyio(client: cycles.Cycles, shop: Shop, limit: Any) ->
             guard.spend(T(7))
             scope.deadline = anyio.current_time()  # now that the guard is there, however slow the machine
             await anyio.sleep_forever()
-    shop.until(lambda: shop.money() == (7, 0))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (7, 0))
 
 
 async def test_a_task_group_that_fails(client: cycles.Cycles, shop: Shop) -> None:
@@ -311,7 +311,7 @@ async def test_a_task_group_that_fails(client: cycles.Cycles, shop: Shop) -> Non
                 await event.wait()
             raise LookupError
     assert caught.group_contains(LookupError)
-    shop.until(lambda: shop.money() == (21, 0))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (21, 0))
 
 
 async def test_a_commit_in_a_scope_that_is_cancelled_already(client: cycles.Cycles, shop: Shop) -> None:
@@ -319,7 +319,7 @@ async def test_a_commit_in_a_scope_that_is_cancelled_already(client: cycles.Cycl
     with anyio.CancelScope() as scope:
         scope.cancel()
         await guard.commit(T(7))
-    shop.until(lambda: shop.money() == (7, 0))
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (7, 0))
 
 
 async def test_a_cancelled_caller_is_not_kept_for_long(client: cycles.Cycles, shop: Shop) -> None:
@@ -365,7 +365,7 @@ def test_a_loop_that_ends_before_a_settlement_does(shop: Shop) -> None:
     gc.collect()
     assert client.flush(PATIENCE_S).pending == 0
     assert shop.money() == (7, 0)
-    assert len(shop.sent("commit")) == 2
+    assert len(shop.sent("commit")) >= 2  # a third one if the moment ended before the response to the second
     assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
 
 
@@ -486,5 +486,4 @@ async def test_an_interrupted_release_does_not_wait_for_the_pause_of_a_retry(sho
     task = asyncio.create_task(guard.release())
     await arrives(shop, "release")
     await cancel(task, 1)
-    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0))
-    assert len(shop.sent("release")) == 2
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0) and len(shop.sent("release")) == 2)

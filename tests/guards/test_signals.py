@@ -82,7 +82,7 @@ def test_a_signal_handler_hangs_at_no_point_of_a_guarded_call(tmp_path: Path, wh
             [sys.executable, "-c", PROGRAM, stub.url, str(tmp_path), what, part, str(step)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=500,
             cwd=ROOT,
         )
     assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr[-2000:]

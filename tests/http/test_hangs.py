@@ -115,7 +115,9 @@ def test_a_name_service_that_hangs_is_bounded_by_the_connect_timeout(kind: str, 
 def test_a_name_that_was_not_found_is_looked_up_again(kind: str, names: NameService) -> None:
     names.failures = 1
     with Stub() as stub:
-        failed, found = exchange(kind, Endpoint(f"http://server.test:{stub.url.rpartition(':')[2]}"), 2)
+        failed, found = exchange(
+            kind, Endpoint(f"http://server.test:{stub.url.rpartition(':')[2]}"), 2, connect_s=SOON_S
+        )
     assert isinstance(failed, ExchangeError)
     assert failed.kind is FailureKind.CONNECT
     assert isinstance(found, Reply)
@@ -127,7 +129,7 @@ def test_the_last_good_addresses_are_used_while_the_name_service_hangs(kind: str
         return ok(headers=[("Connection", "close")])(sock, ended)  # the next attempt needs a new connection
 
     with Stub(hang) as stub:
-        outcomes = exchange(kind, Endpoint(stub.url.replace("127.0.0.1", "server.test")), 3)
+        outcomes = exchange(kind, Endpoint(stub.url.replace("127.0.0.1", "server.test")), 3, connect_s=2 * CONNECT_S)
         assert [getattr(outcome, "status", outcome) for outcome in outcomes] == [200] * 3
 
 
@@ -137,7 +139,7 @@ def test_async_code_resolves_names_although_the_loops_executor_is_busy(names: Na
         loop.set_default_executor(ThreadPoolExecutor(1))
         release = threading.Event()
         busy = loop.run_in_executor(None, release.wait, HANG_S)
-        connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        connections = AsyncConnections(endpoint, connect_timeout_s=SOON_S, max_connections=1)
         try:
             return (await connections.send(Prepared("POST", "/", [], b"{}"), Limits(SOON_S))).status
         finally:

@@ -90,7 +90,7 @@ def test_a_name_service_that_hangs(
     if is_async:
         error = asyncio.run(_async_failure_with_a_busy_executor(library, released))
     else:
-        error = failure(library, False, "http://server.test:9")
+        error = failure(library, False, "http://server.test:9", PATIENCE_S)
     assert time.monotonic() - began < SOON_S
     assert (error.kind, error.request_sent) == (FailureKind.TIMEOUT, False)
 

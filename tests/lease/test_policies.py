@@ -19,6 +19,8 @@ from tests.support.waiting import PATIENCE_S, forever, set_by
 
 Make = Callable[..., cycles.Cycles]
 LOSING = (refuse(404, "NOT_FOUND"),)
+LONG_MS = 60_000
+"""A lease that is lost only by what the server says, also if the response to its extend is late."""
 ONE = cycles.tokens(1)
 
 
@@ -41,21 +43,25 @@ def test_warn_lets_the_block_end_as_it_would(client_of: Make, server_responded: 
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 def test_a_block_of_blocking_code_raises_at_its_end_after_it_settled(
-    client_of: Make, server_responded: Events, policy: str
+    client_of: Make, server_responded: Events, still: StillTime, policy: str
 ) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
-        with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, actual=ONE, lease_policy=policy):
+        reservation = reserve(client, actual=ONE, lease_policy=policy, ttl_ms=LONG_MS)
+        with pytest.raises(cycles.LeaseLostError) as raised, reservation as guard:
+            still.beat(guard)
             server_responded.wait_for("LeaseLost")
         assert isinstance(cause(raised), cycles.NotFoundError)
     assert settled(server) == ["commit"]
 
 
-def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: Events) -> None:
+def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: Events, still: StillTime) -> None:
     went_on = False
     with LeaseServer(*LOSING) as server, client_of(server) as client:
-        with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, lease_policy="cancel") as guard:
+        reservation = reserve(client, lease_policy="cancel", ttl_ms=LONG_MS)
+        with pytest.raises(cycles.LeaseLostError) as raised, reservation as guard:
             guard.raise_if_lost()
             guard.spend(ONE)
+            still.beat(guard)
             server_responded.wait_for("LeaseLost")
             guard.raise_if_lost()
             went_on = True
@@ -104,10 +110,11 @@ def run(main: Callable[[], Any]) -> Any:
     return asyncio.run(asyncio.wait_for(main(), 60))
 
 
-def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: Events) -> None:
+def test_cancel_ends_the_block_at_its_await(client_of: Make, still: StillTime) -> None:
     async def main() -> None:
         with pytest.raises(cycles.LeaseLostError) as raised:
-            async with reserve(client, lease_policy="cancel") as guard:
+            async with reserve(client, lease_policy="cancel", ttl_ms=LONG_MS) as guard:
+                still.beat(guard)
                 await forever()
         assert isinstance(cause(raised), cycles.NotFoundError)
         assert guard.state == "released"
@@ -173,10 +180,13 @@ def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
         assert commit.body["metadata"] == {"outcome": "error"}
 
 
-def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, server_responded: Events) -> None:
+def test_a_loss_after_the_block_has_ended_cancels_nothing(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     async def main() -> str:
         before = asyncio.all_tasks()
-        async with reserve(client, lease_policy="cancel") as guard:
+        async with reserve(client, lease_policy="cancel", ttl_ms=LONG_MS) as guard:
+            still.beat(guard)
             await asyncio.to_thread(server.wait_for_extends, 1)
             await guard.commit(ONE)
         answer_it.set()  # the beat that was under way is answered 404 now
@@ -321,6 +331,7 @@ def test_a_cancelled_anyio_scope_around_the_block_stays_one(client_of: Make) -> 
 
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         run(main)
+        server.wait_for(lambda _: bool(server.of("release")))
         keys = {seen.body["idempotency_key"] for seen in server.of("release")}
         assert len(keys) == 1  # the client goes on where the scope cut the guard short, with the same key
 

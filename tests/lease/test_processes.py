@@ -67,9 +67,9 @@ input()
 pid = os.fork()
 if pid == 0:
     assert threading.active_count() == 1
-    mine = reserve().acquire()
     heard = threading.Event()
     client.on_event(lambda event: type(event).__name__ == "LeaseExtended" and heard.set())
+    mine = reserve().acquire()
     assert heard.wait(60)
     assert mine.commit(cycles.tokens(1)).status == "committed"
     try:

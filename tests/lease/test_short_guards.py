@@ -6,12 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+import pytest
+
 import cycles
 from tests.lease.conftest import reserve
 from tests.lease.server import LeaseServer
 from tests.support.inside import runtime_of
 from tests.support.schedulers import scheduled
 from tests.support.still_time import StillTime
+from tests.support.waiting import PATIENCE_S
 
 Make = Callable[..., cycles.Cycles]
 
@@ -42,7 +45,9 @@ def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:
         assert len(server.requests) == 10
 
 
-def test_no_scheduler_thread_is_left_after_close(client_of: Make) -> None:
+def test_no_scheduler_thread_is_left_after_close(client_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles._drivers.runtime.THREADS_END_S", PATIENCE_S)
+
     def mine() -> list[str]:
         return [thread.name for thread in threading.enumerate() if str(server.port) in thread.name]
 

@@ -366,7 +366,8 @@ def test_a_program_that_leaves_a_stream_pays_what_was_made() -> None:
         assert place.held == 0
 
 
-def test_a_program_that_leaves_after_the_finish_reason_pays_exactly() -> None:
+def test_a_program_that_leaves_after_the_finish_reason_pays_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles.proxy._exchange._DRAIN_S", PATIENCE_S)
     with proxied() as place:
         gate = threading.Event()
         place.provider.reply(usage=USED, text="one", gate=gate, gate_after=3)

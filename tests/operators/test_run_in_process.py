@@ -299,6 +299,7 @@ def test_reservations_on_a_server_are_those_of_others_only_if_the_proxy_knows_it
         return 0
 
     monkeypatch.setattr("cycles.proxy._totals.MOST_IDS", most)
+    monkeypatch.setattr("cycles.proxy._ledger.LIST_S", 60.0)
     provider.reply(usage=USED, times=2)
     ran = runs(program, *options, *upstreams(provider))
     assert ran.status == 0, ran.err
@@ -872,7 +873,10 @@ class _Unfiltered:
         return self._server.handle(attrs.evolve(request, target=request.path) if is_list else request)
 
 
-def test_a_reservation_of_an_earlier_run_is_none_of_the_command_also_if_the_server_does_not_filter() -> None:
+def test_a_reservation_of_an_earlier_run_is_none_of_the_command_also_if_the_server_does_not_filter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cycles.proxy._ledger.LIST_S", 60.0)
     action = ("llm.completion", "m")
     with (
         cycles.EmbeddedServer({"tenant:acme": cycles.usd(10)}) as server,

@@ -26,7 +26,12 @@ async def guard_of(use: Use, **options: Any) -> Any:
 def has_options(use: Use, *operations: str) -> bool:
     """Return whether these were the requests, and each had the timeout and the header."""
     assert [each.operation for each in use.sent] == list(operations)
-    return all(each.timeout["read"] == TIMEOUT_S and each.headers.get("x-team") == "red" for each in use.sent)
+    return all_have_options(use)
+
+
+def all_have_options(use: Use) -> bool:
+    """Return whether each request had the timeout and the header."""
+    return all(each.timeout["read"] == TIMEOUT_S and each.headers.get("x-team") == "red" for each in list(use.sent))
 
 
 async def test_every_request_of_a_guard_has_the_options_of_its_reservation(place: Place) -> None:

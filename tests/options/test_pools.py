@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.options.test_guards import OPTIONS, has_options
+from tests.options.test_guards import OPTIONS, all_have_options, has_options
 from tests.options.ways import SPENT, Place, T, Use
 from tests.support.waiting import PATIENCE_S
 from tests.support.worlds import ACTION
@@ -61,12 +61,12 @@ async def test_the_options_of_a_pool_are_those_of_what_no_chunk_has_space_for(pl
     use.work = lambda guard: guard.spend(T(500))
     await used(use, **OPTIONS)
     assert {each.operation for each in use.sent} == {"reserve", "commit", "event"}
-    assert has_options(use, *[str(each.operation) for each in use.sent])
+    assert all_have_options(use)
     assert use.content("event")["actual"] == T(350).to_dict()
     use = place.use()
     await used(use, 399, **OPTIONS)
     assert {each.operation for each in use.sent} >= {"reserve", "commit"}
-    assert has_options(use, *[str(each.operation) for each in use.sent])
+    assert all_have_options(use)
     assert T(399).to_dict() in [each.body["estimate"] for each in use.of("reserve")]
 
 
@@ -81,7 +81,7 @@ async def test_the_options_of_a_view_are_those_of_its_pools(place: Place) -> Non
         await used(use)
     assert use.content("reserve")["subject"] == {"tenant": "acme", "agent": "bot"}
     assert use.content("reserve")["overage_policy"] == policy
-    assert has_options(use, *[str(each.operation) for each in use.sent])
+    assert all_have_options(use)
 
 
 async def test_the_settings_of_a_client_are_those_of_its_pools(place: Place) -> None:
@@ -91,7 +91,7 @@ async def test_the_settings_of_a_client_are_those_of_its_pools(place: Place) -> 
     with pytest.raises(cycles.LeaseLostError):
         await used(use)
     assert use.content("reserve")["subject"] == {"tenant": "acme", "agent": "bot"}
-    assert has_options(use, *[str(each.operation) for each in use.sent])
+    assert all_have_options(use)
     use = place.use(place.client(shadow=True))
     await used(use)
     assert use.content("reserve")["dry_run"] is True

@@ -162,7 +162,7 @@ class TestLostLeases:
 
         monkeypatch.setattr(Journal, "chunk_log", make_late)
         shop.faults.status("extend", 410, body={"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"})
-        pool = pool_of(client, ttl_ms=1_000)
+        pool = pool_of(client, ttl_ms=3_500)
         with pool.reserve(T(10)) as guard:
             shop.until(lambda: guard.chunk.state == "empty")
             guard.commit(T(7))

@@ -301,7 +301,7 @@ class TestOptions:
             made(T(4), action=ACTION, **{option: 8})
 
     def test_the_age_at_which_chunks_are_committed_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
-        assert use(pool_of(client, ttl_ms=1_000), 1, 1).is_pooled
+        assert use(pool_of(client, ttl_ms=3_500), 1, 1).is_pooled
 
 
 async def test_stats_can_be_read_after_the_client_is_closed(world: World, client: cycles.Cycles) -> None:

@@ -51,10 +51,11 @@ def test_a_chunk_is_opened_again_after_settle_ms(
 def test_short_settle_ms_does_not_try_it_for_each_guard(
     client: cycles.Cycles, shop: Shop, full_disk: pytest.MonkeyPatch
 ) -> None:
+    full_disk.setattr("cycles._flows.pool.chunks.DENIED_MS", 60_000.0)
     pool = pool_of(client, settle_ms=1)
     use(pool, 10, 5)
     (sub,) = state_of(pool)(runtime_of(client)).subs.values()
-    assert sub.direct_until_ms - runtime_of(client).blocking.clock.now_ms() > 500
+    assert sub.direct_until_ms - runtime_of(client).blocking.clock.now_ms() > 20_000
 
 
 def test_a_commit_during_the_sync_of_another_one_waits_for_its_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

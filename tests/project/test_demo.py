@@ -24,6 +24,7 @@ import cycles
 from cycles import Amount, SignedAmount
 
 ROOT = Path(__file__).parents[2]
+LATE = re.compile(r".*: heartbeat [\d.]+ s late: .*\n")  # what the demo warns of on a busy machine
 ROW = re.compile(r"(\S+) +(\d+) +\$(\d+\.\d{4}) +\$(\d+\.\d{4}) +\$(\d+\.\d{4})(?:  (.+))?")
 SERVER = re.compile(r"The server: \$(\S+) spent, \$(\S+) reserved, \$(\S+) left of \$(\S+)\.")
 
@@ -49,7 +50,7 @@ def run_demo(home: Path) -> Shown:
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "examples/demo.py"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    assert (ran.returncode, LATE.sub("", ran.stderr)) == (0, ""), ran.stdout + ran.stderr
     found = filter(None, (ROW.fullmatch(line) for line in ran.stdout.splitlines()))
     rows = {row[1]: Row(int(row[2]), Decimal(row[3]), Decimal(row[4]), Decimal(row[5]), row[6] or "") for row in found}
     return Shown(ran.stdout, rows, home)
@@ -176,7 +177,7 @@ def test_the_first_part_of_the_demo_prints_what_the_readme_shows(tmp_path: Path)
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "examples/run_demo.py"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    assert (ran.returncode, LATE.sub("", ran.stderr)) == (0, ""), ran.stdout + ran.stderr
     took = re.compile(r"\d+\.\d s")
     shown = took.sub("N s", ran.stdout.strip())
     assert shown in took.sub("N s", (ROOT / "README.md").read_text("utf-8"))

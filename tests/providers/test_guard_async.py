@@ -11,6 +11,7 @@ import pytest
 
 import cycles
 from tests.providers.conftest import EXACT, USED, AsyncAnthropic, AsyncGemini, AsyncOpenAI, Desk
+from tests.support.waiting import PATIENCE_S
 
 T = TypeVar("T")
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -196,7 +197,7 @@ def test_a_request_that_is_cancelled_in_flight_costs_its_bound(desk: Desk) -> No
 
     async def go() -> None:
         task = asyncio.ensure_future(llm.acomplete(prompt="p" * 600))
-        assert await asyncio.to_thread(gate.reached.wait, 10)
+        assert await asyncio.to_thread(gate.reached.wait, PATIENCE_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

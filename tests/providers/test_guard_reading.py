@@ -15,6 +15,7 @@ import pytest
 from cycles.providers import _openai
 from cycles.providers._stream_filter import StreamFilter
 from tests.providers.conftest import EXACT, USED, Anthropic, AsyncOpenAI, Desk, Gemini, OpenAI
+from tests.support.waiting import PATIENCE_S
 
 
 def sent(desk: Desk) -> Any:
@@ -95,7 +96,10 @@ def test_the_usage_event_is_shown_only_if_the_request_includes_it(desk: Desk) ->
 
 
 @pytest.mark.parametrize("make", [OpenAI, AsyncOpenAI])
-def test_a_stream_that_is_left_after_its_finish_reason_is_exact(desk: Desk, make: Any) -> None:
+def test_a_stream_that_is_left_after_its_finish_reason_is_exact(
+    desk: Desk, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cycles.providers._pump._DRAIN_S", PATIENCE_S)
     desk.provider.reply(text="a b", usage=USED)
     assert make(desk).read(4) == 4  # the role, two words, the finish reason
     assert desk.commits == [(EXACT, {})]

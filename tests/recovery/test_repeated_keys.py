@@ -35,7 +35,7 @@ def test_a_key_whose_first_run_is_settled_during_the_reserve_does_not_run_again(
 
     with (
         httpx.Client(event_hooks={"response": [settle]}) as http_client,
-        world.client(http_client=http_client) as client,
+        world.client(http_client=http_client, retry_initial_delay=3600.0) as client,
     ):
         reservation = client.reserve(cycles.tokens(100), action=ACTION, idempotency_key="job-7")
         with reservation as guard:

@@ -496,7 +496,7 @@ def test_an_amount_that_is_rejected_in_an_outage_is_deleted_from_the_store(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
 ) -> None:
     """Another worker would send it again."""
-    client = worker()
+    client = worker(retry_initial_delay=60.0)
     reservation_id = leave_pending(client, server)
     store.fails = "it is down"
     server.faults.clear()

@@ -202,6 +202,7 @@ def test_the_rest_of_a_chunk_that_another_client_sends_as_an_event_is_an_event(
         tick(claimer)
         until(lambda: [each.mode for each in claimer.pending() if each.last_outcome] == ["event"])
         spend(pool, 5)
+    until(lambda: server.requests.of("event"))
     event = server.requests.of("event")[-1]
     assert event.json["actual"]["amount"] == 5
     assert str(event.idempotency_key).endswith(":late:7")

@@ -502,7 +502,7 @@ def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
     server.faults.refuse("commit", times=None)
     owner.lose_store()
     owner.pool.close()  # the sum of 12 is in a local file, and its commit is pending
-    assert len(files(owner.client)) == 1
+    until(lambda: len(files(owner.client)) == 1)
     pass_outage(shared(owner.client))
     clock.now += CLAIM_MS
     tick(other)
