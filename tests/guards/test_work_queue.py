@@ -220,6 +220,14 @@ def test_one_thread_does_what_is_handed_over_together(machine: Machine) -> None:
     assert len(machine.soon_jobs) == 1  # the thread has ended, so another one starts
 
 
+def test_work_that_a_closing_client_keeps_starts_no_second_thread(machine: Machine) -> None:
+    for name in ("a", "b"):
+        machine.queue.keep(settle(name))
+    assert len(machine.soon_jobs) == 1
+    machine.run_threads()
+    assert machine.tried == [key("a"), key("b")]
+
+
 @pytest.mark.parametrize(("waited_s", "helps"), [(SLOW_S - 0.01, False), (SLOW_S, False), (SLOW_S + 0.01, True)])
 def test_one_more_thread_helps_if_work_waits_for_long(machine: Machine, waited_s: float, helps: bool) -> None:
     machine.hand_over("a", "b")
