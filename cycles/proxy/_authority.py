@@ -12,10 +12,8 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from cryptography import x509
@@ -132,7 +130,7 @@ def _usage(**usages: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: usages.get(name, False) for name in names})
 
 
-def trust_variables(authority: Authority, environ: Mapping[str, str], closing: ExitStack) -> dict[str, str]:
+def trust_variables(authority: Authority, environ: Mapping[str, str], closing: contextlib.ExitStack) -> dict[str, str]:
     """Return variables that name files with which a program trusts an authority. The files have certificates only.
 
     Args:
@@ -147,7 +145,7 @@ def trust_variables(authority: Authority, environ: Mapping[str, str], closing: E
     contents = {_EXTRA: _read(_EXTRA, Path(own)) if own else b""} | {name: _base(name, environ) for name in BUNDLES}
     files: dict[bytes, str] = {}
     try:
-        folder = closing.enter_context(TemporaryDirectory(prefix="cycles-run-", ignore_cleanup_errors=True))
+        folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="cycles-run-", ignore_cleanup_errors=True))
         for base in contents.values():
             if base not in files:
                 path = Path(folder, f"ca-{len(files)}.pem")
