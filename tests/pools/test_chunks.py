@@ -300,8 +300,8 @@ class TestOptions:
             made: Any = client.pool
             made(T(4), action=ACTION, **{option: 8})
 
-    def test_the_age_at_which_chunks_are_committed_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
-        assert use(pool_of(client, ttl_ms=3_500), 1, 1).is_pooled
+    def test_the_age_at_which_chunks_are_committed_fits_short_leases(self, client: cycles.Cycles) -> None:
+        assert state_of(pool_of(client, ttl_ms=1_000))(runtime_of(client)).options.settle_ms == 4_000
 
 
 async def test_stats_can_be_read_after_the_client_is_closed(world: World, client: cycles.Cycles) -> None:
